@@ -1,0 +1,8 @@
+//! The heart of Hearth: it decides and supervises, and reaches the world only
+//! through the [`ports`].
+
+pub mod event;
+pub mod ids;
+pub mod model;
+pub mod outcome;
+pub mod ports;

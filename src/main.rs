@@ -1,0 +1,3 @@
+//! Hearth.
+
+fn main() {}

@@ -1,0 +1,140 @@
+-- What Hearth adds for itself. The schema itself is created by the migrator,
+-- which keeps its own table in it.
+
+-- One row a data directory. The lease is per node: a turn belongs to
+-- (node, incarnation) and has none of its own, because renewing turn rows
+-- would wait behind the journal's locks. Only the database's clock counts.
+create table hearth.nodes (
+    id uuid primary key,
+    name text not null,
+    version text not null,
+    incarnation bigint not null default 0,
+    lease_until timestamptz not null default '-infinity',
+    started_at timestamptz not null default clock_timestamp()
+);
+
+-- What a session has beyond the shared table. `node` and `epoch` are the pin of
+-- its worktree to a node; locking the row is how a claim locks the session.
+create table hearth.gates (
+    session_id uuid primary key references sessions(id) on delete cascade,
+    node uuid references hearth.nodes(id),
+    epoch bigint not null default 0,
+    operation text,
+    hidden boolean not null default false,
+    closed_at timestamptz,
+    deleted_at timestamptz
+);
+
+create table hearth.chats (
+    chat_id uuid primary key references chats(id) on delete cascade,
+    is_default boolean not null default false,
+    closed_at timestamptz
+);
+
+-- The queue entry of every task. `queue_seq` decides the order, never
+-- `created_at`; `waiting` follows `tasks.state` by trigger.
+create table hearth.queue (
+    task_id uuid primary key references tasks(id) on delete cascade,
+    queue_seq bigint generated always as identity,
+    session_id uuid not null references sessions(id) on delete cascade,
+    agent text,
+    priority integer not null default 0,
+    not_before timestamptz,
+    waiting boolean not null default true,
+    policy text check (policy in ('deny', 'ask', 'allow_edits', 'allow_all')),
+    on_interrupt text not null default 'inbox' check (on_interrupt in ('inbox', 'retry')),
+    retry_of uuid references tasks(id) on delete set null,
+    user_message_id uuid,
+    idempotency_key text,
+    chat_id uuid
+);
+create index queue_head_idx on hearth.queue(session_id, priority desc, queue_seq) where waiting;
+create index queue_parked_idx on hearth.queue(not_before) where waiting and not_before is not null;
+create unique index queue_idempotency_uidx on hearth.queue(chat_id, idempotency_key)
+    where idempotency_key is not null;
+
+-- One row an attempt; `ended_at is null` means that its owner works on it.
+create table hearth.turns (
+    id uuid primary key,
+    task_id uuid not null references tasks(id) on delete cascade,
+    session_id uuid not null references sessions(id) on delete cascade,
+    attempt integer not null,
+    node uuid not null references hearth.nodes(id),
+    incarnation bigint not null,
+    agent text not null,
+    user_message_id uuid not null,
+    assistant_message_id uuid not null,
+    claimed_at timestamptz not null default clock_timestamp(),
+    prompted_at timestamptz,
+    first_token_at timestamptz,
+    cancel_requested_at timestamptz,
+    ended_at timestamptz,
+    outcome text,
+    outcome_detail text,
+    input_tokens bigint not null default 0,
+    output_tokens bigint not null default 0,
+    cost double precision not null default 0,
+    checkpoint_id uuid,
+    trace_id text,
+    constraint turns_end_chk check ((ended_at is null) = (outcome is null)),
+    unique (task_id, attempt)
+);
+-- One running or blocked task per session, whoever owns it.
+create unique index turns_one_live_uidx on hearth.turns(session_id) where ended_at is null;
+create index turns_owner_idx on hearth.turns(node) where ended_at is null;
+create index turns_checkpoint_idx on hearth.turns(checkpoint_id) where checkpoint_id is not null;
+
+-- Frames: the seq is taken by updating the stream row inside the writing
+-- transaction, so that the row lock makes seq order equal commit order.
+create table hearth.streams (
+    session_id uuid primary key references sessions(id) on delete cascade,
+    last_seq bigint not null default 0
+);
+create table hearth.frames (
+    session_id uuid not null references sessions(id) on delete cascade,
+    seq bigint not null,
+    kind text not null,
+    chat_id uuid,
+    task_id uuid,
+    message_id uuid,
+    data jsonb not null,
+    at timestamptz not null default clock_timestamp(),
+    primary key (session_id, seq)
+);
+create index frames_at_idx on hearth.frames using brin (at);
+
+-- The moving reference of a worktree, and the tree its last turn left.
+create table hearth.worktrees (
+    worktree_id uuid primary key references worktrees(id) on delete cascade,
+    baseline text not null,
+    last_tree text,
+    updated_at timestamptz not null default clock_timestamp()
+);
+create unique index worktrees_one_active_per_session_uidx
+    on worktrees(session_id) where status = 'active' and session_id is not null;
+
+-- Both sides of a pending change, exactly; the shared row's diff is for people.
+create table hearth.changes (
+    change_id uuid primary key references pending_changes(id) on delete cascade,
+    worktree_id uuid references worktrees(id) on delete set null,
+    old_path text,
+    before_blob text,
+    before_mode integer,
+    after_blob text,
+    after_mode integer,
+    size bigint,
+    is_binary boolean not null default false,
+    is_secret boolean not null default false,
+    truncated boolean not null default false
+);
+
+-- What `agent_sessions` has no column for.
+create table hearth.agent_links (
+    chat_id uuid not null,
+    agent text not null,
+    home_id text not null,
+    pid integer,
+    continuity jsonb not null,
+    primary key (chat_id, agent),
+    foreign key (chat_id, agent) references agent_sessions(chat_id, agent) on delete cascade
+);

@@ -1,0 +1,113 @@
+-- A task gets its place in the queue, whoever inserts it: routes, arena, MCP or
+-- plain SQL. All of it happens in the inserting transaction.
+
+-- A task without a session gets a hidden one, without a chat the session's
+-- default chat, so that every task has a stream and no key is ever null.
+create function hearth.task_home() returns trigger language plpgsql as $$
+begin
+    if new.state in ('running', 'blocked') then
+        raise exception 'task % cannot be inserted as %: only a claim leases a task', new.id, new.state
+            using hint = 'insert it as pending';
+    end if;
+    if new.session_id is null and new.chat_id is not null then
+        select session_id into new.session_id from chats where id = new.chat_id;
+    end if;
+    if new.session_id is null then
+        insert into sessions(project_id, name)
+            values (new.project_id, 'task ' || left(new.id::text, 8))
+            returning id into new.session_id;
+        insert into hearth.gates(session_id, hidden) values (new.session_id, true);
+    end if;
+    insert into hearth.gates(session_id) values (new.session_id) on conflict do nothing;
+    insert into hearth.streams(session_id) values (new.session_id) on conflict do nothing;
+    if new.chat_id is null then
+        select c.id into new.chat_id
+            from chats c left join hearth.chats h on h.chat_id = c.id
+            where c.session_id = new.session_id and h.closed_at is null
+            order by coalesce(h.is_default, false) desc, c.created_at, c.id
+            limit 1;
+        if new.chat_id is null then
+            insert into chats(session_id, name) values (new.session_id, 'main')
+                returning id into new.chat_id;
+            insert into hearth.chats(chat_id, is_default) values (new.chat_id, true);
+        end if;
+    end if;
+    return new;
+end $$;
+create trigger tasks_home before insert on tasks
+    for each row execute function hearth.task_home();
+
+create function hearth.task_enqueue() returns trigger language plpgsql as $$
+begin
+    insert into hearth.queue(task_id, session_id, agent, chat_id, waiting)
+        values (new.id, new.session_id, new.agent, new.chat_id, new.state = 'pending')
+        on conflict (task_id) do nothing;
+    return null;
+end $$;
+create trigger tasks_enqueue after insert on tasks
+    for each row execute function hearth.task_enqueue();
+
+create or replace function notify_tasks_new() returns trigger language plpgsql as $$
+begin
+    perform pg_notify('tasks_new', new.id::text);
+    return new;
+end $$;
+drop trigger if exists tasks_notify_new on tasks;
+create trigger tasks_notify_new after insert on tasks
+    for each row execute function notify_tasks_new();
+
+-- Only a claim, which writes its turn first, may lease a task. A foreign
+-- consumer that marks tasks as running stops here with the reason.
+create function hearth.task_lease_guard() returns trigger language plpgsql as $$
+begin
+    if new.state in ('running', 'blocked') and old.state is distinct from new.state
+        and not exists (select 1 from hearth.turns t where t.task_id = new.id and t.ended_at is null)
+    then
+        raise exception 'task % cannot become % without a lease', new.id, new.state
+            using hint = 'another consumer writes to this database: stop it, Hearth dispatches here';
+    end if;
+    return new;
+end $$;
+create trigger tasks_lease_guard before update of state on tasks
+    for each row execute function hearth.task_lease_guard();
+
+create function hearth.task_requeue() returns trigger language plpgsql as $$
+begin
+    if (new.state, new.session_id, new.agent, new.chat_id)
+        is distinct from (old.state, old.session_id, old.agent, old.chat_id) then
+        update hearth.queue set
+            waiting = (new.state = 'pending'),
+            session_id = coalesce(new.session_id, session_id),
+            agent = new.agent,
+            chat_id = new.chat_id
+        where task_id = new.id;
+        if new.state = 'pending' and new.agent is not null
+            and (old.state, old.agent) is distinct from (new.state, new.agent) then
+            perform pg_notify('tasks_new', new.id::text);
+        end if;
+    end if;
+    return null;
+end $$;
+create trigger tasks_requeue after update of state, session_id, agent, chat_id on tasks
+    for each row execute function hearth.task_requeue();
+
+-- Closing a tab by SQL cancels what waits in it and tells the owner of what
+-- runs in it.
+create function hearth.chat_deleted() returns trigger language plpgsql as $$
+begin
+    update tasks set state = 'cancelled', ended_at = clock_timestamp()
+        where chat_id = old.id and state = 'pending';
+    perform pg_notify('hearth_control', 'chat_deleted ' || old.id::text);
+    return old;
+end $$;
+create trigger chats_deleted before delete on chats
+    for each row execute function hearth.chat_deleted();
+
+-- Tasks that waited before Hearth came.
+insert into hearth.gates(session_id)
+    select distinct session_id from tasks where session_id is not null on conflict do nothing;
+insert into hearth.streams(session_id)
+    select distinct session_id from tasks where session_id is not null on conflict do nothing;
+insert into hearth.queue(task_id, session_id, agent, chat_id, waiting)
+    select id, session_id, agent, chat_id, state = 'pending' from tasks
+    where session_id is not null order by created_at, id on conflict do nothing;

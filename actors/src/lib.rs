@@ -6,4 +6,7 @@ pub mod ids;
 pub mod model;
 pub mod outcome;
 pub mod ports;
+pub mod rules;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod tree;

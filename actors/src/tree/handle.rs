@@ -1,18 +1,31 @@
 //! What the rest of the service may ask of the tree.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use ractor::{Actor, RpcReplyPort};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
+use crate::event::Answer;
 use crate::ids::{ChatId, SessionId, SessionKey, TaskId};
+use crate::ports::Ports;
+use crate::tree::addr::{Addr, Depth};
 use crate::tree::board::Board;
 use crate::tree::hub::Hub;
+use crate::tree::pool;
+use crate::tree::root::{self, Root, Status};
+use crate::tree::shared::{Shared, TreeSettings};
+
+/// Longest wait for an answer of an actor.
+const ANSWER_BOUND: Duration = Duration::from_secs(20);
 
 /// The tree, seen from outside. Cheap to clone.
 #[derive(Clone)]
 pub struct TreeHandle {
-    board: Board,
-    hub: Hub,
+    shared: Arc<Shared>,
+    root: Addr<root::Msg>,
+    status: watch::Receiver<Status>,
 }
 
 /// Why the tree did not do what was asked.
@@ -43,25 +56,69 @@ pub enum Refusal {
 }
 
 impl TreeHandle {
+    /// Starts the tree. It claims nothing before its node's lease is won, which
+    /// [`TreeHandle::ready`] waits for.
+    ///
+    /// # Errors
+    /// When the root actor cannot be started.
+    pub async fn start(ports: Ports, settings: TreeSettings) -> Result<Self, String> {
+        let shared = Arc::new(Shared::new(ports, settings));
+        let (status, watched) = watch::channel(Status::Starting);
+        let depth = Depth::default();
+        let arguments = root::Arguments {
+            shared: shared.clone(),
+            status,
+            depth: depth.clone(),
+        };
+        let (actor, _) = Actor::spawn(None, Root, arguments)
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            shared,
+            root: Addr::new(actor, depth),
+            status: watched,
+        })
+    }
+
+    /// Starting, ready, stopped or failed; changes are told.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
     /// Something may be claimable: look. Carries no data and coalesces.
-    pub fn wakeup(&self) {}
+    pub fn wakeup(&self) {
+        self.root.cast(root::Msg::Wake);
+    }
 
     /// Ends the running turn of `task`, if this node runs it. Its frames tell
     /// when it is over: within 6 s whatever the agent does.
-    pub fn cancel(&self, _task: TaskId) {}
+    pub fn cancel(&self, task: TaskId) {
+        self.tell(pool::Msg::Cancel(task));
+    }
+
+    /// Answers a question of the agent that runs `task`; ignored when nothing
+    /// waits for it.
+    pub fn answer(&self, task: TaskId, ask: String, answer: Answer) {
+        self.tell(pool::Msg::Answer(task, ask, answer));
+    }
 
     /// Ends whatever runs in `chat` and stops its agents.
-    pub fn close_chat(&self, _chat: ChatId) {}
+    pub fn close_chat(&self, chat: ChatId) {
+        self.tell(pool::Msg::CloseChat(chat));
+    }
 
     /// Ends whatever runs in `session` and stops its agents.
-    pub fn close_session(&self, _session: SessionId) {}
+    pub fn close_session(&self, session: SessionId) {
+        self.tell(pool::Msg::CloseSession(session));
+    }
 
     /// Stops the idle warm session of `key`; the next prompt starts it again.
     ///
     /// # Errors
     /// A [`Refusal`] when it is not idle.
     pub async fn evict(&self, key: SessionKey) -> Result<(), Refusal> {
-        Err(Refusal::NotWarm(key))
+        self.ask(|reply| pool::Msg::Evict(key, reply)).await
     }
 
     /// Stops the warm session of `key`, interrupting its turn, and forgets its
@@ -70,22 +127,41 @@ impl TreeHandle {
     /// # Errors
     /// A [`Refusal`] when there is none.
     pub async fn restart(&self, key: SessionKey) -> Result<(), Refusal> {
-        Err(Refusal::NotWarm(key))
+        self.ask(|reply| pool::Msg::Restart(key, reply)).await
     }
 
     /// The snapshots of all actors.
     #[must_use]
     pub fn board(&self) -> &Board {
-        &self.board
+        &self.shared.board
     }
 
     /// Live frames.
     #[must_use]
     pub fn hub(&self) -> &Hub {
-        &self.hub
+        &self.shared.hub
     }
 
     /// Stops claiming, lets turns finish for `grace`, then stops and awaits
     /// everything.
-    pub async fn shutdown(&self, _grace: Duration) {}
+    pub async fn shutdown(&self, grace: Duration) {
+        let bound = grace + Duration::from_secs(40);
+        self.root
+            .call(|reply| root::Msg::Shutdown(grace, reply), bound)
+            .await;
+    }
+
+    fn tell(&self, message: pool::Msg) {
+        self.root.cast(root::Msg::Pool(message));
+    }
+
+    async fn ask(
+        &self,
+        message: impl FnOnce(RpcReplyPort<Result<(), Refusal>>) -> pool::Msg,
+    ) -> Result<(), Refusal> {
+        self.root
+            .call(|reply| root::Msg::Pool(message(reply)), ANSWER_BOUND)
+            .await
+            .unwrap_or_else(|| Err(Refusal::Unavailable("no answer within 20 s".into())))
+    }
 }

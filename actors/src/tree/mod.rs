@@ -1,5 +1,16 @@
 //! Thin actors: they feed the rules and carry out the effects.
 
+mod addr;
 pub mod board;
+mod dispatcher;
 pub mod handle;
 pub mod hub;
+mod lease;
+mod pool;
+mod pump;
+mod root;
+mod session;
+mod shared;
+
+pub use root::Status;
+pub use shared::TreeSettings;

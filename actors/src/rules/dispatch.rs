@@ -1,0 +1,117 @@
+//! When to claim, and how many.
+//!
+//! Credit is the number of turns that may still be started. A wake-up carries no
+//! data: it says "look", the database says what. One claim is in flight at a
+//! time; whatever happens meanwhile is remembered as one more look.
+
+use std::time::Duration;
+
+use crate::rules::moment::Moment;
+
+/// Looks without any wake-up happen this often, as a net under lost notifications.
+pub const POLL: Duration = Duration::from_secs(5);
+/// After a failed claim: first wait, doubling up to [`POLL`].
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+
+/// The dispatcher's state.
+#[derive(Clone, Debug)]
+pub struct Dispatch {
+    credit: usize,
+    claiming: bool,
+    look_again: bool,
+    paused: bool,
+    failures: u32,
+    next_look: Moment,
+}
+
+impl Dispatch {
+    /// With room for `credit` turns; looks at once.
+    #[must_use]
+    pub fn new(now: Moment, credit: usize) -> Self {
+        Self {
+            credit,
+            claiming: false,
+            look_again: true,
+            paused: false,
+            failures: 0,
+            next_look: now,
+        }
+    }
+
+    /// Something may be claimable.
+    pub fn wake(&mut self) {
+        self.look_again = true;
+    }
+
+    /// Turns ended.
+    pub fn credit(&mut self, turns: usize) {
+        self.credit += turns;
+        self.look_again = true;
+    }
+
+    /// Claim nothing any more.
+    pub fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// Time passed.
+    pub fn tick(&mut self, now: Moment) {
+        if now >= self.next_look {
+            self.look_again = true;
+        }
+    }
+
+    /// The number of tasks to claim now, if any. Counts as begun.
+    pub fn begin(&mut self, now: Moment) -> Option<usize> {
+        let backing_off = self.failures > 0 && now < self.next_look;
+        if self.claiming || self.paused || backing_off || !self.look_again || self.credit == 0 {
+            return None;
+        }
+        self.claiming = true;
+        self.look_again = false;
+        Some(self.credit)
+    }
+
+    /// The claim brought `taken` tasks. `more`: heads were left; `next_due`:
+    /// until a parked task comes due.
+    pub fn claimed(&mut self, now: Moment, taken: usize, more: bool, next_due: Option<Duration>) {
+        self.claiming = false;
+        self.failures = 0;
+        self.credit = self.credit.saturating_sub(taken);
+        self.look_again |= more;
+        self.next_look = now + next_due.map_or(POLL, |due| due.min(POLL));
+    }
+
+    /// The claim failed.
+    pub fn failed(&mut self, now: Moment) {
+        self.claiming = false;
+        self.look_again = true;
+        let factor = 1u32.checked_shl(self.failures).unwrap_or(u32::MAX);
+        self.failures = self.failures.saturating_add(1).min(16);
+        self.next_look = now + FIRST_RETRY.saturating_mul(factor).min(POLL);
+    }
+
+    /// When to call [`Dispatch::tick`] next.
+    #[must_use]
+    pub fn next_look(&self) -> Moment {
+        self.next_look
+    }
+
+    /// Turns that may still be started.
+    #[must_use]
+    pub fn available(&self) -> usize {
+        self.credit
+    }
+
+    /// A claim is under way.
+    #[must_use]
+    pub fn is_claiming(&self) -> bool {
+        self.claiming
+    }
+
+    /// Nothing is claimed any more.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+}

@@ -1,0 +1,12 @@
+//! Pure decisions: `(state, input, now) → (state, orders)`. No clock, no tasks,
+//! no actors; whoever calls them brings the time and carries out the orders.
+
+pub mod dispatch;
+pub mod lease;
+pub mod moment;
+pub mod permission;
+pub mod pool;
+pub mod restart;
+pub mod session;
+pub mod transcript;
+pub mod turn;

@@ -1,0 +1,534 @@
+//! One warm session: a worktree, a link to an agent, and at most one turn.
+//!
+//! ```text
+//! turn:  Idle ─assign─► Preparing ─ready─► Opening ─committed─► Running
+//!          ▲             │ worktree, then    │ prompted_at         │ guard
+//!          │             │ checkpoint ‖ link │                     ▼
+//!          └─ finished ── Finishing ◄──────── (unprompted) ──── Diffing
+//!
+//! link:  Down ─start─► Starting ─ready─► Up ─stop─► Stopping ─gone─► Down
+//!                          └──failed──► Down ◄──exited──┘
+//! ```
+//!
+//! A link outlives its turns: that is what warm means. Every input carries the
+//! turn or the link number it speaks of; late ones change nothing.
+
+use std::time::Duration;
+
+use crate::event::{AgentStop, ExitInfo};
+use crate::ids::TurnId;
+use crate::model::Deadlines;
+use crate::outcome::Outcome;
+use crate::rules::moment::Moment;
+use crate::rules::turn::{Guard, Order, Verdict, Why, crash_report};
+
+/// Counts the links of one session actor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkNo(pub u32);
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A claimed task is to be run. Only given when [`Session::is_idle`].
+    Assign {
+        /// Its turn.
+        turn: TurnId,
+        /// Its clocks.
+        deadlines: Deadlines,
+    },
+    /// The worktree is there.
+    WorktreeReady(TurnId),
+    /// The checkpoint is taken.
+    CheckpointReady(TurnId),
+    /// Worktree or checkpoint cannot be had.
+    PrepareFailed(TurnId, String),
+    /// The agent can be prompted.
+    LinkReady(LinkNo),
+    /// The agent did not start.
+    LinkFailed(LinkNo, Outcome, String),
+    /// `prompted_at` is committed.
+    Opened(TurnId),
+    /// The turn is not ours any more.
+    Fenced(TurnId),
+    /// The journal refused it for good.
+    Refused(TurnId, String),
+    /// The agent said something in this turn.
+    Spoke(TurnId),
+    /// A human is asked.
+    Asked(TurnId),
+    /// A human answered, or the question was withdrawn.
+    Answered(TurnId),
+    /// The agent ended the turn; all it said before is stored.
+    AgentEnded(TurnId, AgentStop),
+    /// The agent is gone; all it said before is stored.
+    LinkExited(LinkNo, ExitInfo),
+    /// The stop ladder is through.
+    LinkStopped(LinkNo),
+    /// End the turn.
+    Cancel(TurnId, Why),
+    /// The worktree was compared, or could not be.
+    Diffed(TurnId),
+    /// The outcome is committed.
+    Finished(TurnId),
+    /// End the turn if one runs, then the link, then yourself.
+    Stop,
+    /// Time passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Find or create the worktree.
+    EnsureWorktree,
+    /// Take the checkpoint.
+    TakeCheckpoint,
+    /// Start the agent under this number.
+    StartLink(LinkNo),
+    /// Forget the preparations of the current turn.
+    AbandonPreparation,
+    /// Commit `prompted_at`.
+    OpenJournal,
+    /// Hand the prompt over.
+    SendPrompt,
+    /// Ask the agent to end the turn.
+    SendCancel,
+    /// Run the stop ladder.
+    StopLink {
+        /// Skip the polite wait.
+        hurry: bool,
+    },
+    /// The link is gone: forget it.
+    DropLink,
+    /// The agent crashed or did not start: the key rests.
+    CountCrash(String),
+    /// Compare the worktree.
+    TakeDiff,
+    /// Commit the outcome.
+    Finish(Verdict),
+    /// Give the unprompted task back to the queue.
+    GiveBack,
+    /// The turn is over; `None` when it is not ours any more.
+    TurnOver(Option<Outcome>),
+    /// Nothing is left: stop the actor.
+    StopSelf,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    Idle,
+    Preparing {
+        deadlines: Deadlines,
+        checkpointed: bool,
+    },
+    Opening {
+        deadlines: Deadlines,
+        /// Asked for while the commit was on its way.
+        cancelled: Option<Why>,
+    },
+    Running(Box<Guard>),
+    Diffing(Verdict),
+    /// `None` while the task is given back.
+    Finishing(Option<Outcome>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Down,
+    Starting,
+    Up,
+    Stopping,
+}
+
+/// The machine.
+#[derive(Clone, Debug)]
+pub struct Session {
+    phase: Phase,
+    turn: Option<TurnId>,
+    link: Link,
+    link_no: LinkNo,
+    worktree_known: bool,
+    stopping: bool,
+    since: Moment,
+}
+
+impl Session {
+    /// A session that has nothing yet.
+    #[must_use]
+    pub fn new(now: Moment) -> Self {
+        Self {
+            phase: Phase::Idle,
+            turn: None,
+            link: Link::Down,
+            link_no: LinkNo::default(),
+            worktree_known: false,
+            stopping: false,
+            since: now,
+        }
+    }
+
+    /// No turn, not stopping: an assignment is welcome.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle) && !self.stopping
+    }
+
+    /// The agent's process is up.
+    #[must_use]
+    pub fn is_warm(&self) -> bool {
+        self.link == Link::Up
+    }
+
+    /// It is on its way out.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// A human is being asked.
+    #[must_use]
+    pub fn waits_for_human(&self) -> bool {
+        matches!(&self.phase, Phase::Running(guard) if guard.waits_for_human())
+    }
+
+    /// The turn it works on.
+    #[must_use]
+    pub fn turn(&self) -> Option<TurnId> {
+        self.turn
+    }
+
+    /// The number of the current or last link.
+    #[must_use]
+    pub fn link_no(&self) -> LinkNo {
+        self.link_no
+    }
+
+    /// How long nothing has happened, while idle.
+    #[must_use]
+    pub fn idle_for(&self, now: Moment) -> Duration {
+        now.since(self.since)
+    }
+
+    /// One word for people.
+    #[must_use]
+    pub fn state(&self) -> &'static str {
+        match (&self.phase, self.link) {
+            (_, Link::Stopping) => "stopping",
+            (Phase::Idle, Link::Up) => "idle",
+            (Phase::Idle, Link::Starting) => "starting",
+            (Phase::Idle, Link::Down) => "cold",
+            (Phase::Preparing { .. }, _) => "preparing",
+            (Phase::Opening { .. }, _) => "opening",
+            (Phase::Running(guard), _) if guard.waits_for_human() => "blocked",
+            (Phase::Running(_), _) => "running",
+            (Phase::Diffing(_), _) => "diffing",
+            (Phase::Finishing(_), _) => "finishing",
+        }
+    }
+
+    /// When to give [`Input::Tick`] next; none when no clock runs.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Moment> {
+        match &self.phase {
+            Phase::Running(guard) => guard.next_deadline(),
+            _ => None,
+        }
+    }
+
+    /// One step.
+    pub fn step(&mut self, now: Moment, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.react(now, input, &mut effects);
+        if self.stopping && matches!(self.phase, Phase::Idle) {
+            match self.link {
+                Link::Up => self.stop_link(false, &mut effects),
+                Link::Starting => {
+                    effects.push(Effect::DropLink);
+                    self.link = Link::Down;
+                    effects.push(Effect::StopSelf);
+                }
+                Link::Down => effects.push(Effect::StopSelf),
+                Link::Stopping => {}
+            }
+        }
+        effects
+    }
+
+    fn react(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::Assign { turn, deadlines } => self.assign(turn, deadlines, out),
+            Input::WorktreeReady(turn) if self.is_preparing(turn) => {
+                self.worktree_known = true;
+                out.push(Effect::TakeCheckpoint);
+                self.want_link(out);
+            }
+            Input::CheckpointReady(turn) if self.is_preparing(turn) => {
+                if let Phase::Preparing { checkpointed, .. } = &mut self.phase {
+                    *checkpointed = true;
+                }
+                self.open_if_ready(out);
+            }
+            Input::PrepareFailed(turn, detail) if self.is_preparing(turn) => {
+                self.worktree_known = false;
+                out.push(Effect::AbandonPreparation);
+                self.finish(Verdict::because(Outcome::NoStart, detail), out);
+            }
+            Input::LinkReady(no) if no == self.link_no && self.link == Link::Starting => {
+                self.link = Link::Up;
+                self.open_if_ready(out);
+            }
+            Input::LinkFailed(no, outcome, detail)
+                if no == self.link_no && self.link == Link::Starting =>
+            {
+                self.link = Link::Down;
+                out.push(Effect::DropLink);
+                out.push(Effect::CountCrash(detail.clone()));
+                if matches!(self.phase, Phase::Preparing { .. }) {
+                    out.push(Effect::AbandonPreparation);
+                    self.finish(Verdict::because(outcome, detail), out);
+                }
+            }
+            Input::Opened(turn) if self.turn == Some(turn) => self.opened(now, out),
+            Input::Fenced(turn) if self.turn == Some(turn) => self.fenced(now, out),
+            Input::Refused(turn, detail) if self.turn == Some(turn) => self.refused(detail, out),
+            Input::Cancel(turn, why) if self.turn == Some(turn) => self.cancel(now, why, out),
+            Input::Diffed(turn) if self.turn == Some(turn) => {
+                if let Phase::Diffing(verdict) = &self.phase {
+                    let verdict = verdict.clone();
+                    self.finish(verdict, out);
+                }
+            }
+            Input::Finished(turn) if self.turn == Some(turn) => {
+                if let Phase::Finishing(outcome) = self.phase {
+                    self.turn_over(now, outcome, out);
+                }
+            }
+            Input::LinkExited(no, exit) if no == self.link_no => self.exited(&exit, out),
+            Input::LinkStopped(no) if no == self.link_no && self.link == Link::Stopping => {
+                self.link = Link::Down;
+                out.push(Effect::DropLink);
+                self.start_again(out);
+                self.guarded(out, |guard| guard.exited(&ExitInfo::default()));
+            }
+            Input::Spoke(turn) => self.guard_of(turn, out, |guard| {
+                guard.spoke(now);
+                Vec::new()
+            }),
+            Input::Asked(turn) => self.guard_of(turn, out, |guard| {
+                guard.asked(now);
+                Vec::new()
+            }),
+            Input::Answered(turn) => self.guard_of(turn, out, |guard| {
+                guard.answered(now);
+                Vec::new()
+            }),
+            Input::AgentEnded(turn, stop) => {
+                self.guard_of(turn, out, |guard| guard.agent_ended(&stop));
+            }
+            Input::Stop => {
+                self.stopping = true;
+                self.cancel(now, Why::Interrupted, out);
+            }
+            Input::Tick => self.guarded(out, |guard| guard.tick(now)),
+            // Words of an older turn or link.
+            _ => {}
+        }
+    }
+
+    fn assign(&mut self, turn: TurnId, deadlines: Deadlines, out: &mut Vec<Effect>) {
+        debug_assert!(self.is_idle(), "one turn at a time");
+        self.turn = Some(turn);
+        self.phase = Phase::Preparing {
+            deadlines,
+            checkpointed: false,
+        };
+        if self.worktree_known {
+            out.push(Effect::TakeCheckpoint);
+            self.want_link(out);
+        } else {
+            out.push(Effect::EnsureWorktree);
+        }
+    }
+
+    fn want_link(&mut self, out: &mut Vec<Effect>) {
+        if self.link == Link::Down {
+            self.link_no.0 += 1;
+            self.link = Link::Starting;
+            out.push(Effect::StartLink(self.link_no));
+        }
+    }
+
+    /// The link went down while a turn is being prepared for it.
+    fn start_again(&mut self, out: &mut Vec<Effect>) {
+        if self.worktree_known && matches!(self.phase, Phase::Preparing { .. }) {
+            self.want_link(out);
+        }
+    }
+
+    fn open_if_ready(&mut self, out: &mut Vec<Effect>) {
+        if let Phase::Preparing {
+            deadlines,
+            checkpointed: true,
+        } = self.phase
+            && self.link == Link::Up
+        {
+            self.phase = Phase::Opening {
+                deadlines,
+                cancelled: None,
+            };
+            out.push(Effect::OpenJournal);
+        }
+    }
+
+    fn opened(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let Phase::Opening {
+            deadlines,
+            cancelled,
+        } = self.phase
+        else {
+            return;
+        };
+        match cancelled {
+            Some(why) => self.end_unprompted(why, out),
+            None if self.link == Link::Up => {
+                self.phase = Phase::Running(Box::new(Guard::new(now, deadlines)));
+                out.push(Effect::SendPrompt);
+            }
+            None => self.finish(
+                Verdict::because(
+                    Outcome::AgentCrashed,
+                    "the agent's process ended before the prompt reached it",
+                ),
+                out,
+            ),
+        }
+    }
+
+    fn cancel(&mut self, now: Moment, why: Why, out: &mut Vec<Effect>) {
+        match &mut self.phase {
+            Phase::Preparing { .. } => {
+                out.push(Effect::AbandonPreparation);
+                if self.link == Link::Starting {
+                    self.link = Link::Down;
+                    out.push(Effect::DropLink);
+                }
+                self.end_unprompted(why, out);
+            }
+            Phase::Opening { cancelled, .. } => {
+                cancelled.get_or_insert(why);
+            }
+            Phase::Running(guard) => {
+                let orders = guard.cancel(now, why);
+                self.obey(orders, out);
+            }
+            Phase::Idle | Phase::Diffing(_) | Phase::Finishing(_) => {}
+        }
+    }
+
+    fn exited(&mut self, exit: &ExitInfo, out: &mut Vec<Effect>) {
+        match self.link {
+            Link::Up => {
+                self.link = Link::Down;
+                out.push(Effect::DropLink);
+                out.push(Effect::CountCrash(crash_report(
+                    "the agent's process ended",
+                    exit,
+                )));
+                self.start_again(out);
+                self.guarded(out, |guard| guard.exited(exit));
+            }
+            Link::Stopping => {
+                // The ladder reports when the whole tree is gone.
+            }
+            Link::Starting | Link::Down => {}
+        }
+    }
+
+    /// Somebody else owns the turn: the agent may be writing for it.
+    fn fenced(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        if matches!(self.phase, Phase::Running(_)) && self.link == Link::Up {
+            self.stop_link(true, out);
+        }
+        self.turn_over(now, None, out);
+    }
+
+    fn refused(&mut self, detail: String, out: &mut Vec<Effect>) {
+        match self.phase {
+            Phase::Opening { .. } => {
+                self.finish(Verdict::because(Outcome::NoStart, detail), out);
+            }
+            Phase::Running(_) => {
+                if self.link == Link::Up {
+                    self.stop_link(true, out);
+                }
+                self.finish(Verdict::because(Outcome::AgentError, detail), out);
+            }
+            _ => {}
+        }
+    }
+
+    fn guard_of(
+        &mut self,
+        turn: TurnId,
+        out: &mut Vec<Effect>,
+        act: impl FnOnce(&mut Guard) -> Vec<Order>,
+    ) {
+        if self.turn == Some(turn) {
+            self.guarded(out, act);
+        }
+    }
+
+    fn guarded(&mut self, out: &mut Vec<Effect>, act: impl FnOnce(&mut Guard) -> Vec<Order>) {
+        if let Phase::Running(guard) = &mut self.phase {
+            let orders = act(guard);
+            self.obey(orders, out);
+        }
+    }
+
+    fn obey(&mut self, orders: Vec<Order>, out: &mut Vec<Effect>) {
+        for order in orders {
+            match order {
+                Order::SendCancel => out.push(Effect::SendCancel),
+                Order::StopLink => self.stop_link(true, out),
+                Order::Settle(verdict) => {
+                    self.phase = Phase::Diffing(verdict);
+                    out.push(Effect::TakeDiff);
+                }
+            }
+        }
+    }
+
+    fn stop_link(&mut self, hurry: bool, out: &mut Vec<Effect>) {
+        if self.link == Link::Up {
+            self.link = Link::Stopping;
+            out.push(Effect::StopLink { hurry });
+        }
+    }
+
+    /// What a human ended is cancelled; what only met a stop waits again.
+    fn end_unprompted(&mut self, why: Why, out: &mut Vec<Effect>) {
+        if why == Why::Asked {
+            let detail = "cancelled before it was prompted";
+            self.finish(Verdict::because(Outcome::Cancelled, detail), out);
+        } else {
+            self.phase = Phase::Finishing(None);
+            out.push(Effect::GiveBack);
+        }
+    }
+
+    fn finish(&mut self, verdict: Verdict, out: &mut Vec<Effect>) {
+        self.phase = Phase::Finishing(Some(verdict.outcome));
+        out.push(Effect::Finish(verdict));
+    }
+
+    fn turn_over(&mut self, now: Moment, outcome: Option<Outcome>, out: &mut Vec<Effect>) {
+        self.phase = Phase::Idle;
+        self.turn = None;
+        self.since = now;
+        out.push(Effect::TurnOver(outcome));
+    }
+
+    fn is_preparing(&self, turn: TurnId) -> bool {
+        self.turn == Some(turn) && matches!(self.phase, Phase::Preparing { .. })
+    }
+}

@@ -1,0 +1,258 @@
+//! Folds what an agent says into what is stored and shown.
+//!
+//! Text and reasoning become parts of at most [`PART_BYTES`]: the open part is
+//! written again with each commit, so its size bounds what a commit rewrites,
+//! and the stored transcript is never behind the stream.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::event::{Batch, FrameDraft, FrameKind, PartKind, PartWrite, Said, Tool, ToolStatus};
+use crate::model::Usage;
+
+/// Longest text of one part, in bytes; longer text goes on in the next part.
+pub const PART_BYTES: usize = 16 * 1024;
+
+/// The transcript of one turn.
+#[derive(Debug, Default)]
+pub struct Transcript {
+    next: i32,
+    open: Option<OpenPart>,
+    tools: BTreeMap<String, OpenTool>,
+    spoken: bool,
+    batch: Batch,
+    /// Parts of this batch, by sequence.
+    parts: BTreeMap<i32, PartWrite>,
+}
+
+#[derive(Debug)]
+struct OpenPart {
+    sequence: i32,
+    kind: PartKind,
+    text: String,
+    /// Bytes of `text` that are already in a frame.
+    framed: usize,
+}
+
+#[derive(Debug)]
+struct OpenTool {
+    sequence: i32,
+    tool: Tool,
+}
+
+impl Transcript {
+    /// Takes in one thing the agent said.
+    pub fn fold(&mut self, said: Said) {
+        match said {
+            Said::Text(text) => self.text(PartKind::Text, &text),
+            Said::Reasoning(text) => self.text(PartKind::Reasoning, &text),
+            Said::Tool(tool) => self.tool(tool),
+            Said::Usage(usage) => self.usage(usage),
+            Said::Commands(commands) => {
+                self.frame(FrameKind::AgentCommands, json!({ "commands": commands }));
+            }
+            Said::Mode(mode) => {
+                self.frame(
+                    FrameKind::AgentStatusUpdated,
+                    json!({ "status": "working", "mode": mode }),
+                );
+            }
+            Said::Permission(ask) => {
+                let ask = serde_json::to_value(&ask).unwrap_or(Value::Null);
+                self.frame(FrameKind::PermissionRequested, json!({ "request": ask }));
+            }
+            Said::Raw { .. } | Said::TurnEnded(_) | Said::Exited(_) => {}
+        }
+    }
+
+    /// The turn ends here: tools that are still open did not end well.
+    pub fn close(&mut self) {
+        self.close_text();
+        for id in self.tools.keys().cloned().collect::<Vec<_>>() {
+            let open = self.tools[&id].tool.status;
+            if !open.is_some_and(ToolStatus::is_final) {
+                self.tool(Tool {
+                    id,
+                    status: Some(ToolStatus::Failed),
+                    ..Tool::default()
+                });
+            }
+        }
+    }
+
+    /// What is to be committed now; the transcript goes on after it.
+    pub fn take(&mut self) -> Batch {
+        self.flush_text();
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.parts = std::mem::take(&mut self.parts).into_values().collect();
+        if !self.spoken && !batch.is_empty() {
+            self.spoken = true;
+            batch.first_token = true;
+        }
+        batch
+    }
+
+    fn text(&mut self, kind: PartKind, mut text: &str) {
+        while !text.is_empty() {
+            if self
+                .open
+                .as_ref()
+                .is_some_and(|open| open.kind != kind || open.text.len() >= PART_BYTES)
+            {
+                self.close_text();
+            }
+            let sequence = match &self.open {
+                Some(open) => open.sequence,
+                None => self.claim_sequence(),
+            };
+            let open = self.open.get_or_insert_with(|| OpenPart {
+                sequence,
+                kind,
+                text: String::new(),
+                framed: 0,
+            });
+            let room = PART_BYTES.saturating_sub(open.text.len());
+            let cut = char_boundary(text, room);
+            open.text.push_str(&text[..cut]);
+            text = &text[cut..];
+        }
+    }
+
+    fn close_text(&mut self) {
+        self.flush_text();
+        self.open = None;
+    }
+
+    fn flush_text(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        if open.framed == open.text.len() {
+            return;
+        }
+        let kind = match open.kind {
+            PartKind::Reasoning => FrameKind::ReasoningDelta,
+            _ => FrameKind::Delta,
+        };
+        let delta = json!({ "part": open.sequence, "text": &open.text[open.framed..] });
+        open.framed = open.text.len();
+        let part = PartWrite {
+            sequence: open.sequence,
+            kind: open.kind,
+            payload: json!({ "text": open.text }),
+        };
+        self.parts.insert(part.sequence, part);
+        self.frame(kind, delta);
+    }
+
+    fn tool(&mut self, update: Tool) {
+        self.close_text();
+        let id = update.id.clone();
+        let sequence = match self.tools.get(&id) {
+            Some(open) => open.sequence,
+            // The result's place is kept behind the call.
+            None => {
+                let sequence = self.claim_sequence();
+                self.claim_sequence();
+                sequence
+            }
+        };
+        let open = self.tools.entry(id).or_insert_with(|| OpenTool {
+            sequence,
+            tool: Tool::default(),
+        });
+        let ended_before = open.tool.status.is_some_and(ToolStatus::is_final);
+        merge(&mut open.tool, update);
+        let tool = open.tool.clone();
+        let mut call = serde_json::to_value(&tool).unwrap_or(Value::Null);
+        let output = call.as_object_mut().and_then(|call| call.remove("output"));
+        self.parts
+            .insert(sequence, part(sequence, PartKind::ToolCall, call.clone()));
+        let ended = tool.status.is_some_and(ToolStatus::is_final);
+        // The result's row exists from the start, so that parts have no holes.
+        let result = json!({
+            "id": tool.id,
+            "status": tool.status,
+            "output": output.unwrap_or(Value::Null),
+        });
+        self.parts.insert(
+            sequence + 1,
+            part(sequence + 1, PartKind::ToolResult, result.clone()),
+        );
+        let with_part = |mut value: Value, part: i32| {
+            if let Some(fields) = value.as_object_mut() {
+                fields.insert("part".into(), part.into());
+            }
+            value
+        };
+        if !ended_before {
+            self.frame(FrameKind::ToolCall, with_part(call, sequence));
+        }
+        if ended {
+            self.frame(FrameKind::ToolResult, with_part(result, sequence + 1));
+        }
+    }
+
+    fn usage(&mut self, usage: Usage) {
+        let total = self.batch.usage.get_or_insert_with(Usage::default);
+        total.input_tokens += usage.input_tokens;
+        total.output_tokens += usage.output_tokens;
+        total.cost += usage.cost;
+        self.frame(
+            FrameKind::Usage,
+            json!({
+                "input_tokens": usage.input_tokens,
+                "output_tokens": usage.output_tokens,
+                "cost": usage.cost,
+            }),
+        );
+    }
+
+    fn frame(&mut self, kind: FrameKind, data: Value) {
+        // Text before it was said before it.
+        if !matches!(kind, FrameKind::Delta | FrameKind::ReasoningDelta) {
+            self.flush_text();
+        }
+        self.batch.frames.push(FrameDraft { kind, data });
+    }
+
+    fn claim_sequence(&mut self) -> i32 {
+        let sequence = self.next;
+        self.next += 1;
+        sequence
+    }
+}
+
+fn part(sequence: i32, kind: PartKind, payload: Value) -> PartWrite {
+    PartWrite {
+        sequence,
+        kind,
+        payload,
+    }
+}
+
+/// What an update says replaces what was known; what it leaves out stays.
+fn merge(tool: &mut Tool, update: Tool) {
+    tool.id = update.id;
+    tool.title = update.title.or(tool.title.take());
+    tool.kind = update.kind.or(tool.kind.take());
+    tool.status = update.status.or(tool.status);
+    tool.input = update.input.or(tool.input.take());
+    tool.output = update.output.or(tool.output.take());
+    if !update.locations.is_empty() {
+        tool.locations = update.locations;
+    }
+}
+
+/// The largest cut of at most `room` bytes that splits no character; the first
+/// character whole if even that does not fit.
+fn char_boundary(text: &str, room: usize) -> usize {
+    if text.len() <= room {
+        return text.len();
+    }
+    let cut = text.floor_char_boundary(room);
+    if cut > 0 {
+        cut
+    } else {
+        text.chars().next().map_or(0, char::len_utf8)
+    }
+}

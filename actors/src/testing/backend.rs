@@ -1,0 +1,471 @@
+//! A scripted agent: each prompt plays a list of steps.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, watch};
+
+use crate::event::{
+    AgentEvent, AgentFault, AgentStop, Answer, Ask, ExitInfo, FaultClass, Said, Tool,
+};
+use crate::ids::{AgentName, SessionKey, TurnId};
+use crate::model::{Continuity, Deadlines, LinkFacts, Policy, Resume};
+use crate::ports::{
+    AgentBackend, AgentEntry, Agents, Link, LinkError, LinkSpec, ProcessLedger, Prompt, StartError,
+};
+
+/// One step of a script.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Says this.
+    Say(&'static str),
+    /// Says something so many times, as fast as it can.
+    Flood(usize),
+    /// Does nothing for so long.
+    Wait(Duration),
+    /// Asks for consent and waits for the answer.
+    Ask,
+    /// Ends the turn before this one once more.
+    LateEnd,
+    /// Ends the turn with an error.
+    Fail,
+    /// The process ends.
+    Exit(i32),
+    /// Never does anything again, but honours a cancel.
+    Hang,
+    /// From here on does not honour a cancel.
+    IgnoreCancel,
+}
+
+/// What a start does.
+#[derive(Clone, Debug)]
+pub enum Start {
+    /// Works after so long.
+    After(Duration),
+    /// Fails.
+    Refused,
+    /// Panics.
+    Panic,
+}
+
+/// Scripted agents, and the record of what was done to them.
+#[derive(Clone, Default)]
+pub struct FakeBackend {
+    state: Arc<Mutex<State>>,
+    alive: Arc<watch::Sender<BTreeMap<SessionKey, usize>>>,
+}
+
+#[derive(Default)]
+struct State {
+    starts: VecDeque<Start>,
+    scripts: VecDeque<Vec<Step>>,
+    prompts: Vec<(SessionKey, TurnId, String)>,
+    started: Vec<SessionKey>,
+    most_alive: usize,
+    killers: Vec<mpsc::UnboundedSender<()>>,
+    facts_panics: u32,
+    get_panics: u32,
+}
+
+impl FakeBackend {
+    /// The next start does this; starts beyond the list work at once.
+    pub fn next_start(&self, start: Start) {
+        self.with(|state| state.starts.push_back(start));
+    }
+
+    /// The next prompt plays this; prompts beyond the list say one word.
+    pub fn next_turn(&self, script: Vec<Step>) {
+        self.with(|state| state.scripts.push_back(script));
+    }
+
+    /// Every prompt that reached an agent, in order.
+    #[must_use]
+    pub fn prompts(&self) -> Vec<(SessionKey, TurnId, String)> {
+        self.with(|state| state.prompts.clone())
+    }
+
+    /// Every start, in order.
+    #[must_use]
+    pub fn started(&self) -> Vec<SessionKey> {
+        self.with(|state| state.started.clone())
+    }
+
+    /// Process trees that are alive now.
+    #[must_use]
+    pub fn alive(&self) -> usize {
+        self.alive.borrow().values().sum()
+    }
+
+    /// The most trees that were ever alive for one key.
+    #[must_use]
+    pub fn most_alive(&self) -> usize {
+        self.with(|state| state.most_alive)
+    }
+
+    /// Kills one of the live agents, as `kill -9` would.
+    pub fn kill_one(&self, which: usize) {
+        self.with(|state| {
+            state.killers.retain(|killer| !killer.is_closed());
+            if !state.killers.is_empty() {
+                let index = which % state.killers.len();
+                let _ = state.killers[index].send(());
+            }
+        });
+    }
+
+    /// The next look at a link's facts panics, and its session with it.
+    pub fn panic_session(&self) {
+        self.with(|state| state.facts_panics += 1);
+    }
+
+    /// The next look for an agent panics, and the pool with it.
+    pub fn panic_pool(&self) {
+        self.with(|state| state.get_panics += 1);
+    }
+
+    /// The pending panics are called off.
+    pub fn calm(&self) {
+        self.with(|state| {
+            state.facts_panics = 0;
+            state.get_panics = 0;
+        });
+    }
+
+    fn with<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
+        look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn born(&self, key: &SessionKey) -> Alive {
+        let mut count = 0;
+        self.alive.send_modify(|alive| {
+            let entry = alive.entry(key.clone()).or_default();
+            *entry += 1;
+            count = *entry;
+        });
+        self.with(|state| state.most_alive = state.most_alive.max(count));
+        Alive {
+            backend: self.clone(),
+            key: key.clone(),
+        }
+    }
+}
+
+/// A process tree; it takes 20 ms to die after it is dropped.
+struct Alive {
+    backend: FakeBackend,
+    key: SessionKey,
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        let (alive, key) = (self.backend.alive.clone(), self.key.clone());
+        let die = move || {
+            alive.send_modify(|alive| {
+                if let Some(count) = alive.get_mut(&key) {
+                    *count -= 1;
+                }
+            });
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => {
+                runtime.spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    die();
+                });
+            }
+            Err(_) => die(),
+        }
+    }
+}
+
+#[async_trait]
+impl AgentBackend for FakeBackend {
+    async fn start(
+        &self,
+        spec: LinkSpec,
+        events: mpsc::Sender<AgentEvent>,
+    ) -> Result<Arc<dyn Link>, StartError> {
+        let start = self
+            .with(|state| state.starts.pop_front())
+            .unwrap_or(Start::After(Duration::ZERO));
+        let alive = self.born(&spec.key);
+        match start {
+            Start::After(delay) => tokio::time::sleep(delay).await,
+            Start::Refused => {
+                return Err(StartError::Failed {
+                    message: "the fake agent refuses to start".into(),
+                    exit: None,
+                });
+            }
+            Start::Panic => panic!("the fake agent panics as told"),
+        }
+        self.with(|state| state.started.push(spec.key.clone()));
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let (killer, killed) = mpsc::unbounded_channel();
+        self.with(|state| state.killers.push(killer));
+        let player = tokio::spawn(play(self.clone(), alive, inbox, killed, events));
+        Ok(Arc::new(FakeLink {
+            backend: self.clone(),
+            key: spec.key,
+            orders,
+            player: player.abort_handle(),
+        }))
+    }
+}
+
+enum Do {
+    Prompt(TurnId, Vec<Step>),
+    Cancel,
+    Answer,
+    Stop(mpsc::UnboundedSender<ExitInfo>),
+}
+
+struct FakeLink {
+    backend: FakeBackend,
+    key: SessionKey,
+    orders: mpsc::UnboundedSender<Do>,
+    player: tokio::task::AbortHandle,
+}
+
+impl Drop for FakeLink {
+    fn drop(&mut self) {
+        self.player.abort();
+    }
+}
+
+#[async_trait]
+impl Link for FakeLink {
+    fn facts(&self) -> LinkFacts {
+        let panics = self.backend.with(|state| {
+            let now = state.facts_panics;
+            state.facts_panics = now.saturating_sub(1);
+            now > 0
+        });
+        assert!(!panics, "the fake link panics as told");
+        LinkFacts {
+            pid: None,
+            resume: Resume {
+                agent_session_id: format!("fake-{}", self.key),
+                home_id: "home".into(),
+                config_hash: "config".into(),
+            },
+            backend: "acp_warm".into(),
+            continuity: Continuity::New,
+        }
+    }
+
+    fn prompt(&self, turn: TurnId, prompt: &Prompt) -> Result<(), LinkError> {
+        let script = self.backend.with(|state| {
+            state
+                .prompts
+                .push((self.key.clone(), turn, prompt.text.clone()));
+            state.scripts.pop_front()
+        });
+        let script = script.unwrap_or_else(|| vec![Step::Say("done")]);
+        self.orders
+            .send(Do::Prompt(turn, script))
+            .map_err(|_| LinkError::Gone)
+    }
+
+    fn cancel(&self, _turn: TurnId) {
+        let _ = self.orders.send(Do::Cancel);
+    }
+
+    fn answer(&self, _ask: &str, _answer: &Answer) -> Result<(), LinkError> {
+        self.orders.send(Do::Answer).map_err(|_| LinkError::Gone)
+    }
+
+    async fn stop(&self, hurry: bool) -> ExitInfo {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        if self.orders.send(Do::Stop(sender)).is_ok() {
+            let polite = if hurry {
+                Duration::ZERO
+            } else {
+                Duration::from_millis(50)
+            };
+            tokio::time::sleep(polite).await;
+            if let Some(exit) = receiver.recv().await {
+                return exit;
+            }
+        }
+        ExitInfo::default()
+    }
+}
+
+async fn play(
+    backend: FakeBackend,
+    alive: Alive,
+    mut inbox: mpsc::UnboundedReceiver<Do>,
+    mut killed: mpsc::UnboundedReceiver<()>,
+    events: mpsc::Sender<AgentEvent>,
+) {
+    let exit = tokio::select! {
+        biased;
+        _ = killed.recv() => ExitInfo { signal: Some(9), ..ExitInfo::default() },
+        exit = run(&mut inbox, &events) => exit,
+    };
+    drop(alive);
+    let _ = &backend;
+    let said = Said::Exited(exit);
+    let _ = events.send(AgentEvent { turn: None, said }).await;
+}
+
+async fn run(
+    inbox: &mut mpsc::UnboundedReceiver<Do>,
+    events: &mpsc::Sender<AgentEvent>,
+) -> ExitInfo {
+    let mut last = None;
+    while let Some(order) = inbox.recv().await {
+        match order {
+            Do::Prompt(turn, script) => {
+                if let Some(exit) = turn_of(turn, last, script, inbox, events).await {
+                    return exit;
+                }
+                last = Some(turn);
+            }
+            Do::Stop(reply) => return stopped(&reply),
+            Do::Cancel | Do::Answer => {}
+        }
+    }
+    ExitInfo::default()
+}
+
+fn stopped(reply: &mpsc::UnboundedSender<ExitInfo>) -> ExitInfo {
+    let exit = ExitInfo {
+        code: Some(0),
+        expected: true,
+        ..ExitInfo::default()
+    };
+    let _ = reply.send(exit.clone());
+    exit
+}
+
+async fn turn_of(
+    turn: TurnId,
+    last: Option<TurnId>,
+    script: Vec<Step>,
+    inbox: &mut mpsc::UnboundedReceiver<Do>,
+    events: &mpsc::Sender<AgentEvent>,
+) -> Option<ExitInfo> {
+    let mut deaf = false;
+    let say = |turn, said| async move {
+        let _ = events.send(AgentEvent { turn, said }).await;
+    };
+    let end = |stop| say(Some(turn), Said::TurnEnded(stop));
+    for step in script {
+        let mut pause = Duration::ZERO;
+        let mut for_answer = false;
+        match step {
+            Step::Say(text) => say(Some(turn), Said::Text(text.into())).await,
+            Step::Flood(times) => {
+                for _ in 0..times {
+                    say(Some(turn), Said::Text("word ".into())).await;
+                }
+            }
+            Step::Wait(time) => pause = time,
+            Step::Ask => {
+                say(Some(turn), Said::Permission(ask())).await;
+                for_answer = true;
+                pause = Duration::from_secs(86_400);
+            }
+            Step::LateEnd => {
+                say(last, Said::Text("late".into())).await;
+                say(last, Said::TurnEnded(AgentStop::EndTurn)).await;
+            }
+            Step::Fail => {
+                let message = "the fake agent fails".into();
+                let class = FaultClass::Other;
+                end(AgentStop::Error(AgentFault { class, message })).await;
+                return None;
+            }
+            Step::Exit(code) => {
+                return Some(ExitInfo {
+                    code: Some(code),
+                    ..ExitInfo::default()
+                });
+            }
+            Step::Hang => pause = Duration::from_secs(86_400 * 30),
+            Step::IgnoreCancel => deaf = true,
+        }
+        let until = tokio::time::Instant::now() + pause;
+        loop {
+            tokio::select! {
+                biased;
+                order = inbox.recv() => match order {
+                    Some(Do::Cancel) if !deaf => {
+                        end(AgentStop::Cancelled).await;
+                        return None;
+                    }
+                    Some(Do::Stop(reply)) => return Some(stopped(&reply)),
+                    Some(Do::Answer) if for_answer => break,
+                    Some(_) => {}
+                    None => return Some(ExitInfo::default()),
+                },
+                () = tokio::time::sleep_until(until) => break,
+            }
+        }
+    }
+    end(AgentStop::EndTurn).await;
+    None
+}
+
+fn ask() -> Ask {
+    Ask {
+        id: "ask".into(),
+        tool: Tool {
+            id: "tool".into(),
+            kind: Some("execute".into()),
+            ..Tool::default()
+        },
+        options: Vec::new(),
+    }
+}
+
+/// One agent by the name of `fake`, and its processes.
+#[derive(Clone)]
+pub struct FakeAgents {
+    /// Runs it.
+    pub backend: FakeBackend,
+    /// Its idle time.
+    pub idle_ttl: Duration,
+    /// Its clocks.
+    pub deadlines: Deadlines,
+    /// Its policy.
+    pub policy: Policy,
+}
+
+impl Agents for FakeAgents {
+    fn get(&self, name: &AgentName) -> Option<AgentEntry> {
+        let panics = self.backend.with(|state| {
+            let now = state.get_panics;
+            state.get_panics = now.saturating_sub(1);
+            now > 0
+        });
+        assert!(!panics, "the fake agents panic as told");
+        (name.as_str() == "fake").then(|| AgentEntry {
+            backend: Arc::new(self.backend.clone()),
+            policy: self.policy,
+            idle_ttl: self.idle_ttl,
+            deadlines: self.deadlines,
+        })
+    }
+
+    fn names(&self) -> Vec<AgentName> {
+        vec!["fake".into()]
+    }
+}
+
+#[async_trait]
+impl ProcessLedger for FakeBackend {
+    async fn gone(&self, key: &SessionKey, within: Duration) -> bool {
+        let mut alive = self.alive.subscribe();
+        let none = alive.wait_for(|alive| alive.get(key).is_none_or(|count| *count == 0));
+        tokio::time::timeout(within, none).await.is_ok()
+    }
+
+    fn rss_bytes(&self, _key: &SessionKey) -> Option<u64> {
+        None
+    }
+}

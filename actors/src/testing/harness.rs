@@ -1,0 +1,182 @@
+//! A tree over fakes, with what a test needs to drive and to watch it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use crate::ids::{AgentName, ChatId, SessionId, SessionKey, TaskId};
+use crate::model::{Deadlines, Policy};
+use crate::outcome::Outcome;
+use crate::ports::Ports;
+use crate::testing::backend::{FakeAgents, FakeBackend};
+use crate::testing::invariants;
+use crate::testing::memory::{MemoryStore, TaskRow};
+use crate::testing::worktrees::FakeWorktrees;
+use crate::tree::TreeSettings;
+use crate::tree::handle::TreeHandle;
+
+/// A running tree and the fakes behind it.
+pub struct Harness {
+    /// The tree.
+    pub tree: TreeHandle,
+    /// Its store.
+    pub store: MemoryStore,
+    /// Its agents.
+    pub backend: FakeBackend,
+    /// Its worktrees.
+    pub worktrees: FakeWorktrees,
+    /// Tests are told of new tasks unless this is set: a lost notification.
+    pub lose_wakeups: bool,
+}
+
+/// What a harness starts with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The tree's settings.
+    pub tree: TreeSettings,
+    /// Idle time of agents.
+    pub idle_ttl: Duration,
+    /// Clocks of turns.
+    pub deadlines: Deadlines,
+    /// What agents may do.
+    pub policy: Policy,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            tree: TreeSettings {
+                seed: 1,
+                ..TreeSettings::default()
+            },
+            idle_ttl: Duration::from_secs(30 * 60),
+            deadlines: Deadlines::default(),
+            policy: Policy::AllowAll,
+        }
+    }
+}
+
+impl Harness {
+    /// Starts a tree. Needs a runtime with paused time.
+    ///
+    /// # Panics
+    /// When the tree does not start.
+    pub async fn start(setup: Setup) -> Self {
+        let store = MemoryStore::default();
+        let backend = FakeBackend::default();
+        let worktrees = FakeWorktrees::default();
+        let ports = Ports {
+            queue: Arc::new(store.clone()),
+            lease: Arc::new(store.clone()),
+            journal: Arc::new(store.clone()),
+            agents: Arc::new(FakeAgents {
+                backend: backend.clone(),
+                idle_ttl: setup.idle_ttl,
+                deadlines: setup.deadlines,
+                policy: setup.policy,
+            }),
+            worktrees: Arc::new(worktrees.clone()),
+            processes: Arc::new(backend.clone()),
+        };
+        let tree = TreeHandle::start(ports, setup.tree)
+            .await
+            .expect("the tree starts");
+        Self {
+            tree,
+            store,
+            backend,
+            worktrees,
+            lose_wakeups: false,
+        }
+    }
+
+    /// A new chat of a new workspace for the fake agent.
+    #[must_use]
+    pub fn chat(&self) -> (SessionId, SessionKey) {
+        (SessionId::new(), self.key())
+    }
+
+    /// A new chat for the fake agent.
+    #[must_use]
+    pub fn key(&self) -> SessionKey {
+        SessionKey {
+            chat: ChatId::new(),
+            agent: AgentName::from("fake"),
+        }
+    }
+
+    /// Queues a prompt.
+    pub fn enqueue(&self, session: SessionId, key: &SessionKey, input: &str) -> TaskId {
+        let task = self.store.insert(session, key.clone(), input);
+        if !self.lose_wakeups {
+            self.tree.wakeup();
+        }
+        task
+    }
+
+    /// The task's row.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn task(&self, task: TaskId) -> TaskRow {
+        self.store.with(|rows| rows.tasks[&task].clone())
+    }
+
+    /// Waits in virtual time, at most an hour, until `seen` says something.
+    ///
+    /// # Panics
+    /// When it does not; shows the board.
+    pub async fn until<T>(&self, what: &str, mut seen: impl FnMut(&Self) -> Option<T>) -> T {
+        let started = Instant::now();
+        let end = started + Duration::from_secs(3600);
+        loop {
+            if let Some(found) = seen(self) {
+                return found;
+            }
+            assert!(
+                Instant::now() < end,
+                "{what}: not within an hour of virtual time; the board shows {:#?}",
+                self.tree.board().tree()
+            );
+            // A hundredth of what has passed is exact enough, and quick for hours.
+            let step = started.elapsed() / 100;
+            tokio::time::sleep(step.clamp(Duration::from_millis(1), Duration::from_secs(1))).await;
+        }
+    }
+
+    /// Waits until the task has its outcome.
+    pub async fn outcome(&self, task: TaskId) -> Outcome {
+        self.until(&format!("an outcome of {task}"), |harness| {
+            harness.task(task).outcomes.first().copied()
+        })
+        .await
+    }
+
+    /// Waits until the session of `key` shows `state`.
+    pub async fn state(&self, key: &SessionKey, state: &str) {
+        let name = key.to_string();
+        self.until(&format!("{name} is {state}"), |harness| {
+            let shown = harness.tree.board().get(&["root", "pool", &name])?;
+            (shown.state == state).then_some(())
+        })
+        .await;
+    }
+
+    /// Stops the tree and checks every promise once more.
+    ///
+    /// # Panics
+    /// When something is left alive or a promise was broken.
+    pub async fn shutdown(self) {
+        let stopped = self.tree.shutdown(Duration::from_secs(1));
+        timeout(Duration::from_secs(120), stopped)
+            .await
+            .expect("the tree stops");
+        self.until("all agents are gone", |harness| {
+            (harness.backend.alive() == 0).then_some(())
+        })
+        .await;
+        invariants::check(&self.store, &self.backend);
+    }
+}

@@ -1,0 +1,93 @@
+//! What must hold whatever happens, for every test of the tree.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ids::{SessionId, TaskId, TurnId};
+use crate::testing::backend::FakeBackend;
+use crate::testing::memory::{MemoryStore, Rows};
+
+/// Checks everything at once.
+///
+/// # Panics
+/// When a promise was broken.
+pub fn check(store: &MemoryStore, backend: &FakeBackend) {
+    assert!(
+        backend.most_alive() <= 1,
+        "two process trees of one key were alive at once"
+    );
+    store.with(|rows| {
+        every_task_ends_at_most_once(rows);
+        one_live_turn_per_session(rows);
+        frames_have_no_holes(rows);
+        let prompts = backend.prompts();
+        let turns: Vec<_> = prompts.iter().map(|(_, turn, _)| *turn).collect();
+        none_is_prompted_twice(rows, &turns);
+        prompts_are_in_order(rows, &turns);
+    });
+}
+
+fn every_task_ends_at_most_once(rows: &Rows) {
+    for (id, task) in &rows.tasks {
+        assert!(
+            task.outcomes.len() <= 1,
+            "task {id} ended {:?}",
+            task.outcomes
+        );
+        let Some(outcome) = task.outcomes.first() else {
+            continue;
+        };
+        assert_eq!(outcome.task_state(), task.state, "task {id}");
+    }
+}
+
+fn one_live_turn_per_session(rows: &Rows) {
+    let mut live = BTreeSet::new();
+    for turn in rows.turns.values().filter(|turn| !turn.ended) {
+        assert!(
+            live.insert(turn.session),
+            "two live turns in session {}",
+            turn.session
+        );
+    }
+}
+
+fn frames_have_no_holes(rows: &Rows) {
+    for (session, frames) in &rows.frames {
+        for (index, frame) in frames.iter().enumerate() {
+            let expected = i64::try_from(index).expect("few frames") + 1;
+            assert_eq!(frame.seq, expected, "session {session}");
+        }
+    }
+}
+
+fn none_is_prompted_twice(rows: &Rows, prompts: &[TurnId]) {
+    let mut seen: BTreeMap<TaskId, TurnId> = BTreeMap::new();
+    for turn in prompts {
+        let row = &rows.turns[turn];
+        assert!(
+            row.prompted,
+            "turn {turn} was prompted before that was committed"
+        );
+        if let Some(earlier) = seen.insert(row.fence.task, *turn) {
+            panic!(
+                "task {} was prompted in {earlier} and in {turn}",
+                row.fence.task
+            );
+        }
+    }
+}
+
+fn prompts_are_in_order(rows: &Rows, prompts: &[TurnId]) {
+    let mut last: BTreeMap<SessionId, i64> = BTreeMap::new();
+    for turn in prompts {
+        let row = &rows.turns[turn];
+        let seq = rows.tasks[&row.fence.task].seq;
+        if let Some(earlier) = last.insert(row.session, seq) {
+            assert!(
+                earlier < seq,
+                "session {}: {seq} was prompted after {earlier}",
+                row.session
+            );
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The dispatcher: turns wake-ups into claims and claims into assignments.
+
+use std::sync::Arc;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use serde_json::json;
+
+use crate::ports::{Claim, QueueError};
+use crate::rules::dispatch::Dispatch;
+use crate::tree::addr::{Addr, Depth, Task, report};
+use crate::tree::board::Snapshot;
+use crate::tree::pool;
+use crate::tree::shared::Shared;
+
+/// What the dispatcher is told.
+pub(crate) enum Msg {
+    /// Something may be claimable.
+    Wake,
+    /// A clock ran out.
+    Tick,
+    /// A claim came back.
+    Claimed(Result<Claim, QueueError>),
+    /// Turns ended.
+    Credit(usize),
+    /// Claim nothing any more.
+    Pause,
+}
+
+pub(crate) struct DispatcherActor;
+
+pub(crate) struct Arguments {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) pool: Addr<pool::Msg>,
+    pub(crate) depth: Depth,
+    /// Told when the store says that the lease is over.
+    pub(crate) lease_lost: Arc<dyn Fn() + Send + Sync>,
+}
+
+pub(crate) struct State {
+    to: Arguments,
+    me: Addr<Msg>,
+    rule: Dispatch,
+    claim: Option<Task>,
+    timer: Option<Task>,
+    claimed: u64,
+    last_error: Option<String>,
+}
+
+impl Actor for DispatcherActor {
+    type Msg = Msg;
+    type State = State;
+    type Arguments = Arguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Msg>,
+        to: Arguments,
+    ) -> Result<State, ActorProcessingErr> {
+        let me = Addr::new(myself, to.depth.clone());
+        to.pool.cast(pool::Msg::Dispatcher(me.clone()));
+        let rule = Dispatch::new(to.shared.now(), to.shared.settings.max_live);
+        let mut state = State {
+            to,
+            me,
+            rule,
+            claim: None,
+            timer: None,
+            claimed: 0,
+            last_error: None,
+        };
+        state.look();
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Msg>,
+        message: Msg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.to.depth.taken();
+        let now = state.to.shared.now();
+        match message {
+            Msg::Wake => state.rule.wake(),
+            Msg::Tick => state.rule.tick(now),
+            Msg::Credit(turns) => state.rule.credit(turns),
+            Msg::Pause => state.rule.pause(),
+            Msg::Claimed(Ok(claim)) => {
+                state.claim = None;
+                state.last_error = None;
+                state.claimed += claim.assignments.len() as u64;
+                state
+                    .rule
+                    .claimed(now, claim.assignments.len(), claim.more, claim.next_due);
+                for assignment in claim.assignments {
+                    state.to.pool.cast(pool::Msg::Assign(Box::new(assignment)));
+                }
+            }
+            Msg::Claimed(Err(error)) => {
+                state.claim = None;
+                if matches!(error, QueueError::LeaseLost) {
+                    state.rule.pause();
+                    (state.to.lease_lost)();
+                }
+                state.failed(&error);
+            }
+        }
+        state.look();
+        Ok(())
+    }
+}
+
+impl State {
+    fn look(&mut self) {
+        let now = self.to.shared.now();
+        if let Some(credit) = self.rule.begin(now) {
+            let ports = self.to.shared.ports.clone();
+            let work = async move {
+                let agents = ports.agents.names();
+                Msg::Claimed(ports.queue.claim(credit, &agents).await)
+            };
+            let lost = |why: String| Msg::Claimed(Err(QueueError::Unavailable(why.into())));
+            self.claim = Some(report(&self.me, work, lost));
+        }
+        let delay = self.to.shared.until(self.rule.next_look());
+        // A look that is overdue waits for something else than time.
+        self.timer = (!delay.is_zero()).then(|| self.me.cast_after(delay, Msg::Tick));
+        self.show();
+    }
+
+    fn failed(&mut self, error: &QueueError) {
+        self.rule.failed(self.to.shared.now());
+        let text = error.to_string();
+        if self.last_error.as_ref() != Some(&text) {
+            tracing::warn!(error = %text, "claiming failed, trying again");
+        }
+        self.last_error = Some(text);
+    }
+
+    fn show(&self) {
+        let state = match (self.rule.is_paused(), self.rule.is_claiming()) {
+            (true, _) => "paused",
+            (false, true) => "claiming",
+            (false, false) => "listening",
+        };
+        self.to.shared.board.put(
+            &["root", "dispatcher"],
+            Snapshot {
+                kind: "dispatcher".into(),
+                name: "dispatcher".into(),
+                state: state.into(),
+                last_exit: None,
+                mailbox: self.to.depth.get(),
+                detail: json!({
+                    "credit": self.rule.available(),
+                    "claimed": self.claimed,
+                    "last_error": self.last_error,
+                }),
+                ..Snapshot::default()
+            },
+        );
+    }
+}

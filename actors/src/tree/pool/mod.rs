@@ -1,0 +1,263 @@
+//! The pool supervisor: one session actor per key, started when needed, gone
+//! when unused, replaced after a crash.
+//!
+//! It holds the only addresses of sessions. Restart intensity is counted per
+//! key. After a session failed it waits for the old state's drop and for the
+//! old process tree before the key may live again.
+
+mod slots;
+mod verbs;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+
+use crate::event::{Answer, TurnRef};
+use crate::ids::{ChatId, Generation, SessionId, SessionKey, TaskId};
+use crate::model::Assignment;
+use crate::outcome::Outcome;
+use crate::rules::pool::Slot;
+use crate::rules::restart::History;
+use crate::rules::turn::Why;
+use crate::tree::addr::{Addr, Depth, Task};
+use crate::tree::dispatcher;
+use crate::tree::handle::Refusal;
+use crate::tree::session;
+use crate::tree::shared::Shared;
+
+/// What the pool is told.
+pub(crate) enum Msg {
+    /// Credits go there.
+    Dispatcher(Addr<dispatcher::Msg>),
+    /// Run this claimed task.
+    Assign(Box<Assignment>),
+    /// A session is through with its turn.
+    TurnOver(SessionKey, Generation, Option<Outcome>),
+    /// A session's agent crashed or did not start.
+    Crashed(SessionKey, Generation, String),
+    /// A session will not go.
+    Refused(SessionKey, Generation, Refusal),
+    /// A session's actor, state and processes are gone.
+    Gone(SessionKey, Generation),
+    /// Look for sessions whose idle time is over.
+    Sweep,
+    /// End the turn of this task, if it runs here.
+    Cancel(TaskId),
+    /// Answer a question of this task's agent.
+    Answer(TaskId, String, Answer),
+    /// End everything of this chat.
+    CloseChat(ChatId),
+    /// End everything of this workspace.
+    CloseSession(SessionId),
+    /// Stop an idle session.
+    Evict(SessionKey, RpcReplyPort<Result<(), Refusal>>),
+    /// Stop a session and forget its crashes.
+    Restart(SessionKey, RpcReplyPort<Result<(), Refusal>>),
+    /// Replies when no turn runs.
+    WhenQuiet(RpcReplyPort<()>),
+    /// Interrupts all turns and stops all sessions; replies when all are gone.
+    StopAll(RpcReplyPort<()>),
+}
+
+pub(crate) struct PoolActor;
+
+pub(crate) struct Arguments {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) depth: Depth,
+}
+
+pub(crate) struct State {
+    shared: Arc<Shared>,
+    me: Addr<Msg>,
+    depth: Depth,
+    dispatcher: Option<Addr<dispatcher::Msg>>,
+    live: BTreeMap<SessionKey, Live>,
+    records: BTreeMap<SessionKey, Record>,
+    /// Claimed tasks that wait for a slot; bounded by the dispatcher's credit.
+    waiting: VecDeque<Waiting>,
+    evictions: Vec<(SessionKey, RpcReplyPort<Result<(), Refusal>>)>,
+    quiet: Vec<RpcReplyPort<()>>,
+    stopped: Vec<RpcReplyPort<()>>,
+    stopping: bool,
+    /// Why sessions refused to go, counted since the start.
+    refusals: BTreeMap<String, u64>,
+    evicted: u64,
+    tasks: Vec<Task>,
+    _sweep: Task,
+}
+
+/// A session that exists.
+struct Live {
+    addr: Addr<session::Msg>,
+    /// Ends when the actor's state is dropped; taken by the clean-up.
+    join: Option<ractor::concurrency::JoinHandle<()>>,
+    generation: Generation,
+    session: SessionId,
+    slot: Slot,
+    turn: Option<HeldTurn>,
+    /// Its actor is gone, its clean-up is not.
+    ended: bool,
+}
+
+/// The turn a session holds, in case it dies with it.
+struct HeldTurn {
+    reference: TurnRef,
+    prompted: Arc<AtomicBool>,
+}
+
+/// What outlives the sessions of a key.
+#[derive(Default)]
+struct Record {
+    generation: Generation,
+    history: History,
+    last_exit: Option<String>,
+}
+
+struct Waiting {
+    assignment: Box<Assignment>,
+    refused: Vec<SessionKey>,
+}
+
+impl Actor for PoolActor {
+    type Msg = Msg;
+    type State = State;
+    type Arguments = Arguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Msg>,
+        to: Arguments,
+    ) -> Result<State, ActorProcessingErr> {
+        let me = Addr::new(myself, to.depth.clone());
+        let (every, sweeper) = (to.shared.settings.sweep_every, me.clone());
+        let sweep = Task::spawn(async move {
+            loop {
+                tokio::time::sleep(every).await;
+                sweeper.cast(Msg::Sweep);
+            }
+        });
+        let state = State {
+            shared: to.shared,
+            me,
+            depth: to.depth,
+            dispatcher: None,
+            live: BTreeMap::new(),
+            records: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            evictions: Vec::new(),
+            quiet: Vec::new(),
+            stopped: Vec::new(),
+            stopping: false,
+            refusals: BTreeMap::new(),
+            evicted: 0,
+            tasks: Vec::new(),
+            _sweep: sweep,
+        };
+        state.show();
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Msg>,
+        message: Msg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.depth.taken();
+        match message {
+            Msg::Dispatcher(dispatcher) => state.dispatcher = Some(dispatcher),
+            Msg::Assign(assignment) => state.assign(assignment).await,
+            Msg::TurnOver(key, generation, outcome) => {
+                state.turn_over(&key, generation, outcome).await
+            }
+            Msg::Crashed(key, generation, why) => state.crashed(&key, generation, why),
+            Msg::Refused(key, generation, refusal) => {
+                state.refused(&key, generation, refusal).await
+            }
+            Msg::Gone(key, generation) => state.gone(&key, generation).await,
+            Msg::Sweep => state.sweep(),
+            Msg::Cancel(task) => state.cancel(task, Why::Asked),
+            Msg::Answer(task, ask, answer) => state.answer(task, ask, answer),
+            Msg::CloseChat(chat) => state.close(|key, _| key.chat == chat),
+            Msg::CloseSession(session) => state.close(|_, live| live.session == session),
+            Msg::Evict(key, reply) => state.evict(key, reply),
+            Msg::Restart(key, reply) => state.restart(&key, reply),
+            Msg::WhenQuiet(reply) => state.quiet.push(reply),
+            Msg::StopAll(reply) => state.stop_all(reply),
+        }
+        state.settle_replies();
+        state.show();
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<Msg>,
+        event: SupervisionEvent,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorFailed(cell, error) => {
+                state.ended(cell.get_id(), Some(error.to_string()));
+            }
+            SupervisionEvent::ActorTerminated(cell, last_state, reason) => {
+                drop(last_state);
+                let killed = reason.filter(|reason| reason == "killed");
+                state.ended(cell.get_id(), killed);
+            }
+            _ => {}
+        }
+        state.show();
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        myself: ActorRef<Msg>,
+        _state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        let bound = Some(ractor::concurrency::Duration::from_secs(8));
+        myself.get_cell().stop_children_and_wait(None, bound).await;
+        Ok(())
+    }
+}
+
+impl State {
+    fn credit(&self) {
+        if let Some(dispatcher) = &self.dispatcher {
+            dispatcher.cast(dispatcher::Msg::Credit(1));
+        }
+    }
+
+    fn settle_replies(&mut self) {
+        if !self.quiet.is_empty()
+            && self.waiting.is_empty()
+            && self.live.values().all(|live| live.turn.is_none())
+        {
+            for reply in self.quiet.drain(..) {
+                let _ = reply.send(());
+            }
+        }
+        if self.live.is_empty() {
+            for reply in self.stopped.drain(..) {
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    fn held_by(&self, task: TaskId) -> Option<&Live> {
+        self.live.values().find(|live| {
+            live.turn
+                .as_ref()
+                .is_some_and(|turn| turn.reference.fence.task == task)
+        })
+    }
+}
+
+impl HeldTurn {
+    fn was_prompted(&self) -> bool {
+        self.prompted.load(Ordering::Relaxed)
+    }
+}

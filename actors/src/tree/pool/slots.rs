@@ -1,0 +1,359 @@
+//! Giving tasks to sessions, and what follows when a session ends.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use ractor::{Actor, ActorId};
+use serde_json::json;
+
+use super::{HeldTurn, Live, Msg, State, Waiting};
+use crate::event::TurnRef;
+use crate::ids::{Generation, SessionKey};
+use crate::model::{Assignment, TurnEnd, Usage};
+use crate::outcome::Outcome;
+use crate::rules::moment::Moment;
+use crate::rules::pool::{self as rule, Admission, Slot};
+use crate::rules::restart::Rest;
+use crate::tree::addr::{Addr, Depth, Task};
+use crate::tree::board::Snapshot;
+use crate::tree::session::{self, SessionActor};
+use crate::tree::shared::{Backoff, Shared, until_written};
+
+/// A task that finds every session busy waits this long before it is claimed again.
+const FULL_WAIT: Duration = Duration::from_secs(1);
+/// Longest wait for the processes of a session that ended.
+const GONE_BOUND: Duration = Duration::from_secs(15);
+/// Keys whose crashes are remembered although they do not live.
+const RECORDS: usize = 1024;
+
+impl State {
+    pub(super) async fn assign(&mut self, assignment: Box<Assignment>) {
+        self.place(Waiting {
+            assignment,
+            refused: Vec::new(),
+        })
+        .await;
+    }
+
+    async fn place(&mut self, task: Waiting) {
+        let key = &task.assignment.key;
+        let now = self.shared.now();
+        if self.stopping {
+            return self.give_back(&task.assignment, Duration::ZERO);
+        }
+        let resting = self
+            .records
+            .get(key)
+            .and_then(|record| record.history.resting(now));
+        if let Some(rest) = resting {
+            return self.give_back(&task.assignment, rest.until().since(now));
+        }
+        let slots = self
+            .live
+            .iter()
+            .map(|(key, live)| (key.clone(), live.slot))
+            .collect();
+        match rule::admit(&slots, key, self.shared.settings.max_live, &task.refused) {
+            Admission::Reuse => self.hand_over(task.assignment),
+            Admission::Spawn => self.spawn(task).await,
+            Admission::After(victim) => {
+                self.ask_to_go(&victim);
+                self.waiting.push_back(task);
+            }
+            Admission::Wait => self.waiting.push_back(task),
+            Admission::Full => self.give_back(&task.assignment, FULL_WAIT),
+        }
+    }
+
+    async fn spawn(&mut self, task: Waiting) {
+        let key = task.assignment.key.clone();
+        let Some(entry) = self.shared.ports.agents.get(&key.agent) else {
+            tracing::warn!(agent = %key.agent, "a task was claimed for an agent that is gone");
+            return self.give_back(&task.assignment, FULL_WAIT);
+        };
+        let record = self.records.entry(key.clone()).or_default();
+        record.generation = record.generation.next();
+        let generation = record.generation;
+        let depth = Depth::default();
+        let idle_ttl = entry.idle_ttl;
+        let arguments = session::Arguments {
+            shared: self.shared.clone(),
+            pool: self.me.clone(),
+            key: key.clone(),
+            session: task.assignment.session,
+            generation,
+            entry,
+            depth: depth.clone(),
+        };
+        let cell = self.me.actor().get_cell();
+        match Actor::spawn_linked(None, SessionActor, arguments, cell).await {
+            Ok((actor, join)) => {
+                self.live.insert(
+                    key,
+                    Live {
+                        addr: Addr::new(actor, depth),
+                        join: Some(join),
+                        generation,
+                        session: task.assignment.session,
+                        slot: Slot {
+                            busy: false,
+                            leaving: false,
+                            used: self.shared.now(),
+                            idle_ttl,
+                        },
+                        turn: None,
+                        ended: false,
+                    },
+                );
+                self.hand_over(task.assignment);
+            }
+            Err(error) => {
+                tracing::error!(session = %key, %error, "a session actor did not start");
+                self.give_back(&task.assignment, FULL_WAIT);
+            }
+        }
+    }
+
+    fn hand_over(&mut self, assignment: Box<Assignment>) {
+        let now = self.shared.now();
+        let Some(live) = self.live.get_mut(&assignment.key) else {
+            return;
+        };
+        let prompted = Arc::new(AtomicBool::new(false));
+        live.slot.busy = true;
+        live.slot.used = now;
+        live.turn = Some(HeldTurn {
+            reference: TurnRef {
+                fence: assignment.fence,
+                session: assignment.session,
+                chat: assignment.key.chat,
+                message: assignment.assistant_message,
+            },
+            prompted: prompted.clone(),
+        });
+        live.addr.cast(session::Msg::Assign(assignment, prompted));
+    }
+
+    pub(super) async fn turn_over(
+        &mut self,
+        key: &SessionKey,
+        generation: Generation,
+        outcome: Option<Outcome>,
+    ) {
+        let now = self.shared.now();
+        let Some(live) = self.live_now(key, generation) else {
+            return;
+        };
+        live.slot.busy = false;
+        live.slot.used = now;
+        let held = live.turn.take().is_some();
+        if outcome == Some(Outcome::Ok)
+            && let Some(record) = self.records.get_mut(key)
+        {
+            record.history.worked();
+        }
+        if held {
+            self.credit();
+        }
+        self.try_waiting().await;
+    }
+
+    pub(super) fn crashed(&mut self, key: &SessionKey, generation: Generation, why: String) {
+        if self.live_now(key, generation).is_some() {
+            self.rest(key, why);
+        }
+    }
+
+    /// Counts a crash of the key and tells how long it rests.
+    fn rest(&mut self, key: &SessionKey, why: String) {
+        let (now, jitter) = (self.shared.now(), self.shared.jitter());
+        let record = self.records.entry(key.clone()).or_default();
+        let rest = record
+            .history
+            .crashed(now, &self.shared.settings.intensity, jitter);
+        let wait = rest.until().since(now);
+        match rest {
+            Rest::BackOff(_) => tracing::warn!(session = %key, ?wait, %why, "a session backs off"),
+            Rest::CoolDown(_) => {
+                tracing::error!(session = %key, ?wait, %why, "a session crashed too often and cools down")
+            }
+        }
+        record.last_exit = Some(why);
+    }
+
+    /// The actor of a session ended; clean up after it, then free its slot.
+    pub(super) fn ended(&mut self, actor: ActorId, failure: Option<String>) {
+        let found = self
+            .live
+            .iter()
+            .find(|(_, live)| live.addr.actor().get_id() == actor)
+            .map(|(key, _)| key.clone());
+        let Some(key) = found else { return };
+        if let Some(why) = failure {
+            self.rest(&key, format!("its actor failed: {why}"));
+        }
+        let Some(live) = self.live.get_mut(&key) else {
+            return;
+        };
+        live.ended = true;
+        live.slot.leaving = true;
+        let (join, turn, generation) = (live.join.take(), live.turn.take(), live.generation);
+        if turn.is_some() {
+            self.credit();
+        }
+        let (shared, me) = (self.shared.clone(), self.me.clone());
+        self.tasks.push(Task::spawn(async move {
+            // The old state, and the link in it, may still be dropping.
+            if let Some(join) = join {
+                let _ = join.await;
+            }
+            if !shared.ports.processes.gone(&key, GONE_BOUND).await {
+                tracing::error!(session = %key, "processes outlived their session by {GONE_BOUND:?}");
+            }
+            if let Some(turn) = turn {
+                settle_orphan(&shared, &turn).await;
+            }
+            me.cast(Msg::Gone(key, generation));
+        }));
+    }
+
+    pub(super) async fn gone(&mut self, key: &SessionKey, generation: Generation) {
+        if self.live_now(key, generation).is_none() {
+            return;
+        }
+        self.live.remove(key);
+        self.shared
+            .board
+            .remove(&["root", "pool", &key.to_string()]);
+        let mut index = 0;
+        while index < self.evictions.len() {
+            if self.evictions[index].0 == *key {
+                let (_, reply) = self.evictions.remove(index);
+                let _ = reply.send(Ok(()));
+            } else {
+                index += 1;
+            }
+        }
+        self.forget_records();
+        self.tasks.retain(|task| !task.is_finished());
+        self.try_waiting().await;
+    }
+
+    pub(super) async fn try_waiting(&mut self) {
+        for task in std::mem::take(&mut self.waiting) {
+            self.place(task).await;
+        }
+    }
+
+    /// Gives a claimed task back to the queue, and its credit with it.
+    fn give_back(&mut self, assignment: &Assignment, after: Duration) {
+        let (fence, shared) = (assignment.fence, self.shared.clone());
+        let dispatcher = self.dispatcher.clone();
+        self.tasks.retain(|task| !task.is_finished());
+        self.tasks.push(Task::spawn(async move {
+            let mut backoff = Backoff::new();
+            while let Err(error) = shared.ports.queue.release(&fence, after).await {
+                tracing::debug!(task = %fence.task, %error, "a task could not be given back yet");
+                backoff.wait().await;
+            }
+            if let Some(dispatcher) = dispatcher {
+                dispatcher.cast(crate::tree::dispatcher::Msg::Credit(1));
+            }
+        }));
+    }
+
+    pub(super) fn live_now(
+        &mut self,
+        key: &SessionKey,
+        generation: Generation,
+    ) -> Option<&mut Live> {
+        self.live
+            .get_mut(key)
+            .filter(|live| live.generation == generation)
+    }
+
+    fn forget_records(&mut self) {
+        if self.records.len() <= RECORDS {
+            return;
+        }
+        let (now, intensity) = (self.shared.now(), self.shared.settings.intensity);
+        let live = &self.live;
+        self.records.retain(|key, record| {
+            live.contains_key(key) || !record.history.is_clean(now, &intensity)
+        });
+    }
+
+    pub(super) fn show(&self) {
+        let now = self.shared.now();
+        let resting = |until: Moment| until.since(now).as_millis() as u64;
+        let resting: Vec<_> = self
+            .records
+            .iter()
+            .filter_map(|(key, record)| record.history.resting(now).map(|rest| (key, rest, record)))
+            .map(|(key, rest, record)| {
+                json!({
+                    "key": key.to_string(),
+                    "cooling": matches!(rest, Rest::CoolDown(_)),
+                    "ms": resting(rest.until()),
+                    "why": record.last_exit,
+                })
+            })
+            .collect();
+        self.shared.board.put(
+            &["root", "pool"],
+            Snapshot {
+                kind: "pool".into(),
+                name: "pool".into(),
+                state: if self.stopping { "stopping" } else { "up" }.into(),
+                restarts: self
+                    .records
+                    .values()
+                    .map(|record| record.history.total())
+                    .sum(),
+                mailbox: self.depth.get(),
+                detail: json!({
+                    "live": self.live.len(),
+                    "busy": self.live.values().filter(|live| live.slot.busy).count(),
+                    "max_live": self.shared.settings.max_live,
+                    "waiting": self.waiting.len(),
+                    "evicted": self.evicted,
+                    "refusals": self.refusals,
+                    "resting": resting,
+                }),
+                ..Snapshot::default()
+            },
+        );
+    }
+}
+
+/// A turn whose session died with it: what was not prompted waits again, what
+/// was ends here.
+async fn settle_orphan(shared: &Shared, turn: &HeldTurn) {
+    let fence = turn.reference.fence;
+    if turn.was_prompted() {
+        let end = TurnEnd {
+            outcome: Outcome::Interrupted,
+            detail: Some("the session's actor failed in mid-turn".into()),
+            diff: None,
+            usage: Usage::default(),
+        };
+        match until_written(|| shared.ports.journal.finish(&turn.reference, &end)).await {
+            Ok(frames) => shared.hub.publish(frames),
+            Err(error) => {
+                tracing::debug!(task = %fence.task, %error, "an orphan turn was settled already")
+            }
+        }
+    } else {
+        let mut backoff = Backoff::new();
+        while shared
+            .ports
+            .queue
+            .release(&fence, Duration::ZERO)
+            .await
+            .is_err()
+        {
+            backoff.wait().await;
+        }
+    }
+}

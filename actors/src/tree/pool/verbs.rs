@@ -1,0 +1,152 @@
+//! What people and clocks ask of the pool.
+
+use ractor::RpcReplyPort;
+
+use super::{Live, State};
+use crate::event::Answer;
+use crate::ids::{Generation, SessionKey, TaskId};
+use crate::rules::pool as rule;
+use crate::rules::turn::Why;
+use crate::tree::handle::Refusal;
+use crate::tree::session;
+
+impl State {
+    pub(super) fn sweep(&mut self) {
+        let slots = self
+            .live
+            .iter()
+            .map(|(key, live)| (key.clone(), live.slot))
+            .collect();
+        for key in rule::expired(&slots, self.shared.now()) {
+            self.ask_to_go(&key);
+        }
+    }
+
+    /// Nominates; the session decides.
+    pub(super) fn ask_to_go(&mut self, key: &SessionKey) {
+        if let Some(live) = self.live.get_mut(key)
+            && !live.slot.leaving
+        {
+            live.slot.leaving = true;
+            self.evicted += 1;
+            live.addr.cast(session::Msg::Evict);
+        }
+    }
+
+    pub(super) async fn refused(
+        &mut self,
+        key: &SessionKey,
+        generation: Generation,
+        refusal: Refusal,
+    ) {
+        let now = self.shared.now();
+        let Some(live) = self.live_now(key, generation) else {
+            return;
+        };
+        if refusal != Refusal::Stopping {
+            // A refusal starts its idle time anew.
+            live.slot.leaving = false;
+            live.slot.used = now;
+            self.evicted = self.evicted.saturating_sub(1);
+        }
+        *self.refusals.entry(refusal.to_string()).or_default() += 1;
+        for task in &mut self.waiting {
+            task.refused.push(key.clone());
+        }
+        if let Some(index) = self.evictions.iter().position(|(other, _)| other == key) {
+            let (_, reply) = self.evictions.remove(index);
+            let _ = reply.send(Err(refusal));
+        }
+        self.try_waiting().await;
+    }
+
+    pub(super) fn cancel(&self, task: TaskId, why: Why) {
+        match self.held_by(task) {
+            Some(live) => {
+                live.addr.cast(session::Msg::Cancel(task, why));
+            }
+            None => tracing::debug!(%task, "nothing to cancel here"),
+        }
+    }
+
+    pub(super) fn answer(&self, task: TaskId, ask: String, answer: Answer) {
+        if let Some(live) = self.held_by(task) {
+            live.addr.cast(session::Msg::Answer(ask, answer));
+        }
+    }
+
+    /// Ends the turns of what was closed as its user's wish, then the sessions.
+    pub(super) fn close(&mut self, closed: impl Fn(&SessionKey, &Live) -> bool) {
+        for (key, live) in &mut self.live {
+            if closed(key, live) {
+                if let Some(turn) = &live.turn {
+                    let task = turn.reference.fence.task;
+                    live.addr.cast(session::Msg::Cancel(task, Why::Asked));
+                }
+                live.slot.leaving = true;
+                live.addr.cast(session::Msg::Stop);
+            }
+        }
+    }
+
+    pub(super) fn evict(&mut self, key: SessionKey, reply: RpcReplyPort<Result<(), Refusal>>) {
+        let refusal = match self.live.get(&key) {
+            None => Some(self.why_not_warm(&key)),
+            Some(live) if live.slot.leaving => Some(Refusal::Stopping),
+            Some(live) if live.slot.busy => Some(Refusal::TurnRunning),
+            Some(_) => None,
+        };
+        match refusal {
+            Some(refusal) => {
+                let _ = reply.send(Err(refusal));
+            }
+            None => {
+                self.ask_to_go(&key);
+                self.evictions.push((key, reply));
+            }
+        }
+    }
+
+    pub(super) fn restart(&mut self, key: &SessionKey, reply: RpcReplyPort<Result<(), Refusal>>) {
+        let known = self
+            .records
+            .get_mut(key)
+            .map(|record| record.history.forgive())
+            .is_some();
+        match self.live.get_mut(key) {
+            Some(live) => {
+                live.slot.leaving = true;
+                live.addr.cast(session::Msg::Stop);
+                self.evictions.push((key.clone(), reply));
+            }
+            None => {
+                let _ = reply.send(if known {
+                    Ok(())
+                } else {
+                    Err(Refusal::NotWarm(key.clone()))
+                });
+            }
+        }
+    }
+
+    pub(super) fn stop_all(&mut self, reply: RpcReplyPort<()>) {
+        self.stopping = true;
+        for live in self.live.values_mut() {
+            live.slot.leaving = true;
+            live.addr.cast(session::Msg::Stop);
+        }
+        self.stopped.push(reply);
+    }
+
+    fn why_not_warm(&self, key: &SessionKey) -> Refusal {
+        let cooling = self
+            .records
+            .get(key)
+            .is_some_and(|record| record.history.resting(self.shared.now()).is_some());
+        if cooling {
+            Refusal::Cooling
+        } else {
+            Refusal::NotWarm(key.clone())
+        }
+    }
+}

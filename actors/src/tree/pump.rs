@@ -1,0 +1,210 @@
+//! The pump: from one agent's events to the journal, then to subscribers.
+//!
+//! It takes whatever has arrived, writes it in one commit, publishes it, and
+//! takes what arrived meanwhile: a single word is written at once, a flood in
+//! large batches. While the database is slow the channel fills and the agent's
+//! pipe slows down; nothing is dropped and nothing grows.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::mpsc;
+
+use crate::event::{AgentEvent, ExitInfo, Said, TurnRef};
+use crate::ids::TurnId;
+use crate::ports::JournalError;
+use crate::rules::session::{Input, LinkNo};
+use crate::rules::transcript::Transcript;
+use crate::tree::addr::Addr;
+use crate::tree::session;
+use crate::tree::shared::{Shared, until_written};
+
+/// Events that may wait between an agent and its pump.
+pub(crate) const CHANNEL: usize = 4096;
+
+/// The turn whose words are to be stored, set by the session.
+#[derive(Clone, Default)]
+pub(crate) struct CurrentTurn(Arc<Mutex<Option<TurnRef>>>);
+
+impl CurrentTurn {
+    pub(crate) fn set(&self, turn: Option<TurnRef>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = turn;
+    }
+
+    fn get(&self) -> Option<TurnRef> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(crate) struct Pump;
+
+/// Take what has arrived.
+pub(crate) struct Next;
+
+pub(crate) struct Arguments {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) session: Addr<session::Msg>,
+    pub(crate) link: LinkNo,
+    pub(crate) events: mpsc::Receiver<AgentEvent>,
+    pub(crate) current: CurrentTurn,
+}
+
+pub(crate) struct State {
+    to: Arguments,
+    buffer: Vec<AgentEvent>,
+    open: Option<(TurnRef, Transcript)>,
+}
+
+impl Actor for Pump {
+    type Msg = Next;
+    type State = State;
+    type Arguments = Arguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Next>,
+        to: Arguments,
+    ) -> Result<State, ActorProcessingErr> {
+        myself.cast(Next)?;
+        Ok(State {
+            to,
+            buffer: Vec::new(),
+            open: None,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Next>,
+        Next: Next,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        let mut buffer = std::mem::take(&mut state.buffer);
+        state.to.events.recv_many(&mut buffer, CHANNEL).await;
+        let closed = buffer.is_empty();
+        let mut exit = closed.then(ExitInfo::default);
+        let mut spoke = None;
+        for event in buffer.drain(..) {
+            if let Said::Exited(info) = event.said {
+                exit = Some(info);
+                break;
+            }
+            if let Some(turn) = state.begin(event.turn) {
+                if spoke != Some(turn) {
+                    spoke = Some(turn);
+                    state.tell(Input::Spoke(turn));
+                }
+                state.take_in(turn, event.said).await;
+            } else {
+                state.outside(event.said);
+            }
+        }
+        state.buffer = buffer;
+        if let Some(info) = exit {
+            state.close().await;
+            let link = state.to.link;
+            state.tell(Input::LinkExited(link, info));
+            myself.stop(None);
+        } else {
+            state.flush().await;
+            myself.cast(Next)?;
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// The turn an event belongs to, if it is the one whose words are stored.
+    fn begin(&mut self, turn: Option<TurnId>) -> Option<TurnId> {
+        let turn = turn?;
+        match &self.open {
+            Some((open, _)) if open.fence.turn == turn => Some(turn),
+            _ => {
+                let current = self.to.current.get().filter(|now| now.fence.turn == turn)?;
+                self.open = Some((current, Transcript::default()));
+                Some(turn)
+            }
+        }
+    }
+
+    async fn take_in(&mut self, turn: TurnId, said: Said) {
+        match said {
+            Said::TurnEnded(stop) => {
+                self.close().await;
+                self.tell(Input::AgentEnded(turn, stop));
+            }
+            Said::Permission(ask) => {
+                self.fold(Said::Permission(ask.clone()));
+                self.flush().await;
+                self.to.session.cast(session::Msg::Asked(turn, ask));
+            }
+            said => self.fold(said),
+        }
+    }
+
+    /// What comes outside a turn says something about the agent, not about work.
+    fn outside(&self, said: Said) {
+        match said {
+            Said::Commands(commands) => {
+                self.to.session.cast(session::Msg::Commands(commands));
+            }
+            Said::Permission(ask) => {
+                self.to.session.cast(session::Msg::StrayAsk(ask));
+            }
+            said => tracing::debug!(?said, "outside any turn"),
+        }
+    }
+
+    fn fold(&mut self, said: Said) {
+        if let Some((_, transcript)) = &mut self.open {
+            transcript.fold(said);
+        }
+    }
+
+    async fn close(&mut self) {
+        if let Some((_, transcript)) = &mut self.open {
+            transcript.close();
+        }
+        self.flush().await;
+        self.open = None;
+    }
+
+    /// Stores, then publishes. Gives up when the turn is no longer the one
+    /// whose words are stored: somebody settled it without waiting for us.
+    async fn flush(&mut self) {
+        let Some((turn, transcript)) = &mut self.open else {
+            return;
+        };
+        let (turn, batch) = (*turn, transcript.take());
+        if batch.is_empty() {
+            return;
+        }
+        let shared = &self.to.shared;
+        let current = &self.to.current;
+        let written = until_written(|| async {
+            if current.get() != Some(turn) {
+                return Err(JournalError::Fenced);
+            }
+            shared.ports.journal.append(&turn, &batch).await
+        })
+        .await;
+        match written {
+            Ok(frames) => shared.hub.publish(frames),
+            Err(JournalError::Refused(why)) => {
+                self.open = None;
+                self.tell(Input::Refused(turn.fence.turn, why));
+            }
+            Err(_) => {
+                self.open = None;
+                // Settled meanwhile by the session itself, or owned by another.
+                if self.to.current.get() == Some(turn) {
+                    self.tell(Input::Fenced(turn.fence.turn));
+                }
+            }
+        }
+    }
+
+    fn tell(&self, input: Input) {
+        self.to.session.cast(session::Msg::Input(input));
+    }
+}

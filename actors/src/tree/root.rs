@@ -1,0 +1,361 @@
+//! The root supervisor: lease, then pool, then dispatcher (rest-for-one).
+//!
+//! Nothing is claimed before the lease is won and what the last life left
+//! behind is settled. When the pool dies its sessions die with it; a new life of
+//! the node then settles their turns by the same rule as a restart would. The
+//! root's own intensity is OTP's: too many failures and the service exits, for
+//! the init system to restart it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{
+    Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent,
+};
+use tokio::sync::watch;
+
+use crate::ports::Reconciled;
+use crate::rules::restart::{History, Intensity, Rest};
+use crate::tree::addr::{Addr, Depth, Task};
+use crate::tree::board::Snapshot;
+use crate::tree::dispatcher::{self, DispatcherActor};
+use crate::tree::lease::{self, LeaseKeeper};
+use crate::tree::pool::{self, PoolActor};
+use crate::tree::shared::Shared;
+
+/// Longest wait for all sessions to stop: the interrupt's 6 s, then the stop
+/// ladder of those that ignore it.
+const STOP_BOUND: Duration = Duration::from_secs(15);
+/// Before the end of a lost lease nobody else may take over: 22 s of trust leave 8.
+const HURRY_BOUND: Duration = Duration::from_secs(7);
+
+/// What the root is told.
+pub(crate) enum Msg {
+    /// A new life of the node begins.
+    LeaseWon(Box<Reconciled>),
+    /// It is over.
+    LeaseLost,
+    /// The workers of the last life are gone: begin a new one.
+    Cleared,
+    /// For the dispatcher.
+    Wake,
+    /// For the pool, if there is one; else it is answered by being dropped.
+    Pool(pool::Msg),
+    /// Stop claiming, let turns finish so long, then stop everything.
+    Shutdown(Duration, RpcReplyPort<()>),
+    /// Everything is stopped.
+    Stopped,
+}
+
+/// What the service may wait for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// The lease is not won yet, or lost.
+    Starting,
+    /// Tasks are being claimed.
+    Ready,
+    /// It stopped as asked.
+    Stopped,
+    /// It gave up; exit with a failure.
+    Failed(String),
+}
+
+pub(crate) struct Root;
+
+pub(crate) struct Arguments {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) depth: Depth,
+}
+
+pub(crate) struct State {
+    to: Arguments,
+    me: Addr<Msg>,
+    lease: Option<Addr<lease::Msg>>,
+    pool: Option<(Addr<pool::Msg>, ractor::concurrency::JoinHandle<()>)>,
+    dispatcher: Option<(Addr<dispatcher::Msg>, ractor::concurrency::JoinHandle<()>)>,
+    failures: History,
+    /// Clearing or shutting down.
+    task: Option<Task>,
+    clearing: bool,
+    shutdown: Vec<RpcReplyPort<()>>,
+}
+
+/// 3 failures of root's children in 60 s; then it gives up instead of resting.
+const INTENSITY: Intensity = Intensity {
+    crashes: 3,
+    period: Duration::from_secs(60),
+    first: Duration::ZERO,
+    longest: Duration::ZERO,
+    cool_down: Duration::ZERO,
+};
+
+impl Actor for Root {
+    type Msg = Msg;
+    type State = State;
+    type Arguments = Arguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Msg>,
+        to: Arguments,
+    ) -> Result<State, ActorProcessingErr> {
+        let me = Addr::new(myself.clone(), to.depth.clone());
+        let mut state = State {
+            to,
+            me,
+            lease: None,
+            pool: None,
+            dispatcher: None,
+            failures: History::default(),
+            task: None,
+            clearing: false,
+            shutdown: Vec::new(),
+        };
+        state.start_lease().await?;
+        state.show();
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Msg>,
+        message: Msg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.to.depth.taken();
+        match message {
+            Msg::LeaseWon(found) => state.start_workers(*found).await?,
+            Msg::LeaseLost => state.clear(),
+            Msg::Cleared => state.cleared(),
+            Msg::Wake => {
+                if let Some((dispatcher, _)) = &state.dispatcher {
+                    dispatcher.cast(dispatcher::Msg::Wake);
+                }
+            }
+            Msg::Pool(message) => {
+                if let Some((pool, _)) = &state.pool {
+                    pool.cast(message);
+                }
+            }
+            Msg::Shutdown(grace, reply) => state.shut_down(grace, reply),
+            Msg::Stopped => {
+                state.say(Status::Stopped);
+                for reply in state.shutdown.drain(..) {
+                    let _ = reply.send(());
+                }
+                myself.stop(Some("shut down".into()));
+            }
+        }
+        state.show();
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<Msg>,
+        event: SupervisionEvent,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        let (child, why) = match event {
+            SupervisionEvent::ActorFailed(cell, error) => (cell.get_id(), error.to_string()),
+            SupervisionEvent::ActorTerminated(cell, _, reason) => {
+                (cell.get_id(), reason.unwrap_or_else(|| "stopped".into()))
+            }
+            _ => return Ok(()),
+        };
+        let Some(name) = state.name_of(child) else {
+            return Ok(());
+        };
+        if state.clearing || !state.shutdown.is_empty() {
+            return Ok(());
+        }
+        tracing::error!(child = name, %why, "a supervisor's child failed");
+        let now = state.to.shared.now();
+        if let Rest::CoolDown(_) = state.failures.crashed(now, &INTENSITY, 0.0) {
+            let why = format!("{name} failed too often: {why}");
+            state.say(Status::Failed(why.clone()));
+            myself.stop(Some(why));
+            return Ok(());
+        }
+        if name == "lease" {
+            state.lease = None;
+            state.start_lease().await?;
+        }
+        state.clear();
+        state.show();
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        myself: ActorRef<Msg>,
+        _state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        myself
+            .get_cell()
+            .stop_children_and_wait(None, Some(STOP_BOUND))
+            .await;
+        Ok(())
+    }
+}
+
+impl State {
+    async fn start_lease(&mut self) -> Result<(), ActorProcessingErr> {
+        let depth = Depth::default();
+        let arguments = lease::Arguments {
+            shared: self.to.shared.clone(),
+            root: self.me.clone(),
+            depth: depth.clone(),
+        };
+        let (actor, _) = Actor::spawn_linked(None, LeaseKeeper, arguments, self.cell()).await?;
+        self.lease = Some(Addr::new(actor, depth));
+        Ok(())
+    }
+
+    async fn start_workers(&mut self, found: Reconciled) -> Result<(), ActorProcessingErr> {
+        if self.pool.is_some() || !self.shutdown.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(
+            incarnation = found.incarnation,
+            requeued = found.requeued,
+            interrupted = found.interrupted,
+            "the lease is won"
+        );
+        let shared = self.to.shared.clone();
+        shared.hub.publish(found.frames);
+        let depth = Depth::default();
+        let arguments = pool::Arguments {
+            shared: shared.clone(),
+            depth: depth.clone(),
+        };
+        let (actor, join) = Actor::spawn_linked(None, PoolActor, arguments, self.cell()).await?;
+        let pool = Addr::new(actor, depth);
+        let lease = self.lease.clone();
+        let depth = Depth::default();
+        let arguments = dispatcher::Arguments {
+            shared,
+            pool: pool.clone(),
+            depth: depth.clone(),
+            lease_lost: Arc::new(move || {
+                if let Some(lease) = &lease {
+                    lease.cast(lease::Msg::Lost);
+                }
+            }),
+        };
+        let (actor, claims) =
+            Actor::spawn_linked(None, DispatcherActor, arguments, self.cell()).await?;
+        self.pool = Some((pool, join));
+        self.dispatcher = Some((Addr::new(actor, depth), claims));
+        self.say(Status::Ready);
+        Ok(())
+    }
+
+    /// Stops dispatcher and pool, then begins a new life of the node.
+    fn clear(&mut self) {
+        if self.clearing || !self.shutdown.is_empty() {
+            return;
+        }
+        self.clearing = true;
+        self.say(Status::Starting);
+        let (dispatcher, pool) = (self.dispatcher.take(), self.pool.take());
+        let me = self.me.clone();
+        self.task = Some(Task::spawn(async move {
+            if let Some((dispatcher, join)) = dispatcher {
+                dispatcher.actor().stop(None);
+                let _ = join.await;
+            }
+            if let Some((pool, join)) = pool {
+                let _ = pool.call(pool::Msg::StopAll, HURRY_BOUND).await;
+                pool.actor().stop(None);
+                let _ = join.await;
+            }
+            me.cast(Msg::Cleared);
+        }));
+    }
+
+    fn cleared(&mut self) {
+        self.clearing = false;
+        self.task = None;
+        self.to.shared.board.remove(&["root", "dispatcher"]);
+        self.to.shared.board.remove(&["root", "pool"]);
+        if let Some(lease) = &self.lease {
+            lease.cast(lease::Msg::Acquire);
+        }
+    }
+
+    fn shut_down(&mut self, grace: Duration, reply: RpcReplyPort<()>) {
+        self.shutdown.push(reply);
+        if self.shutdown.len() > 1 {
+            return;
+        }
+        let (dispatcher, pool) = (self.dispatcher.take(), self.pool.take());
+        let (me, lease) = (self.me.clone(), self.to.shared.ports.lease.clone());
+        self.task = Some(Task::spawn(async move {
+            if let Some((dispatcher, _)) = &dispatcher {
+                dispatcher.cast(dispatcher::Msg::Pause);
+            }
+            if let Some((pool, join)) = pool {
+                let _ = pool.call(pool::Msg::WhenQuiet, grace).await;
+                let _ = pool.call(pool::Msg::StopAll, STOP_BOUND).await;
+                pool.actor().stop(None);
+                let _ = join.await;
+            }
+            if let Some((dispatcher, join)) = dispatcher {
+                dispatcher.actor().stop(None);
+                let _ = join.await;
+            }
+            if let Ok(Err(error)) =
+                tokio::time::timeout(Duration::from_secs(2), lease.release()).await
+            {
+                tracing::debug!(%error, "the lease was not released, it will run out");
+            }
+            me.cast(Msg::Stopped);
+        }));
+    }
+
+    fn name_of(&self, child: ActorId) -> Option<&'static str> {
+        let is = |id: Option<ActorId>| id == Some(child);
+        if is(self.lease.as_ref().map(|addr| addr.actor().get_id())) {
+            Some("lease")
+        } else if is(self.pool.as_ref().map(|(addr, _)| addr.actor().get_id())) {
+            Some("pool")
+        } else if is(self
+            .dispatcher
+            .as_ref()
+            .map(|(addr, _)| addr.actor().get_id()))
+        {
+            Some("dispatcher")
+        } else {
+            None
+        }
+    }
+
+    fn cell(&self) -> ActorCell {
+        self.me.actor().get_cell()
+    }
+
+    fn say(&self, status: Status) {
+        self.to.status.send_replace(status);
+    }
+
+    fn show(&self) {
+        let state = match (&*self.to.status.borrow(), self.shutdown.is_empty()) {
+            (_, false) => "stopping",
+            (Status::Ready, _) => "ready",
+            _ => "starting",
+        };
+        self.to.shared.board.put(
+            &["root"],
+            Snapshot {
+                kind: "root".into(),
+                name: "hearth".into(),
+                state: state.into(),
+                restarts: self.failures.total(),
+                mailbox: self.to.depth.get(),
+                ..Snapshot::default()
+            },
+        );
+    }
+}

@@ -1,0 +1,281 @@
+//! Carrying out what the session's machine wants done.
+
+use std::time::Duration;
+
+use ractor::Actor;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::{LiveLink, Msg, State};
+use crate::ids::{CheckpointId, TurnId};
+use crate::outcome::Outcome;
+use crate::ports::{LinkSpec, LinkStatus, Prompt, StartError};
+use crate::rules::session::{Effect, Input, LinkNo};
+use crate::tree::addr::report;
+use crate::tree::pool;
+use crate::tree::pump::{self, CurrentTurn, Pump};
+
+/// Longest wait for the processes of an earlier life of this key.
+const GONE_BOUND: Duration = Duration::from_secs(10);
+/// The stop ladder's longest way: 3 s, 2 s, and the kernel's time.
+const STOP_BOUND: Duration = Duration::from_secs(15);
+
+impl State {
+    /// One step of the machine and all that follows from it.
+    pub(super) async fn step(&mut self, input: Input) {
+        let now = self.to.shared.now();
+        let before = self.machine.state();
+        let effects = self.machine.step(now, input);
+        let changed = before != self.machine.state() || !effects.is_empty();
+        for effect in effects {
+            self.carry_out(effect).await;
+        }
+        self.arm_timer();
+        if changed {
+            self.show();
+        }
+    }
+
+    async fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::EnsureWorktree => self.ensure_worktree(),
+            Effect::TakeCheckpoint => self.take_checkpoint(),
+            Effect::StartLink(no) => self.start_link(no),
+            Effect::AbandonPreparation => {
+                if let Some(turn) = &mut self.turn {
+                    turn.tasks.clear();
+                }
+            }
+            Effect::OpenJournal => self.open_journal(),
+            Effect::SendPrompt => self.send_prompt().await,
+            Effect::SendCancel => {
+                if let (Some(live), Some(turn)) = (&self.link, self.machine.turn()) {
+                    live.link.cancel(turn);
+                }
+            }
+            Effect::StopLink { hurry } => self.stop_link(hurry),
+            Effect::DropLink => {
+                self.link = None;
+                self.link_task = None;
+            }
+            Effect::CountCrash(why) => {
+                self.note_link(LinkStatus::Crashed);
+                self.tell_pool(|key, generation| pool::Msg::Crashed(key, generation, why));
+            }
+            Effect::TakeDiff => self.take_diff(),
+            Effect::Finish(verdict) => self.finish(verdict),
+            Effect::GiveBack => self.give_back(),
+            Effect::TurnOver(outcome) => {
+                self.turn = None;
+                self.set_current(None);
+                self.tell_pool(|key, generation| pool::Msg::TurnOver(key, generation, outcome));
+            }
+            Effect::StopSelf => {
+                self.note_link(LinkStatus::Closed);
+                self.me.actor().stop(Some("asked to go".into()));
+            }
+        }
+    }
+
+    fn ensure_worktree(&mut self) {
+        let Some(turn) = &mut self.turn else { return };
+        turn.ensured = true;
+        let id = turn.reference.fence.turn;
+        let spec = turn.assignment.worktree.clone();
+        let bound = self.to.entry.deadlines.spawn;
+        let worktrees = self.to.shared.ports.worktrees.clone();
+        let work = async move {
+            let made = match timeout(bound, worktrees.ensure(&spec)).await {
+                Ok(made) => made.map_err(|error| with_source(&error)),
+                Err(_) => Err(overdue("the worktree was not ready", bound)),
+            };
+            Msg::Worktree(id, made)
+        };
+        turn.tasks.push(report(&self.me, work, move |why| {
+            Msg::Worktree(id, Err(why))
+        }));
+    }
+
+    fn take_checkpoint(&mut self) {
+        let Some(worktree) = self.worktree.clone() else {
+            return;
+        };
+        let Some(turn) = &mut self.turn else { return };
+        let id = turn.reference.fence.turn;
+        let known = turn.assignment.last_tree.clone();
+        let bound = self.to.entry.deadlines.spawn;
+        let worktrees = self.to.shared.ports.worktrees.clone();
+        let work = async move {
+            let taking = worktrees.checkpoint(&worktree, CheckpointId::new(), known.as_deref());
+            let taken = match timeout(bound, taking).await {
+                Ok(taken) => taken.map_err(|error| with_source(&error)),
+                Err(_) => Err(overdue("the checkpoint was not taken", bound)),
+            };
+            Msg::Checkpoint(id, taken)
+        };
+        turn.tasks.push(report(&self.me, work, move |why| {
+            Msg::Checkpoint(id, Err(why))
+        }));
+    }
+
+    /// The directory may have vanished since this actor last saw it.
+    pub(super) fn may_ensure_again(&self, turn: TurnId) -> bool {
+        self.is_turn(turn) && self.turn.as_ref().is_some_and(|turn| !turn.ensured)
+    }
+
+    pub(super) fn ensure_worktree_then_checkpoint(&mut self) {
+        if let (Some(turn), Some(worktree)) = (&mut self.turn, self.worktree.take()) {
+            turn.assignment.worktree.existing = Some(worktree);
+        }
+        self.ensure_worktree();
+    }
+
+    fn start_link(&mut self, no: LinkNo) {
+        let (Some(worktree), Some(turn)) = (&self.worktree, &self.turn) else {
+            return;
+        };
+        let assignment = &turn.assignment;
+        let deadlines = self.to.entry.deadlines;
+        let spec = LinkSpec {
+            key: self.to.key.clone(),
+            session: self.to.session,
+            generation: self.to.generation,
+            cwd: worktree.path.clone(),
+            env: std::collections::BTreeMap::new(),
+            resume: assignment.resume.clone(),
+            model: assignment.model.clone(),
+            mode: assignment.mode.clone(),
+            thinking: assignment.thinking.clone(),
+            deadlines,
+        };
+        let (sender, events) = mpsc::channel(pump::CHANNEL);
+        let current = CurrentTurn::default();
+        let arguments = pump::Arguments {
+            shared: self.to.shared.clone(),
+            session: self.me.clone(),
+            link: no,
+            events,
+            current: current.clone(),
+        };
+        let backend = self.to.entry.backend.clone();
+        let processes = self.to.shared.ports.processes.clone();
+        let (key, cell) = (self.to.key.clone(), self.me.actor().get_cell());
+        let work = async move {
+            if !processes.gone(&key, GONE_BOUND).await {
+                return Msg::LinkUp(
+                    no,
+                    Err((
+                        Outcome::NoStart,
+                        overdue(
+                            "processes of the agent's last life are still alive",
+                            GONE_BOUND,
+                        ),
+                    )),
+                );
+            }
+            let started = match timeout(deadlines.spawn, backend.start(spec, sender)).await {
+                Ok(started) => started.map_err(|error| refusal(&error)),
+                Err(_) => Err((
+                    Outcome::NoStart,
+                    overdue("the agent could not be prompted", deadlines.spawn),
+                )),
+            };
+            let link = match started {
+                Ok(link) => link,
+                Err(why) => return Msg::LinkUp(no, Err(why)),
+            };
+            match Actor::spawn_linked(None, Pump, arguments, cell).await {
+                Ok((pump, _)) => Msg::LinkUp(
+                    no,
+                    Ok(LiveLink {
+                        link,
+                        current,
+                        pump,
+                        noted: false,
+                    }),
+                ),
+                Err(error) => Msg::LinkUp(no, Err((Outcome::NoStart, error.to_string()))),
+            }
+        };
+        let lost = move |why| Msg::LinkUp(no, Err((Outcome::NoStart, why)));
+        self.link_task = Some(report(&self.me, work, lost));
+    }
+
+    /// A link of an older number is dropped here, and its process with it.
+    pub(super) async fn link_up(&mut self, no: LinkNo, live: LiveLink) {
+        if no == self.machine.link_no() {
+            self.link = Some(live);
+            self.link_task = None;
+            self.step(Input::LinkReady(no)).await;
+        }
+    }
+
+    async fn send_prompt(&mut self) {
+        let (Some(live), Some(turn)) = (&self.link, &self.turn) else {
+            return;
+        };
+        let prompt = Prompt {
+            text: turn.assignment.input.clone(),
+            model: turn.assignment.model.clone(),
+            mode: turn.assignment.mode.clone(),
+            thinking: turn.assignment.thinking.clone(),
+        };
+        live.current.set(Some(turn.reference));
+        if let Err(error) = live.link.prompt(turn.reference.fence.turn, &prompt) {
+            // The pump's `Exited` is on its way and settles the turn.
+            tracing::info!(session = %self.to.key, %error, "the prompt did not reach the agent");
+        }
+    }
+
+    /// Runs the stop ladder; the link is forgotten when the tree is gone.
+    fn stop_link(&mut self, hurry: bool) {
+        let Some(live) = &self.link else { return };
+        let (no, link) = (self.machine.link_no(), live.link.clone());
+        let work = async move {
+            if timeout(STOP_BOUND, link.stop(hurry)).await.is_err() {
+                tracing::warn!("an agent outlived its stop ladder: {STOP_BOUND:?}");
+            }
+            Msg::Input(Input::LinkStopped(no))
+        };
+        let lost = move |_| Msg::Input(Input::LinkStopped(no));
+        self.link_task = Some(report(&self.me, work, lost));
+    }
+
+    fn arm_timer(&mut self) {
+        let Some(at) = self.machine.next_deadline() else {
+            self.timer = None;
+            return;
+        };
+        // A deadline that moved away is found out when the old timer fires.
+        if self.timer.as_ref().is_none_or(|(armed, _)| *armed > at) {
+            let delay = self.to.shared.until(at);
+            self.timer = Some((at, self.me.cast_after(delay, Msg::Tick)));
+        }
+    }
+}
+
+fn refusal(error: &StartError) -> (Outcome, String) {
+    let outcome = match error {
+        StartError::Auth(_) => Outcome::Auth,
+        StartError::Missing(_) | StartError::Failed { .. } => Outcome::NoStart,
+    };
+    (outcome, error.to_string())
+}
+
+fn overdue(what: &str, bound: Duration) -> String {
+    format!("{what} within {} s", bound.as_secs())
+}
+
+/// The error with what caused it, for the person who reads the outcome.
+fn with_source(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

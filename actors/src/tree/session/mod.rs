@@ -1,0 +1,357 @@
+//! The session actor: owns one link to an agent, its pump and its turn guard.
+//!
+//! It feeds [`rules::session`](crate::rules::session) and carries out its
+//! effects, each as a task that reports back; a handler never waits.
+
+mod effects;
+mod settling;
+mod shown;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+
+use crate::event::{Answer, Ask, Command, TurnRef};
+use crate::ids::{Generation, SessionId, SessionKey, TaskId, TurnId};
+use crate::model::{Assignment, Checkpoint, Diff, Policy, Worktree};
+use crate::outcome::Outcome;
+use crate::ports::{AgentEntry, Link};
+use crate::rules::permission::{self, Decision};
+use crate::rules::session::{Input, LinkNo, Session};
+use crate::rules::turn::Why;
+use crate::tree::addr::{Addr, Depth, Task};
+use crate::tree::handle::Refusal;
+use crate::tree::pool;
+use crate::tree::pump::{self, CurrentTurn};
+use crate::tree::shared::Shared;
+
+/// What a session actor is told.
+pub(crate) enum Msg {
+    /// Run this.
+    Assign(Box<Assignment>, Orphanage),
+    /// For the machine, as it is.
+    Input(Input),
+    /// The worktree is there, or why not.
+    Worktree(TurnId, Result<Worktree, String>),
+    /// The checkpoint is taken, or why not.
+    Checkpoint(TurnId, Result<Checkpoint, String>),
+    /// The agent can be prompted, or why not.
+    LinkUp(LinkNo, Result<LiveLink, (Outcome, String)>),
+    /// The worktree was compared, if it could be.
+    Diffed(TurnId, Option<Diff>),
+    /// The agent asks.
+    Asked(TurnId, Ask),
+    /// The agent asks outside any turn: nobody will answer.
+    StrayAsk(Ask),
+    /// A human answered.
+    Answer(String, Answer),
+    /// Slash commands on offer.
+    Commands(Vec<Command>),
+    /// End the turn of this task.
+    Cancel(TaskId, Why),
+    /// Go, if nothing speaks against it; the pool is told either way.
+    Evict,
+    /// Go in any case.
+    Stop,
+    /// A clock ran out.
+    Tick,
+}
+
+/// Tells whoever finds a turn without its session whether it was prompted.
+pub(crate) type Orphanage = Arc<std::sync::atomic::AtomicBool>;
+
+pub(crate) struct SessionActor;
+
+pub(crate) struct Arguments {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) pool: Addr<pool::Msg>,
+    pub(crate) key: SessionKey,
+    pub(crate) session: SessionId,
+    pub(crate) generation: Generation,
+    pub(crate) entry: AgentEntry,
+    pub(crate) depth: Depth,
+}
+
+pub(crate) struct State {
+    to: Arguments,
+    me: Addr<Msg>,
+    machine: Session,
+    turn: Option<Turn>,
+    worktree: Option<Worktree>,
+    link: Option<LiveLink>,
+    commands: Vec<Command>,
+    /// Starting the link, or stopping it. Outlives turns.
+    link_task: Option<Task>,
+    timer: Option<(crate::rules::moment::Moment, Task)>,
+}
+
+/// The turn it works on. Dropping it forgets the tasks that work for it.
+struct Turn {
+    assignment: Assignment,
+    reference: TurnRef,
+    policy: Policy,
+    checkpoint: Option<Checkpoint>,
+    diff: Option<Diff>,
+    prompted: Orphanage,
+    asks: BTreeMap<String, Ask>,
+    /// The worktree was made sure of in this turn.
+    ensured: bool,
+    tasks: Vec<Task>,
+}
+
+/// The last handle: dropping it kills the agent's process tree.
+pub(crate) struct LiveLink {
+    link: Arc<dyn Link>,
+    current: CurrentTurn,
+    pump: ActorRef<pump::Next>,
+    /// The store knows who it is.
+    noted: bool,
+}
+
+impl Drop for LiveLink {
+    fn drop(&mut self) {
+        self.pump.kill();
+    }
+}
+
+impl Actor for SessionActor {
+    type Msg = Msg;
+    type State = State;
+    type Arguments = Arguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Msg>,
+        to: Arguments,
+    ) -> Result<State, ActorProcessingErr> {
+        let me = Addr::new(myself, to.depth.clone());
+        let machine = Session::new(to.shared.now());
+        let state = State {
+            to,
+            me,
+            machine,
+            turn: None,
+            worktree: None,
+            link: None,
+            commands: Vec::new(),
+            link_task: None,
+            timer: None,
+        };
+        state.show();
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Msg>,
+        message: Msg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.to.depth.taken();
+        state.take(message).await;
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<Msg>,
+        event: SupervisionEvent,
+        _state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            // Without its pump nobody hears the agent: start over.
+            SupervisionEvent::ActorFailed(_, error) => {
+                Err(format!("the pump failed: {error}").into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<Msg>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        if let Some(live) = &state.link {
+            live.link.stop(true).await;
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    async fn take(&mut self, message: Msg) {
+        match message {
+            Msg::Assign(assignment, prompted) => self.assign(*assignment, prompted).await,
+            Msg::Input(input) => self.step(input).await,
+            Msg::Worktree(turn, Ok(worktree)) => {
+                if self.is_turn(turn) {
+                    self.worktree = Some(worktree);
+                    self.step(Input::WorktreeReady(turn)).await;
+                }
+            }
+            Msg::Checkpoint(turn, Ok(checkpoint)) => {
+                if let Some(running) = self
+                    .turn
+                    .as_mut()
+                    .filter(|t| t.reference.fence.turn == turn)
+                {
+                    running.checkpoint = Some(checkpoint);
+                    self.step(Input::CheckpointReady(turn)).await;
+                }
+            }
+            Msg::Checkpoint(turn, Err(why)) if self.may_ensure_again(turn) => {
+                tracing::info!(session = %self.to.key, %why, "the checkpoint failed, making sure of the worktree");
+                self.ensure_worktree_then_checkpoint();
+            }
+            Msg::Worktree(turn, Err(why)) | Msg::Checkpoint(turn, Err(why)) => {
+                self.step(Input::PrepareFailed(turn, why)).await;
+            }
+            Msg::LinkUp(no, Ok(live)) => self.link_up(no, live).await,
+            Msg::LinkUp(no, Err((outcome, why))) => {
+                self.step(Input::LinkFailed(no, outcome, why)).await;
+            }
+            Msg::Diffed(turn, diff) => {
+                if let Some(running) = self
+                    .turn
+                    .as_mut()
+                    .filter(|t| t.reference.fence.turn == turn)
+                {
+                    running.diff = diff;
+                    self.step(Input::Diffed(turn)).await;
+                }
+            }
+            Msg::Asked(turn, ask) => self.asked(turn, ask).await,
+            Msg::StrayAsk(ask) => self.answer_agent(&ask.id, &Answer::Cancelled),
+            Msg::Answer(id, answer) => self.answered(&id, &answer).await,
+            Msg::Commands(commands) => {
+                self.commands = commands;
+                self.show();
+            }
+            Msg::Cancel(task, why) => {
+                let turn = self
+                    .turn
+                    .as_ref()
+                    .filter(|turn| turn.assignment.fence.task == task);
+                if let Some(turn) = turn.map(|turn| turn.reference.fence.turn) {
+                    self.withdraw_asks();
+                    self.step(Input::Cancel(turn, why)).await;
+                }
+            }
+            Msg::Evict => match self.refuses_to_go() {
+                Some(refusal) => {
+                    self.tell_pool(|key, generation| pool::Msg::Refused(key, generation, refusal))
+                }
+                None => self.step(Input::Stop).await,
+            },
+            Msg::Stop => {
+                self.withdraw_asks();
+                self.step(Input::Stop).await;
+            }
+            Msg::Tick => {
+                self.timer = None;
+                self.step(Input::Tick).await;
+            }
+        }
+    }
+
+    async fn assign(&mut self, assignment: Assignment, prompted: Orphanage) {
+        if !self.machine.is_idle() {
+            // It began to go when this was on its way: the pool finds the turn
+            // unprompted when this session is gone, and gives it back.
+            return;
+        }
+        let reference = TurnRef {
+            fence: assignment.fence,
+            session: assignment.session,
+            chat: assignment.key.chat,
+            message: assignment.assistant_message,
+        };
+        let entry = &self.to.entry;
+        let policy = permission::tightened(entry.policy, assignment.policy);
+        let deadlines = entry.deadlines;
+        let turn = reference.fence.turn;
+        self.turn = Some(Turn {
+            assignment,
+            reference,
+            policy,
+            checkpoint: None,
+            diff: None,
+            prompted,
+            asks: BTreeMap::new(),
+            ensured: false,
+            tasks: Vec::new(),
+        });
+        self.step(Input::Assign { turn, deadlines }).await;
+    }
+
+    async fn asked(&mut self, turn: TurnId, ask: Ask) {
+        let Some(running) = self
+            .turn
+            .as_mut()
+            .filter(|t| t.reference.fence.turn == turn)
+        else {
+            self.answer_agent(&ask.id, &Answer::Cancelled);
+            return;
+        };
+        match permission::decide(running.policy, &ask) {
+            Decision::Answer(answer) => self.answer_agent(&ask.id, &answer),
+            Decision::Human => {
+                running.asks.insert(ask.id.clone(), ask);
+                self.step(Input::Asked(turn)).await;
+            }
+        }
+    }
+
+    async fn answered(&mut self, id: &str, answer: &Answer) {
+        let Some(turn) = self.turn.as_mut() else {
+            return;
+        };
+        if turn.asks.remove(id).is_some() {
+            let turn = turn.reference.fence.turn;
+            self.answer_agent(id, answer);
+            self.step(Input::Answered(turn)).await;
+        }
+    }
+
+    /// Whoever cancels does not want the questions answered any more.
+    fn withdraw_asks(&mut self) {
+        let Some(turn) = self.turn.as_mut() else {
+            return;
+        };
+        for id in std::mem::take(&mut turn.asks).into_keys() {
+            self.answer_agent(&id, &Answer::Cancelled);
+        }
+    }
+
+    fn answer_agent(&self, id: &str, answer: &Answer) {
+        if let Some(live) = &self.link
+            && let Err(error) = live.link.answer(id, answer)
+        {
+            tracing::debug!(session = %self.to.key, %error, "an answer came too late");
+        }
+    }
+
+    fn refuses_to_go(&self) -> Option<Refusal> {
+        if self.machine.is_stopping() {
+            Some(Refusal::Stopping)
+        } else if self.machine.waits_for_human() {
+            Some(Refusal::OpenPrompt)
+        } else if self.turn.is_some() {
+            Some(Refusal::TurnRunning)
+        } else {
+            None
+        }
+    }
+
+    fn is_turn(&self, turn: TurnId) -> bool {
+        self.machine.turn() == Some(turn)
+    }
+
+    fn tell_pool(&self, message: impl FnOnce(SessionKey, Generation) -> pool::Msg) {
+        self.to
+            .pool
+            .cast(message(self.to.key.clone(), self.to.generation));
+    }
+}

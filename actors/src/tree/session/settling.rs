@@ -1,0 +1,184 @@
+//! What a turn leaves in the journal: its opening, its end.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{Msg, State};
+use crate::event::TurnRef;
+use crate::model::{TurnEnd, Usage};
+use crate::ports::{JournalError, LinkNote, LinkStatus, OpenTurn};
+use crate::rules::session::Input;
+use crate::rules::turn::Verdict;
+use crate::tree::addr::report;
+use crate::tree::shared::{Backoff, until_written};
+
+/// Longest wait for the comparison of a worktree after a turn.
+const DIFF_BOUND: Duration = Duration::from_secs(120);
+
+impl State {
+    pub(super) fn open_journal(&mut self) {
+        let Some(worktree) = self.worktree.clone() else {
+            return;
+        };
+        let note = self.unnoted_link();
+        let Some(turn) = &mut self.turn else { return };
+        let reference = turn.reference;
+        let open = OpenTurn {
+            input: turn.assignment.input.clone(),
+            user_message: turn.assignment.user_message,
+            worktree,
+            checkpoint: turn.checkpoint.clone(),
+        };
+        // From here on nobody can be sure that the agent was not prompted.
+        turn.prompted.store(true, Ordering::Relaxed);
+        let shared = self.to.shared.clone();
+        let work = async move {
+            let journal = &shared.ports.journal;
+            if let Some(note) = &note
+                && let Err(error) = until_written(|| journal.note_link(note)).await
+            {
+                tracing::warn!(%error, "the agent's session could not be noted: it will not be resumed");
+            }
+            let opened = until_written(|| journal.open(&reference, &open)).await;
+            Msg::Input(match opened {
+                Ok(frames) => {
+                    shared.hub.publish(frames);
+                    Input::Opened(reference.fence.turn)
+                }
+                Err(error) => refused(reference, error),
+            })
+        };
+        let lost = move |why| Msg::Input(Input::Refused(reference.fence.turn, why));
+        turn.tasks.push(report(&self.me, work, lost));
+    }
+
+    pub(super) fn take_diff(&mut self) {
+        // What the agent says from here on belongs to no turn.
+        self.set_current(None);
+        let Some(turn) = &mut self.turn else { return };
+        let id = turn.reference.fence.turn;
+        let worktree = self.worktree.clone();
+        let worktrees = self.to.shared.ports.worktrees.clone();
+        let key = self.to.key.clone();
+        let work = async move {
+            let diff = match worktree {
+                Some(worktree) => match timeout(DIFF_BOUND, worktrees.diff(&worktree)).await {
+                    Ok(Ok(diff)) => Some(diff),
+                    Ok(Err(error)) => {
+                        tracing::warn!(session = %key, %error, "the worktree could not be compared");
+                        None
+                    }
+                    Err(_) => {
+                        tracing::warn!(session = %key, "the worktree was not compared within {DIFF_BOUND:?}");
+                        None
+                    }
+                },
+                None => None,
+            };
+            Msg::Diffed(id, diff)
+        };
+        turn.tasks
+            .push(report(&self.me, work, move |_| Msg::Diffed(id, None)));
+    }
+
+    pub(super) fn finish(&mut self, verdict: Verdict) {
+        self.set_current(None);
+        let Some(turn) = &mut self.turn else { return };
+        let reference = turn.reference;
+        let end = TurnEnd {
+            outcome: verdict.outcome,
+            detail: verdict.detail,
+            diff: turn.diff.take(),
+            // The journal summed it up as it came.
+            usage: Usage::default(),
+        };
+        tracing::info!(
+            session = %self.to.key, task = %reference.fence.task, outcome = %end.outcome,
+            detail = end.detail.as_deref().unwrap_or_default(), "turn ended"
+        );
+        let shared = self.to.shared.clone();
+        let work = async move {
+            let finished = until_written(|| shared.ports.journal.finish(&reference, &end)).await;
+            let finished = match finished {
+                // The end itself must be written, even if its changes cannot be.
+                Err(JournalError::Refused(why)) if end.diff.is_some() => {
+                    tracing::error!(task = %reference.fence.task, %why, "the changes of a turn were refused");
+                    let bare = TurnEnd { diff: None, ..end };
+                    until_written(|| shared.ports.journal.finish(&reference, &bare)).await
+                }
+                finished => finished,
+            };
+            Msg::Input(match finished {
+                Ok(frames) => {
+                    shared.hub.publish(frames);
+                    Input::Finished(reference.fence.turn)
+                }
+                Err(error) => {
+                    tracing::warn!(task = %reference.fence.task, %error, "the turn's end was not ours to write");
+                    Input::Fenced(reference.fence.turn)
+                }
+            })
+        };
+        let lost = move |_| Msg::Input(Input::Fenced(reference.fence.turn));
+        turn.tasks.push(report(&self.me, work, lost));
+    }
+
+    pub(super) fn give_back(&mut self) {
+        let Some(turn) = &mut self.turn else { return };
+        let fence = turn.reference.fence;
+        let queue = self.to.shared.ports.queue.clone();
+        let work = async move {
+            let mut backoff = Backoff::new();
+            while queue.release(&fence, Duration::ZERO).await.is_err() {
+                backoff.wait().await;
+            }
+            Msg::Input(Input::Finished(fence.turn))
+        };
+        let lost = move |_| Msg::Input(Input::Finished(fence.turn));
+        turn.tasks.push(report(&self.me, work, lost));
+    }
+
+    /// Tells the store what became of the link; not waited for, because nothing
+    /// depends on it but the list of warm sessions.
+    pub(super) fn note_link(&self, status: LinkStatus) {
+        let note = LinkNote {
+            key: self.to.key.clone(),
+            session: self.to.session,
+            status,
+            facts: None,
+        };
+        let journal = self.to.shared.ports.journal.clone();
+        tokio::spawn(async move {
+            if let Err(error) = journal.note_link(&note).await {
+                tracing::debug!(session = %note.key, %error, "a link's status was not noted");
+            }
+        });
+    }
+
+    /// Who the link is, for the store, the first time it is used.
+    fn unnoted_link(&mut self) -> Option<LinkNote> {
+        let live = self.link.as_mut().filter(|live| !live.noted)?;
+        live.noted = true;
+        Some(LinkNote {
+            key: self.to.key.clone(),
+            session: self.to.session,
+            status: LinkStatus::Active,
+            facts: Some(live.link.facts()),
+        })
+    }
+
+    pub(super) fn set_current(&self, turn: Option<TurnRef>) {
+        if let Some(live) = &self.link {
+            live.current.set(turn);
+        }
+    }
+}
+
+fn refused(turn: TurnRef, error: JournalError) -> Input {
+    match error {
+        JournalError::Refused(why) => Input::Refused(turn.fence.turn, why),
+        _ => Input::Fenced(turn.fence.turn),
+    }
+}

@@ -1,0 +1,70 @@
+//! What a session shows on the board.
+
+use serde_json::json;
+
+use super::State;
+use crate::tree::board::Snapshot;
+
+impl State {
+    /// Puts the session, its pump and its agent on the board.
+    pub(super) fn show(&self) {
+        let to = &self.to;
+        let name = to.key.to_string();
+        let board = &to.shared.board;
+        let turn = self.turn.as_ref();
+        board.put(
+            &["root", "pool", &name],
+            Snapshot {
+                kind: "session".into(),
+                name: name.clone(),
+                state: self.machine.state().into(),
+                generation: to.generation.0,
+                mailbox: to.depth.get(),
+                detail: json!({
+                    "session_id": to.session,
+                    "chat_id": to.key.chat,
+                    "agent": to.key.agent,
+                    "task_id": turn.map(|turn| turn.reference.fence.task),
+                    "turn_id": turn.map(|turn| turn.reference.fence.turn),
+                    "attempt": turn.map(|turn| turn.reference.fence.attempt),
+                    "worktree": self.worktree.as_ref().map(|worktree| &worktree.path),
+                    "asks": turn.map(|turn| turn.asks.keys().collect::<Vec<_>>()),
+                    "commands": self.commands.len(),
+                }),
+                ..Snapshot::default()
+            },
+        );
+        let agent = ["root", "pool", &name, "agent"];
+        match &self.link {
+            Some(live) => {
+                let facts = live.link.facts();
+                board.put(
+                    &agent,
+                    Snapshot {
+                        kind: "agent".into(),
+                        name: to.key.agent.to_string(),
+                        state: if self.machine.is_warm() {
+                            "up"
+                        } else {
+                            "stopping"
+                        }
+                        .into(),
+                        generation: self.machine.link_no().0.into(),
+                        pid: facts.pid,
+                        detail: json!({
+                            "backend": facts.backend,
+                            "agent_session_id": facts.resume.agent_session_id,
+                            "continuity": facts.continuity,
+                        }),
+                        ..Snapshot::default()
+                    },
+                );
+            }
+            None => {
+                if board.get(&agent).is_some() {
+                    board.remove(&agent);
+                }
+            }
+        }
+    }
+}

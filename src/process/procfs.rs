@@ -30,6 +30,13 @@ impl Identity {
         })
     }
 
+    /// A child of ours that has not been waited for: a zombie counts too, as
+    /// its number is still its own.
+    pub(super) fn of_child(pid: i32) -> Option<Self> {
+        let start = Stat::read(pid)?.start;
+        Some(Self { pid, start })
+    }
+
     /// It is still that process, and no zombie.
     #[must_use]
     pub fn is_alive(self) -> bool {

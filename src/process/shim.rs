@@ -80,9 +80,8 @@ impl Shim {
         std::env::set_current_dir(cwd).map_err(|error| fail(Stage::Cwd, error))?;
         let agent = spawn(&mut command).map_err(|error| fail(Stage::Exec, error))?;
         let_go_of_files();
-        // A zombie counts too: its status is still to be reported.
-        let start = procfs::Stat::read(agent).map_or(0, |stat| stat.start);
-        let agent = Identity { pid: agent, start };
+        let agent = Identity::of_child(agent)
+            .ok_or_else(|| fail(Stage::Shim, io::Error::from_raw_os_error(libc::ESRCH)))?;
         report(&control, Report::Started(agent));
         Ok(Self {
             control,

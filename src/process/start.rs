@@ -105,7 +105,7 @@ async fn start_guarded(
         .spawner
         .spawn(command, Some(theirs.into()))
         .await?;
-    let shim = pid_of(&child).and_then(Identity::of);
+    let shim = identity_of(&child);
     tree.inner.trees.update(&tree.id, |tree| tree.shim = shim);
 
     let (reader, writer) = ours.into_split();
@@ -160,11 +160,10 @@ async fn start_direct(
         .spawn(command, None)
         .await
         .map_err(|error| exec_error(error, program))?;
-    // A child that ended already is a zombie until it is waited for: its
-    // number is still its own.
-    let pid = pid_of(&child).unwrap_or_default();
-    let start = procfs::Stat::read(pid).map_or(0, |stat| stat.start);
-    let agent = Identity { pid, start };
+    let agent = identity_of(&child).ok_or_else(|| ProcessError::Shim {
+        command: program.to_owned(),
+        detail: "/proc does not know the process".to_owned(),
+    })?;
     tree.inner
         .trees
         .update(&tree.id, |tree| tree.agent = Some(agent));
@@ -293,6 +292,6 @@ fn control_socket() -> Result<(UnixStream, std::os::unix::net::UnixStream), Proc
     })
 }
 
-fn pid_of(child: &Child) -> Option<i32> {
-    child.id().and_then(|pid| i32::try_from(pid).ok())
+fn identity_of(child: &Child) -> Option<Identity> {
+    Identity::of_child(i32::try_from(child.id()?).ok()?)
 }

@@ -133,11 +133,11 @@ async fn nothing_survives_for_an_ordinary_user_either() {
 #[tokio::test]
 async fn the_next_life_sweeps_what_lost_both_its_service_and_its_shim() {
     let mut service = Service::start(None).await;
-    // Stopped, the shim cannot act on the service's death before it is killed.
-    let stop = nix::sys::signal::Signal::SIGSTOP;
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(service.shim().pid), stop).unwrap();
-    service.kill_9();
+    // Stopped, the service cannot act on the death of the shim.
+    let pid = nix::unistd::Pid::from_raw(service.child.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
     kill_9(service.shim().pid);
+    service.kill_9();
     let orphans = alive(&service.tree);
     assert!(
         orphans.len() >= 2,

@@ -1,3 +1,4 @@
 //! Hearth.
 
 pub mod process;
+pub mod store;

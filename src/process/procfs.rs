@@ -44,7 +44,7 @@ impl Identity {
     }
 
     /// Signals it, unless it is gone. True when the signal was delivered.
-    pub(super) fn signal(self, signal: i32) -> bool {
+    pub fn signal(self, signal: i32) -> bool {
         let Ok(handle) = sys::open_pidfd(self.pid) else {
             return false;
         };

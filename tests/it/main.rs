@@ -1,4 +1,5 @@
 //! Whole-service tests: real processes, real files, a real database.
 
+mod embedded;
 mod process;
 mod support;

@@ -1,1 +1,4 @@
 //! Hearth.
+
+pub mod process;
+pub mod store;

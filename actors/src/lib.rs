@@ -6,3 +6,5 @@ pub mod ids;
 pub mod model;
 pub mod outcome;
 pub mod ports;
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -1,1 +1,3 @@
-//! Tests.
+//! Tests of the service against its real parts.
+
+mod store;

@@ -363,7 +363,7 @@ pub async fn an_old_attempt_is_fenced(store: &dyn StoreUnderTest) {
     let before = store.frames(turn.session).await;
     for change in [
         |r: &mut TurnRef| r.fence.attempt -= 1,
-        |r| r.fence.incarnation += 1,
+        |r: &mut TurnRef| r.fence.incarnation += 1,
     ] {
         let mut stale = turn_ref(&turn);
         change(&mut stale);

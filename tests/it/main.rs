@@ -3,3 +3,5 @@
 mod embedded;
 mod process;
 mod support;
+//! Tests of the service against its real parts.
+mod store;

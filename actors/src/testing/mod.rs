@@ -1,6 +1,8 @@
-//! Fakes behind the same ports, and what drives them: for the tree's own tests.
+//! Fakes behind the same ports, what drives them, and the contract suites that
+//! fakes and real adapters both pass.
 
 pub mod backend;
+pub mod contract_store;
 pub mod faults;
 pub mod harness;
 pub mod invariants;

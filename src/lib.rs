@@ -1,1 +1,3 @@
 //! Hearth.
+
+pub mod worktrees;

@@ -326,12 +326,13 @@ fn write_files(
             deadline: room.config.deadline,
         };
         let filters = filter_drivers(repo).cannot("read the configuration", files)?;
-        let written = room
-            .runtime
-            .block_on(git.write_files(&filters, repo.path(), files))?;
-        if written == Written::Done {
-            return Ok(());
+        let written = git.write_files(&filters, repo.path(), files);
+        match room.runtime.block_on(written)? {
+            Written::Done => return Ok(()),
+            Written::NotAll(why) => tracing::warn!("libgit2 takes over from git: {why}"),
         }
+        // What a git that was cut short still held.
+        let _ = fs::remove_file(repo.path().join("index.lock"));
     }
     let mut options = CheckoutBuilder::new();
     options.force();

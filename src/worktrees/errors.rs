@@ -41,14 +41,14 @@ pub(super) fn failed(what: &str, path: &Path, source: impl Into<Source>) -> Work
 }
 
 /// There is no room at `path`.
-pub(super) fn disk_full(path: &Path) -> WorktreeError {
+fn disk_full(path: &Path) -> WorktreeError {
     WorktreeError::DiskFull {
         path: path.to_owned(),
     }
 }
 
-/// libgit2 and the git program pass the C library's text on, not its number.
-pub(super) fn says_disk_full(message: &str) -> bool {
+/// libgit2 passes the C library's text on, not its number.
+fn says_disk_full(message: &str) -> bool {
     message.contains("No space left on device") || message.contains("Disk quota exceeded")
 }
 

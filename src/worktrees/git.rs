@@ -17,7 +17,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::errors::{Context, disk_full, failed, says_disk_full};
+use super::errors::{Context, failed};
 
 /// All that is passed on of our own environment: git must be found, and find
 /// the same user settings that libgit2 reads.
@@ -43,7 +43,7 @@ const PINNED: [(&str, &str); 13] = [
 ];
 
 /// How much of git's complaint is kept, in bytes.
-const COMPLAINT: u64 = 16 * 1024;
+const COMPLAINT: u64 = 1024;
 
 /// Where to run, and how long at most.
 pub(super) struct Git {
@@ -58,8 +58,9 @@ pub(super) struct Git {
 pub(super) enum Written {
     /// All files are there.
     Done,
-    /// There is no git program; the caller has another way.
-    NoProgram,
+    /// Not all are, and why: there is no git program, or it failed. libgit2
+    /// can take over, and tells a full disk better than git does.
+    NotAll(String),
 }
 
 impl Git {
@@ -95,10 +96,7 @@ impl Git {
     async fn run(&self, mut command: Command, files: &Path) -> Result<Written, WorktreeError> {
         let mut child = match command.spawn() {
             Ok(child) => child,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Written::NoProgram);
-            }
-            Err(error) => return Err(error).cannot("start git", files),
+            Err(error) => return Ok(Written::NotAll(format!("git does not start: {error}"))),
         };
         let group = child.id();
         let mut complaint = Vec::new();
@@ -119,14 +117,9 @@ impl Git {
             let late = format!("git took longer than {:?} and was killed", self.deadline);
             return Err(failed("write the files", files, late));
         };
-        if status.cannot("wait for git", files)?.success() {
-            return Ok(Written::Done);
-        }
-        let complaint = String::from_utf8_lossy(&complaint).trim().to_owned();
-        Err(if says_disk_full(&complaint) {
-            disk_full(files)
-        } else {
-            failed("write the files", files, complaint)
+        Ok(match status.cannot("wait for git", files)?.success() {
+            true => Written::Done,
+            false => Written::NotAll(String::from_utf8_lossy(&complaint).into_owned()),
         })
     }
 }

@@ -113,7 +113,7 @@ impl Private {
     }
 
     /// Starts from HEAD instead of the agent's index: everything is read.
-    pub(super) fn seed_from_head(&self, repo: &Repository) -> Result<Opened, WorktreeError> {
+    fn seed_from_head(&self, repo: &Repository) -> Result<Opened, WorktreeError> {
         let path = self.file("index");
         self.forget();
         let empty = || -> Result<Index, git2::Error> {

@@ -40,24 +40,28 @@ pub(super) fn shadow(
     worktree: WorktreeId,
 ) -> Result<Shadow, WorktreeError> {
     let began = private.now()?;
-    let mut opened = private.open(repo)?;
-    let mut found = bring_up_to_date(repo, &mut opened, false)?;
-    if !has_object(repo, found.tree) {
-        // A `git gc --prune=now` between two scans took what no ref held.
-        drop(opened);
-        opened = private.seed_from_head(repo)?;
-        found = bring_up_to_date(repo, &mut opened, true)?;
-    }
+    let attempt = || -> Result<(Opened, Shadow), WorktreeError> {
+        let mut opened = private.open(repo)?;
+        let found = bring_up_to_date(repo, &mut opened)?;
+        Ok((opened, found))
+    };
+    let first = attempt();
+    let (opened, found) = match first {
+        Ok(first) if has_object(repo, first.1.tree) => first,
+        // What the private index names may be gone: a `git gc --prune=now` can
+        // have come between its last writing and the ref. A fresh copy of the
+        // worktree's own index names only what git keeps.
+        _ => {
+            private.forget();
+            attempt()?
+        }
+    };
     private.close(opened, began)?;
     refs::keep(repo, &format!("refs/hearth/trees/{worktree}"), found.tree)?;
     Ok(found)
 }
 
-fn bring_up_to_date(
-    repo: &Repository,
-    opened: &mut Opened,
-    rewrite: bool,
-) -> Result<Shadow, WorktreeError> {
+fn bring_up_to_date(repo: &Repository, opened: &mut Opened) -> Result<Shadow, WorktreeError> {
     let at = repo.workdir().unwrap_or(repo.path());
     let fresh = opened.is_fresh();
     let index = &mut opened.index;
@@ -73,7 +77,7 @@ fn bring_up_to_date(
         notes.add(nested, "is a repository of its own");
     }
     let tree = index.write_tree().cannot("write the tree", at)?;
-    if fresh || rewrite || moves.any() {
+    if fresh || moves.any() {
         index.write().cannot("write the index", at)?;
     }
     Ok(Shadow {

@@ -5,3 +5,5 @@ mod process;
 mod support;
 //! Tests of the service against its real parts.
 mod store;
+//! Tests.
+mod worktrees;

@@ -1,0 +1,125 @@
+//! What every [`Worktrees`] keeps to: run on the real one and on the fake.
+
+use std::sync::Arc;
+
+use super::super::ids::{CheckpointId, SessionId};
+use super::super::model::{FileChange, Operation, Worktree, WorktreeSpec};
+use super::super::ports::Worktrees;
+
+/// A project to work on, and a hand that edits its worktrees as agents do.
+pub trait Scratch: Send + Sync {
+    /// What a session without a worktree asks for. One project for all.
+    fn spec(&self, session: SessionId) -> WorktreeSpec;
+
+    /// Writes a file of a worktree. `path` is `/`-separated.
+    fn put(&self, worktree: &Worktree, path: &str, content: &str);
+
+    /// Removes a file of a worktree.
+    fn remove(&self, worktree: &Worktree, path: &str);
+}
+
+/// Runs the whole suite.
+///
+/// # Panics
+/// When a promise of the port is broken.
+pub async fn check(port: Arc<dyn Worktrees>, scratch: &dyn Scratch) {
+    ensure_is_idempotent(&*port, scratch).await;
+    sessions_are_apart(&*port, scratch).await;
+    equal_files_make_equal_trees(&*port, scratch).await;
+    a_diff_names_each_file_once(&*port, scratch).await;
+    a_known_tree_is_no_excuse(&*port, scratch).await;
+}
+
+async fn ensure_is_idempotent(port: &dyn Worktrees, scratch: &dyn Scratch) {
+    let spec = scratch.spec(SessionId::new());
+    let first = ensured(port, &spec).await;
+    assert_eq!(first.branch, format!("session-{}", spec.session));
+    assert_eq!(first.baseline, first.base_commit);
+    assert!(first.path.is_absolute());
+    let again = ensured(port, &spec).await;
+    assert_eq!(again, first, "a second try without a row finds the first");
+    let row = WorktreeSpec {
+        existing: Some(first.clone()),
+        ..spec
+    };
+    assert_eq!(ensured(port, &row).await, first, "a row is kept as it is");
+}
+
+async fn sessions_are_apart(port: &dyn Worktrees, scratch: &dyn Scratch) {
+    let one = ensured(port, &scratch.spec(SessionId::new())).await;
+    let two = ensured(port, &scratch.spec(SessionId::new())).await;
+    assert_ne!(one.path, two.path);
+    assert_ne!(one.branch, two.branch);
+    assert_ne!(one.id, two.id);
+    scratch.put(&one, "only-in-one.txt", "one");
+    assert!(changes(port, &two).await.is_empty());
+}
+
+async fn equal_files_make_equal_trees(port: &dyn Worktrees, scratch: &dyn Scratch) {
+    let worktree = ensured(port, &scratch.spec(SessionId::new())).await;
+    let clean = tree(port, &worktree).await;
+    assert_eq!(tree(port, &worktree).await, clean);
+    scratch.put(&worktree, "folder/new.txt", "new\n");
+    let edited = tree(port, &worktree).await;
+    assert_ne!(edited, clean);
+    let diff = port.diff(&worktree).await.expect("a diff");
+    assert_eq!(diff.tree, edited, "a diff and a checkpoint see the same");
+    scratch.remove(&worktree, "folder/new.txt");
+    assert_eq!(tree(port, &worktree).await, clean);
+}
+
+async fn a_diff_names_each_file_once(port: &dyn Worktrees, scratch: &dyn Scratch) {
+    let worktree = ensured(port, &scratch.spec(SessionId::new())).await;
+    assert!(changes(port, &worktree).await.is_empty());
+    scratch.put(&worktree, "b.txt", "b\n");
+    scratch.put(&worktree, "a.txt", "a\n");
+    let found = changes(port, &worktree).await;
+    let paths: Vec<&str> = found.iter().map(|change| change.path.as_str()).collect();
+    assert_eq!(paths, ["a.txt", "b.txt"], "ordered by path");
+    for change in &found {
+        assert_eq!(change.operation, Operation::Create);
+        assert!(change.before.is_none() && change.after.is_some());
+    }
+    port.checkpoint(&worktree, CheckpointId::new(), None)
+        .await
+        .expect("a checkpoint");
+    assert_eq!(
+        changes(port, &worktree).await,
+        found,
+        "a checkpoint moves no baseline"
+    );
+}
+
+async fn a_known_tree_is_no_excuse(port: &dyn Worktrees, scratch: &dyn Scratch) {
+    let worktree = ensured(port, &scratch.spec(SessionId::new())).await;
+    let known = tree(port, &worktree).await;
+    let same = port
+        .checkpoint(&worktree, CheckpointId::new(), Some(&known))
+        .await
+        .expect("a checkpoint");
+    assert_eq!(same.tree, known);
+    scratch.put(&worktree, "later.txt", "later\n");
+    let id = CheckpointId::new();
+    let later = port
+        .checkpoint(&worktree, id, Some(&known))
+        .await
+        .expect("a checkpoint");
+    assert_eq!(later.id, id);
+    assert_ne!(later.tree, known, "files moved since the tree was known");
+    assert_ne!(later.commit, same.commit);
+}
+
+async fn ensured(port: &dyn Worktrees, spec: &WorktreeSpec) -> Worktree {
+    port.ensure(spec).await.expect("a worktree")
+}
+
+async fn tree(port: &dyn Worktrees, worktree: &Worktree) -> String {
+    port.checkpoint(worktree, CheckpointId::new(), None)
+        .await
+        .expect("a checkpoint")
+        .tree
+}
+
+async fn changes(port: &dyn Worktrees, worktree: &Worktree) -> Vec<FileChange> {
+    port.diff(worktree).await.expect("a diff").changes
+}

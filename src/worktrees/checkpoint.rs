@@ -1,0 +1,36 @@
+//! Shadow commits: a scan's tree, made a commit under a private ref.
+
+use git2::{Commit, Oid, Repository, Signature};
+use hearth_actors::ids::CheckpointId;
+use hearth_actors::model::Checkpoint;
+use hearth_actors::ports::WorktreeError;
+
+use super::errors::Context;
+use super::refs;
+
+/// Commits `tree` under `refs/hearth/checkpoints/<id>` with HEAD as it is now
+/// for its parent. Index, HEAD, branches and stash are not touched. A second
+/// call with the same id moves the ref.
+pub(super) fn commit(
+    repo: &Repository,
+    id: CheckpointId,
+    tree: Oid,
+) -> Result<Checkpoint, WorktreeError> {
+    let at = repo.workdir().unwrap_or(repo.path());
+    let commit = write(repo, id, tree).cannot("write the checkpoint", at)?;
+    refs::keep(repo, &format!("refs/hearth/checkpoints/{id}"), commit)?;
+    Ok(Checkpoint {
+        id,
+        commit: commit.to_string(),
+        tree: tree.to_string(),
+    })
+}
+
+fn write(repo: &Repository, id: CheckpointId, tree: Oid) -> Result<Oid, git2::Error> {
+    let head = repo.head().and_then(|head| head.peel_to_commit()).ok();
+    let parents: Vec<&Commit<'_>> = head.iter().collect();
+    let author = Signature::now("Hearth", "hearth@localhost")?;
+    let message = format!("Checkpoint {id}");
+    let tree = repo.find_tree(tree)?;
+    repo.commit(None, &author, &author, &message, &tree, &parents)
+}

@@ -1,0 +1,184 @@
+//! From two trees to one change a file.
+
+use git2::{
+    Delta, Diff, DiffDelta, DiffFile, DiffFindOptions, DiffOptions, FileMode, Odb, Oid, Repository,
+};
+use hearth_actors::model::{BlobRef, FileChange, Operation};
+use hearth_actors::ports::WorktreeError;
+
+use super::errors::Context;
+use super::patch::{Budget, MAX_SHOWN, Patched};
+use super::secret::is_secret;
+
+/// Files of one diff that are listed; the rest are counted.
+pub const MAX_FILES: usize = 2_000;
+
+/// Similarity in per cent from which a delete and a create are one rename, and
+/// how many of each are compared by content: git's own defaults.
+const RENAME_THRESHOLD: u16 = 50;
+const RENAME_LIMIT: usize = 1_000;
+
+/// What lies between two trees.
+#[derive(Debug)]
+pub(super) struct Changes {
+    /// Ordered by path, at most [`MAX_FILES`].
+    pub(super) listed: Vec<FileChange>,
+    /// How many more there are.
+    pub(super) omitted: usize,
+}
+
+/// Compares the tree of the commit `baseline` with `now`.
+pub(super) fn between(
+    repo: &Repository,
+    baseline: Oid,
+    now: Oid,
+) -> Result<Changes, WorktreeError> {
+    compare(repo, baseline, now).cannot(
+        "compare the files with their baseline",
+        repo.workdir().unwrap_or(repo.path()),
+    )
+}
+
+fn compare(repo: &Repository, baseline: Oid, now: Oid) -> Result<Changes, git2::Error> {
+    let before = repo.find_commit(baseline)?.tree()?;
+    if before.id() == now {
+        return Ok(Changes {
+            listed: Vec::new(),
+            omitted: 0,
+        });
+    }
+    let after = repo.find_tree(now)?;
+    let mut options = DiffOptions::new();
+    options
+        .include_typechange(true)
+        .show_binary(true)
+        .id_abbrev(12)
+        .max_size(MAX_SHOWN.cast_signed());
+    let mut diff = repo.diff_tree_to_tree(Some(&before), Some(&after), Some(&mut options))?;
+    let mut find = DiffFindOptions::new();
+    find.renames(true)
+        .rename_threshold(RENAME_THRESHOLD)
+        .rename_limit(RENAME_LIMIT);
+    diff.find_similar(Some(&mut find))?;
+    describe(&diff, &repo.odb()?)
+}
+
+fn describe(diff: &Diff<'_>, odb: &Odb<'_>) -> Result<Changes, git2::Error> {
+    let mut order: Vec<(String, usize)> = diff
+        .deltas()
+        .enumerate()
+        .filter(|(_, delta)| concerns_files(delta))
+        .map(|(number, delta)| (path_of(&main_side(&delta)), number))
+        .collect();
+    order.sort();
+    let omitted = order.len().saturating_sub(MAX_FILES);
+    order.truncate(MAX_FILES);
+    let mut budget = Budget::default();
+    let listed = order
+        .into_iter()
+        .map(|(path, number)| file_change(diff, number, path, odb, &mut budget))
+        .collect::<Result<_, _>>()?;
+    Ok(Changes { listed, omitted })
+}
+
+fn file_change(
+    diff: &Diff<'_>,
+    number: usize,
+    path: String,
+    odb: &Odb<'_>,
+    budget: &mut Budget,
+) -> Result<FileChange, git2::Error> {
+    let delta = diff
+        .get_delta(number)
+        .ok_or_else(|| git2::Error::from_str("the diff lost an entry"))?;
+    let before = side(&delta.old_file(), odb)?;
+    let after = side(&delta.new_file(), odb)?;
+    let renamed = delta.status() == Delta::Renamed;
+    let old_path = renamed.then(|| path_of(&delta.old_file()));
+    let secret = is_secret(&path) || old_path.as_deref().is_some_and(is_secret);
+    let patched = if secret {
+        Patched::default()
+    } else {
+        budget.patch(diff, number, before.as_ref(), after.as_ref())?
+    };
+    Ok(FileChange {
+        path,
+        old_path,
+        operation: operation(before.as_ref(), after.as_ref()),
+        before,
+        after,
+        diff: patched.text,
+        truncated: patched.truncated,
+        binary: patched.binary,
+        secret,
+    })
+}
+
+fn operation(before: Option<&BlobRef>, after: Option<&BlobRef>) -> Operation {
+    match (before, after) {
+        (None, _) => Operation::Create,
+        (_, None) => Operation::Delete,
+        _ => Operation::Edit,
+    }
+}
+
+/// A submodule's commit is nobody's file.
+fn concerns_files(delta: &DiffDelta<'_>) -> bool {
+    is_file(&delta.old_file()) || is_file(&delta.new_file())
+}
+
+fn is_file(file: &DiffFile<'_>) -> bool {
+    file.exists() && file.mode() != FileMode::Commit
+}
+
+fn main_side<'a>(delta: &DiffDelta<'a>) -> DiffFile<'a> {
+    match delta.status() {
+        Delta::Deleted => delta.old_file(),
+        _ => delta.new_file(),
+    }
+}
+
+fn side(file: &DiffFile<'_>, odb: &Odb<'_>) -> Result<Option<BlobRef>, git2::Error> {
+    if !is_file(file) {
+        return Ok(None);
+    }
+    let (size, _) = odb.read_header(file.id())?;
+    Ok(Some(BlobRef {
+        id: file.id().to_string(),
+        mode: u32::from(file.mode()),
+        size: size as u64,
+    }))
+}
+
+/// The path as text. Git allows any bytes; those that are no text are shown as
+/// git shows them: quoted, in octal.
+fn path_of(file: &DiffFile<'_>) -> String {
+    let bytes = file.path_bytes().unwrap_or_default();
+    match std::str::from_utf8(bytes) {
+        Ok(path) => path.to_owned(),
+        Err(_) => quoted(bytes),
+    }
+}
+
+fn quoted(bytes: &[u8]) -> String {
+    let mut text = String::from("\"");
+    for &byte in bytes {
+        match byte {
+            b'"' | b'\\' => text.extend(['\\', char::from(byte)]),
+            b' '..=b'~' => text.push(char::from(byte)),
+            _ => text.push_str(&format!("\\{byte:03o}")),
+        }
+    }
+    text.push('"');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn bytes_that_are_no_text_are_quoted_as_git_does() {
+        assert_eq!(quoted(b"a \xff\"\n"), r#""a \377\"\012""#);
+    }
+}

@@ -1,0 +1,192 @@
+//! What may be a project, and the cure for what may not.
+//!
+//! git's ownership check stays on for everything that is opened here: a
+//! repository of another user could make our git run that user's programs.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use git2::{ErrorCode, Oid, Repository, RepositoryOpenFlags, StatusOptions};
+use hearth_actors::ports::WorktreeError;
+use nix::unistd::Uid;
+
+use super::errors::{Context, failed};
+
+/// What a path turned out to be, for registration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProjectFacts {
+    /// The root of the checkout, without symlinks. A path below it is accepted
+    /// and means this root.
+    pub root: PathBuf,
+    /// The commit that sessions start from, in hex.
+    pub head: String,
+    /// There are changes that no commit holds; sessions will not see them.
+    pub dirty: bool,
+    /// The directory that all worktrees of the repository share.
+    pub common_dir: PathBuf,
+}
+
+/// Looks whether sessions can work on the repository at `path`. Reads the
+/// whole checkout to tell whether it is dirty: call it off the async threads.
+///
+/// # Errors
+/// [`WorktreeError::Unusable`] with the cure when the path is missing, a file,
+/// not ours, or no repository with a checkout and a commit of its own.
+pub fn inspect_project(path: &Path) -> Result<ProjectFacts, WorktreeError> {
+    let project = Project::open(path)?;
+    let mut options = StatusOptions::new();
+    options
+        .include_untracked(true)
+        .recurse_untracked_dirs(false)
+        .exclude_submodules(true)
+        .update_index(false);
+    let dirty = !project
+        .repo
+        .statuses(Some(&mut options))
+        .cannot("read the status of the project", path)?
+        .is_empty();
+    Ok(ProjectFacts {
+        root: project.root,
+        head: project.head.to_string(),
+        dirty,
+        common_dir: project.common,
+    })
+}
+
+/// An opened project.
+pub(super) struct Project {
+    pub(super) repo: Repository,
+    pub(super) root: PathBuf,
+    pub(super) common: PathBuf,
+    pub(super) head: Oid,
+}
+
+impl Project {
+    pub(super) fn open(path: &Path) -> Result<Self, WorktreeError> {
+        require_folder(path)?;
+        let repo = Repository::open_ext(path, RepositoryOpenFlags::empty(), NO_CEILING)
+            .map_err(|error| explain(path, error))?;
+        let root = checkout_root(&repo, path)?;
+        let head = head_commit(&repo, path)?;
+        let common = canonical(repo.commondir())?;
+        Ok(Self {
+            repo,
+            root,
+            common,
+            head,
+        })
+    }
+}
+
+/// No folder stops the search for the repository's root.
+const NO_CEILING: [&str; 0] = [];
+
+/// Opens exactly the git directory of a worktree, with the given files.
+/// The worktree's own `.git` file is not asked: an agent can write to it.
+pub(super) fn open_exactly(git_dir: &Path, files: &Path) -> Result<Repository, WorktreeError> {
+    let flags = RepositoryOpenFlags::NO_SEARCH | RepositoryOpenFlags::NO_DOTGIT;
+    let repo = Repository::open_ext(git_dir, flags, NO_CEILING)
+        .map_err(|error| explain(git_dir, error))?;
+    repo.set_workdir(files, false)
+        .cannot("use the worktree", files)?;
+    Ok(repo)
+}
+
+/// The path without symlinks.
+pub(super) fn canonical(path: &Path) -> Result<PathBuf, WorktreeError> {
+    fs::canonicalize(path).cannot("resolve the path", path)
+}
+
+fn require_folder(path: &Path) -> Result<(), WorktreeError> {
+    let shown = path.display();
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => unusable(format!(
+            "{shown} is a file: give the folder of a git repository"
+        )),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => unusable(format!(
+            "{shown} cannot be read by the user that Hearth runs as: allow it, or run Hearth as its owner"
+        )),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => unusable(format!(
+            "{shown} does not exist: check the path, it is one on Hearth's host"
+        )),
+        Err(error) => Err(failed("look", path, error)),
+    }
+}
+
+fn checkout_root(repo: &Repository, path: &Path) -> Result<PathBuf, WorktreeError> {
+    let shown = path.display();
+    if repo.is_worktree() {
+        let main = repo.commondir().parent().unwrap_or(repo.commondir());
+        return unusable(format!(
+            "{shown} is itself a worktree: register the repository it belongs to, {}",
+            main.display()
+        ));
+    }
+    let Some(root) = repo.workdir() else {
+        return unusable(format!(
+            "{shown} is a bare repository and has no files: clone it (git clone {shown} <folder>) and register the clone"
+        ));
+    };
+    let moved = repo
+        .config()
+        .and_then(|config| config.get_path("core.worktree"));
+    if moved.is_ok() {
+        return unusable(format!(
+            "{shown} keeps its files away from its git directory (core.worktree, as submodules do): clone it on its own and register the clone"
+        ));
+    }
+    canonical(root)
+}
+
+fn head_commit(repo: &Repository, path: &Path) -> Result<Oid, WorktreeError> {
+    match repo.head().and_then(|head| head.peel_to_commit()) {
+        Ok(commit) => Ok(commit.id()),
+        Err(error) if matches!(error.code(), ErrorCode::UnbornBranch | ErrorCode::NotFound) => {
+            let shown = path.display();
+            unusable(format!(
+                "{shown} has no commit to start from: make one (git -C {shown} commit --allow-empty -m \"First commit\")"
+            ))
+        }
+        Err(error) => Err(failed("read HEAD", path, error)),
+    }
+}
+
+fn explain(path: &Path, error: git2::Error) -> WorktreeError {
+    let shown = path.display();
+    let text = error.message();
+    match error.code() {
+        ErrorCode::Owner => WorktreeError::Unusable(not_ours(path)),
+        ErrorCode::NotFound => WorktreeError::Unusable(format!(
+            "{shown} is not in a git repository: make it one (git init, then a first commit) or give another folder"
+        )),
+        _ if text.contains("unsupported extension")
+            || text.contains("object format")
+            || text.contains("repository version") =>
+        {
+            WorktreeError::Unusable(format!(
+                "{shown} uses a git format that Hearth cannot read ({text}): register a plain clone of it (git clone, with SHA-1, the files ref format and without a partial-clone filter)"
+            ))
+        }
+        _ => failed("open the repository", path, error),
+    }
+}
+
+fn not_ours(path: &Path) -> String {
+    let shown = path.display();
+    let us = Uid::effective();
+    let owner = fs::metadata(path).map_or_else(|_| "another user".into(), |m| uid_text(m.uid()));
+    format!(
+        "the repository at {shown} is not owned by uid {us}, as whom Hearth runs ({shown} belongs to {owner}): run Hearth as the owner, or hand it over (chown -R {us} {shown})"
+    )
+}
+
+fn uid_text(uid: u32) -> String {
+    format!("uid {uid}")
+}
+
+fn unusable<T>(text: String) -> Result<T, WorktreeError> {
+    Err(WorktreeError::Unusable(text))
+}

@@ -1,0 +1,9 @@
+//! The worktrees room on real repositories, with the git program for reference.
+
+mod changes;
+mod checkpoints;
+mod contract;
+mod hardening;
+mod making;
+mod projects;
+mod scratch;

@@ -1,1 +1,4 @@
 //! Hearth.
+
+pub mod backends;
+pub mod config;

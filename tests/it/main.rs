@@ -1,1 +1,4 @@
-//! Tests.
+//! Whole-service tests: real processes, real files, a real database.
+
+mod process;
+mod support;

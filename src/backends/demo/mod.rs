@@ -21,6 +21,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
+/// The hidden subcommand under which Hearth becomes the demo agent.
+pub const COMMAND: &str = "demo-agent";
+
 /// Serves one client over stdin and stdout until stdin closes.
 ///
 /// # Errors

@@ -35,7 +35,10 @@ impl Registry {
     /// Builds a backend for each definition.
     #[must_use]
     pub fn new(agents: &agents::Agents, means: &Means) -> Self {
-        let mut registry = Self { entries: BTreeMap::new(), unusable: BTreeMap::new() };
+        let mut registry = Self {
+            entries: BTreeMap::new(),
+            unusable: BTreeMap::new(),
+        };
         for (name, def) in &agents.defs {
             match backend(name, def, means) {
                 Ok(backend) => registry.insert(name, entry(def, backend)),
@@ -94,9 +97,16 @@ pub fn launch(name: &AgentName, def: &AgentDef, means: &Means) -> Launch {
     }
 }
 
-fn backend(name: &AgentName, def: &AgentDef, means: &Means) -> Result<Arc<dyn AgentBackend>, String> {
+fn backend(
+    name: &AgentName,
+    def: &AgentDef,
+    means: &Means,
+) -> Result<Arc<dyn AgentBackend>, String> {
     match def.protocol {
-        Protocol::Acp => Ok(Arc::new(AcpBackend::new(launch(name, def, means), means.room.clone()))),
+        Protocol::Acp => Ok(Arc::new(AcpBackend::new(
+            launch(name, def, means),
+            means.room.clone(),
+        ))),
         other => Err(format!(
             "Hearth has no backend for protocol = \"{}\" yet: use \"acp\" in [agents.{name}] if the agent speaks it",
             other.as_str()

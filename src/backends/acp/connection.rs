@@ -81,9 +81,15 @@ fn hear(
             // "method not found", which agents take well.
             let said: Said = raw(&message.method, message.params.clone());
             shared.tell(Word::Said(said));
-            Handled::No { message: Dispatch::Request(message, responder), retry: false }
+            Handled::No {
+                message: Dispatch::Request(message, responder),
+                retry: false,
+            }
         }
-        response => Handled::No { message: response, retry: false },
+        response => Handled::No {
+            message: response,
+            retry: false,
+        },
     }
 }
 
@@ -93,7 +99,10 @@ impl Caller {
     /// # Errors
     /// The agent's error, or that the connection is over.
     pub(super) async fn call(&self, method: &str, params: impl Serialize) -> Reply {
-        self.0.send_request(UntypedMessage::new(method, params)?).block_task().await
+        self.0
+            .send_request(UntypedMessage::new(method, params)?)
+            .block_task()
+            .await
     }
 
     /// Calls; `then` runs in the dispatch loop, before any later line is seen.
@@ -105,10 +114,12 @@ impl Caller {
         request: UntypedMessage,
         then: impl FnOnce(Reply) + Send + 'static,
     ) -> Result<(), Error> {
-        self.0.prepare_request(request).on_receiving_result(async move |reply: Result<Value, Error>| {
-            then(reply);
-            Ok(())
-        })
+        self.0.prepare_request(request).on_receiving_result(
+            async move |reply: Result<Value, Error>| {
+                then(reply);
+                Ok(())
+            },
+        )
     }
 
     /// Asks the agent to end the running turn of that session.

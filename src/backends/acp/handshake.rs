@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use agent_client_protocol::schema::ProtocolVersion;
 use agent_client_protocol::v1::schema;
-use agent_client_protocol::{Error, UntypedMessage, is_connection_terminated, is_incoming_transport_closed};
+use agent_client_protocol::{
+    Error, UntypedMessage, is_connection_terminated, is_incoming_transport_closed,
+};
 use hearth_actors::model::{Continuity, Resume};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -58,10 +60,18 @@ pub(super) struct Wish<'a> {
 ///
 /// # Errors
 /// See [`Trouble`].
-pub(super) async fn establish(caller: &Caller, shared: &Arc<Shared>, wish: &Wish<'_>) -> Result<Established, Trouble> {
-    let hello = schema::InitializeRequest::new(ProtocolVersion::V1)
-        .client_info(schema::Implementation::new("hearth", env!("CARGO_PKG_VERSION")));
-    let agent = caller.call("initialize", hello).await.map_err(|error| trouble(&error, &Value::Null))?;
+pub(super) async fn establish(
+    caller: &Caller,
+    shared: &Arc<Shared>,
+    wish: &Wish<'_>,
+) -> Result<Established, Trouble> {
+    let hello = schema::InitializeRequest::new(ProtocolVersion::V1).client_info(
+        schema::Implementation::new("hearth", env!("CARGO_PKG_VERSION")),
+    );
+    let agent = caller
+        .call("initialize", hello)
+        .await
+        .map_err(|error| trouble(&error, &Value::Null))?;
     let version = agent["protocolVersion"].as_i64();
     if version != Some(PROTOCOL) {
         return Err(Trouble::Refused(format!(
@@ -73,7 +83,13 @@ pub(super) async fn establish(caller: &Caller, shared: &Arc<Shared>, wish: &Wish
     let quirks = Quirks::of(name, wish.quirks);
     shared.tell(Word::Quirks(quirks.clone()));
 
-    let opening = Opening { caller, shared, cwd: wish.cwd, agent: &agent, late_replay: quirks.has(Quirk::LateReplay) };
+    let opening = Opening {
+        caller,
+        shared,
+        cwd: wish.cwd,
+        agent: &agent,
+        late_replay: quirks.has(Quirk::LateReplay),
+    };
     let (established, answer) = opening.session(&wish.former).await?;
     shared.state().session = Some(established.session.as_str().into());
     shared.state().offers = Offers::read(&answer);
@@ -85,8 +101,17 @@ pub(super) async fn establish(caller: &Caller, shared: &Arc<Shared>, wish: &Wish
 ///
 /// # Errors
 /// A wish that is not on offer, or that the agent refused.
-pub(super) async fn choose(caller: &Caller, shared: &Shared, session: &str, wanted: &Wanted) -> Result<(), Trouble> {
-    let changes = shared.state().offers.changes(session, wanted).map_err(Trouble::Refused)?;
+pub(super) async fn choose(
+    caller: &Caller,
+    shared: &Shared,
+    session: &str,
+    wanted: &Wanted,
+) -> Result<(), Trouble> {
+    let changes = shared
+        .state()
+        .offers
+        .changes(session, wanted)
+        .map_err(Trouble::Refused)?;
     for change in changes {
         let request = change.request();
         match caller.call(&request.method, &request.params).await {
@@ -112,7 +137,10 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    async fn session(&self, former: &Result<Option<&Resume>, String>) -> Result<(Established, Value), Trouble> {
+    async fn session(
+        &self,
+        former: &Result<Option<&Resume>, String>,
+    ) -> Result<(Established, Value), Trouble> {
         let why = match former {
             Ok(None) => return self.new_session(Continuity::New).await,
             Ok(Some(resume)) => match self.continued(&resume.agent_session_id).await? {
@@ -126,11 +154,23 @@ impl Opening<'_> {
 
     async fn new_session(&self, continuity: Continuity) -> Result<(Established, Value), Trouble> {
         let request = schema::NewSessionRequest::new(self.cwd);
-        let answer = self.caller.call("session/new", request).await.map_err(|error| trouble(&error, self.agent))?;
+        let answer = self
+            .caller
+            .call("session/new", request)
+            .await
+            .map_err(|error| trouble(&error, self.agent))?;
         let Some(session) = answer["sessionId"].as_str().map(str::to_owned) else {
-            return Err(Trouble::Refused("its answer to session/new has no sessionId".into()));
+            return Err(Trouble::Refused(
+                "its answer to session/new has no sessionId".into(),
+            ));
         };
-        Ok((Established { session, continuity }, answer))
+        Ok((
+            Established {
+                session,
+                continuity,
+            },
+            answer,
+        ))
     }
 
     /// Resume, else load. The inner error says why neither was possible.
@@ -146,9 +186,19 @@ impl Opening<'_> {
                 continue;
             }
             match self.reopen(method, id).await {
-                Ok(answer) => return Ok(Ok((Established { session: id.to_owned(), continuity }, answer))),
+                Ok(answer) => {
+                    return Ok(Ok((
+                        Established {
+                            session: id.to_owned(),
+                            continuity,
+                        },
+                        answer,
+                    )));
+                }
                 Err(error) => match trouble(&error, self.agent) {
-                    Trouble::Refused(reason) => why = format!("the agent could not continue its session: {reason}"),
+                    Trouble::Refused(reason) => {
+                        why = format!("the agent could not continue its session: {reason}")
+                    }
                     other => return Err(other),
                 },
             }
@@ -171,7 +221,9 @@ impl Opening<'_> {
             let _ = done.send(reply);
         });
         let reply = match called {
-            Ok(()) => answer.await.unwrap_or_else(|_| Err(Error::internal_error())),
+            Ok(()) => answer
+                .await
+                .unwrap_or_else(|_| Err(Error::internal_error())),
             Err(error) => Err(error),
         };
         if reply.is_err() {
@@ -201,5 +253,9 @@ fn trouble(error: &Error, agent: &Value) -> Trouble {
     let ways: Vec<_> = methods
         .filter_map(|method| method["description"].as_str().or(method["name"].as_str()))
         .collect();
-    Trouble::Auth(if ways.is_empty() { reason } else { format!("{reason} ({})", ways.join("; ")) })
+    Trouble::Auth(if ways.is_empty() {
+        reason
+    } else {
+        format!("{reason} ({})", ways.join("; "))
+    })
 }

@@ -74,15 +74,16 @@ impl Launch {
             home_id: home_id(environment.get(OsStr::new("HOME")).map(OsString::as_os_str)),
             config_hash: self.config_hash(),
         };
-        let mut process = ProcessSpec::new(
-            Owner::Session(spec.key.clone()),
-            &self.program,
-            &spec.cwd,
-        );
+        let mut process =
+            ProcessSpec::new(Owner::Session(spec.key.clone()), &self.program, &spec.cwd);
         process.args = self.args.iter().map(OsString::from).collect();
         process.env = environment;
         let former = continuable(spec, &identity);
-        Ok(Prepared { process, identity, former })
+        Ok(Prepared {
+            process,
+            identity,
+            former,
+        })
     }
 
     /// The error for a process that could not be started, by what the user can do.
@@ -107,7 +108,10 @@ impl Launch {
         let news = tokio::time::timeout(EXIT_WAIT, exited.wait_for(Option::is_some)).await;
         match news {
             Ok(Ok(exit)) => exit.clone().unwrap_or_default(),
-            _ => ExitInfo { stderr_tail: process.stderr_tail(), ..ExitInfo::default() },
+            _ => ExitInfo {
+                stderr_tail: process.stderr_tail(),
+                ..ExitInfo::default()
+            },
         }
     }
 
@@ -118,7 +122,10 @@ impl Launch {
 
     /// The whole command as people type it.
     pub(super) fn command_text(&self) -> String {
-        std::iter::once(self.program_text()).chain(self.args.iter().cloned()).collect::<Vec<_>>().join(" ")
+        std::iter::once(self.program_text())
+            .chain(self.args.iter().cloned())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     /// What cannot change under a live session: protocol, command, arguments
@@ -135,7 +142,14 @@ impl Launch {
         let args = self.args.iter().map(String::as_bytes);
         let names = self.env.keys().map(String::as_bytes);
         let passed = self.pass_env.iter().map(String::as_bytes);
-        hash(texts.chain(args).chain([&b"env"[..]]).chain(names).chain([&b"pass"[..]]).chain(passed))
+        hash(
+            texts
+                .chain(args)
+                .chain([&b"env"[..]])
+                .chain(names)
+                .chain([&b"pass"[..]])
+                .chain(passed),
+        )
     }
 }
 
@@ -148,7 +162,9 @@ fn continuable(spec: &LinkSpec, identity: &Identity) -> Result<(), String> {
         return Err("the former session lives in another home directory".into());
     }
     if former.config_hash != identity.config_hash {
-        return Err("the agent's command, arguments or environment were changed in the settings".into());
+        return Err(
+            "the agent's command, arguments or environment were changed in the settings".into(),
+        );
     }
     Ok(())
 }
@@ -197,7 +213,11 @@ fn home_variables(home: &Path) -> impl Iterator<Item = (String, String)> {
     ]
     .into_iter()
     .map(|(name, below)| {
-        let path = if below.is_empty() { home.to_owned() } else { home.join(below) };
+        let path = if below.is_empty() {
+            home.to_owned()
+        } else {
+            home.join(below)
+        };
         (name.to_owned(), path.to_string_lossy().into_owned())
     })
 }

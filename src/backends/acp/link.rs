@@ -56,7 +56,15 @@ impl AcpLink {
             backend: "acp_warm".into(),
             continuity: established.continuity,
         };
-        Self { shared, caller, process, session: established.session, facts, default_mode, deadlines }
+        Self {
+            shared,
+            caller,
+            process,
+            session: established.session,
+            facts,
+            default_mode,
+            deadlines,
+        }
     }
 }
 
@@ -80,7 +88,10 @@ impl Link for AcpLink {
             state.turn = Some(turn);
             state.cancelled = false;
             state.replaying = false;
-            state.offers.changes(&self.session, &wanted).is_ok_and(|changes| changes.is_empty())
+            state
+                .offers
+                .changes(&self.session, &wanted)
+                .is_ok_and(|changes| changes.is_empty())
         };
         let request = request(&self.session, &prompt.text)?;
         if settled {
@@ -113,14 +124,21 @@ impl Link for AcpLink {
         if self.shared.over.is_cancelled() {
             return Err(LinkError::Gone);
         }
-        if self.shared.answer(ask, answer) { Ok(()) } else { Err(LinkError::Unknown) }
+        if self.shared.answer(ask, answer) {
+            Ok(())
+        } else {
+            Err(LinkError::Unknown)
+        }
     }
 
     async fn stop(&self, hurry: bool) -> ExitInfo {
         self.shared.state().stopping = true;
         self.shared.hangup.cancel();
         let exit = self.process.stop(Ladder::of(&self.deadlines, hurry)).await;
-        ExitInfo { expected: true, ..exit }
+        ExitInfo {
+            expected: true,
+            ..exit
+        }
     }
 }
 
@@ -155,7 +173,12 @@ fn request(session: &str, text: &str) -> Result<UntypedMessage, LinkError> {
     UntypedMessage::new("session/prompt", prompt).map_err(|_| LinkError::Gone)
 }
 
-fn send(caller: &Caller, shared: &Arc<Shared>, turn: TurnId, request: UntypedMessage) -> Result<(), LinkError> {
+fn send(
+    caller: &Caller,
+    shared: &Arc<Shared>,
+    turn: TurnId,
+    request: UntypedMessage,
+) -> Result<(), LinkError> {
     let told = Arc::clone(shared);
     caller
         .call_then(request, move |reply| told.tell(Word::Ended(turn, reply)))
@@ -171,7 +194,8 @@ async fn choose_then_send(
     turn: TurnId,
     request: UntypedMessage,
 ) {
-    let chosen = tokio::time::timeout(CHOICE_WAIT, choose(&caller, &shared, &session, &wanted)).await;
+    let chosen =
+        tokio::time::timeout(CHOICE_WAIT, choose(&caller, &shared, &session, &wanted)).await;
     let problem = match chosen {
         Ok(Ok(())) => None,
         // The agent's end ends the turn.

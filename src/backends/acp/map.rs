@@ -87,10 +87,11 @@ impl Mapper {
             Some("end_turn") => self.end_turn(),
             Some("cancelled") => AgentStop::Cancelled,
             Some(word) => AgentStop::Limit(capped_text(word)),
-            None => AgentStop::Error(fault::other("the agent's answer to the prompt has no stopReason")),
+            None => AgentStop::Error(fault::other(
+                "the agent's answer to the prompt has no stopReason",
+            )),
         };
-        let repeats =
-            stop == AgentStop::Cancelled && self.quirks.has(Quirk::StaleCancelUsage);
+        let repeats = stop == AgentStop::Cancelled && self.quirks.has(Quirk::StaleCancelUsage);
         let usage = if repeats {
             None
         } else {
@@ -113,7 +114,11 @@ impl Mapper {
         }
     }
 
-    fn chunk(&mut self, line: Line<'_, ChunkUpdate<'_>>, session: Option<&str>) -> Option<Vec<Said>> {
+    fn chunk(
+        &mut self,
+        line: Line<'_, ChunkUpdate<'_>>,
+        session: Option<&str>,
+    ) -> Option<Vec<Said>> {
         let update = line.is_update().then_some(line.params.update)?;
         if session.is_some_and(|own| own != line.params.session_id) {
             return None;
@@ -151,7 +156,11 @@ impl Mapper {
         Some(said)
     }
 
-    fn message(&mut self, mut message: serde_json::Map<String, Value>, session: Option<&str>) -> Mapped {
+    fn message(
+        &mut self,
+        mut message: serde_json::Map<String, Value>,
+        session: Option<&str>,
+    ) -> Mapped {
         let Some(Value::String(method)) = message.get("method") else {
             return Mapped::Protocol;
         };
@@ -176,7 +185,10 @@ impl Mapper {
     }
 
     fn update(&mut self, mut update: Value) -> Vec<Said> {
-        let kind = update["sessionUpdate"].as_str().unwrap_or_default().to_owned();
+        let kind = update["sessionUpdate"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         match kind.as_str() {
             "tool_call" | "tool_call_update" => match tool::read(&mut update) {
                 Some(tool) => vec![Said::Tool(tool)],
@@ -190,7 +202,12 @@ impl Mapper {
                 Some(mode) => vec![Said::Mode(mode.to_owned())],
                 None => vec![raw(&kind, update)],
             },
-            "usage_update" => self.meter.update(&update).map(Said::Usage).into_iter().collect(),
+            "usage_update" => self
+                .meter
+                .update(&update)
+                .map(Said::Usage)
+                .into_iter()
+                .collect(),
             _ => vec![raw(&kind, update)],
         }
     }
@@ -219,9 +236,10 @@ pub(super) fn raw(kind: &str, mut value: Value) -> Said {
 
 /// The current value of the option of that category.
 fn option_value<'a>(options: &'a Value, category: &str) -> Option<&'a str> {
-    let option = options.as_array()?.iter().find(|option| {
-        option["category"].as_str().or(option["id"].as_str()) == Some(category)
-    })?;
+    let option = options
+        .as_array()?
+        .iter()
+        .find(|option| option["category"].as_str().or(option["id"].as_str()) == Some(category))?;
     option["currentValue"].as_str()
 }
 

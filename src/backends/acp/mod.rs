@@ -89,7 +89,10 @@ impl AgentBackend for AcpBackend {
         let process = self.room.spawn(prepared.process).await;
         let mut process = process.map_err(|error| self.launch.not_spawned(&error))?;
         let (Some(stdin), Some(stdout)) = (process.take_stdin(), process.take_stdout()) else {
-            return Err(StartError::Failed { message: "the agent has no pipes".into(), exit: None });
+            return Err(StartError::Failed {
+                message: "the agent has no pipes".into(),
+                exit: None,
+            });
         };
         let process = Arc::new(process);
 
@@ -112,12 +115,18 @@ impl AgentBackend for AcpBackend {
         };
         let wish = Wish {
             cwd: &spec.cwd,
-            former: prepared.former.as_ref().map(|()| spec.resume.as_ref()).map_err(Clone::clone),
+            former: prepared
+                .former
+                .as_ref()
+                .map(|()| spec.resume.as_ref())
+                .map_err(Clone::clone),
             quirks: &self.launch.quirks,
             settings: &wanted,
         };
         let started = match caller.await {
-            Ok(caller) => establish(&caller, &shared, &wish).await.map(|done| (caller, done)),
+            Ok(caller) => establish(&caller, &shared, &wish)
+                .await
+                .map(|done| (caller, done)),
             Err(_) => Err(Trouble::Gone),
         };
         match started {
@@ -152,7 +161,10 @@ impl AcpBackend {
             },
             Trouble::Gone => {
                 let exit = self.launch.exit_of(process).await;
-                StartError::Failed { message: self.ended_message(&exit), exit: Some(exit) }
+                StartError::Failed {
+                    message: self.ended_message(&exit),
+                    exit: Some(exit),
+                }
             }
         }
     }
@@ -160,7 +172,11 @@ impl AcpBackend {
     fn ended_message(&self, exit: &ExitInfo) -> String {
         let lines: Vec<_> = exit.stderr_tail.lines().collect();
         let tail = lines[lines.len().saturating_sub(STDERR_LINES)..].join("\n");
-        let said = if tail.is_empty() { "it said nothing".to_owned() } else { format!("it said:\n{tail}") };
+        let said = if tail.is_empty() {
+            "it said nothing".to_owned()
+        } else {
+            format!("it said:\n{tail}")
+        };
         format!(
             "{} ended before it could be prompted ({}); {said}\nRun `{}` in a terminal to see more",
             self.launch.name,

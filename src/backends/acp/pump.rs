@@ -46,7 +46,15 @@ impl Pump {
         events: mpsc::Sender<AgentEvent>,
         exited: watch::Receiver<Option<ExitInfo>>,
     ) -> Self {
-        Self { shared, words, connection, events, exited, mapper: Mapper::default(), noise: 0 }
+        Self {
+            shared,
+            words,
+            connection,
+            events,
+            exited,
+            mapper: Mapper::default(),
+            noise: 0,
+        }
     }
 
     /// Reads to the end of the agent, then tells of it.
@@ -65,7 +73,8 @@ impl Pump {
             let mut state = self.shared.state();
             (exit.expected || state.stopping, state.turn.take())
         };
-        self.send(turn, Said::Exited(ExitInfo { expected, ..exit })).await;
+        self.send(turn, Said::Exited(ExitInfo { expected, ..exit }))
+            .await;
     }
 
     async fn read(&mut self, mut lines: Lines<impl AsyncRead + Unpin>) {
@@ -94,7 +103,9 @@ impl Pump {
             Line::Text(text) => text,
             Line::TooLong(bytes) => {
                 tracing::warn!(bytes, "dropped a line of an agent that is too long");
-                return self.say(raw("line_too_long", json!({ "bytes": bytes }))).await;
+                return self
+                    .say(raw("line_too_long", json!({ "bytes": bytes })))
+                    .await;
             }
         };
         let session = self.shared.state().session.clone();
@@ -146,8 +157,13 @@ impl Pump {
                 if is_incoming_transport_closed(&error) || is_connection_terminated(&error) {
                     return;
                 }
-                let stop = fault::from_rpc(i32::from(error.code).into(), &error.message, error.data.as_ref());
-                self.end(turn, vec![Said::TurnEnded(AgentStop::Error(stop))]).await;
+                let stop = fault::from_rpc(
+                    i32::from(error.code).into(),
+                    &error.message,
+                    error.data.as_ref(),
+                );
+                self.end(turn, vec![Said::TurnEnded(AgentStop::Error(stop))])
+                    .await;
             }
             Word::Unprompted(turn, problem) => {
                 let stop = AgentStop::Error(fault::other(&problem));

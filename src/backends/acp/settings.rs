@@ -113,8 +113,20 @@ impl Offers {
         let modes = &answer["modes"];
         let models = &answer["models"];
         let own = [
-            offer(Setting::Mode, Call::SetMode, &modes["currentModeId"], &modes["availableModes"], "id"),
-            offer(Setting::Model, Call::SetModel, &models["currentModelId"], &models["availableModels"], "modelId"),
+            offer(
+                Setting::Mode,
+                Call::SetMode,
+                &modes["currentModeId"],
+                &modes["availableModes"],
+                "id",
+            ),
+            offer(
+                Setting::Model,
+                Call::SetModel,
+                &models["currentModelId"],
+                &models["availableModels"],
+                "modelId",
+            ),
         ];
         let mut offers: Vec<Offer> = own.into_iter().flatten().collect();
         for option in answer["configOptions"].as_array().into_iter().flatten() {
@@ -122,7 +134,13 @@ impl Offers {
                 continue;
             };
             if !offers.iter().any(|offer| offer.setting == setting) {
-                offers.extend(offer(setting, Call::Option(id), &option["currentValue"], &option["options"], "value"));
+                offers.extend(offer(
+                    setting,
+                    Call::Option(id),
+                    &option["currentValue"],
+                    &option["options"],
+                    "value",
+                ));
             }
         }
         Self(offers)
@@ -145,14 +163,25 @@ impl Offers {
                 continue;
             }
             let (method, params) = match &offer.call {
-                Call::SetMode => ("session/set_mode", json!({"sessionId": session, "modeId": value})),
-                Call::SetModel => ("session/set_model", json!({"sessionId": session, "modelId": value})),
+                Call::SetMode => (
+                    "session/set_mode",
+                    json!({"sessionId": session, "modeId": value}),
+                ),
+                Call::SetModel => (
+                    "session/set_model",
+                    json!({"sessionId": session, "modelId": value}),
+                ),
                 Call::Option(id) => (
                     "session/set_config_option",
                     json!({"sessionId": session, "configId": id, "value": value}),
                 ),
             };
-            changes.push(Change { setting: offer.setting, value: value.to_owned(), method, params });
+            changes.push(Change {
+                setting: offer.setting,
+                value: value.to_owned(),
+                method,
+                params,
+            });
         }
         Ok(changes)
     }
@@ -181,13 +210,20 @@ impl Offer {
     fn resolve<'a>(&'a self, wish: &'a str) -> Result<&'a str, String> {
         let by_id = self.choices.iter().find(|(id, _)| id == wish);
         let found = by_id.or_else(|| {
-            self.choices.iter().find(|(_, name)| name.eq_ignore_ascii_case(wish))
+            self.choices
+                .iter()
+                .find(|(_, name)| name.eq_ignore_ascii_case(wish))
         });
         match found {
             Some((id, _)) => Ok(id),
             None if self.choices.is_empty() => Ok(wish),
             None => {
-                let ids: Vec<_> = self.choices.iter().take(20).map(|(id, _)| id.as_str()).collect();
+                let ids: Vec<_> = self
+                    .choices
+                    .iter()
+                    .take(20)
+                    .map(|(id, _)| id.as_str())
+                    .collect();
                 Err(capped_text(&format!(
                     "the agent has no {} \"{wish}\": choose one of {}",
                     self.setting.word(),
@@ -198,7 +234,13 @@ impl Offer {
     }
 }
 
-fn offer(setting: Setting, call: Call, current: &Value, choices: &Value, id: &str) -> Option<Offer> {
+fn offer(
+    setting: Setting,
+    call: Call,
+    current: &Value,
+    choices: &Value,
+    id: &str,
+) -> Option<Offer> {
     let choices = choices.as_array()?;
     let current = current.as_str().map(str::to_owned);
     Some(Offer {
@@ -206,14 +248,20 @@ fn offer(setting: Setting, call: Call, current: &Value, choices: &Value, id: &st
         call,
         initial: current.clone(),
         current,
-        choices: choices.iter().flat_map(|choice| choice_of(choice, id)).collect(),
+        choices: choices
+            .iter()
+            .flat_map(|choice| choice_of(choice, id))
+            .collect(),
     })
 }
 
 /// A choice, or the choices of a group.
 fn choice_of(choice: &Value, id: &str) -> Vec<(String, String)> {
     if let Some(group) = choice["options"].as_array() {
-        return group.iter().flat_map(|choice| choice_of(choice, id)).collect();
+        return group
+            .iter()
+            .flat_map(|choice| choice_of(choice, id))
+            .collect();
     }
     let Some(value) = choice[id].as_str() else {
         return Vec::new();
@@ -225,6 +273,8 @@ fn choice_of(choice: &Value, id: &str) -> Vec<(String, String)> {
 fn config_option(option: &Value) -> Option<(String, Setting)> {
     let id = option["id"].as_str()?;
     let category = option["category"].as_str().unwrap_or(id);
-    let setting = Setting::ALL.into_iter().find(|setting| setting.category() == category)?;
+    let setting = Setting::ALL
+        .into_iter()
+        .find(|setting| setting.category() == category)?;
     Some((id.to_owned(), setting))
 }

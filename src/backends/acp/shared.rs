@@ -110,7 +110,9 @@ impl Shared {
         let asked = open.then(|| ask::read(id, params.clone())).flatten();
         match asked {
             Some(asked) => {
-                state.asks.insert(asked.id.clone(), OpenAsk::new(&asked, responder));
+                state
+                    .asks
+                    .insert(asked.id.clone(), OpenAsk::new(&asked, responder));
                 drop(state);
                 self.tell(Word::Said(Said::Permission(asked)));
             }

@@ -57,14 +57,20 @@ fn target(cwd: &Path, path: &str) -> io::Result<PathBuf> {
     let refused = || io::Error::other(format!("{path} is outside of the working directory"));
     let relative = Path::new(path);
     let relative = relative.strip_prefix(cwd).unwrap_or(relative);
-    if !relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+    if !relative
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+    {
         return Err(refused());
     }
     let root = cwd.canonicalize()?;
     let file = root.join(relative);
     let directory = file.parent().ok_or_else(refused)?;
     // Links are followed before anything is made behind them.
-    let existing = directory.ancestors().find(|ancestor| ancestor.exists()).ok_or_else(refused)?;
+    let existing = directory
+        .ancestors()
+        .find(|ancestor| ancestor.exists())
+        .ok_or_else(refused)?;
     if !existing.canonicalize()?.starts_with(&root) || file.is_symlink() {
         return Err(refused());
     }
@@ -82,7 +88,14 @@ mod tests {
         let inside = tempfile::tempdir()?;
         std::os::unix::fs::symlink(outside.path(), inside.path().join("door"))?;
         std::os::unix::fs::symlink(outside.path().join("x"), inside.path().join("link"))?;
-        for path in ["../x", "/etc/x", "a/../../x", "door/x", "door/deep/x", "link"] {
+        for path in [
+            "../x",
+            "/etc/x",
+            "a/../../x",
+            "door/x",
+            "door/deep/x",
+            "link",
+        ] {
             let step = FileStep::Create(path.into(), "text".into());
             assert!(step.apply(inside.path()).is_err(), "{path}");
         }

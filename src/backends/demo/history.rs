@@ -41,11 +41,14 @@ impl Archive {
     pub(super) fn open() -> anyhow::Result<Self> {
         let state = match std::env::var_os("XDG_STATE_HOME").filter(|path| !path.is_empty()) {
             Some(path) => PathBuf::from(path),
-            None => PathBuf::from(std::env::var_os("HOME").context("neither XDG_STATE_HOME nor HOME is set")?)
-                .join(".local/state"),
+            None => PathBuf::from(
+                std::env::var_os("HOME").context("neither XDG_STATE_HOME nor HOME is set")?,
+            )
+            .join(".local/state"),
         };
         let path = state.join("hearth-demo");
-        std::fs::create_dir_all(&path).with_context(|| format!("{} cannot be made", path.display()))?;
+        std::fs::create_dir_all(&path)
+            .with_context(|| format!("{} cannot be made", path.display()))?;
         Ok(Self(path))
     }
 
@@ -64,11 +67,16 @@ impl Archive {
     pub(super) fn read(&self, session: Uuid) -> Option<Vec<Entry>> {
         let mut file = File::open(self.path(session)).ok()?;
         let length = file.metadata().ok()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(MAX_READ))).ok()?;
+        file.seek(SeekFrom::Start(length.saturating_sub(MAX_READ)))
+            .ok()?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).ok()?;
         let text = String::from_utf8_lossy(&bytes);
-        Some(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+        Some(
+            text.lines()
+                .filter_map(|line| serde_json::from_str(line).ok())
+                .collect(),
+        )
     }
 
     /// Adds one message.

@@ -59,14 +59,21 @@ pub(super) enum FileStep {
 
 /// Reads a prompt, a step a line; empty lines are nothing.
 pub(super) fn parse(prompt: &str) -> Vec<Step> {
-    prompt.lines().map(str::trim).filter(|line| !line.is_empty()).map(step).collect()
+    prompt
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(step)
+        .collect()
 }
 
 fn step(line: &str) -> Step {
     let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let rest = rest.trim();
     let known = match word.to_lowercase().as_str() {
-        "create" | "write" => with(rest).map(|(path, text)| Step::File(FileStep::Create(path, text))),
+        "create" | "write" => {
+            with(rest).map(|(path, text)| Step::File(FileStep::Create(path, text)))
+        }
         "append" => with(rest).map(|(path, text)| Step::File(FileStep::Append(path, text))),
         "delete" => one(rest).map(|path| Step::File(FileStep::Delete(path))),
         "rename" => rest
@@ -80,7 +87,11 @@ fn step(line: &str) -> Step {
             _ => Step::AskWords(rest),
         }),
         "wait" => pause(rest).map(Step::Wait),
-        "fail" => Some(Step::Fail(if rest.is_empty() { "asked to fail".into() } else { rest.into() })),
+        "fail" => Some(Step::Fail(if rest.is_empty() {
+            "asked to fail".into()
+        } else {
+            rest.into()
+        })),
         "recall" => Some(Step::Recall),
         "flood" => flood(rest),
         "slow" => slow(rest),
@@ -127,7 +138,9 @@ fn unescape(text: &str) -> String {
 
 /// `2s`, `500ms`, `1m`, or plain seconds.
 fn pause(text: &str) -> Option<Duration> {
-    let end = text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len());
+    let end = text
+        .find(|char: char| !char.is_ascii_digit())
+        .unwrap_or(text.len());
     let number: u64 = text[..end].parse().ok()?;
     let pause = match &text[end..] {
         "ms" => Duration::from_millis(number),
@@ -151,7 +164,10 @@ fn slow(rest: &str) -> Option<Step> {
     let mut numbers = rest.split_whitespace();
     let count = numbers.next()?.parse().ok()?;
     let millis = numbers.next().map_or(Ok(50), str::parse).ok()?;
-    Some(Step::Slow(count, Duration::from_millis(millis).min(MAX_PAUSE)))
+    Some(Step::Slow(
+        count,
+        Duration::from_millis(millis).min(MAX_PAUSE),
+    ))
 }
 
 #[cfg(test)]
@@ -162,13 +178,28 @@ mod tests {
     fn natural_lines_and_odd_ones() {
         let file = |step| Step::File(step);
         for (line, expected) in [
-            ("create a.txt with one\\ntwo", file(FileStep::Create("a.txt".into(), "one\ntwo\n".into()))),
-            ("Write a.txt", file(FileStep::Create("a.txt".into(), String::new()))),
-            ("append a.txt with three", file(FileStep::Append("a.txt".into(), "three\n".into()))),
+            (
+                "create a.txt with one\\ntwo",
+                file(FileStep::Create("a.txt".into(), "one\ntwo\n".into())),
+            ),
+            (
+                "Write a.txt",
+                file(FileStep::Create("a.txt".into(), String::new())),
+            ),
+            (
+                "append a.txt with three",
+                file(FileStep::Append("a.txt".into(), "three\n".into())),
+            ),
             ("delete a.txt", file(FileStep::Delete("a.txt".into()))),
-            ("rename a.txt to b/c.txt", file(FileStep::Rename("a.txt".into(), "b/c.txt".into()))),
+            (
+                "rename a.txt to b/c.txt",
+                file(FileStep::Rename("a.txt".into(), "b/c.txt".into())),
+            ),
             ("run echo hi", Step::Run("echo hi".into())),
-            ("ask run echo hi", Step::Ask(Box::new(Step::Run("echo hi".into())))),
+            (
+                "ask run echo hi",
+                Step::Ask(Box::new(Step::Run("echo hi".into()))),
+            ),
             ("ask may I?", Step::AskWords("may I?".into())),
             ("wait 500ms", Step::Wait(Duration::from_millis(500))),
             ("wait 2s", Step::Wait(Duration::from_secs(2))),
@@ -179,7 +210,10 @@ mod tests {
             ("crash 7", Step::Crash(7)),
             ("ignore cancel", Step::IgnoreCancel),
             ("ignore me", Step::Unknown("ignore me".into())),
-            ("create a new file please", Step::Unknown("create a new file please".into())),
+            (
+                "create a new file please",
+                Step::Unknown("create a new file please".into()),
+            ),
             ("hello", Step::Unknown("hello".into())),
         ] {
             assert_eq!(parse(line), [expected], "{line}");
@@ -199,6 +233,9 @@ mod tests {
 
     #[test]
     fn lines_are_steps_in_order_and_blank_ones_nothing() {
-        assert_eq!(parse("say a\n\n  think b\n"), [Step::Say("a".into()), Step::Think("b".into())]);
+        assert_eq!(
+            parse("say a\n\n  think b\n"),
+            [Step::Say("a".into()), Step::Think("b".into())]
+        );
     }
 }

@@ -23,6 +23,10 @@ const MODES: [(&str, &str); 2] = [
 ];
 const MODELS: [&str; 2] = ["demo-1", "demo-2"];
 
+/// Names abilities (`load`, `resume`) that this agent shall not have, so that
+/// the ways around them can be tested.
+const WITHOUT: &str = "HEARTH_DEMO_WITHOUT";
+
 /// Most sessions of one process.
 const MAX_SESSIONS: usize = 1_000;
 
@@ -33,6 +37,8 @@ pub(super) struct Server {
     /// Takes no notice of anybody any more.
     pub(super) stubborn: AtomicBool,
     sessions: Mutex<BTreeMap<Uuid, Session>>,
+    /// Abilities it denies, from [`WITHOUT`].
+    without: String,
 }
 
 /// One session as it is now.
@@ -58,13 +64,16 @@ impl Server {
             archive,
             stubborn: AtomicBool::new(false),
             sessions: Mutex::default(),
+            without: std::env::var(WITHOUT).unwrap_or_default(),
         }
     }
 
     /// Takes one line of the client in.
     pub(super) fn line(self: &Arc<Self>, line: &str) {
         let Ok(mut message) = serde_json::from_str::<Value>(line) else {
-            return self.out.error(&Value::Null, -32700, "Parse error", "the line is not JSON");
+            return self
+                .out
+                .error(&Value::Null, -32700, "Parse error", "the line is not JSON");
         };
         let params = message["params"].take();
         let id = message["id"].take();
@@ -98,7 +107,11 @@ impl Server {
                 cancel.ask();
             }
         }
-        let runs = || self.sessions().values().any(|session| session.running.is_some());
+        let runs = || {
+            self.sessions()
+                .values()
+                .any(|session| session.running.is_some())
+        };
         while runs() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -122,25 +135,27 @@ impl Server {
                 "protocolVersion": 1,
                 "agentInfo": {"name": "hearth-demo", "title": "Demo agent", "version": env!("CARGO_PKG_VERSION")},
                 "agentCapabilities": {
-                    "loadSession": true,
+                    "loadSession": self.can("load"),
                     "promptCapabilities": {"image": false, "audio": false, "embeddedContext": false},
-                    "sessionCapabilities": {"resume": {}}
+                    "sessionCapabilities": if self.can("resume") { json!({"resume": {}}) } else { json!({}) }
                 },
                 "authMethods": []
             })),
             "session/new" => {
-                let session = self
-                    .archive
-                    .create()
-                    .map_err(|error| Refusal(-32603, format!("no session file can be made: {error}")))?;
+                let session = self.archive.create().map_err(|error| {
+                    Refusal(-32603, format!("no session file can be made: {error}"))
+                })?;
                 self.open(session, params, Vec::new())?;
                 let mut answer = self.described(session)?;
                 answer["sessionId"] = Value::from(session.to_string());
                 Ok(answer)
             }
-            "session/load" | "session/resume" => {
+            "session/load" | "session/resume" if self.can(&method["session/".len()..]) => {
                 let session = session_id(params)?;
-                let history = self.archive.read(session).ok_or_else(|| not_found(session))?;
+                let history = self
+                    .archive
+                    .read(session)
+                    .ok_or_else(|| not_found(session))?;
                 if method == "session/load" {
                     self.replay(session, &history);
                 }
@@ -148,28 +163,50 @@ impl Server {
                 self.described(session)
             }
             "session/set_mode" => self.set(params, "modeId", |session, mode| {
-                MODES.iter().any(|(id, _)| *id == mode).then(|| session.mode = mode.into())
+                MODES
+                    .iter()
+                    .any(|(id, _)| *id == mode)
+                    .then(|| session.mode = mode.into())
             }),
             "session/set_config_option" if params["configId"] == "model" => {
                 self.set(params, "value", |session, model| {
-                    MODELS.contains(&model).then(|| session.model = model.into())
+                    MODELS
+                        .contains(&model)
+                        .then(|| session.model = model.into())
                 })
             }
             _ => Err(Refusal(-32601, format!("Method not found: {method}"))),
         }
     }
 
+    fn can(&self, ability: &str) -> bool {
+        !self.without.split(',').any(|word| word == ability)
+    }
+
     fn open(&self, session: Uuid, params: &Value, history: Vec<Entry>) -> Result<(), Refusal> {
         let cwd = PathBuf::from(params["cwd"].as_str().unwrap_or_default());
         if !cwd.is_absolute() || !cwd.is_dir() {
-            return Err(Refusal(-32602, "cwd must be an absolute path of a directory".into()));
+            return Err(Refusal(
+                -32602,
+                "cwd must be an absolute path of a directory".into(),
+            ));
         }
         let mut sessions = self.sessions();
         if sessions.len() >= MAX_SESSIONS {
             return Err(Refusal(-32603, "too many sessions in one process".into()));
         }
         let (mode, model) = (MODES[0].0.into(), MODELS[0].into());
-        sessions.insert(session, Session { cwd, mode, model, history, standing: None, running: None });
+        sessions.insert(
+            session,
+            Session {
+                cwd,
+                mode,
+                model,
+                history,
+                standing: None,
+                running: None,
+            },
+        );
         Ok(())
     }
 
@@ -180,7 +217,10 @@ impl Server {
             .iter()
             .map(|(id, description)| json!({"id": id, "name": id, "description": description}))
             .collect();
-        let models: Vec<_> = MODELS.iter().map(|model| json!({"value": model, "name": model})).collect();
+        let models: Vec<_> = MODELS
+            .iter()
+            .map(|model| json!({"value": model, "name": model}))
+            .collect();
         Ok(json!({
             "modes": {"currentModeId": session.mode, "availableModes": modes},
             "configOptions": [{
@@ -210,14 +250,22 @@ impl Server {
         let value = params[field].as_str().unwrap_or_default();
         let mut sessions = self.sessions();
         let session = sessions.get_mut(&id).ok_or_else(|| not_found(id))?;
-        change(session, value).ok_or_else(|| Refusal(-32602, format!("unknown {field}: {value}")))?;
+        change(session, value)
+            .ok_or_else(|| Refusal(-32602, format!("unknown {field}: {value}")))?;
         Ok(json!({}))
     }
 
     fn prompt(self: &Arc<Self>, id: Value, params: &Value) {
         match self.begin(params) {
             Ok((session, state, cancel)) => {
-                let turn = Turn { server: Arc::clone(self), session, state, cancel, id, text: prompt_text(params) };
+                let turn = Turn {
+                    server: Arc::clone(self),
+                    session,
+                    state,
+                    cancel,
+                    id,
+                    text: prompt_text(params),
+                };
                 std::thread::spawn(move || turn::run(turn));
             }
             Err(Refusal(code, reason)) => self.out.error(&id, code, &reason, &reason),
@@ -241,7 +289,11 @@ impl Server {
         if self.stubborn.load(Ordering::Acquire) {
             return;
         }
-        if let Some(Session { running: Some(cancel), .. }) = self.sessions().get(&id) {
+        if let Some(Session {
+            running: Some(cancel),
+            ..
+        }) = self.sessions().get(&id)
+        {
             cancel.ask();
         }
     }
@@ -262,5 +314,8 @@ fn not_found(session: impl std::fmt::Display) -> Refusal {
 
 fn prompt_text(params: &Value) -> String {
     let blocks = params["prompt"].as_array().into_iter().flatten();
-    blocks.filter_map(|block| block["text"].as_str()).collect::<Vec<_>>().join("\n")
+    blocks
+        .filter_map(|block| block["text"].as_str())
+        .collect::<Vec<_>>()
+        .join("\n")
 }

@@ -34,7 +34,11 @@ pub(super) struct Ran {
 /// # Errors
 /// There is no shell or no process.
 pub(super) fn run(command: &str, cwd: &Path, cancel: &Cancel) -> io::Result<Ran> {
-    let mut child = spawn(Command::new("sh").args(["-c", &format!("exec 2>&1\n{command}")]).current_dir(cwd))?;
+    let mut child = spawn(
+        Command::new("sh")
+            .args(["-c", &format!("exec 2>&1\n{command}")])
+            .current_dir(cwd),
+    )?;
     let output = collect(&mut child);
     let status = loop {
         if let Some(status) = child.try_wait()? {
@@ -66,7 +70,12 @@ pub(super) fn leak() -> io::Result<u32> {
     reason = "the demo agent is an agent: its children are its own, not Hearth's"
 )]
 fn spawn(command: &mut Command) -> io::Result<Child> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0).spawn()
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
 }
 
 fn collect(child: &mut Child) -> Receiver<String> {

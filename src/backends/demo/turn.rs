@@ -38,7 +38,13 @@ pub(super) struct Turn {
 /// Runs it to its answer.
 pub(super) fn run(turn: Turn) {
     turn.remember(Role::User, &turn.text);
-    let mut runner = Runner { turn: &turn, name: turn.session.to_string(), said: String::new(), tools: 0, late: false };
+    let mut runner = Runner {
+        turn: &turn,
+        name: turn.session.to_string(),
+        said: String::new(),
+        tools: 0,
+        late: false,
+    };
     let mut failure = None;
     for step in parse(&turn.text) {
         if turn.cancel.asked() {
@@ -56,7 +62,11 @@ pub(super) fn run(turn: Turn) {
     if late {
         for number in 1..=3 {
             std::thread::sleep(LOOK);
-            turn.server.out.chunk(&turn.session.to_string(), "agent_message", &format!("late {number} "));
+            turn.server.out.chunk(
+                &turn.session.to_string(),
+                "agent_message",
+                &format!("late {number} "),
+            );
         }
     }
 }
@@ -64,23 +74,37 @@ pub(super) fn run(turn: Turn) {
 impl Turn {
     /// History that cannot be written is told, and missing later.
     fn remember(&self, role: Role, text: &str) {
-        let entry = Entry { role, text: text.to_owned() };
+        let entry = Entry {
+            role,
+            text: text.to_owned(),
+        };
         if let Err(error) = self.server.archive.append(self.session, &entry) {
             eprintln!("the history of {} cannot be written: {error}", self.session);
         }
-        self.server.with_session(self.session, |session| session.history.push(entry));
+        self.server
+            .with_session(self.session, |session| session.history.push(entry));
     }
 
     /// Words count as tokens, so that accounting can be tested.
     fn answer(&self, failure: Option<String>, said: &str) {
         if let Some(message) = failure {
-            return self.server.out.error(&self.id, -32603, "Internal error", &message);
+            return self
+                .server
+                .out
+                .error(&self.id, -32603, "Internal error", &message);
         }
-        let reason = if self.cancel.asked() { "cancelled" } else { "end_turn" };
+        let reason = if self.cancel.asked() {
+            "cancelled"
+        } else {
+            "end_turn"
+        };
         let input = self.text.split_whitespace().count();
         let output = said.split_whitespace().count();
-        let usage = json!({"inputTokens": input, "outputTokens": output, "totalTokens": input + output});
-        self.server.out.result(&self.id, &json!({"stopReason": reason, "usage": usage}));
+        let usage =
+            json!({"inputTokens": input, "outputTokens": output, "totalTokens": input + output});
+        self.server
+            .out
+            .result(&self.id, &json!({"stopReason": reason, "usage": usage}));
     }
 }
 
@@ -112,7 +136,9 @@ impl Runner<'_> {
             Step::Wait(pause) => self.turn.cancel.wait(pause),
             Step::Fail(message) => return Err(message),
             Step::Recall => self.recall(),
-            Step::Flood(count, size) => out.flood(&self.name, count, size, || !self.turn.cancel.asked()),
+            Step::Flood(count, size) => {
+                out.flood(&self.name, count, size, || !self.turn.cancel.asked())
+            }
             Step::Slow(count, interval) => self.slow(count, interval),
             Step::Crash(code) => std::process::exit(code),
             Step::Hang => {
@@ -126,7 +152,9 @@ impl Runner<'_> {
                 self.say(&format!("leaked {pid}"));
             }
             Step::Stderr(text) => eprintln!("{text}"),
-            Step::Garbage => out.bytes(b"this is no JSON\n\n[1,2]\n\"text\"\nbad bytes \xff\xfe here\n{\"half\":\n"),
+            Step::Garbage => out.bytes(
+                b"this is no JSON\n\n[1,2]\n\"text\"\nbad bytes \xff\xfe here\n{\"half\":\n",
+            ),
             Step::Late => self.late = true,
             Step::Unknown(line) => {
                 let state = &self.turn.state;
@@ -137,7 +165,10 @@ impl Runner<'_> {
     }
 
     fn say(&mut self, text: &str) {
-        self.turn.server.out.chunk(&self.name, "agent_message", text);
+        self.turn
+            .server
+            .out
+            .chunk(&self.name, "agent_message", text);
         if self.said.len() + text.len() < MAX_SAID {
             self.said.push_str(text);
             self.said.push('\n');
@@ -156,7 +187,10 @@ impl Runner<'_> {
 
     fn recall(&mut self) {
         let history = &self.turn.state.history;
-        let said: Vec<_> = history.iter().filter(|entry| entry.role == Role::User).collect();
+        let said: Vec<_> = history
+            .iter()
+            .filter(|entry| entry.role == Role::User)
+            .collect();
         let mut text = format!("I remember {} earlier messages of yours.", said.len());
         for entry in &said[said.len().saturating_sub(RECALLED)..] {
             let line: String = entry.text.chars().take(200).collect();
@@ -192,7 +226,8 @@ impl Runner<'_> {
     }
 
     fn run_command(&self, command: &str) -> Result<String, String> {
-        let ran = shell::run(command, &self.turn.state.cwd, &self.turn.cancel).map_err(|error| error.to_string())?;
+        let ran = shell::run(command, &self.turn.state.cwd, &self.turn.cancel)
+            .map_err(|error| error.to_string())?;
         match ran.status {
             Some(status) if status.success() => Ok(ran.output),
             Some(status) => Err(format!("{status}\n{}", ran.output)),
@@ -228,7 +263,8 @@ impl Runner<'_> {
     }
 
     fn update(&self, id: &str, status: &str, output: &str) {
-        let mut update = json!({"sessionUpdate": "tool_call_update", "toolCallId": id, "status": status});
+        let mut update =
+            json!({"sessionUpdate": "tool_call_update", "toolCallId": id, "status": status});
         if !output.is_empty() {
             update["rawOutput"] = json!({"output": output});
         }
@@ -254,7 +290,11 @@ impl Runner<'_> {
             .collect();
         let call = json!({"toolCallId": id, "title": title, "kind": kind, "status": "pending", "rawInput": input});
         let params = json!({"sessionId": self.name, "toolCall": call, "options": options});
-        let answer = self.turn.server.out.request("session/request_permission", &params);
+        let answer = self
+            .turn
+            .server
+            .out
+            .request("session/request_permission", &params);
         let answer = loop {
             match answer.recv_timeout(LOOK) {
                 Ok(answer) => break answer,
@@ -262,18 +302,28 @@ impl Runner<'_> {
                 Err(_) => break Value::Null,
             }
         };
-        let option = answer["outcome"]["optionId"].as_str().unwrap_or("cancelled");
+        let option = answer["outcome"]["optionId"]
+            .as_str()
+            .unwrap_or("cancelled");
         let option = option.trim_start_matches("demo:").to_owned();
         if let Some(always) = option.strip_suffix("_always") {
             let allowed = always == "allow";
-            self.turn.server.with_session(self.turn.session, |session| session.standing = Some(allowed));
+            self.turn.server.with_session(self.turn.session, |session| {
+                session.standing = Some(allowed)
+            });
         }
-        if option.starts_with("allow_") { Consent::Given(option) } else { Consent::Refused(option) }
+        if option.starts_with("allow_") {
+            Consent::Given(option)
+        } else {
+            Consent::Refused(option)
+        }
     }
 
     fn standing(&self) -> Option<bool> {
         let mut standing = None;
-        self.turn.server.with_session(self.turn.session, |session| standing = session.standing);
+        self.turn
+            .server
+            .with_session(self.turn.session, |session| standing = session.standing);
         standing
     }
 
@@ -305,13 +355,20 @@ fn describe(step: &Step) -> (String, &'static str, Value, Vec<String>) {
         Step::File(file) => {
             let paths: Vec<String> = file.paths().into_iter().map(str::to_owned).collect();
             let input = match file {
-                FileStep::Create(path, text) | FileStep::Append(path, text) => json!({"path": path, "content": text}),
+                FileStep::Create(path, text) | FileStep::Append(path, text) => {
+                    json!({"path": path, "content": text})
+                }
                 FileStep::Delete(path) => json!({"path": path}),
                 FileStep::Rename(from, to) => json!({"path": from, "to": to}),
             };
             (file.title(), file.kind(), input, paths)
         }
-        Step::Run(command) => (format!("run {command}"), "execute", json!({"command": command}), Vec::new()),
+        Step::Run(command) => (
+            format!("run {command}"),
+            "execute",
+            json!({"command": command}),
+            Vec::new(),
+        ),
         _ => (String::new(), "other", Value::Null, Vec::new()),
     }
 }

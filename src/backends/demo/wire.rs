@@ -40,7 +40,10 @@ impl Out {
     /// A chunk of that kind: `agent_message`, `agent_thought` or `user_message`.
     pub(super) fn chunk(&self, session: &str, kind: &str, text: &str) {
         let content = json!({"type": "text", "text": text});
-        self.update(session, &json!({"sessionUpdate": format!("{kind}_chunk"), "content": content}));
+        self.update(
+            session,
+            &json!({"sessionUpdate": format!("{kind}_chunk"), "content": content}),
+        );
     }
 
     /// Chunks of `size` bytes that begin with their number, as fast as the pipe
@@ -90,7 +93,11 @@ impl Out {
     pub(super) fn bytes(&self, bytes: &[u8]) {
         let _turn = self.stdout.lock().unwrap_or_else(PoisonError::into_inner);
         let mut stdout = std::io::stdout().lock();
-        if stdout.write_all(bytes).and_then(|()| stdout.flush()).is_err() {
+        if stdout
+            .write_all(bytes)
+            .and_then(|()| stdout.flush())
+            .is_err()
+        {
             // The client is gone, and nobody else is there to tell.
             std::process::exit(0);
         }

@@ -8,11 +8,12 @@ use super::cap::capped_text;
 /// The code of the protocol for "log in first".
 pub(in crate::backends::acp) const AUTH_REQUIRED: i64 = -32000;
 
-/// The code of the protocol for a session or another thing that is not there.
-pub(in crate::backends::acp) const NOT_FOUND: i64 = -32002;
-
 /// Classes a JSON-RPC error.
-pub(in crate::backends::acp) fn from_rpc(code: i64, message: &str, data: Option<&Value>) -> AgentFault {
+pub(in crate::backends::acp) fn from_rpc(
+    code: i64,
+    message: &str,
+    data: Option<&Value>,
+) -> AgentFault {
     let message = describe(message, data);
     let class = match code {
         AUTH_REQUIRED | 401 | 403 => FaultClass::Auth,
@@ -55,14 +56,37 @@ pub(in crate::backends::acp) fn describe(message: &str, data: Option<&Value>) ->
 /// Status codes and words that model providers use. Quota before overload: both
 /// come with 429.
 fn by_words(text: &str, otherwise: FaultClass) -> FaultClass {
-    const QUOTA: &[&str] = &["quota", "insufficient_quota", "billing", "usage limit", "credit balance"];
+    const QUOTA: &[&str] = &[
+        "quota",
+        "insufficient_quota",
+        "billing",
+        "usage limit",
+        "credit balance",
+    ];
     const AUTH: &[&str] = &[
-        "401", "403", "unauthorized", "authentication", "invalid api key", "invalid_api_key",
-        "not logged in", "log in", "login required",
+        "401",
+        "403",
+        "unauthorized",
+        "authentication",
+        "invalid api key",
+        "invalid_api_key",
+        "not logged in",
+        "log in",
+        "login required",
     ];
     const OVERLOAD: &[&str] = &[
-        "429", "500", "502", "503", "504", "529", "overloaded", "rate limit", "rate_limit",
-        "too many requests", "temporarily unavailable", "internal server error",
+        "429",
+        "500",
+        "502",
+        "503",
+        "504",
+        "529",
+        "overloaded",
+        "rate limit",
+        "rate_limit",
+        "too many requests",
+        "temporarily unavailable",
+        "internal server error",
     ];
     let text = text.to_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| has_word(&text, word));

@@ -28,11 +28,20 @@ impl Meter {
 
     /// A `usage_update`.
     pub(super) fn update(&mut self, update: &Value) -> Option<Usage> {
-        let sum = update["cost"]["amount"].as_f64().filter(|sum| sum.is_finite())?;
+        let sum = update["cost"]["amount"]
+            .as_f64()
+            .filter(|sum| sum.is_finite())?;
         // A sum that shrank belongs to a session that began anew.
-        let cost = if sum < self.cost_so_far { sum } else { sum - self.cost_so_far };
+        let cost = if sum < self.cost_so_far {
+            sum
+        } else {
+            sum - self.cost_so_far
+        };
         self.cost_so_far = sum;
-        (cost > 0.0).then_some(Usage { cost, ..Usage::default() })
+        (cost > 0.0).then_some(Usage {
+            cost,
+            ..Usage::default()
+        })
     }
 
     /// A chunk of text.
@@ -70,5 +79,8 @@ fn spent(input_tokens: i64, output_tokens: i64) -> Option<Usage> {
 /// A count of tokens; what is absent, negative or absurd counts as none.
 fn count(usage: &Value, field: &str) -> i64 {
     const ABSURD: i64 = 1_000_000_000_000;
-    usage[field].as_i64().filter(|count| (0..ABSURD).contains(count)).unwrap_or(0)
+    usage[field]
+        .as_i64()
+        .filter(|count| (0..ABSURD).contains(count))
+        .unwrap_or(0)
 }

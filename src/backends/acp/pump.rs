@@ -71,7 +71,7 @@ impl Pump {
         self.shared.withdraw_asks();
         let (expected, turn) = {
             let mut state = self.shared.state();
-            (exit.expected || state.stopping, state.turn.take())
+            (state.stopping, state.turn.take())
         };
         self.send(turn, Said::Exited(ExitInfo { expected, ..exit }))
             .await;

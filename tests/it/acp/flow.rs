@@ -34,6 +34,7 @@ async fn take_flood(live: &mut Live, turn: TurnId, mut each: impl AsyncFnMut(u64
                 assert_eq!(expected, MANY);
                 return;
             }
+            Said::Usage(_) => {}
             other => panic!("{other:?}"),
         }
     }

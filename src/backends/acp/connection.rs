@@ -130,3 +130,42 @@ impl Caller {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use serde_json::json;
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    /// Time from a call to its bytes in the agent's pipe.
+    #[tokio::test]
+    async fn a_call_is_written_at_once() {
+        let (shared, _words) = Shared::new();
+        let (near, mut far) = tokio::io::duplex(64 * 1024);
+        let (_lines, connection_lines) = mpsc::channel(1);
+        let (ready, caller) = oneshot::channel();
+        tokio::spawn(run(shared, near, connection_lines, ready));
+        let caller = caller.await.expect("a connection");
+        let mut times = Vec::new();
+        let mut bytes = vec![0; 4096];
+        for _ in 0..200 {
+            let request =
+                UntypedMessage::new("session/prompt", json!({"text": "hello"})).expect("JSON");
+            let start = Instant::now();
+            caller
+                .call_then(request, |_| {})
+                .expect("an open connection");
+            assert!(far.read(&mut bytes).await.expect("an open pipe") > 0);
+            times.push(start.elapsed());
+        }
+        times.sort();
+        println!(
+            "call to first byte: median {:?}, worst {:?}",
+            times[100], times[199]
+        );
+        assert!(times[100] < Duration::from_millis(5), "{:?}", times[100]);
+    }
+}

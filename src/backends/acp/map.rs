@@ -17,6 +17,8 @@
 pub(super) mod ask;
 pub(super) mod cap;
 pub(super) mod fault;
+#[cfg(test)]
+mod tests;
 mod tool;
 pub(super) mod usage;
 

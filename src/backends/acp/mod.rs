@@ -41,6 +41,8 @@ mod link;
 mod map;
 mod pump;
 pub mod quirks;
+#[cfg(test)]
+mod recordings;
 mod settings;
 mod shared;
 mod wire;

@@ -160,6 +160,7 @@ impl<'a> Fields<'a> {
     fn wrong<T>(&mut self, key: &str, value: &Value, wanted: &str) -> Option<T> {
         let problem = match value {
             Value::Integer(number) => format!("is {number}"),
+            Value::Array(_) | Value::Table(_) => "holds something else".to_owned(),
             other => format!("is a {}", other.type_str()),
         };
         self.problem(key, problem, format!("write {wanted}"));

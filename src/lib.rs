@@ -1,5 +1,7 @@
 //! Hearth.
 
+pub mod backends;
+pub mod config;
 pub mod process;
 pub mod store;
 pub mod worktrees;

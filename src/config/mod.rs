@@ -1,0 +1,3 @@
+//! The settings, parsed and checked before anything starts.
+
+pub mod agents;

@@ -1,1 +1,9 @@
-//! Hearth.
+//! Hearth keeps coding agents warm.
+
+pub mod access;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod http;
+pub mod store;
+pub mod telemetry;

@@ -140,7 +140,7 @@ impl<'a> Sources<'a> {
         for path in paths {
             let cure = match nearest(&path, self.known.iter().copied()) {
                 Some(known) => format!("did you mean `{known}`?"),
-                None => "remove it; `hearth help settings` lists what there is".into(),
+                None => "remove it".into(),
             };
             self.problems.push(Problem::new(
                 format!("{}: {path}", self.file_name),

@@ -1,1 +1,5 @@
-//! Tests.
+//! Whole-service tests: real processes, real files, a real database.
+
+mod embedded;
+mod process;
+mod support;

@@ -1,0 +1,239 @@
+//! The shim: a small process between Hearth and each agent, and the reason why
+//! nothing survives. It is the subreaper of the agent's whole tree, so that
+//! detached and double-forked processes come back to it, and it kills that
+//! tree when the agent ends, when it is told to, when it is signalled, and
+//! when Hearth is gone.
+//!
+//! ```text
+//! start ──exec──► Running ──agent ended / order / signal / Hearth gone──► Killing ──no child left──► exit
+//!    └──exec fails──► report, exit
+//! ```
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{self, Command};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, Signal as NixSignal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::procfs::{self, Identity};
+use super::sys::{self, BeforeExec, Reaped};
+use super::wire::{Order, Report, Stage};
+
+/// The hidden subcommand of the `hearth` binary that runs [`shim_main`].
+pub const SHIM_COMMAND: &str = "shim";
+
+/// Runs the shim and ends the process. Call it before anything else when the
+/// first argument is [`SHIM_COMMAND`], with the arguments that follow: it must
+/// be the only thread.
+///
+/// Arguments: the descriptor of the control socket, `uid:gid` to run as or
+/// `-`, the working directory, the command, its arguments.
+pub fn shim_main(arguments: impl Iterator<Item = OsString>) -> ! {
+    let code = match Shim::start(arguments) {
+        Ok(shim) => shim.run(),
+        Err(()) => EXIT_NOT_STARTED,
+    };
+    process::exit(code)
+}
+
+/// The agent never ran; the reason was reported.
+pub(super) const EXIT_NOT_STARTED: i32 = 125;
+/// Killing takes a few milliseconds; only a process of another user or one
+/// stuck in the kernel takes longer, and this long is worth a report.
+const KILL_REPORT: Duration = Duration::from_secs(5);
+/// Between two rounds of killing when no child ended meanwhile.
+const KILL_ROUND: Duration = Duration::from_millis(5);
+/// The same, after the report.
+const KILL_ROUND_MAX: Duration = Duration::from_secs(1);
+
+struct Shim {
+    control: UnixStream,
+    signals: SignalFd,
+    agent: Identity,
+    /// The agent was reaped: its number no longer belongs to it.
+    reaped: bool,
+}
+
+impl Shim {
+    fn start(mut arguments: impl Iterator<Item = OsString>) -> Result<Self, ()> {
+        let fd = arguments
+            .next()
+            .and_then(|fd| fd.to_str()?.parse().ok())
+            .ok_or(())?;
+        let control: UnixStream = sys::inherited(fd).map_err(drop)?.into();
+        control.set_nonblocking(true).map_err(drop)?;
+        let fail = |stage, error: io::Error| {
+            report(
+                &control,
+                Report::Failed(stage, error.raw_os_error().unwrap_or(0)),
+            );
+        };
+        let signals = prepare().map_err(|error| fail(Stage::Shim, error))?;
+        let Launch { mut command, cwd } = Launch::parse(arguments)
+            .ok_or_else(|| fail(Stage::Shim, io::ErrorKind::InvalidInput.into()))?;
+        std::env::set_current_dir(cwd).map_err(|error| fail(Stage::Cwd, error))?;
+        let agent = spawn(&mut command).map_err(|error| fail(Stage::Exec, error))?;
+        let_go_of_files();
+        let agent = Identity::of_child(agent)
+            .ok_or_else(|| fail(Stage::Shim, io::Error::from_raw_os_error(libc::ESRCH)))?;
+        report(&control, Report::Started(agent));
+        Ok(Self {
+            control,
+            signals,
+            agent,
+            reaped: false,
+        })
+    }
+
+    fn run(mut self) -> i32 {
+        while !self.must_kill() {
+            sys::wait_readable([self.control.as_fd(), self.signals.as_fd()], None);
+        }
+        self.kill_tree();
+        0
+    }
+
+    /// Handles what has happened; true when the tree must go.
+    fn must_kill(&mut self) -> bool {
+        self.take_orders() || self.take_signals() || self.reaped
+    }
+
+    fn take_orders(&mut self) -> bool {
+        let mut byte = [0];
+        loop {
+            match self.control.read(&mut byte) {
+                Ok(0) => return true,
+                Ok(_) => match Order::from_byte(byte[0]) {
+                    Order::KillAll => return true,
+                    Order::Signal(signal) if !self.reaped => {
+                        sys::signal_own_child(self.agent.pid, signal.number());
+                    }
+                    Order::Signal(_) => {}
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return true,
+            }
+        }
+    }
+
+    fn take_signals(&mut self) -> bool {
+        let mut told_to_stop = false;
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            told_to_stop |= signal.ssi_signo != libc::SIGCHLD as u32;
+        }
+        self.reap();
+        told_to_stop
+    }
+
+    /// True when no child is left.
+    fn reap(&mut self) -> bool {
+        loop {
+            match sys::reap() {
+                Reaped::Child(pid, status) if pid == self.agent.pid && !self.reaped => {
+                    self.reaped = true;
+                    report(&self.control, Report::Exited(status));
+                }
+                Reaped::Child(..) => {}
+                Reaped::NoneYet => return false,
+                Reaped::Childless => return true,
+            }
+        }
+    }
+
+    /// Kills until no child is left: as every orphan becomes our child, then
+    /// no descendant is left either. Does not give up: a process stuck in the
+    /// kernel is reported once and tried again for as long as it is there.
+    fn kill_tree(&mut self) {
+        let report_at = Instant::now() + KILL_REPORT;
+        let mut round = KILL_ROUND;
+        while !self.reap() {
+            let left = procfs::descendants(process::id() as i32);
+            for process in &left {
+                process.signal(libc::SIGKILL);
+            }
+            if round < KILL_ROUND_MAX && Instant::now() > report_at {
+                report(&self.control, Report::Left(left.len()));
+                round = KILL_ROUND_MAX;
+            }
+            sys::wait_readable([self.signals.as_fd(), self.signals.as_fd()], Some(round));
+            while let Ok(Some(_)) = self.signals.read_signal() {}
+        }
+    }
+}
+
+struct Launch {
+    command: Command,
+    cwd: OsString,
+}
+
+impl Launch {
+    fn parse(mut arguments: impl Iterator<Item = OsString>) -> Option<Self> {
+        let run_as = arguments.next()?;
+        let cwd = arguments.next()?;
+        let mut command = Command::new(arguments.next()?);
+        command.args(arguments).process_group(0);
+        if run_as != "-" {
+            let (uid, gid) = run_as.to_str()?.split_once(':')?;
+            command.uid(uid.parse().ok()?).gid(gid.parse().ok()?);
+        }
+        Some(Self { command, cwd })
+    }
+}
+
+fn prepare() -> io::Result<SignalFd> {
+    sys::set_undumpable()?;
+    sys::become_subreaper()?;
+    sys::set_name(c"hearth-shim");
+    let mut signals = SigSet::empty();
+    for signal in [
+        NixSignal::SIGCHLD,
+        NixSignal::SIGTERM,
+        NixSignal::SIGINT,
+        NixSignal::SIGHUP,
+        NixSignal::SIGQUIT,
+    ] {
+        signals.add(signal);
+    }
+    signals.thread_block()?;
+    Ok(SignalFd::with_flags(
+        &signals,
+        SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC,
+    )?)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the shim is the process room's own hand"
+)]
+fn spawn(command: &mut Command) -> io::Result<i32> {
+    sys::before_exec(
+        command,
+        BeforeExec {
+            death_signal: Some(libc::SIGKILL),
+            keep: None,
+        },
+    );
+    Ok(command.spawn()?.id() as i32)
+}
+
+/// The agent alone holds its pipes and its directory: when it closes one, the
+/// other side sees it.
+fn let_go_of_files() {
+    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        sys::replace_stdio(null.as_fd());
+    }
+    // Failing leaves the shim where it is, which harms nothing but unmounting.
+    let _ = std::env::set_current_dir("/");
+}
+
+/// Hearth may be gone: then nobody needs the report.
+fn report(mut control: &UnixStream, report: Report) {
+    let _ = control.write_all(format!("{report}\n").as_bytes());
+}

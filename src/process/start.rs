@@ -1,0 +1,297 @@
+//! From a description to a running process.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::process::Child;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::ledger::Entry;
+use super::owned::{Control, OwnedProcess};
+use super::procfs::{self, Identity};
+use super::shim::EXIT_NOT_STARTED;
+use super::sys::{self, BeforeExec};
+use super::tail::Tail;
+use super::watch::{EnteredTree, Reports, Watch};
+use super::wire::{Report, Stage};
+use super::{Guard, Inner, MARKER, ProcessError, ProcessSpec, SHIM_COMMAND};
+
+/// From fork to the shim's first report. It takes a few milliseconds; a
+/// machine that needs longer than this is not usable.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// Starts in a task of its own: when the caller goes away meanwhile, the
+/// finished handle is dropped and with it the process, known to the room all
+/// the time.
+pub(super) async fn start(
+    inner: Arc<Inner>,
+    spec: ProcessSpec,
+) -> Result<OwnedProcess, ProcessError> {
+    let (reply, answer) = oneshot::channel();
+    tokio::spawn(async move {
+        let _ = reply.send(enter(inner, spec).await);
+    });
+    answer.await.unwrap_or_else(|_| {
+        Err(ProcessError::Unavailable {
+            what: "the runtime is shutting down",
+            source: io::ErrorKind::Interrupted.into(),
+        })
+    })
+}
+
+async fn enter(inner: Arc<Inner>, spec: ProcessSpec) -> Result<OwnedProcess, ProcessError> {
+    check_directory(&spec.cwd)?;
+    let program = spec.resolve_command()?;
+    let id = Uuid::now_v7().simple().to_string();
+    inner.trees.enter(&id, spec.owner.clone())?;
+    let tree = EnteredTree { inner, id };
+    match spec.guard {
+        Guard::Shim => start_guarded(tree, &spec, &program).await,
+        Guard::Signal(signal) => start_direct(tree, &spec, &program, signal).await,
+    }
+}
+
+fn check_directory(path: &Path) -> Result<(), ProcessError> {
+    let failed = |source| ProcessError::Cwd {
+        path: path.to_owned(),
+        source,
+    };
+    match path.metadata() {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(failed(io::ErrorKind::NotADirectory.into())),
+        Err(source) => Err(failed(source)),
+    }
+}
+
+async fn start_guarded(
+    tree: EnteredTree,
+    spec: &ProcessSpec,
+    program: &Path,
+) -> Result<OwnedProcess, ProcessError> {
+    let (ours, theirs) = control_socket()?;
+    let mut command = Command::new(tree.inner.shim.path());
+    command
+        .arg0("hearth")
+        .arg(SHIM_COMMAND)
+        .arg(theirs.as_raw_fd().to_string())
+        .arg(match spec.run_as {
+            Some((uid, gid)) => format!("{uid}:{gid}"),
+            None => "-".to_owned(),
+        })
+        .arg(&spec.cwd)
+        .arg(program)
+        .args(&spec.args)
+        .current_dir("/");
+    describe(&mut command, spec);
+    command.env(MARKER, tree.inner.marker(&tree.id));
+    sys::before_exec(
+        &mut command,
+        BeforeExec {
+            death_signal: Some(libc::SIGTERM),
+            keep: Some(theirs.as_raw_fd()),
+        },
+    );
+    let child = tree
+        .inner
+        .spawner
+        .spawn(command, Some(theirs.into()))
+        .await?;
+    let shim = identity_of(&child);
+    tree.inner.trees.update(&tree.id, |tree| tree.shim = shim);
+
+    let (reader, writer) = ours.into_split();
+    let mut reports = Reports::new(reader);
+    let first = timeout(START_LIMIT, reports.next()).await;
+    let (Ok(Some(Report::Started(agent))), Some(shim)) = (&first, shim) else {
+        // The socket's other half goes first, so that a shim that still lives
+        // kills what it has started.
+        drop(writer);
+        clear_away(tree, child);
+        return Err(failure(first.ok().flatten(), spec, program));
+    };
+    let agent = *agent;
+    tree.inner
+        .trees
+        .update(&tree.id, |tree| tree.agent = Some(agent));
+    let entry = Entry {
+        boot: procfs::boot_id(),
+        marker: tree.inner.marker(&tree.id),
+        owner: spec.owner.to_string(),
+        shim,
+        agent,
+    };
+    let written = tree.inner.ledger.write(&tree.id, &entry);
+    let process = hand_over(tree, child, agent, Some((shim, reports, writer)), 0);
+    // On failure the handle is dropped here, which kills the tree.
+    written.map(|()| process)
+}
+
+async fn start_direct(
+    tree: EnteredTree,
+    spec: &ProcessSpec,
+    program: &Path,
+    signal: i32,
+) -> Result<OwnedProcess, ProcessError> {
+    let mut command = Command::new(program);
+    command.args(&spec.args).current_dir(&spec.cwd);
+    describe(&mut command, spec);
+    if let Some((uid, gid)) = spec.run_as {
+        command.uid(uid).gid(gid);
+    }
+    sys::before_exec(
+        &mut command,
+        BeforeExec {
+            death_signal: Some(signal),
+            keep: None,
+        },
+    );
+    let child = tree
+        .inner
+        .spawner
+        .spawn(command, None)
+        .await
+        .map_err(|error| exec_error(error, program))?;
+    let agent = identity_of(&child).ok_or_else(|| ProcessError::Shim {
+        command: program.to_owned(),
+        detail: "/proc does not know the process".to_owned(),
+    })?;
+    tree.inner
+        .trees
+        .update(&tree.id, |tree| tree.agent = Some(agent));
+    Ok(hand_over(tree, child, agent, None, signal))
+}
+
+fn describe(command: &mut Command, spec: &ProcessSpec) {
+    command
+        .env_clear()
+        .envs(&spec.env)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+}
+
+/// Splits a started child between its watcher and its owner.
+fn hand_over(
+    tree: EnteredTree,
+    mut child: Child,
+    agent: Identity,
+    guard: Option<(Identity, Reports, tokio::net::unix::OwnedWriteHalf)>,
+    leave: i32,
+) -> OwnedProcess {
+    let tail = Tail::default();
+    let drain = match child.stderr.take() {
+        Some(stderr) => tokio::spawn(tail.clone().drain(stderr)),
+        None => tokio::spawn(async {}),
+    };
+    let expected = Arc::new(AtomicBool::new(false));
+    let (exit, exited) = watch::channel(None);
+    let (gone, is_gone) = watch::channel(false);
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let (shim, reports, control) = match guard {
+        Some((shim, reports, control)) => (Some(shim), Some(reports), Control::Shim(control)),
+        None => (None, None, Control::Direct(leave)),
+    };
+    let watch = Watch {
+        tree,
+        child,
+        agent,
+        reports,
+        tail: tail.clone(),
+        drain,
+        expected: Arc::clone(&expected),
+        exit,
+        gone,
+    };
+    tokio::spawn(watch.run());
+    OwnedProcess {
+        stdin,
+        stdout,
+        agent,
+        shim,
+        control,
+        tail,
+        expected,
+        exit: exited,
+        gone: is_gone,
+    }
+}
+
+/// After a failed start, in the background: the caller wants its answer.
+fn clear_away(tree: EnteredTree, mut child: Child) {
+    tokio::spawn(async move {
+        let ended = timeout(START_LIMIT, child.wait()).await;
+        if !matches!(ended, Ok(Ok(status)) if status.code() == Some(EXIT_NOT_STARTED)) {
+            let _ = child.start_kill();
+            let _ = child.wait().await;
+            tree.sweep(None).await;
+        }
+    });
+}
+
+fn failure(report: Option<Report>, spec: &ProcessSpec, program: &Path) -> ProcessError {
+    match report {
+        Some(Report::Failed(Stage::Cwd, errno)) => ProcessError::Cwd {
+            path: spec.cwd.clone(),
+            source: io::Error::from_raw_os_error(errno),
+        },
+        Some(Report::Failed(Stage::Exec, errno)) => ProcessError::Exec {
+            path: program.to_owned(),
+            source: io::Error::from_raw_os_error(errno),
+        },
+        Some(Report::Failed(Stage::Shim, errno)) => ProcessError::Unavailable {
+            what: "preparing a process guard",
+            source: io::Error::from_raw_os_error(errno),
+        },
+        other => ProcessError::Shim {
+            command: program.to_owned(),
+            detail: match other {
+                Some(report) => format!("it said `{report}` first"),
+                None => "it ended or said nothing for 10 s".to_owned(),
+            },
+        },
+    }
+}
+
+/// Without a shim, the fork's and the program's own failures come as one.
+fn exec_error(error: ProcessError, program: &Path) -> ProcessError {
+    match error {
+        ProcessError::Unavailable { source, .. }
+            if matches!(
+                source.raw_os_error(),
+                Some(libc::ENOENT | libc::EACCES | libc::ENOEXEC | libc::EPERM | libc::ETXTBSY)
+            ) =>
+        {
+            ProcessError::Exec {
+                path: program.to_owned(),
+                source,
+            }
+        }
+        other => other,
+    }
+}
+
+fn control_socket() -> Result<(UnixStream, std::os::unix::net::UnixStream), ProcessError> {
+    let open = || {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        Ok((UnixStream::from_std(ours)?, theirs))
+    };
+    open().map_err(|source| ProcessError::Unavailable {
+        what: "opening a control socket",
+        source,
+    })
+}
+
+fn identity_of(child: &Child) -> Option<Identity> {
+    Identity::of_child(i32::try_from(child.id()?).ok()?)
+}

@@ -1,0 +1,115 @@
+//! Finding and killing what has lost its guard: by the ledger's identities,
+//! by the marker in the environment, and by descent from either.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::procfs::{self, Identity};
+use super::{Inner, MARKER};
+
+/// What a sweep found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SweepReport {
+    /// Processes that were killed.
+    pub killed: usize,
+    /// Owners whose trees were still alive.
+    pub owners: Vec<String>,
+    /// Ledger entries whose processes were gone already.
+    pub stale: usize,
+    /// Processes that could not be killed.
+    pub left: usize,
+}
+
+impl SweepReport {
+    /// The longest that a sweep tries to kill.
+    pub const LIMIT: Duration = Duration::from_secs(5);
+}
+
+/// Between two looks while killed processes vanish.
+const ROUND: Duration = Duration::from_millis(5);
+
+/// Kills what earlier lives of this node left. Blocking.
+pub(super) fn earlier_lives(inner: &Inner) -> SweepReport {
+    let entries: Vec<_> = inner
+        .ledger
+        .read()
+        .into_iter()
+        .filter(|(id, _)| !inner.trees.contains(id))
+        .collect();
+    let boot = procfs::boot_id();
+    let mut report = SweepReport::default();
+    let mut roots = Vec::new();
+    for (_, entry) in &entries {
+        let alive: Vec<Identity> = entry
+            .iter()
+            .filter(|entry| entry.boot == boot)
+            .flat_map(|entry| [entry.agent, entry.shim])
+            .filter(|process| process.is_alive())
+            .collect();
+        match entry {
+            Some(entry) if !alive.is_empty() => report.owners.push(entry.owner.clone()),
+            _ => report.stale += 1,
+        }
+        roots.extend(alive);
+    }
+    let prefix = inner.prefix();
+    let (killed, left) = kill(|| {
+        let mut found = roots.clone();
+        found.extend(
+            procfs::marked(MARKER, &prefix)
+                .into_iter()
+                .filter(|process| {
+                    procfs::marker_of(process.pid, MARKER)
+                        .and_then(|marker| Some(marker.strip_prefix(&prefix)?.to_owned()))
+                        .is_some_and(|tree| !inner.trees.contains(&tree))
+                }),
+        );
+        found
+    });
+    for (id, _) in &entries {
+        inner.ledger.remove(id);
+    }
+    SweepReport {
+        killed,
+        left,
+        ..report
+    }
+}
+
+/// Kills the processes that carry exactly this marker or descend from `agent`.
+/// Returns how many are left. Blocking.
+pub(super) fn one_tree(marker: &str, agent: Option<Identity>) -> usize {
+    kill(|| {
+        let mut found = procfs::marked(MARKER, marker);
+        found.extend(agent.filter(|agent| agent.is_alive()));
+        found
+    })
+    .1
+}
+
+/// Kills what `find` finds and all its descendants until it finds nothing;
+/// returns how many were killed and how many are left.
+fn kill(find: impl Fn() -> Vec<Identity>) -> (usize, usize) {
+    let deadline = Instant::now() + SweepReport::LIMIT;
+    // Hearth itself may run below an agent of its own node.
+    let spared: BTreeSet<Identity> = procfs::ancestry(std::process::id() as i32).collect();
+    let mut killed = BTreeSet::new();
+    loop {
+        let mut targets = BTreeSet::new();
+        for root in find().into_iter().filter(|root| root.is_alive()) {
+            targets.extend(procfs::descendants(root.pid));
+            targets.insert(root);
+        }
+        targets.retain(|target| !spared.contains(target));
+        if targets.is_empty() || Instant::now() > deadline {
+            return (killed.len(), targets.len());
+        }
+        killed.extend(
+            targets
+                .into_iter()
+                .filter(|target| target.signal(libc::SIGKILL)),
+        );
+        thread::sleep(ROUND);
+    }
+}

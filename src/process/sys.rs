@@ -1,0 +1,178 @@
+//! The few system calls that neither the standard library nor nix offers
+//! safely. Everything unsafe of this room is in this file.
+#![expect(
+    unsafe_code,
+    reason = "prctl, pidfd, poll and the hook between fork and exec have no safe form"
+)]
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::SigSet;
+
+/// What a child does to itself between fork and exec.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct BeforeExec {
+    /// Signal it gets when the *thread* that forked it ends.
+    pub(super) death_signal: Option<i32>,
+    /// A descriptor that it keeps across exec.
+    pub(super) keep: Option<RawFd>,
+}
+
+/// Arranges for `steps` to run in the child of `command`.
+pub(super) fn before_exec(command: &mut Command, steps: BeforeExec) {
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed;
+    // the closure makes sigprocmask, prctl and fcntl calls and allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            // A blocked signal stays blocked across exec.
+            SigSet::empty().thread_set_mask()?;
+            if let Some(signal) = steps.death_signal {
+                set_death_signal(signal)?;
+            }
+            if let Some(fd) = steps.keep {
+                set_close_on_exec(fd, false)?;
+            }
+            Ok(())
+        });
+    }
+}
+
+/// Makes this process unreadable for others of its own user: no core dump, no
+/// ptrace, no `/proc/<pid>/environ`.
+pub(super) fn set_undumpable() -> io::Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, 0)
+}
+
+/// Lets orphans among the descendants become children of this process.
+pub(super) fn become_subreaper() -> io::Result<()> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
+}
+
+/// Names this thread, at most 15 bytes, as `ps` shows it.
+pub(super) fn set_name(name: &CStr) {
+    // SAFETY: the kernel copies at most 16 bytes of a valid C string.
+    unsafe {
+        libc::prctl(libc::PR_SET_NAME, name.as_ptr());
+    }
+}
+
+/// Takes over a descriptor that was inherited by number, and keeps it from
+/// the children to come.
+pub(super) fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
+    set_close_on_exec(fd, true)?;
+    // SAFETY: the fcntl call above proved that it is open, and the number was
+    // handed to this process for its sole use.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Points standard input, output and error at `target`.
+pub(super) fn replace_stdio(target: BorrowedFd<'_>) {
+    for fd in 0..=2 {
+        // SAFETY: both are plain descriptor numbers; a failure leaves `fd` as it was.
+        unsafe {
+            libc::dup2(target.as_raw_fd(), fd);
+        }
+    }
+}
+
+/// Waits until one of `fds` can be read or is closed; false when `timeout` passed.
+pub(super) fn wait_readable(fds: [BorrowedFd<'_>; 2], timeout: Option<Duration>) -> bool {
+    let mut polled = fds.map(|fd| libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    let millis = timeout.map_or(-1, |t| i32::try_from(t.as_millis()).unwrap_or(i32::MAX));
+    // SAFETY: the array lives across the call and its length is given.
+    unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, millis) > 0 }
+}
+
+/// One ended child of this process.
+pub(super) enum Reaped {
+    /// Its pid and raw wait status.
+    Child(i32, i32),
+    /// Children are left, none has ended.
+    NoneYet,
+    /// There are no children.
+    Childless,
+}
+
+/// Collects one ended child without waiting.
+pub(super) fn reap() -> Reaped {
+    let mut status = 0;
+    // SAFETY: `status` is a valid place for one int.
+    match unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) } {
+        0 => Reaped::NoneYet,
+        pid if pid > 0 => Reaped::Child(pid, status),
+        _ => Reaped::Childless,
+    }
+}
+
+/// Signals a process group, or the process itself if it left that group. Only
+/// for a child of this process that has not been reaped.
+pub(super) fn signal_own_child(pid: i32, signal: i32) {
+    // SAFETY: kill takes plain numbers.
+    unsafe {
+        if libc::kill(-pid, signal) != 0 {
+            libc::kill(pid, signal);
+        }
+    }
+}
+
+/// A handle that stays with one process, whatever becomes of its number.
+pub(super) fn open_pidfd(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: plain numbers; the kernel returns a new descriptor or an error.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call just returned this descriptor, nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Signals exactly the process behind the handle.
+pub(super) fn signal_pidfd(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: a null siginfo is allowed and means "as kill would".
+    let sent = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    if sent == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn set_death_signal(signal: i32) -> io::Result<()> {
+    prctl(libc::PR_SET_PDEATHSIG, signal)
+}
+
+fn set_close_on_exec(fd: RawFd, on: bool) -> io::Result<()> {
+    let flags = if on { libc::FD_CLOEXEC } else { 0 };
+    // SAFETY: F_SETFD takes an int; a closed descriptor is an error, not a fault.
+    if unsafe { libc::fcntl(fd, libc::F_SETFD, flags) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn prctl(option: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the options used here take one number and no pointer.
+    if unsafe { libc::prctl(option, value as libc::c_ulong, 0, 0, 0) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

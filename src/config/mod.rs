@@ -1,3 +1,280 @@
 //! The settings, parsed and checked before anything starts.
 
 pub mod agents;
+//! The settings: one typed value from flags, environment and `hearth.toml`, in
+//! that order, complete and checked before anything opens.
+pub mod home;
+pub mod problem;
+pub mod service_file;
+mod source;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+use hearth_actors::model::Deadlines;
+use crate::access::Token;
+pub use problem::{ConfigErrors, Problem};
+use source::Sources;
+/// The port of the service that Hearth replaces, so that its callers need no change.
+const DEFAULT_PORT: u16 = 9502;
+/// Flags given on the command line, by the key they set, and the config file.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--config`.
+    pub config: Option<PathBuf>,
+    /// Key (as in `hearth.toml`) to value.
+    pub values: BTreeMap<&'static str, String>,
+}
+/// Everything that can be set.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where HTTP listens (`listen`, `HEARTH_LISTEN`; 127.0.0.1:9502).
+    pub listen: SocketAddr,
+    /// The data directory (`home`, `HEARTH_HOME`), absolute.
+    pub home: PathBuf,
+    /// A database of the user's (`database_url`, `DATABASE_URL`); none means
+    /// a private one in the home.
+    pub database_url: Option<String>,
+    /// A token of the user's (`token`, `HEARTH_TOKEN`); none means the minted one.
+    pub token: Option<Token>,
+    /// Unused this long, an agent is stopped (`pool.idle_ttl_ms`, 30 min).
+    pub pool_idle_ttl: Duration,
+    /// Warm agents at a time (`pool.max_live`, 10).
+    pub pool_max_live: usize,
+    /// Between two sweeps of the reaper (`lifecycle_sweep_ms`, 60 s).
+    pub lifecycle_sweep: Duration,
+    /// claude runs warm by its own protocol (`claude_sdk_backend`, on).
+    pub claude_sdk_backend: bool,
+    /// Who runs tasks that name no agent (`default_agent`); none leaves them unclaimed.
+    pub default_agent: Option<String>,
+    /// Host names that requests may carry beyond loopback's (`allowed_hosts`), lower case.
+    pub allowed_hosts: Vec<String>,
+    /// Projects must lie below one of these (`project_roots`,
+    /// `HEARTH_PROJECT_ROOTS`); empty means anywhere.
+    pub project_roots: Vec<PathBuf>,
+    /// The clocks of a turn (`deadlines.*_ms`).
+    pub deadlines: Deadlines,
+    /// How long a stop waits for running turns (`shutdown_grace_ms`, 30 s).
+    pub shutdown_grace: Duration,
+    /// What is kept how long (`retention.*`).
+    pub retention: Retention,
+    /// `[agents.*]` as written: the backends know what it means.
+    pub agents: toml::Table,
+    /// The file that was read, if there was one.
+    pub config_file: Option<PathBuf>,
+}
+/// What is kept how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Frames (`frames_days`, 30).
+    pub frames: Duration,
+    /// Wire logs by age (`wire_days`, 7).
+    pub wire: Duration,
+    /// Wire logs by bytes (`wire_bytes`, 1 GiB).
+    pub wire_bytes: u64,
+    /// Checkpoints per chat, never the last (`checkpoints_per_chat`, 20).
+    pub checkpoints_per_chat: u64,
+    /// Checkpoints by age (`checkpoints_days`, 14).
+    pub checkpoints: Duration,
+    /// Archives (`archives_days`, 14).
+    pub archives: Duration,
+    /// A clean and pushed worktree of an idle session is archived after this
+    /// (`worktree_idle_hours`, 72).
+    pub worktree_idle: Duration,
+}
+impl Settings {
+    /// Reads the three places.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn load(flags: &Flags, env: &BTreeMap<String, String>) -> Result<Self, ConfigErrors> {
+        let (config_file, missing) = config_file(flags, env);
+        let mut sources = Sources::new(&flags.values, env, config_file.as_deref());
+        sources.problems.extend(missing);
+        let settings = read(&mut sources, config_file);
+        sources.refuse_unknown();
+        match settings {
+            Some(settings) if sources.problems.is_empty() => Ok(settings),
+            _ => Err(ConfigErrors(sources.problems)),
+        }
+    }
+    /// Where the service listens, as a base address for clients on this host.
+    #[must_use]
+    pub fn listens_on_loopback(&self) -> bool {
+        self.listen.ip().is_loopback()
+    }
+}
+/// The environment as text; what is not UTF-8 is no setting of ours.
+#[must_use]
+pub fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+/// A file that was named must exist; the default one need not.
+fn config_file(
+    flags: &Flags,
+    env: &BTreeMap<String, String>,
+) -> (Option<PathBuf>, Option<Problem>) {
+    let var = |name: &str| env.get(name).filter(|value| !value.is_empty());
+    let named = match (&flags.config, var("HEARTH_CONFIG")) {
+        (Some(path), _) => Some(("--config", path.clone())),
+        (None, Some(path)) => Some(("HEARTH_CONFIG", PathBuf::from(path))),
+        (None, None) => None,
+    };
+    if let Some((place, path)) = named {
+        if path.is_file() {
+            return (Some(path), None);
+        }
+        let what = format!("there is no file {}", path.display());
+        return (
+            None,
+            Some(Problem::new(
+                place,
+                what,
+                "create it, or name one that exists",
+            )),
+        );
+    }
+    let default = home::config_dir(env).map(|dir| dir.join("hearth.toml"));
+    (default.filter(|path| path.is_file()), None)
+}
+fn read(from: &mut Sources<'_>, config_file: Option<PathBuf>) -> Option<Settings> {
+    let defaults = Deadlines::default();
+    let agents = from.take_table("agents");
+    let settings = Settings {
+        listen: from
+            .get("listen", "HEARTH_LISTEN", listen_address)
+            .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))),
+        home: read_home(from)?,
+        database_url: from.get("database_url", "DATABASE_URL", database_url),
+        token: from.get("token", "HEARTH_TOKEN", |value| {
+            source::text(value).and_then(|text| Token::parse(&text).map_err(str::to_owned))
+        }),
+        pool_idle_ttl: from
+            .get(
+                "pool.idle_ttl_ms",
+                "AGENT_POOL_IDLE_TTL_MS",
+                source::millis(1),
+            )
+            .unwrap_or(Duration::from_secs(30 * 60)),
+        pool_max_live: from
+            .get(
+                "pool.max_live",
+                "AGENT_POOL_MAX_LIVE",
+                source::number(1, 10_000),
+            )
+            .and_then(|number| usize::try_from(number).ok())
+            .unwrap_or(10),
+        lifecycle_sweep: from
+            .get(
+                "lifecycle_sweep_ms",
+                "LIFECYCLE_SWEEP_MS",
+                source::millis(1000),
+            )
+            .unwrap_or(Duration::from_secs(60)),
+        claude_sdk_backend: from
+            .get("claude_sdk_backend", "CLAUDE_SDK_BACKEND", source::flag)
+            .unwrap_or(true),
+        default_agent: from.get("default_agent", "HEARTH_DEFAULT_AGENT", source::text),
+        allowed_hosts: from
+            .get("allowed_hosts", "HEARTH_ALLOWED_HOSTS", host_list)
+            .unwrap_or_default(),
+        project_roots: from
+            .get("project_roots", "HEARTH_PROJECT_ROOTS", path_list)
+            .unwrap_or_default(),
+        deadlines: Deadlines {
+            spawn: deadline(from, "deadlines.spawn_ms", defaults.spawn),
+            first_byte: deadline(from, "deadlines.first_byte_ms", defaults.first_byte),
+            stall: deadline(from, "deadlines.stall_ms", defaults.stall),
+            wall: deadline(from, "deadlines.wall_ms", defaults.wall),
+            cancel: deadline(from, "deadlines.cancel_ms", defaults.cancel),
+            term: deadline(from, "deadlines.term_ms", defaults.term),
+        },
+        shutdown_grace: from
+            .get(
+                "shutdown_grace_ms",
+                "HEARTH_SHUTDOWN_GRACE_MS",
+                source::millis(0),
+            )
+            .unwrap_or(Duration::from_secs(30)),
+        retention: retention(from),
+        agents,
+        config_file,
+    };
+    Some(settings)
+}
+fn read_home(from: &mut Sources<'_>) -> Option<PathBuf> {
+    let given = from.find("home", "HEARTH_HOME").is_some();
+    let home = from.get("home", "HEARTH_HOME", source::absolute_path);
+    match (given, home) {
+        (true, home) => home.or_else(|| Some(PathBuf::from("/"))),
+        (false, _) => match home::default_home(from.env) {
+            Some(home) => Some(home),
+            None => {
+                from.problems.push(Problem::new(
+                    "HEARTH_HOME",
+                    "no home: neither XDG_DATA_HOME nor HOME is set",
+                    "set HEARTH_HOME to a directory of your own",
+                ));
+                None
+            }
+        },
+    }
+}
+fn deadline(from: &mut Sources<'_>, key: &'static str, default: Duration) -> Duration {
+    let variable = format!("HEARTH_{}", key.replace('.', "_").to_uppercase());
+    from.get(key, &variable, source::millis(1))
+        .unwrap_or(default)
+}
+fn retention(from: &mut Sources<'_>) -> Retention {
+    const HOUR: u64 = 60 * 60;
+    let mut amount = |key: &'static str, default: u64| {
+        let variable = format!("HEARTH_{}", key.replace('.', "_").to_uppercase());
+        from.get(key, &variable, source::number(1, u64::from(u32::MAX)))
+            .unwrap_or(default)
+    };
+    let days = |days: u64| Duration::from_secs(days * 24 * HOUR);
+    Retention {
+        frames: days(amount("retention.frames_days", 30)),
+        wire: days(amount("retention.wire_days", 7)),
+        wire_bytes: amount("retention.wire_bytes", 1 << 30),
+        checkpoints_per_chat: amount("retention.checkpoints_per_chat", 20),
+        checkpoints: days(amount("retention.checkpoints_days", 14)),
+        archives: days(amount("retention.archives_days", 14)),
+        worktree_idle: Duration::from_secs(amount("retention.worktree_idle_hours", 72) * HOUR),
+    }
+}
+fn listen_address(value: &toml::Value) -> Result<SocketAddr, String> {
+    source::text(value)
+        .ok()
+        .map(|text| text.replace("localhost:", "127.0.0.1:"))
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| "an address with a port, such as 127.0.0.1:9502".into())
+}
+fn database_url(value: &toml::Value) -> Result<String, String> {
+    source::text(value)
+        .ok()
+        .filter(|url| url.starts_with("postgres://") || url.starts_with("postgresql://"))
+        .ok_or_else(|| "a postgres:// address".into())
+}
+/// Names without a port, such as `hearth.example.org`.
+fn host_list(value: &toml::Value) -> Result<Vec<String>, String> {
+    let hosts = source::list(',')(value)?;
+    if hosts.iter().any(|host| host.contains(['/', ':', '*', ' '])) {
+        return Err("a list of host names without scheme, port or wildcard".into());
+    }
+    Ok(hosts.iter().map(|host| host.to_ascii_lowercase()).collect())
+}
+fn path_list(value: &toml::Value) -> Result<Vec<PathBuf>, String> {
+    let paths: Vec<PathBuf> = source::list(':')(value)?
+        .into_iter()
+        .map(PathBuf::from)
+        .collect();
+    if paths.iter().any(|path| !path.is_absolute()) {
+        return Err("a list of absolute paths (in a variable: separated by `:`)".into());
+    }
+    Ok(paths)
+}
+#[cfg(test)]
+mod tests;

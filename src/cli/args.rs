@@ -1,0 +1,166 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Flags;
+
+const EXAMPLES: &str = "\
+Examples:
+  hearth run \"explain this repository\"        ask an agent, here and now
+  hearth run --agent goose \"fix the tests\"    ask this one
+  hearth serve                                keep agents warm in the background
+  hearth doctor                               what is missing, and the cure
+
+Exit codes:
+  0 done   1 failed   2 wrong usage or settings   3 no service   130 interrupted";
+
+/// Keeps coding agents warm.
+#[derive(Debug, Parser)]
+#[command(name = "hearth", version, about, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Cli {
+    /// Settings file [default: $XDG_CONFIG_HOME/hearth/hearth.toml]
+    #[arg(long, global = true, value_name = "FILE", env = "HEARTH_CONFIG", hide_env = true)]
+    pub config: Option<PathBuf>,
+    /// Data directory [default: /var/lib/hearth for root, else ~/.local/share/hearth]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub home: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the service until it is told to stop.
+    #[command(after_help = "Examples:\n  hearth serve\n  hearth serve --listen 127.0.0.1:9600\n  DATABASE_URL=postgres://me@db/hearth hearth serve")]
+    Serve(Serve),
+    /// Ask an agent, in the git repository you are in, and show its answer.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Run),
+    /// Show the supervision tree: what runs, and how it is.
+    #[command(after_help = "Examples:\n  hearth tree\n  hearth tree --watch")]
+    Tree(Tree),
+    /// List sessions and what runs in them.
+    #[command(after_help = "Examples:\n  hearth ls\n  hearth ls --json | jq -r '.sessions[].id'")]
+    Ls(Output),
+    /// Check the installation; every finding comes with its cure.
+    #[command(after_help = "Examples:\n  hearth doctor\n  hearth doctor --json\n\nExits with 1 if something does not work.")]
+    Doctor(Output),
+    /// Watches over one child process; started by the service.
+    #[command(hide = true)]
+    Shim(Rest),
+    /// The built-in demo agent; started by the service.
+    #[command(hide = true)]
+    DemoAgent(Rest),
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  hearth run \"add a --verbose flag\"
+  hearth run --agent demo \"create hello.txt with hi\"   needs no account
+  hearth run --session verbose \"now document it\"       go on in a session
+  hearth run --json \"count the tests\" | jq -c .        frames as JSON lines
+
+The agent works in a worktree of its own: your files stay as they are.
+Ctrl-C cancels the turn; a second Ctrl-C leaves at once.
+
+Exit codes:
+  0 done   1 the turn failed   2 wrong usage   3 no service   130 interrupted";
+
+/// `serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Where to listen [default: 127.0.0.1:9502]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+    /// Who runs tasks that name no agent
+    #[arg(long, value_name = "AGENT")]
+    pub default_agent: Option<String>,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Who to ask [default: the service's default_agent]
+    #[arg(short, long, value_name = "AGENT")]
+    pub agent: Option<String>,
+    /// Go on in this session: its id, or its name; a new name opens a new one
+    #[arg(short, long, value_name = "ID|NAME")]
+    pub session: Option<String>,
+    /// Wanted model
+    #[arg(short, long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Print frames as JSON lines, the result last
+    #[arg(long)]
+    pub json: bool,
+    /// What to ask; `-` reads it from standard input
+    pub prompt: String,
+}
+
+/// `tree`.
+#[derive(Debug, Args)]
+pub struct Tree {
+    /// Keep showing it as it changes
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Print JSON (with --watch: one line a change)
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Commands that only print.
+#[derive(Debug, Args)]
+pub struct Output {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments that are not ours to read.
+#[derive(Debug, Args)]
+pub struct Rest {
+    /// All of them.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub rest: Vec<std::ffi::OsString>,
+}
+
+impl Cli {
+    /// The settings among the flags.
+    #[must_use]
+    pub fn flags(&self) -> Flags {
+        let mut flags = Flags {
+            config: self.config.clone(),
+            ..Flags::default()
+        };
+        let mut set = |key, value: &Option<String>| {
+            if let Some(value) = value {
+                flags.values.insert(key, value.clone());
+            }
+        };
+        set("home", &self.home);
+        if let Command::Serve(serve) = &self.command {
+            set("listen", &serve.listen);
+            set("default_agent", &serve.default_agent);
+        }
+        flags
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn is_well_formed_and_shows_examples() {
+        Cli::command().debug_assert();
+        let mut command = Cli::command();
+        let help = command.render_long_help().to_string();
+        assert!(help.contains("hearth run \"explain this repository\""));
+        assert!(!help.contains("shim"), "{help}");
+    }
+}

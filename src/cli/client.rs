@@ -1,0 +1,182 @@
+//! Speaks with the service over HTTP.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::failure::{Exit, Failure};
+use super::frames::Frames;
+
+/// Longest wait for a connection.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for an answer: a little more than the service allows itself.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
+/// Longest wait for a sign of life.
+const ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// One service.
+#[derive(Clone)]
+pub(super) struct Client {
+    url: String,
+    token: String,
+    http: reqwest::Client,
+}
+
+/// A page of a list.
+#[derive(serde::Deserialize)]
+pub(super) struct Page<T> {
+    pub(super) items: Vec<T>,
+    pub(super) next_cursor: Option<String>,
+}
+
+impl Client {
+    /// # Errors
+    /// The address is none.
+    pub(super) fn new(url: &str, token: &str) -> Result<Self, Failure> {
+        Ok(Self {
+            url: url.trim_end_matches('/').to_owned(),
+            token: token.to_owned(),
+            http: http()?,
+        })
+    }
+
+    /// Whether a service answers at `url`.
+    pub(super) async fn alive(url: &str) -> bool {
+        let Ok(http) = http() else {
+            return false;
+        };
+        let asked = http
+            .get(format!("{}/api/health/live", url.trim_end_matches('/')))
+            .timeout(ALIVE_TIMEOUT)
+            .send()
+            .await;
+        asked.is_ok_and(|answer| answer.status() == StatusCode::OK)
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<T, Failure> {
+        self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// A creating request that may be sent twice and creates once.
+    pub(super) async fn post_once<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        key: &str,
+        body: &Value,
+    ) -> Result<T, Failure> {
+        let request = || {
+            self.request(Method::POST, path)
+                .header("Idempotency-Key", key)
+                .json(body)
+        };
+        match self.send(request()).await {
+            Err(failure) if failure.exit == Exit::Unreachable => self.send(request()).await,
+            other => other,
+        }
+    }
+
+    /// All rows of a list, at most `cap`.
+    pub(super) async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        cap: usize,
+    ) -> Result<Vec<T>, Failure> {
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let mut rows = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let address = format!("{path}{separator}limit=200{cursor}");
+            let page: Page<T> = self.get(&address).await?;
+            rows.extend(page.items);
+            match page.next_cursor {
+                Some(next) if rows.len() < cap => cursor = format!("&cursor={next}"),
+                _ => return Ok(rows),
+            }
+        }
+    }
+
+    /// The events of a stream, from storage and then live.
+    pub(super) fn frames(&self, path: &str) -> Frames {
+        Frames::new(format!("{}{path}", self.url), self.token.clone())
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http
+            .request(method, format!("{}{path}", self.url))
+            .bearer_auth(&self.token)
+            .timeout(ANSWER_TIMEOUT)
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<T, Failure> {
+        let answer = request.send().await.map_err(|error| self.gone(&error))?;
+        let status = answer.status();
+        let bytes = answer.bytes().await.map_err(|error| self.gone(&error))?;
+        if status.is_success() {
+            return serde_json::from_slice(&bytes).map_err(|error| {
+                Failure::new(
+                    Exit::Failed,
+                    format!("{} answers something else than we expect: {error}", self.url),
+                    "use the same version of hearth as client and service",
+                )
+            });
+        }
+        Err(problem(status, &bytes))
+    }
+
+    fn gone(&self, error: &reqwest::Error) -> Failure {
+        let why = if error.is_timeout() {
+            "does not answer in time"
+        } else {
+            "cannot be reached"
+        };
+        Failure::new(
+            Exit::Unreachable,
+            format!("the service at {} {why}", self.url),
+            "look at its log; `hearth doctor` may know more",
+        )
+    }
+}
+
+/// No proxy: the service is on this host or in its network.
+fn http() -> Result<reqwest::Client, Failure> {
+    reqwest::Client::builder()
+        .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .build()
+        .map_err(|error| {
+            Failure::plain(Exit::Failed, format!("the HTTP client cannot start: {error}"))
+        })
+}
+
+/// What the service says is wrong.
+fn problem(status: StatusCode, body: &[u8]) -> Failure {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
+    let (code, detail) = (text("code"), text("detail"));
+    let exit = match status.as_u16() {
+        400 | 404 | 409 | 413 | 415 | 422 => Exit::Usage,
+        401 | 403 | 503 => Exit::Unreachable,
+        _ => Exit::Failed,
+    };
+    if detail.is_empty() {
+        return Failure::plain(exit, format!("the service answers {status}"));
+    }
+    Failure::plain(exit, format!("{detail} ({code})"))
+}

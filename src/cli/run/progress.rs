@@ -1,0 +1,211 @@
+//! From frames to what a person sees: pure, so that it can be tested.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::cli::frames::Event;
+
+/// Something to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Show {
+    /// The agent's words, for standard output.
+    Text(String),
+    /// One line of progress.
+    Line(String),
+    /// What is being waited for now.
+    Phase(String),
+    /// The turn is over.
+    Over(Over),
+}
+
+/// How the turn ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Over {
+    /// `completed`, `failed` or `cancelled`.
+    pub(super) state: String,
+    /// The named reason.
+    pub(super) outcome: Option<String>,
+    /// Why, in a sentence.
+    pub(super) detail: Option<String>,
+}
+
+/// What is known of the turn so far.
+pub(super) struct Progress {
+    agent: String,
+    tools: BTreeMap<String, Tool>,
+    /// The last word was answer text without a line break.
+    mid_line: bool,
+}
+
+#[derive(Default)]
+struct Tool {
+    title: String,
+    shown: bool,
+}
+
+impl Progress {
+    pub(super) fn new(agent: &str) -> Self {
+        Self {
+            agent: agent.to_owned(),
+            tools: BTreeMap::new(),
+            mid_line: false,
+        }
+    }
+
+    /// Folds one event in.
+    pub(super) fn on(&mut self, event: &Event) -> Vec<Show> {
+        let data = &event.data;
+        match event.kind.as_str() {
+            "task_updated" => self.task(data),
+            "message_started" => vec![Show::Phase(format!("prompting {}", self.agent))],
+            "delta" => self.text(data),
+            "reasoning_delta" => vec![Show::Phase("thinking".into())],
+            "tool_call" => self.tool_call(data),
+            "tool_result" => self.tool_result(data),
+            "permission_requested" => self.permission(data),
+            "permission_resolved" => vec![Show::Phase("working".into())],
+            _ => Vec::new(),
+        }
+    }
+
+    fn task(&mut self, data: &Value) -> Vec<Show> {
+        let text = |key: &str| data[key].as_str().map(clean);
+        match data["state"].as_str().unwrap_or_default() {
+            "running" => vec![Show::Phase(format!("starting {}", self.agent))],
+            "blocked" => vec![Show::Phase("waiting for an answer".into())],
+            state @ ("completed" | "failed" | "cancelled") => {
+                let mut shows = self.break_line();
+                shows.push(Show::Over(Over {
+                    state: state.to_owned(),
+                    outcome: text("outcome"),
+                    detail: text("detail"),
+                }));
+                shows
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn text(&mut self, data: &Value) -> Vec<Show> {
+        let text = keep_lines(data["text"].as_str().unwrap_or_default());
+        if text.is_empty() {
+            return Vec::new();
+        }
+        self.mid_line = !text.ends_with('\n');
+        vec![Show::Text(text)]
+    }
+
+    fn tool_call(&mut self, data: &Value) -> Vec<Show> {
+        let id = data["id"].as_str().unwrap_or_default().to_owned();
+        let tool = self.tools.entry(id).or_default();
+        if let Some(title) = data["title"].as_str().or_else(|| data["kind"].as_str()) {
+            tool.title = one_line(title);
+        }
+        vec![Show::Phase(tool.title.clone())]
+    }
+
+    fn tool_result(&mut self, data: &Value) -> Vec<Show> {
+        let id = data["id"].as_str().unwrap_or_default().to_owned();
+        let tool = self.tools.entry(id).or_default();
+        if std::mem::replace(&mut tool.shown, true) {
+            return Vec::new();
+        }
+        let mark = match data["status"].as_str() {
+            Some("failed") => '✗',
+            _ => '✓',
+        };
+        let title = if tool.title.is_empty() {
+            "tool"
+        } else {
+            &tool.title
+        };
+        let line = Show::Line(format!("{mark} {title}"));
+        let mut shows = self.break_line();
+        shows.extend([line, Show::Phase("working".into())]);
+        shows
+    }
+
+    fn permission(&mut self, data: &Value) -> Vec<Show> {
+        let tool = &data["request"]["tool"];
+        let title = tool["title"].as_str().or_else(|| tool["kind"].as_str());
+        let what = title.map_or_else(|| "something".into(), one_line);
+        let mut shows = self.break_line();
+        shows.push(Show::Line(format!(
+            "? {} asks for consent: {what}",
+            self.agent
+        )));
+        shows.push(Show::Phase("waiting for an answer (Ctrl-C cancels)".into()));
+        shows
+    }
+
+    fn break_line(&mut self) -> Vec<Show> {
+        if std::mem::take(&mut self.mid_line) {
+            vec![Show::Text("\n".into())]
+        } else {
+            Vec::new()
+        }
+    }
+}
+
+/// What comes from an agent must not steer the terminal.
+fn keep_lines(text: &str) -> String {
+    text.chars()
+        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
+        .collect()
+}
+
+fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+/// The first 100 characters, on one line.
+fn one_line(text: &str) -> String {
+    const WIDTH: usize = 100;
+    let mut line: String = clean(text).trim().chars().take(WIDTH).collect();
+    if text.trim().chars().count() > WIDTH {
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(kind: &str, data: Value) -> Event {
+        Event {
+            kind: kind.into(),
+            data,
+        }
+    }
+
+    #[test]
+    fn a_turn_is_told_in_text_and_lines() {
+        let mut progress = Progress::new("demo");
+        let events = [
+            event("task_updated", json!({"state": "running"})),
+            event("message_started", json!({})),
+            event("reasoning_delta", json!({"text": "hm"})),
+            event("delta", json!({"text": "I will\x1b[2J write."})),
+            event("tool_call", json!({"id": "1", "title": "write\na.txt", "status": "pending"})),
+            event("tool_result", json!({"id": "1", "status": "completed"})),
+            event("tool_result", json!({"id": "1", "status": "completed"})),
+            event("permission_requested", json!({"request": {"tool": {"title": "rm -rf"}}})),
+            event("tool_result", json!({"id": "2", "status": "failed"})),
+            event("delta", json!({"text": "Done.\n"})),
+            event("usage", json!({"cost": 1})),
+            event("task_updated", json!({"state": "failed", "outcome": "agent_crashed", "detail": "signal 9"})),
+        ];
+        let shows: Vec<String> = events
+            .iter()
+            .flat_map(|event| progress.on(event))
+            .map(|show| format!("{show:?}"))
+            .collect();
+        insta::assert_snapshot!(shows.join("\n"));
+    }
+}

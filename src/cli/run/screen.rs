@@ -1,0 +1,104 @@
+//! The terminal of `run`: the answer on standard output, progress on standard
+//! error, with a spinner where someone looks.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// Between two pictures of the spinner.
+pub(super) const TICK: Duration = Duration::from_millis(120);
+
+const SPINNER: [char; 8] = ['⣾', '⣽', '⣻', '⢿', '⡿', '⣟', '⣯', '⣷'];
+const CLEAR_LINE: &str = "\r\x1b[K";
+
+pub(super) struct Screen {
+    /// Standard error is a terminal: draw, colour.
+    lively: bool,
+    colour: bool,
+    phase: String,
+    since: Instant,
+    drawn: bool,
+    /// The cursor is behind text of standard output, on the same terminal.
+    mid_line: bool,
+    turn: usize,
+}
+
+impl Screen {
+    /// `quiet` shows no progress at all.
+    pub(super) fn new(quiet: bool, no_colour: bool) -> Self {
+        let lively = !quiet && std::io::stderr().is_terminal();
+        Self {
+            lively,
+            colour: lively && !no_colour,
+            phase: String::new(),
+            since: Instant::now(),
+            drawn: false,
+            mid_line: false,
+            turn: 0,
+        }
+    }
+
+    pub(super) fn phase(&mut self, phase: &str) {
+        if self.phase != phase {
+            phase.clone_into(&mut self.phase);
+            self.since = Instant::now();
+        }
+        self.draw();
+    }
+
+    pub(super) fn tick(&mut self) {
+        self.turn = (self.turn + 1) % SPINNER.len();
+        self.draw();
+    }
+
+    /// Words of the agent.
+    ///
+    /// # Errors
+    /// Nobody reads standard output any more.
+    pub(super) fn text(&mut self, text: &str) -> std::io::Result<()> {
+        self.clear();
+        let mut out = std::io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()?;
+        self.mid_line = !text.ends_with('\n');
+        Ok(())
+    }
+
+    /// One line of progress.
+    pub(super) fn line(&mut self, line: &str) {
+        self.clear();
+        let (on, off) = if self.colour {
+            ("\x1b[2m", "\x1b[0m")
+        } else {
+            ("", "")
+        };
+        // Progress that nobody reads is no reason to stop.
+        drop(writeln!(std::io::stderr(), "{on}{line}{off}"));
+    }
+
+    /// Takes the spinner away.
+    pub(super) fn clear(&mut self) {
+        if std::mem::take(&mut self.drawn) {
+            drop(write!(std::io::stderr(), "{CLEAR_LINE}"));
+        }
+    }
+
+    fn draw(&mut self) {
+        if !self.lively || self.mid_line || self.phase.is_empty() {
+            return;
+        }
+        let seconds = self.since.elapsed().as_secs();
+        let waited = if seconds > 1 {
+            format!(" {seconds}s")
+        } else {
+            String::new()
+        };
+        let mut err = std::io::stderr();
+        drop(write!(
+            err,
+            "{CLEAR_LINE}{} {}…{waited}",
+            SPINNER[self.turn], self.phase
+        ));
+        drop(err.flush());
+        self.drawn = true;
+    }
+}

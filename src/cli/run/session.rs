@@ -1,0 +1,173 @@
+//! Finds or opens the place where a turn runs.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::screen::Screen;
+use crate::cli::client::Client;
+use crate::cli::failure::{Exit, Failure};
+use crate::store::rows::chats::Chat;
+use crate::store::rows::projects::Project;
+use crate::store::rows::sessions::Session;
+
+/// Sessions of a project that are looked through for a name.
+const MAX_SESSIONS: usize = 2000;
+/// Tabs of a session that are looked through.
+const MAX_CHATS: usize = 200;
+/// Characters of a prompt that make a session's name.
+const NAME_CHARS: usize = 48;
+
+/// Where a turn runs.
+pub(super) struct Place {
+    pub(super) session: Session,
+    pub(super) chat: Uuid,
+}
+
+/// The agent that was named, else the service's default one.
+///
+/// # Errors
+/// None was named and there is no default.
+pub(super) async fn choose_agent(client: &Client, named: Option<&str>) -> Result<String, Failure> {
+    #[derive(Deserialize)]
+    struct Agents {
+        #[serde(default)]
+        agents: Vec<String>,
+        default_agent: Option<String>,
+    }
+    if let Some(named) = named {
+        return Ok(named.to_owned());
+    }
+    let known: Agents = client.get("/api/health").await?;
+    known.default_agent.ok_or_else(|| {
+        Failure::new(
+            Exit::Usage,
+            format!("which agent? known: {}", known.agents.join(", ")),
+            "name one with --agent (demo needs no account), or set default_agent in hearth.toml",
+        )
+    })
+}
+
+/// Registers the project and opens the session and its chat where they are not
+/// there yet.
+///
+/// # Errors
+/// The service's.
+pub(super) async fn open(
+    client: &Client,
+    root: &Path,
+    wanted: Option<&str>,
+    prompt: &str,
+    screen: &mut Screen,
+) -> Result<Place, Failure> {
+    let project = register(client, root, screen).await?;
+    let session = match wanted {
+        None => create(client, project.id, &name_of(prompt)).await?,
+        Some(wanted) => find(client, project.id, wanted, screen).await?,
+    };
+    let chat = chat_of(client, session.id).await?;
+    Ok(Place { session, chat })
+}
+
+async fn register(client: &Client, root: &Path, screen: &mut Screen) -> Result<Project, Failure> {
+    #[derive(Deserialize)]
+    struct Registered {
+        #[serde(flatten)]
+        project: Project,
+        #[serde(default)]
+        warnings: Vec<String>,
+    }
+    let registered: Registered = client
+        .post("/api/projects", &json!({ "path": root }))
+        .await?;
+    for warning in &registered.warnings {
+        screen.line(&format!("! {warning}"));
+    }
+    Ok(registered.project)
+}
+
+async fn find(
+    client: &Client,
+    project: Uuid,
+    wanted: &str,
+    screen: &mut Screen,
+) -> Result<Session, Failure> {
+    if let Ok(id) = Uuid::try_parse(wanted) {
+        let session: Session = client.get(&format!("/api/sessions/{id}")).await?;
+        if session.project_id != project {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("session {id} belongs to another repository"),
+                "go there, or leave --session out",
+            ));
+        }
+        return Ok(session);
+    }
+    let sessions: Vec<Session> = client
+        .list(&format!("/api/sessions?project_id={project}"), MAX_SESSIONS)
+        .await?;
+    match sessions.into_iter().find(|session| session.name == wanted) {
+        Some(session) => Ok(session),
+        None => {
+            screen.line(&format!("opening a new session named {wanted}"));
+            create(client, project, wanted).await
+        }
+    }
+}
+
+async fn create(client: &Client, project: Uuid, name: &str) -> Result<Session, Failure> {
+    let body = json!({ "project_id": project, "name": name });
+    client.post("/api/sessions", &body).await
+}
+
+async fn chat_of(client: &Client, session: Uuid) -> Result<Uuid, Failure> {
+    let address = format!("/api/sessions/{session}/chats");
+    let chats: Vec<Chat> = client.list(&address, MAX_CHATS).await?;
+    let open = |chat: &&Chat| chat.closed_at.is_none();
+    let existing = chats
+        .iter()
+        .filter(open)
+        .find(|chat| chat.is_default)
+        .or_else(|| chats.iter().find(open));
+    if let Some(chat) = existing {
+        return Ok(chat.id);
+    }
+    let made: Chat = client.post(&address, &json!({ "name": "main" })).await?;
+    Ok(made.id)
+}
+
+/// The beginning of the prompt's first line, cut at a word.
+fn name_of(prompt: &str) -> String {
+    let line: String = prompt
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect();
+    if line.is_empty() {
+        return "session".into();
+    }
+    if line.chars().count() <= NAME_CHARS {
+        return line;
+    }
+    let cut: String = line.chars().take(NAME_CHARS).collect();
+    let words = cut.rsplit_once(' ').map_or(cut.as_str(), |(words, _)| words);
+    format!("{words}…")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_named_after_its_first_words() {
+        assert_eq!(name_of("fix  the\n tests"), "fix the tests");
+        assert_eq!(name_of(" \n "), "session");
+        let long = "please refactor the whole configuration module into smaller pieces";
+        assert_eq!(name_of(long), "please refactor the whole configuration module…");
+        assert_eq!(name_of(&"x".repeat(80)).chars().count(), NAME_CHARS + 1);
+    }
+}

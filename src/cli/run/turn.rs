@@ -1,0 +1,179 @@
+//! One turn, from the posted message to its end.
+
+use std::io::IsTerminal as _;
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::progress::{Over, Progress, Show};
+use super::screen::{Screen, TICK};
+use super::session::Place;
+use super::summary::{self, Summary};
+use crate::cli::args::Run;
+use crate::cli::client::Client;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::frames::Event;
+use crate::cli::interrupt::Interrupts;
+use crate::store::rows::changes::Change;
+use crate::store::rows::sessions::Session;
+
+/// Changes that are fetched for the summary.
+const MAX_CHANGES: usize = 2000;
+
+/// A posted message.
+pub(super) struct Task {
+    id: Uuid,
+    session: Uuid,
+    agent: String,
+    began: Instant,
+}
+
+/// Posts the message.
+///
+/// # Errors
+/// The service's.
+pub(super) async fn post(
+    args: &Run,
+    client: &Client,
+    place: Place,
+    agent: String,
+    prompt: &str,
+) -> Result<Task, Failure> {
+    #[derive(Deserialize)]
+    struct Accepted {
+        task_id: Uuid,
+    }
+    let mut body = json!({ "content": prompt, "agent": agent });
+    if let Some(model) = &args.model {
+        body["model"] = json!(model);
+    }
+    if !std::io::stdin().is_terminal() {
+        // Nobody is there to be asked.
+        body["policy"] = json!("deny");
+    }
+    let address = format!("/api/chats/{}/messages", place.chat);
+    let key = Uuid::new_v4().to_string();
+    let accepted: Accepted = client.post_once(&address, &key, &body).await?;
+    Ok(Task {
+        id: accepted.task_id,
+        session: place.session.id,
+        agent,
+        began: Instant::now(),
+    })
+}
+
+/// Shows the turn until it is over, then what it left behind.
+///
+/// # Errors
+/// The stream was lost.
+pub(super) async fn follow(
+    args: &Run,
+    client: &Client,
+    task: &Task,
+    screen: &mut Screen,
+    interrupts: &mut Interrupts,
+) -> Result<Exit, Failure> {
+    let mut frames = client.frames(&format!("/api/tasks/{}/stream", task.id));
+    let mut progress = Progress::new(&task.agent);
+    let mut ticks = tokio::time::interval(TICK);
+    let mut interrupted = false;
+    let over = loop {
+        tokio::select! {
+            biased;
+            () = interrupts.next() => {
+                screen.clear();
+                if std::mem::replace(&mut interrupted, true) {
+                    return Ok(Exit::Interrupted);
+                }
+                screen.line("cancelling (Ctrl-C again leaves at once)");
+                cancel(client, task.id, screen).await;
+            }
+            event = frames.next() => {
+                let event = event?;
+                if args.json {
+                    print_json(&event.data)?;
+                }
+                if let Some(over) = show(&mut progress, &event, args.json, screen)? {
+                    break over;
+                }
+            }
+            _ = ticks.tick() => screen.tick(),
+        }
+    };
+    screen.clear();
+    report(args, client, task, &over).await?;
+    Ok(summary::exit(&over, interrupted))
+}
+
+fn show(
+    progress: &mut Progress,
+    event: &Event,
+    quiet: bool,
+    screen: &mut Screen,
+) -> Result<Option<Over>, Failure> {
+    for show in progress.on(event) {
+        match show {
+            Show::Over(over) => return Ok(Some(over)),
+            _ if quiet => {}
+            Show::Text(text) => screen.text(&text).map_err(|error| unread(&error))?,
+            Show::Line(line) => screen.line(&format!("  {line}")),
+            Show::Phase(phase) => screen.phase(&phase),
+        }
+    }
+    Ok(None)
+}
+
+/// The turn goes on until the service has ended it: the stream tells.
+async fn cancel(client: &Client, task: Uuid, screen: &mut Screen) {
+    let asked: Result<Value, Failure> = client
+        .post(&format!("/api/tasks/{task}/cancel"), &json!({}))
+        .await;
+    if let Err(failure) = asked {
+        screen.line(&format!("  {}", failure.what));
+    }
+}
+
+async fn report(args: &Run, client: &Client, task: &Task, over: &Over) -> Result<(), Failure> {
+    let session: Session = client.get(&format!("/api/sessions/{}", task.session)).await?;
+    let changes: Vec<Change> = client
+        .list(&format!("/api/sessions/{}/pending", task.session), MAX_CHANGES)
+        .await?;
+    if args.json {
+        return print_json(&json!({
+            "type": "result",
+            "task_id": task.id,
+            "session_id": task.session,
+            "state": over.state,
+            "outcome": over.outcome,
+            "detail": over.detail,
+            "worktree": session.worktree_path,
+            "changes": changes,
+        }));
+    }
+    let id = task.session.to_string();
+    let summary = Summary {
+        agent: &task.agent,
+        over,
+        took: task.began.elapsed(),
+        changes: &changes,
+        worktree: session.worktree_path.as_deref(),
+        session: &id,
+    };
+    // The answer is on standard output; this is about it.
+    eprint!("{}", summary.text());
+    Ok(())
+}
+
+fn print_json(value: &Value) -> Result<(), Failure> {
+    use std::io::Write as _;
+    writeln!(std::io::stdout(), "{value}").map_err(|error| unread(&error))
+}
+
+fn unread(error: &std::io::Error) -> Failure {
+    Failure::plain(
+        Exit::Failed,
+        format!("standard output cannot be written: {error}"),
+    )
+}

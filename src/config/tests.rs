@@ -1,0 +1,85 @@
+use super::*;
+
+fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let mut env: BTreeMap<String, String> = pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    env.entry("HEARTH_HOME".into())
+        .or_insert_with(|| "/srv/hearth".into());
+    env
+}
+
+fn file(text: &str) -> (tempfile::TempDir, Flags) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("hearth.toml");
+    std::fs::write(&path, text).expect("a file");
+    let flags = Flags {
+        config: Some(path),
+        ..Flags::default()
+    };
+    (dir, flags)
+}
+
+#[test]
+fn nothing_set_gives_the_documented_defaults() {
+    let settings = Settings::load(&Flags::default(), &env(&[])).expect("settings");
+    assert_eq!(settings.listen.to_string(), "127.0.0.1:9502");
+    assert_eq!(settings.home, PathBuf::from("/srv/hearth"));
+    assert_eq!(settings.pool_idle_ttl, Duration::from_millis(1_800_000));
+    assert_eq!(settings.pool_max_live, 10);
+    assert_eq!(settings.lifecycle_sweep, Duration::from_millis(60_000));
+    assert!(settings.claude_sdk_backend);
+    assert_eq!(settings.deadlines, Deadlines::default());
+    assert_eq!(settings.database_url, None);
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_which_wins_over_the_file() {
+    let (_dir, mut flags) = file(
+        "listen = '127.0.0.1:1'\ndefault_agent = 'goose'\n[pool]\nmax_live = 3\nidle_ttl_ms = 5\n",
+    );
+    flags.values.insert("listen", "127.0.0.1:3".into());
+    let env = env(&[
+        ("HEARTH_LISTEN", "127.0.0.1:2"),
+        ("AGENT_POOL_MAX_LIVE", "4"),
+        ("HEARTH_DEFAULT_AGENT", ""),
+    ]);
+    let settings = Settings::load(&flags, &env).expect("settings");
+    assert_eq!(settings.listen.port(), 3);
+    assert_eq!(settings.pool_max_live, 4);
+    assert_eq!(settings.pool_idle_ttl, Duration::from_millis(5));
+    assert_eq!(settings.default_agent.as_deref(), Some("goose"));
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once_with_place_and_cure() {
+    let (_dir, mut flags) = file(
+        "lisen = 'x'\n[pool]\nmax_lives = 3\nidle_ttl_ms = -1\n[deadlines]\nwall_ms = 'long'\n[agents.x]\nprotocol = 'acp'\n",
+    );
+    flags.values.insert("listen", "nowhere".into());
+    let env = env(&[
+        ("CLAUDE_SDK_BACKEND", "maybe"),
+        ("DATABASE_URL", "mysql://u:secret@h/d"),
+        ("HEARTH_TOKEN", "short-secret"),
+        ("HEARTH_HOME", "relative"),
+        ("HEARTH_PROJECT_ROOTS", "/srv:code"),
+        ("HEARTH_ALLOWED_HOSTS", "http://x"),
+    ]);
+    let errors = Settings::load(&flags, &env).expect_err("refused");
+    insta::assert_snapshot!(errors);
+    assert!(!errors.to_string().contains("secret"));
+}
+
+#[test]
+fn a_named_file_must_exist_and_must_be_toml() {
+    let flags = Flags {
+        config: Some("/nowhere/hearth.toml".into()),
+        ..Flags::default()
+    };
+    let errors = Settings::load(&flags, &env(&[])).expect_err("refused");
+    assert_eq!(errors.0[0].place, "--config");
+    let (_dir, flags) = file("listen = \n");
+    let errors = Settings::load(&flags, &env(&[])).expect_err("refused");
+    assert!(errors.0[0].what.starts_with("is not TOML"), "{errors}");
+}

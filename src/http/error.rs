@@ -1,0 +1,376 @@
+//! Every way a request can fail, as `application/problem+json` (RFC 9457).
+//! `code` is stable: callers may branch on it; texts are for people.
+
+use axum::Json;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use hearth_actors::tree::handle::Refusal;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::store::StoreError;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $status:ident, $code:literal, $title:literal;)+) => {
+        /// The stable codes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Code { $($(#[$doc])* $variant),+ }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The word on the wire.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code),+ }
+            }
+
+            /// One short sentence that is the same every time.
+            #[must_use]
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title),+ }
+            }
+
+            /// The status it answers with.
+            #[must_use]
+            pub fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status),+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// An id in the path is no UUID.
+    InvalidId = BAD_REQUEST, "invalid_id", "An id in the path is not a UUID";
+    /// A query parameter is unknown or has a wrong value.
+    InvalidQuery = BAD_REQUEST, "invalid_query", "The query parameters are not valid";
+    /// A header has a wrong value.
+    InvalidHeader = BAD_REQUEST, "invalid_header", "A header is not valid";
+    /// The body is not JSON.
+    MalformedJson = BAD_REQUEST, "malformed_json", "The body is not JSON";
+    /// The body is JSON of the wrong shape or with values out of range.
+    InvalidBody = UNPROCESSABLE_ENTITY, "invalid_body", "The body does not fit";
+    /// An id in the body or query names nothing.
+    UnknownReference = UNPROCESSABLE_ENTITY, "unknown_reference", "Something named in the request does not exist";
+    /// The agent is not configured.
+    UnknownAgent = UNPROCESSABLE_ENTITY, "unknown_agent", "There is no such agent";
+    /// The path is no git repository that can be worked in.
+    NotARepository = UNPROCESSABLE_ENTITY, "not_a_repository", "The path is not a usable git repository";
+    /// The path is not below an allowed root.
+    OutsideProjectRoots = UNPROCESSABLE_ENTITY, "outside_project_roots", "The path may not be registered";
+    /// The token is missing or wrong.
+    Unauthorized = UNAUTHORIZED, "unauthorized", "A valid token is needed";
+    /// The Host header names somebody else.
+    HostNotAllowed = FORBIDDEN, "host_not_allowed", "The Host header is not on the allow-list";
+    /// The request was made by a page of another site.
+    CrossSite = FORBIDDEN, "cross_site", "The request comes from another site";
+    /// The thing in the path does not exist.
+    NotFound = NOT_FOUND, "not_found", "There is no such thing";
+    /// The path is no route.
+    RouteNotFound = NOT_FOUND, "route_not_found", "There is no such route";
+    /// The route has no such method.
+    MethodNotAllowed = METHOD_NOT_ALLOWED, "method_not_allowed", "The route does not have this method";
+    /// The task is over.
+    TaskEnded = CONFLICT, "task_ended", "The task has ended";
+    /// The key was used for another request.
+    IdempotencyConflict = CONFLICT, "idempotency_conflict", "The Idempotency-Key belongs to another request";
+    /// No warm session has the key.
+    NotWarm = NOT_FOUND, "not_warm", "There is no such warm session";
+    /// A turn runs in it.
+    TurnRunning = CONFLICT, "turn_running", "A turn is running";
+    /// It is starting.
+    Starting = CONFLICT, "starting", "The agent is starting";
+    /// A human has not answered.
+    OpenPrompt = CONFLICT, "open_prompt", "The agent waits for an answer";
+    /// It is going away.
+    Stopping = CONFLICT, "stopping", "The agent is stopping";
+    /// It crashed too often.
+    Cooling = CONFLICT, "cooling", "The agent cools down after too many crashes";
+    /// The body is too big.
+    BodyTooLarge = PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large";
+    /// The body is not declared as JSON.
+    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Only application/json is understood";
+    /// Too many requests or streams at a time.
+    Busy = SERVICE_UNAVAILABLE, "busy", "Too much is going on";
+    /// It took too long.
+    Timeout = SERVICE_UNAVAILABLE, "timeout", "The request took too long";
+    /// The database cannot be reached.
+    DatabaseUnavailable = SERVICE_UNAVAILABLE, "database_unavailable", "The database cannot be reached";
+    /// The supervision tree does not answer.
+    TreeUnavailable = SERVICE_UNAVAILABLE, "tree_unavailable", "The supervision tree does not answer";
+    /// Our own fault.
+    Internal = INTERNAL_SERVER_ERROR, "internal", "Something went wrong in Hearth";
+}
+
+/// A failed request.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    code: Code,
+    detail: String,
+    errors: Vec<FieldError>,
+    headers: HeaderMap,
+}
+
+/// One field that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldError {
+    /// JSON pointer into the body (`#/content`), or the name of a parameter.
+    #[schema(example = "#/content")]
+    pub pointer: String,
+    /// What is wrong there, and what would be right.
+    pub detail: String,
+}
+
+/// The body of every failure (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProblemBody {
+    /// `urn:hearth:problem:<code>`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// One short sentence, the same for every occurrence of the code.
+    pub title: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened this time, and the cure.
+    pub detail: String,
+    /// Stable: may be branched on.
+    pub code: &'static str,
+    /// The fields that are wrong, if fields are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+}
+
+/// What handlers return.
+pub type ApiResult<T> = Result<T, ApiError>;
+
+impl ApiError {
+    /// A failure with its explanation.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            headers: HeaderMap::new(),
+        }
+    }
+
+    /// `kind` of the path does not exist.
+    #[must_use]
+    pub fn not_found(kind: &str, id: impl std::fmt::Display) -> Self {
+        Self::new(Code::NotFound, format!("there is no {kind} {id}"))
+    }
+
+    /// A field of the body, by name, is wrong.
+    #[must_use]
+    pub fn field(code: Code, name: &str, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        let error = FieldError {
+            pointer: format!("#/{name}"),
+            detail: detail.clone(),
+        };
+        Self::new(code, format!("`{name}` {detail}")).with_errors(vec![error])
+    }
+
+    /// Several fields are wrong.
+    #[must_use]
+    pub fn fields(errors: Vec<FieldError>) -> Self {
+        let detail = errors
+            .iter()
+            .map(|error| format!("{}: {}", error.pointer, error.detail))
+            .collect::<Vec<_>>()
+            .join("; ");
+        Self::new(Code::InvalidBody, detail).with_errors(errors)
+    }
+
+    /// Adds the fields that are wrong.
+    #[must_use]
+    pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.errors = errors;
+        self
+    }
+
+    /// Adds a header to the answer.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.headers.insert(name, HeaderValue::from_static(value));
+        self
+    }
+
+    /// Our own fault: logged here with its cause, which the caller never sees.
+    pub fn internal(error: &dyn std::error::Error) -> Self {
+        tracing::error!(error = %chain(error), "a request failed");
+        Self::new(
+            Code::Internal,
+            "the cause is in the log of the service; trying again may help",
+        )
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    fn unavailable(code: Code, detail: &str) -> Self {
+        Self::new(code, detail).with_header(header::RETRY_AFTER, "1")
+    }
+
+    /// Too many of `what` at a time.
+    #[must_use]
+    pub fn busy(what: &str) -> Self {
+        Self::unavailable(
+            Code::Busy,
+            &format!("there are too many {what} at a time; try again in a moment"),
+        )
+    }
+
+    /// The request took longer than `seconds`.
+    #[must_use]
+    pub fn timeout(seconds: u64) -> Self {
+        Self::unavailable(
+            Code::Timeout,
+            &format!("no answer within {seconds} s; try again in a moment"),
+        )
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = ProblemBody {
+            kind: format!("urn:hearth:problem:{}", self.code.as_str()),
+            title: self.code.title(),
+            status: self.code.status().as_u16(),
+            detail: self.detail,
+            code: self.code.as_str(),
+            errors: self.errors,
+        };
+        let mut response = (self.code.status(), Json(body)).into_response();
+        response.headers_mut().extend(self.headers);
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        response
+    }
+}
+
+impl From<sqlx::Error> for ApiError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => database_away(&error),
+            sqlx::Error::Database(told) => match told.code().as_deref() {
+                // Connection lost, server stopping or starting, too many clients.
+                Some(state)
+                    if state.starts_with("08")
+                        || state.starts_with("57P")
+                        || state.starts_with("53") =>
+                {
+                    database_away(&error)
+                }
+                // query_canceled: the statement's own deadline.
+                Some("57014") => Self::timeout(0)
+                    .with_detail("the database took too long; try again in a moment"),
+                _ => Self::internal(&error),
+            },
+            _ => Self::internal(&error),
+        }
+    }
+}
+
+fn database_away(error: &(dyn std::error::Error + 'static)) -> ApiError {
+    tracing::warn!(error = %chain(error), "the database cannot be reached");
+    ApiError::unavailable(
+        Code::DatabaseUnavailable,
+        "the database cannot be reached; nothing was changed, try again in a moment",
+    )
+}
+
+impl ApiError {
+    fn with_detail(mut self, detail: &str) -> Self {
+        detail.clone_into(&mut self.detail);
+        self
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => database_away(&error),
+            StoreError::Refused(_) => Self::internal(&error),
+            StoreError::NotFound { what, id } => Self::field(
+                Code::UnknownReference,
+                &format!("{what}_id"),
+                format!("names no {what}: there is no {id}"),
+            ),
+            StoreError::Invalid { field, problem } => {
+                Self::field(Code::InvalidBody, field, problem)
+            }
+            StoreError::KeyReused => Self::new(
+                Code::IdempotencyConflict,
+                "the key was used for another request: send a new key",
+            ),
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let code = match refusal {
+            Refusal::NotWarm(_) => Code::NotWarm,
+            Refusal::TurnRunning => Code::TurnRunning,
+            Refusal::Starting => Code::Starting,
+            Refusal::OpenPrompt => Code::OpenPrompt,
+            Refusal::Stopping => Code::Stopping,
+            Refusal::Cooling => Code::Cooling,
+            Refusal::Unavailable(_) => Code::TreeUnavailable,
+        };
+        Self::new(code, refusal.to_string())
+    }
+}
+
+/// An error with its causes, each once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_say_which_class_they_are() {
+        let table: Vec<String> = Code::ALL
+            .iter()
+            .map(|code| format!("{} {}", code.status().as_u16(), code.as_str()))
+            .collect();
+        let mut names: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Code::ALL.len());
+        insta::assert_snapshot!(table.join("\n"));
+    }
+
+    #[test]
+    fn database_trouble_is_told_apart_from_our_own() {
+        let away = ApiError::from(sqlx::Error::PoolTimedOut);
+        assert_eq!(away.code(), Code::DatabaseUnavailable);
+        let ours = ApiError::from(sqlx::Error::RowNotFound);
+        assert_eq!(ours.code(), Code::Internal);
+    }
+}

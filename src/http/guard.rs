@@ -1,0 +1,245 @@
+//! What every request passes before its handler: bounds, Host, Origin, token.
+
+use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+
+use super::error::{ApiError, Code};
+use super::state::AppState;
+
+/// Longest handling of a request; a stream's body may flow on.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Routes that answer without a token: they show the bare status only.
+const OPEN_ROUTES: &[&str] = &["/api/health", "/api/health/live", "/api/health/ready"];
+
+/// Whether the caller showed the token. In the extensions of every request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caller {
+    /// It did.
+    pub(super) trusted: bool,
+}
+
+/// Which Host headers are ours. A foreign page that points its own name at
+/// this address (DNS rebinding) arrives with that name and is refused; an
+/// address literal cannot be pointed elsewhere.
+#[derive(Clone, Debug)]
+pub struct HostRules {
+    listen: IpAddr,
+    names: Vec<String>,
+}
+
+impl HostRules {
+    /// Loopback names, the address listened on, and the configured names.
+    #[must_use]
+    pub fn new(listen: SocketAddr, allowed: &[String]) -> Self {
+        Self {
+            listen: listen.ip(),
+            names: allowed.to_vec(),
+        }
+    }
+
+    /// Whether a request to `host` (with or without port) is meant for us.
+    #[must_use]
+    pub fn allow(&self, host: &str) -> bool {
+        let name = without_port(host).to_ascii_lowercase();
+        match name.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(address) => {
+                address.is_loopback() || self.listen.is_unspecified() || address == self.listen
+            }
+            Err(_) => name == "localhost" || self.names.contains(&name),
+        }
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port))
+            if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty() =>
+        {
+            name
+        }
+        _ => host,
+    }
+}
+
+/// Bounds in number and time, and an answer even when a handler panics.
+pub(super) async fn bound(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let Ok(_permit) = state.requests.clone().try_acquire_owned() else {
+        return ApiError::busy("requests").into_response();
+    };
+    let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
+    match tokio::time::timeout(REQUEST_TIMEOUT, handled).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => {
+            tracing::error!("a handler panicked; the panic itself is logged above");
+            ApiError::new(
+                Code::Internal,
+                "the cause is in the log of the service; trying again may help",
+            )
+            .into_response()
+        }
+        Err(_) => ApiError::timeout(REQUEST_TIMEOUT.as_secs()).into_response(),
+    }
+}
+
+/// Host, Origin, content type and token.
+pub(super) async fn admit(
+    State(state): State<AppState>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let trusted = presented(request.headers()).is_some_and(|token| state.token.matches(token));
+    check_host(&state.hosts, &request)?;
+    if changes_something(request.method()) {
+        check_site(&request)?;
+        check_media_type(request.headers())?;
+    }
+    if !trusted && !OPEN_ROUTES.contains(&request.uri().path()) {
+        return Err(unauthorized(request.headers()));
+    }
+    request.extensions_mut().insert(Caller { trusted });
+    Ok(next.run(request).await)
+}
+
+fn changes_something(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+fn presented(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn unauthorized(headers: &HeaderMap) -> ApiError {
+    let detail = if headers.contains_key(header::AUTHORIZATION) {
+        "the token is not ours: it is in the file `token` of the data directory, or what HEARTH_TOKEN says"
+    } else {
+        "send `Authorization: Bearer <token>`: it is in the file `token` of the data directory"
+    };
+    ApiError::new(Code::Unauthorized, detail)
+        .with_header(header::WWW_AUTHENTICATE, "Bearer realm=\"hearth\"")
+}
+
+/// The name the caller meant: HTTP/2 has it in the address, HTTP/1.1 in `Host`.
+fn authority(request: &Request) -> Option<&str> {
+    request.uri().authority().map_or_else(
+        || request.headers().get(header::HOST)?.to_str().ok(),
+        |authority| Some(authority.as_str()),
+    )
+}
+
+fn check_host(rules: &HostRules, request: &Request) -> Result<(), ApiError> {
+    match authority(request) {
+        Some(host) if rules.allow(host) => Ok(()),
+        Some(host) => Err(ApiError::new(
+            Code::HostNotAllowed,
+            format!(
+                "`{}` is not a name of this service: add it to allowed_hosts if it should be",
+                host.escape_debug()
+            ),
+        )),
+        None => Err(ApiError::new(
+            Code::HostNotAllowed,
+            "the Host header is missing",
+        )),
+    }
+}
+
+/// Browsers say where a request comes from; other programs need not.
+fn check_site(request: &Request) -> Result<(), ApiError> {
+    let text = |name| request.headers().get(name).map(|value| value.to_str());
+    let refused = |what: &str| {
+        Err(ApiError::new(
+            Code::CrossSite,
+            format!("{what}: changes are accepted from the service's own pages and from programs"),
+        ))
+    };
+    match text(header::HeaderName::from_static("sec-fetch-site")) {
+        None | Some(Ok("same-origin" | "none")) => {}
+        _ => return refused("Sec-Fetch-Site names another site"),
+    }
+    match text(header::ORIGIN) {
+        None => Ok(()),
+        Some(Ok(origin)) if is_own(origin, authority(request)) => Ok(()),
+        _ => refused("Origin names another site"),
+    }
+}
+
+fn is_own(origin: &str, host: Option<&str>) -> bool {
+    let address = origin
+        .strip_prefix("http://")
+        .or_else(|| origin.strip_prefix("https://"));
+    matches!((address, host), (Some(address), Some(host)) if address.eq_ignore_ascii_case(host))
+}
+
+fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let has_body = headers.contains_key(header::TRANSFER_ENCODING)
+        || headers
+            .get(header::CONTENT_LENGTH)
+            .is_some_and(|length| length != "0");
+    let is_json = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
+    if has_body && !is_json {
+        return Err(ApiError::new(
+            Code::UnsupportedMediaType,
+            "send the body with `Content-Type: application/json`",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_our_own_are_allowed() {
+        let local = HostRules::new(
+            ([127, 0, 0, 1], 9502).into(),
+            &["hearth.example.org".into()],
+        );
+        for host in [
+            "localhost",
+            "LOCALHOST:9502",
+            "127.0.0.1:9502",
+            "127.9.9.9",
+            "[::1]:9502",
+            "hearth.example.org:443",
+        ] {
+            assert!(local.allow(host), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "10.0.0.1:9502",
+            "",
+            ":9502",
+        ] {
+            assert!(!local.allow(host), "{host}");
+        }
+        let wide = HostRules::new(([0, 0, 0, 0], 9502).into(), &[]);
+        assert!(wide.allow("10.0.0.1:9502"));
+        assert!(!wide.allow("evil.example"));
+    }
+
+    #[test]
+    fn an_origin_is_own_only_when_it_is_the_host_itself() {
+        assert!(is_own("http://localhost:9502", Some("localhost:9502")));
+        assert!(!is_own("http://localhost:3000", Some("localhost:9502")));
+        assert!(!is_own("null", Some("localhost:9502")));
+    }
+}

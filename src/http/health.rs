@@ -1,0 +1,136 @@
+//! Whether the service lives, is ready, and what is wrong with it.
+
+use std::time::Duration;
+
+use axum::extract::{Extension, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::PgPool;
+use utoipa::ToSchema;
+
+use super::guard::Caller;
+use super::state::{AppState, Readiness};
+
+/// Longest wait for the database's answer.
+const DATABASE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How the service is. Without a token only `status` is shown.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct HealthBody {
+    /// In one word.
+    status: Status,
+    /// More, for callers with the token.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    details: Option<Details>,
+}
+
+/// The service in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Status {
+    /// All is well.
+    Ok,
+    /// Not ready for tasks yet.
+    Starting,
+    /// A stop was asked for.
+    Stopping,
+    /// The database cannot be reached.
+    DatabaseUnavailable,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Details {
+    /// Version of the service.
+    version: &'static str,
+    /// When this process began.
+    started_at: DateTime<Utc>,
+    /// Whether tasks are accepted and run.
+    readiness: Readiness,
+    /// The database.
+    database: Database,
+    /// Agents that tasks may name.
+    agents: Vec<String>,
+    /// Runs tasks that name nobody.
+    default_agent: Option<String>,
+    /// Why the last life ended, if it is known.
+    last_restart: Option<String>,
+    /// What a person should know.
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Database {
+    /// It answers.
+    ok: bool,
+    /// What it says it is.
+    version: Option<String>,
+}
+
+/// How the service is; 503 while it is not ready.
+#[utoipa::path(get, path = "/api/health", tag = "health", security(()),
+    responses((status = 200, body = HealthBody), (status = 503, body = HealthBody)))]
+pub(super) async fn health(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+) -> Response {
+    let told = state.health.borrow().clone();
+    let version = database_version(state.store.pool()).await;
+    let status = judge(told.readiness, version.is_some());
+    let details = caller.trusted.then(|| Details {
+        version: env!("CARGO_PKG_VERSION"),
+        started_at: told.started_at,
+        readiness: told.readiness,
+        database: Database {
+            ok: version.is_some(),
+            version,
+        },
+        agents: state.agents.keys().cloned().collect(),
+        default_agent: state.default_agent.clone(),
+        last_restart: told.last_restart,
+        warnings: told.warnings,
+    });
+    answer(status, details)
+}
+
+/// The process answers: nothing else is looked at.
+#[utoipa::path(get, path = "/api/health/live", tag = "health", security(()),
+    responses((status = 200, body = HealthBody)))]
+pub(super) async fn live() -> Response {
+    answer(Status::Ok, None)
+}
+
+/// Tasks are accepted and run; 503 while not.
+#[utoipa::path(get, path = "/api/health/ready", tag = "health", security(()),
+    responses((status = 200, body = HealthBody), (status = 503, body = HealthBody)))]
+pub(super) async fn ready(State(state): State<AppState>) -> Response {
+    let readiness = state.health.borrow().readiness;
+    let database = database_version(state.store.pool()).await.is_some();
+    answer(judge(readiness, database), None)
+}
+
+fn judge(readiness: Readiness, database: bool) -> Status {
+    match readiness {
+        Readiness::Starting => Status::Starting,
+        Readiness::Stopping => Status::Stopping,
+        Readiness::Ready if database => Status::Ok,
+        Readiness::Ready => Status::DatabaseUnavailable,
+    }
+}
+
+fn answer(status: Status, details: Option<Details>) -> Response {
+    let code = match status {
+        Status::Ok => StatusCode::OK,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (code, axum::Json(HealthBody { status, details })).into_response()
+}
+
+async fn database_version(pool: &PgPool) -> Option<String> {
+    let asked = sqlx::query_scalar("show server_version").fetch_one(pool);
+    tokio::time::timeout(DATABASE_DEADLINE, asked)
+        .await
+        .ok()?
+        .ok()
+}

@@ -1,0 +1,190 @@
+//! What the handlers share.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use hearth_actors::ids::{SessionKey, TaskId};
+use hearth_actors::model::Policy;
+use hearth_actors::tree::board::Board;
+use hearth_actors::tree::handle::{Refusal, TreeHandle};
+use hearth_actors::tree::hub::Hub;
+use serde::Serialize;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+
+use super::guard::HostRules;
+use crate::access::Token;
+use crate::store::Store;
+
+/// Streams open at a time: each holds a connection and a backlog of frames.
+const MAX_STREAMS: usize = 256;
+/// Requests handled at a time, streams not counted once they flow.
+const MAX_REQUESTS: usize = 256;
+
+/// What the handlers share. Cheap to clone.
+pub type AppState = Arc<Shared>;
+
+/// The parts behind [`AppState`].
+pub struct Shared {
+    /// The memory.
+    pub store: Store,
+    /// The supervision tree.
+    pub tree: Arc<dyn Tree>,
+    /// Opens the API.
+    pub token: Token,
+    /// Which Host headers are ours.
+    pub hosts: HostRules,
+    /// Agents that tasks may name, and what each may do unasked.
+    pub agents: BTreeMap<String, Policy>,
+    /// Runs tasks that name nobody.
+    pub default_agent: Option<String>,
+    /// Looks at a directory before it becomes a project.
+    pub repositories: Arc<dyn Repositories>,
+    /// Projects lie below one of these; empty means anywhere.
+    pub project_roots: Vec<PathBuf>,
+    /// How the service is.
+    pub health: watch::Receiver<Health>,
+    /// Ends the streams, so that a stop need not wait for their readers.
+    pub closing: CancellationToken,
+    /// Bounds open streams.
+    pub(super) streams: Arc<Semaphore>,
+    /// Bounds requests in flight.
+    pub(super) requests: Arc<Semaphore>,
+}
+
+/// What [`Shared::new`] needs; the fields mean what they mean there.
+pub struct Parts {
+    /// The memory.
+    pub store: Store,
+    /// The supervision tree.
+    pub tree: Arc<dyn Tree>,
+    /// Opens the API.
+    pub token: Token,
+    /// Which Host headers are ours.
+    pub hosts: HostRules,
+    /// Agents that tasks may name, and what each may do unasked.
+    pub agents: BTreeMap<String, Policy>,
+    /// Runs tasks that name nobody.
+    pub default_agent: Option<String>,
+    /// Looks at a directory before it becomes a project.
+    pub repositories: Arc<dyn Repositories>,
+    /// Projects lie below one of these; empty means anywhere.
+    pub project_roots: Vec<PathBuf>,
+    /// How the service is.
+    pub health: watch::Receiver<Health>,
+    /// Ends the streams.
+    pub closing: CancellationToken,
+}
+
+impl Shared {
+    /// The state of one service.
+    #[must_use]
+    pub fn new(parts: Parts) -> AppState {
+        Arc::new(Self {
+            store: parts.store,
+            tree: parts.tree,
+            token: parts.token,
+            hosts: parts.hosts,
+            agents: parts.agents,
+            default_agent: parts.default_agent,
+            repositories: parts.repositories,
+            project_roots: parts.project_roots,
+            health: parts.health,
+            closing: parts.closing,
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
+        })
+    }
+}
+
+/// How the service is, as the wiring tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Whether tasks are accepted and run.
+    pub readiness: Readiness,
+    /// When this process began.
+    pub started_at: DateTime<Utc>,
+    /// Why the last life of the tree or of the service ended, if it is known.
+    pub last_restart: Option<String>,
+    /// What a person should know: an agent that is missing, …
+    pub warnings: Vec<String>,
+}
+
+/// Whether tasks are accepted and run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Readiness {
+    /// Still reconciling what the last life left.
+    Starting,
+    /// Yes.
+    Ready,
+    /// A stop was asked for.
+    Stopping,
+}
+
+/// What the routes ask of the supervision tree.
+#[async_trait]
+pub trait Tree: Send + Sync {
+    /// Something may be claimable.
+    fn wakeup(&self);
+    /// Ends the running turn of `task`.
+    fn cancel(&self, task: TaskId);
+    /// Stops the idle warm session of `key`.
+    async fn evict(&self, key: SessionKey) -> Result<(), Refusal>;
+    /// Stops the warm session of `key` and forgets its crashes.
+    async fn restart(&self, key: SessionKey) -> Result<(), Refusal>;
+    /// The snapshots of all actors.
+    fn board(&self) -> &Board;
+    /// Live frames.
+    fn hub(&self) -> &Hub;
+}
+
+#[async_trait]
+impl Tree for TreeHandle {
+    fn wakeup(&self) {
+        Self::wakeup(self);
+    }
+
+    fn cancel(&self, task: TaskId) {
+        Self::cancel(self, task);
+    }
+
+    async fn evict(&self, key: SessionKey) -> Result<(), Refusal> {
+        Self::evict(self, key).await
+    }
+
+    async fn restart(&self, key: SessionKey) -> Result<(), Refusal> {
+        Self::restart(self, key).await
+    }
+
+    fn board(&self) -> &Board {
+        Self::board(self)
+    }
+
+    fn hub(&self) -> &Hub {
+        Self::hub(self)
+    }
+}
+
+/// What registration asks of the worktrees.
+#[async_trait]
+pub trait Repositories: Send + Sync {
+    /// Looks at the checkout that `path` lies in.
+    ///
+    /// # Errors
+    /// Why it cannot be worked in, and the cure, for a person.
+    async fn inspect(&self, path: &Path) -> Result<Repository, String>;
+}
+
+/// A checkout that can become a project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repository {
+    /// Its root, without symlinks.
+    pub root: PathBuf,
+    /// It has changes that no commit holds.
+    pub dirty: bool,
+}

@@ -1,0 +1,179 @@
+//! Tasks: prompts to run.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use hearth_actors::ids::{ChatId, ProjectId, SessionId, TaskId};
+use hearth_actors::model::Policy;
+use hearth_actors::outcome::TaskState;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::agent::{choose, tighten};
+use super::error::{ApiError, ApiResult, Code, ProblemBody};
+use super::extract::{Body, Check, Id, MAX_INPUT_CHARS, Params, idempotency_key};
+use super::messages::{Accepted, accept};
+use super::page::{Page, slice};
+use super::state::AppState;
+use crate::store::rows::tasks::{self, Filter, Task, Turn};
+use crate::store::{CancelRequest, NewTask, StoreError};
+
+/// A prompt to run.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PostTask {
+    /// Where it works.
+    project_id: Uuid,
+    /// The prompt: 1 to 64 000 Unicode scalar values.
+    #[schema(min_length = 1, max_length = 64000)]
+    input: String,
+    /// Who runs it; the service's `default_agent` if not given.
+    agent: Option<String>,
+    /// Wanted model.
+    model: Option<String>,
+    /// Its workspace; one of its own, not listed, if not given.
+    session_id: Option<Uuid>,
+    /// Its tab; the session's default chat if not given.
+    chat_id: Option<Uuid>,
+    /// The task that asks for it.
+    parent_task_id: Option<Uuid>,
+    /// What the agent may do unasked; only tighter than its own setting, `deny`
+    /// if not given, as nobody watches.
+    #[schema(value_type = Option<String>, example = "deny")]
+    policy: Option<Policy>,
+}
+
+/// Which tasks to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListTasks {
+    /// Only in this state: `pending`, `running`, `blocked`, `completed`, `failed` or `cancelled`.
+    #[param(value_type = Option<String>)]
+    state: Option<TaskState>,
+    /// Only of this project.
+    project_id: Option<Uuid>,
+    /// Only of this session.
+    session_id: Option<Uuid>,
+    /// Rows in the page, 1 to 200; 50 if not given.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// A task and all its attempts.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TaskDetail {
+    #[serde(flatten)]
+    task: Task,
+    /// The attempts, first to last.
+    turns: Vec<Turn>,
+}
+
+/// What became of a cancel.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Cancelled {
+    /// The task.
+    task_id: Uuid,
+    /// `cancelled`: it will not run. `cancelling`: its turn ends within
+    /// seconds; the stream tells when.
+    status: &'static str,
+}
+
+/// Commits a task; it runs as soon as its session is free.
+#[utoipa::path(post, path = "/api/tasks", tag = "tasks", request_body = PostTask,
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same key creates nothing twice")),
+    responses((status = 202, body = Accepted),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn create(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    Body(new): Body<PostTask>,
+) -> ApiResult<(StatusCode, Json<Accepted>)> {
+    let idempotency_key = idempotency_key(&headers)?;
+    Check::default()
+        .chars("input", &new.input, 1, MAX_INPUT_CHARS)
+        .name("model", new.model.as_deref())
+        .done()?;
+    let agent = choose(&state, new.agent.as_deref())?;
+    let policy = tighten(&state, &agent, new.policy)?.unwrap_or(Policy::Deny);
+    let task = NewTask {
+        project: ProjectId(new.project_id),
+        input: new.input,
+        agent: Some(agent),
+        model: new.model,
+        session: new.session_id.map(SessionId),
+        chat: new.chat_id.map(ChatId),
+        parent: new.parent_task_id.map(TaskId),
+        policy: Some(policy),
+        idempotency_key,
+    };
+    let created = state.store.create_task(&task).await?;
+    Ok((StatusCode::ACCEPTED, Json(accept(&state, created))))
+}
+
+/// Tasks with the outcome of their latest attempt, newest first.
+#[utoipa::path(get, path = "/api/tasks", tag = "tasks", params(ListTasks),
+    responses((status = 200, body = Page<Task>),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn list(
+    State(state): State<AppState>,
+    Params(params): Params<ListTasks>,
+) -> ApiResult<Json<Page<Task>>> {
+    let slice = slice(params.limit, params.cursor.as_deref())?;
+    let filter = Filter {
+        state: params.state.map(TaskState::as_str),
+        project: params.project_id,
+        session: params.session_id,
+    };
+    let rows = tasks::list(state.store.pool(), &filter, &slice).await?;
+    Ok(Json(Page::cut(rows, &slice, Task::cursor)))
+}
+
+/// One task with all its attempts.
+#[utoipa::path(get, path = "/api/tasks/{id}", tag = "tasks",
+    params(("id" = Uuid, Path, description = "The task")),
+    responses((status = 200, body = TaskDetail),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn get(State(state): State<AppState>, Id(id): Id) -> ApiResult<Json<TaskDetail>> {
+    let Some(task) = tasks::get(state.store.pool(), id).await? else {
+        return Err(ApiError::not_found("task", id));
+    };
+    let turns = tasks::turns(state.store.pool(), id).await?;
+    Ok(Json(TaskDetail { task, turns }))
+}
+
+/// Cancels a task: at once while it waits, within seconds while it runs.
+#[utoipa::path(post, path = "/api/tasks/{id}/cancel", tag = "tasks",
+    params(("id" = Uuid, Path, description = "The task")),
+    responses((status = 200, body = Cancelled), (status = 202, body = Cancelled),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn cancel(
+    State(state): State<AppState>,
+    Id(id): Id,
+) -> ApiResult<(StatusCode, Json<Cancelled>)> {
+    let requested = match state.store.request_cancel(TaskId(id)).await {
+        Err(StoreError::NotFound { .. }) => return Err(ApiError::not_found("task", id)),
+        other => other?,
+    };
+    let (code, status) = match requested {
+        CancelRequest::Cancelled(frames) => {
+            state.tree.hub().publish(frames);
+            (StatusCode::OK, "cancelled")
+        }
+        CancelRequest::Requested => {
+            state.tree.cancel(TaskId(id));
+            (StatusCode::ACCEPTED, "cancelling")
+        }
+        CancelRequest::Ended => {
+            return Err(ApiError::new(
+                Code::TaskEnded,
+                format!("task {id} has ended; its outcome is in GET /api/tasks/{id}"),
+            ));
+        }
+    };
+    let task_id = id;
+    Ok((code, Json(Cancelled { task_id, status })))
+}

@@ -1,6 +1,39 @@
-//! Builds the parts, starts them, and stops them in order.
+//! Builds the parts, starts them in order, and stops them in order: the only
+//! place that knows all rooms.
 
-use crate::config::Settings;
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use async_trait::async_trait;
+use chrono::Utc;
+use hearth_actors::ids::{AgentName, ChatId, NodeId, TaskId};
+use hearth_actors::ports::{Agents as _, Ports};
+use hearth_actors::tree::handle::TreeHandle;
+use hearth_actors::tree::{Status, TreeSettings};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::access::Token;
+use crate::backends::registry::{Means, Registry};
+use crate::config::service_file::ServiceFile;
+use crate::config::{Settings, agents, home};
+use crate::http::state::{Health, Parts, Readiness, Repositories, Repository, Shared};
+use crate::http::{self, HostRules};
+use crate::process::{self, Room, RoomConfig, ShimPath};
+use crate::store::embedded::{self, EmbeddedConfig, EmbeddedPg};
+use crate::store::{self, Signal, Store, StoreOptions};
+use crate::worktrees::{self, GitWorktrees, WorktreesConfig};
+
+/// Signals of the database that may wait; they coalesce.
+const SIGNALS: usize = 64;
+/// Longest wait for open requests when the service stops.
+const HTTP_BOUND: Duration = Duration::from_secs(5);
 
 /// A running service.
 pub struct App {
@@ -8,17 +41,316 @@ pub struct App {
     pub url: String,
     /// Opens its API.
     pub token: String,
+    tree: TreeHandle,
+    health: Arc<watch::Sender<Health>>,
+    closing: CancellationToken,
+    http: JoinHandle<io::Result<()>>,
+    tasks: Vec<JoinHandle<()>>,
+    database: Option<EmbeddedPg>,
+    grace: Duration,
+    home: PathBuf,
+    /// One Hearth a data directory; given back by the kernel in any case.
+    _lock: File,
 }
 
 /// Starts the service.
 ///
 /// # Errors
-/// What could not be started, and the cure.
+/// What could not be started, and the cure. An [`io::ErrorKind::WouldBlock`] in
+/// the chain means that another Hearth holds the data directory.
 pub async fn start(settings: Settings) -> anyhow::Result<App> {
-    anyhow::bail!("this build has no service to start at {}", settings.listen)
+    let agents = agents::parse(Some(&settings.agents), settings.pool_idle_ttl)
+        .map_err(|errors| anyhow!(one_a_line(&errors)))?;
+    home::prepare(&settings.home)?;
+    let lock = lock(&settings.home)?;
+    let listener = TcpListener::bind(settings.listen).await.with_context(|| {
+        format!(
+            "{} cannot be listened on\n  cure: end what uses it, or set HEARTH_LISTEN to another address",
+            settings.listen
+        )
+    })?;
+    process::harden().context("the process cannot be hidden from other processes of its user")?;
+    let token = match &settings.token {
+        Some(token) => token.clone(),
+        None => Token::read_or_mint(&settings.home)?,
+    };
+    let node = node_id(&settings.home)?;
+    let room = Room::open(RoomConfig {
+        ledger_dir: settings.home.join("run/processes"),
+        shim: ShimPath::SelfExe,
+        node: node.0.simple().to_string(),
+    })?;
+    let swept = room.sweep().await;
+    tracing::debug!(?swept, "processes of earlier lives");
+
+    let (connect, database) = database(&settings, &room).await?;
+    let mut options = StoreOptions::new(connect, node);
+    options.default_agent = settings.default_agent.as_deref().map(AgentName::from);
+    let store = Store::connect(options).await?;
+    store::migrate(store.pool()).await?;
+    store::refuse_other_consumer(store.pool()).await?;
+
+    let registry = registry(&settings, &agents, &room)?;
+    let policies = registry
+        .names()
+        .into_iter()
+        .filter_map(|name| {
+            let policy = registry.get(&name)?.policy;
+            Some((name.to_string(), policy))
+        })
+        .collect();
+    let warnings = registry
+        .unusable()
+        .iter()
+        .map(|(name, why)| format!("agent {name}: {why}"))
+        .collect();
+    let worktrees = GitWorktrees::new(WorktreesConfig::new(settings.home.join("worktrees")));
+    let memory = Arc::new(store.clone());
+    let ports = Ports {
+        queue: memory.clone(),
+        lease: memory.clone(),
+        journal: memory,
+        agents: Arc::new(registry),
+        worktrees: Arc::new(worktrees),
+        processes: Arc::new(room.clone()),
+    };
+    let tree_settings = TreeSettings {
+        max_live: settings.pool_max_live,
+        sweep_every: settings.lifecycle_sweep,
+        ..TreeSettings::default()
+    };
+    let tree = TreeHandle::start(ports, tree_settings)
+        .await
+        .map_err(|error| anyhow!("the supervision tree does not start: {error}"))?;
+    let health = Arc::new(watch::Sender::new(Health {
+        readiness: Readiness::Starting,
+        started_at: Utc::now(),
+        last_restart: None,
+        warnings,
+    }));
+    let (signals, inbox) = mpsc::channel(SIGNALS);
+    let tasks = vec![
+        tokio::spawn(store.listener().run(signals)),
+        tokio::spawn(heed(inbox, tree.clone())),
+        tokio::spawn(report_health(tree.status(), health.clone())),
+    ];
+
+    let closing = CancellationToken::new();
+    let address = listener.local_addr()?;
+    let state = Shared::new(Parts {
+        store,
+        tree: Arc::new(tree.clone()),
+        token: token.clone(),
+        hosts: HostRules::new(settings.listen, &settings.allowed_hosts),
+        agents: policies,
+        default_agent: settings.default_agent.clone(),
+        repositories: Arc::new(Git),
+        project_roots: settings.project_roots.clone(),
+        health: health.subscribe(),
+        closing: closing.clone(),
+    });
+    let serve = axum::serve(listener, http::router(state))
+        .with_graceful_shutdown(closing.clone().cancelled_owned());
+    let http = tokio::spawn(serve.into_future());
+    let url = format!("http://{address}");
+    ServiceFile {
+        url: url.clone(),
+        pid: std::process::id(),
+        started_at: Utc::now(),
+    }
+    .write(&settings.home)?;
+    tracing::info!(%url, home = %settings.home.display(), "listening");
+    Ok(App {
+        url,
+        token: token.expose().to_owned(),
+        tree,
+        health,
+        closing,
+        http,
+        tasks,
+        database,
+        grace: settings.shutdown_grace,
+        home: settings.home,
+        _lock: lock,
+    })
 }
 
 impl App {
-    /// Lets turns finish for the grace period, then stops everything.
-    pub async fn stop(self) {}
+    /// Waits until tasks are being claimed.
+    ///
+    /// # Errors
+    /// The tree stopped or failed instead.
+    pub async fn ready(&self) -> anyhow::Result<()> {
+        let mut status = self.tree.status();
+        let seen = status
+            .wait_for(|status| *status != Status::Starting)
+            .await?;
+        match &*seen {
+            Status::Failed(why) => Err(anyhow!("the supervision tree failed: {why}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until the tree gave up; returns why.
+    pub async fn failed(&self) -> String {
+        let mut status = self.tree.status();
+        match status
+            .wait_for(|status| matches!(status, Status::Failed(_)))
+            .await
+            .as_deref()
+        {
+            Ok(Status::Failed(why)) => why.clone(),
+            _ => "its root actor is gone".into(),
+        }
+    }
+
+    /// Lets turns finish for the grace period, then stops everything: the tree
+    /// first, HTTP next, so that people can watch it stop, the database last.
+    pub async fn stop(self) {
+        self.health
+            .send_modify(|health| health.readiness = Readiness::Stopping);
+        self.tree.shutdown(self.grace).await;
+        self.closing.cancel();
+        if tokio::time::timeout(HTTP_BOUND, self.http).await.is_err() {
+            tracing::warn!("open requests were cut after {HTTP_BOUND:?}");
+        }
+        for task in &self.tasks {
+            task.abort();
+        }
+        ServiceFile::remove(&self.home, std::process::id());
+        if let Some(database) = self.database {
+            database.stop().await;
+        }
+    }
+}
+
+/// Turns signals of the database into words for the tree.
+async fn heed(mut signals: mpsc::Receiver<Signal>, tree: TreeHandle) {
+    while let Some(signal) = signals.recv().await {
+        match signal {
+            Signal::Scan => tree.wakeup(),
+            Signal::Control(verb) => match verb.split_once(' ') {
+                Some(("cancel", id)) => with_id(id, |id| tree.cancel(TaskId(id))),
+                Some(("chat_deleted", id)) => with_id(id, |id| tree.close_chat(ChatId(id))),
+                _ => tracing::warn!(%verb, "an unknown control verb"),
+            },
+        }
+    }
+}
+
+fn with_id(id: &str, act: impl FnOnce(uuid::Uuid)) {
+    match id.parse() {
+        Ok(id) => act(id),
+        Err(error) => tracing::warn!(%id, %error, "a control verb with a bad id"),
+    }
+}
+
+async fn report_health(mut status: watch::Receiver<Status>, health: Arc<watch::Sender<Health>>) {
+    loop {
+        let now = status.borrow_and_update().clone();
+        health.send_modify(|health| match now {
+            Status::Ready => health.readiness = Readiness::Ready,
+            Status::Stopped | Status::Failed(_) => health.readiness = Readiness::Stopping,
+            Status::Starting if health.readiness == Readiness::Ready => {
+                health.readiness = Readiness::Starting;
+                health.last_restart = Some("the tree began a new life".into());
+            }
+            Status::Starting => {}
+        });
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn database(
+    settings: &Settings,
+    room: &Room,
+) -> anyhow::Result<(sqlx::postgres::PgConnectOptions, Option<EmbeddedPg>)> {
+    if let Some(url) = &settings.database_url {
+        return Ok((embedded::parse_database_url(url)?, None));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut config = EmbeddedConfig::at_home(&settings.home, path);
+    config.bin = std::env::var_os("HEARTH_PG_BIN").map(PathBuf::from);
+    config.user = std::env::var("HEARTH_PG_USER").ok();
+    let database = embedded::open(config, room.clone()).await?;
+    Ok((database.connect_options(), Some(database)))
+}
+
+fn registry(settings: &Settings, agents: &agents::Agents, room: &Room) -> anyhow::Result<Registry> {
+    let means = Means {
+        room: room.clone(),
+        hearth: std::env::current_exe().context("Hearth's own file cannot be found")?,
+        homes: settings.home.join("homes"),
+        environment: std::env::vars_os().collect(),
+    };
+    Ok(Registry::new(agents, &means))
+}
+
+fn lock(home: &Path) -> anyhow::Result<File> {
+    let path = home.join("lock");
+    let file =
+        File::create(&path).with_context(|| format!("{} cannot be written", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(anyhow!(io::Error::from(io::ErrorKind::WouldBlock)))
+            .with_context(|| {
+                format!(
+                    "another Hearth runs on {}\n  cure: use it, stop it, or set HEARTH_HOME to another directory",
+                    home.display()
+                )
+            }),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("{} cannot be locked", path.display()))
+        }
+    }
+}
+
+/// The identity of this data directory, made at its first start.
+fn node_id(home: &Path) -> anyhow::Result<NodeId> {
+    let path = home.join("node");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let id = text.trim().parse().with_context(|| {
+                format!(
+                    "{} holds no UUID\n  cure: restore it, or remove it to become a new node",
+                    path.display()
+                )
+            })?;
+            Ok(NodeId(id))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let id = NodeId::new();
+            let draft = home.join(".node.new");
+            std::fs::write(&draft, id.to_string())
+                .and_then(|()| std::fs::rename(&draft, &path))
+                .with_context(|| format!("{} cannot be written", path.display()))?;
+            Ok(id)
+        }
+        Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
+    }
+}
+
+fn one_a_line(errors: &[agents::ConfigError]) -> String {
+    let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+/// Registration looks at repositories through the worktrees room.
+struct Git;
+
+#[async_trait]
+impl Repositories for Git {
+    async fn inspect(&self, path: &Path) -> Result<Repository, String> {
+        let path = path.to_owned();
+        let facts = tokio::task::spawn_blocking(move || worktrees::inspect_project(&path))
+            .await
+            .map_err(|error| error.to_string())?
+            .map_err(|error| error.to_string())?;
+        Ok(Repository {
+            root: facts.root,
+            dirty: facts.dirty,
+        })
+    }
 }

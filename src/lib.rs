@@ -1,12 +1,14 @@
-//! Hearth keeps coding agents warm.
+//! Hearth keeps coding agents warm: one supervised actor per `(chat, agent)`.
+//!
+//! `hearth_actors` decides and supervises; the rooms here touch the world.
 
-pub mod backends;
-pub mod config;
-pub mod process;
-pub mod store;
-pub mod worktrees;
 pub mod access;
 pub mod app;
+pub mod backends;
 pub mod cli;
+pub mod config;
 pub mod http;
+pub mod process;
+pub mod store;
 pub mod telemetry;
+pub mod worktrees;

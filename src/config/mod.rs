@@ -1,22 +1,26 @@
-//! The settings, parsed and checked before anything starts.
-
-pub mod agents;
 //! The settings: one typed value from flags, environment and `hearth.toml`, in
 //! that order, complete and checked before anything opens.
+
+pub mod agents;
 pub mod home;
 pub mod problem;
 pub mod service_file;
 mod source;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+
 use hearth_actors::model::Deadlines;
+
 use crate::access::Token;
 pub use problem::{ConfigErrors, Problem};
 use source::Sources;
+
 /// The port of the service that Hearth replaces, so that its callers need no change.
 const DEFAULT_PORT: u16 = 9502;
+
 /// Flags given on the command line, by the key they set, and the config file.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
@@ -25,6 +29,7 @@ pub struct Flags {
     /// Key (as in `hearth.toml`) to value.
     pub values: BTreeMap<&'static str, String>,
 }
+
 /// Everything that can be set.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -63,6 +68,7 @@ pub struct Settings {
     /// The file that was read, if there was one.
     pub config_file: Option<PathBuf>,
 }
+
 /// What is kept how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
@@ -82,6 +88,7 @@ pub struct Retention {
     /// (`worktree_idle_hours`, 72).
     pub worktree_idle: Duration,
 }
+
 impl Settings {
     /// Reads the three places.
     ///
@@ -98,12 +105,14 @@ impl Settings {
             _ => Err(ConfigErrors(sources.problems)),
         }
     }
+
     /// Where the service listens, as a base address for clients on this host.
     #[must_use]
     pub fn listens_on_loopback(&self) -> bool {
         self.listen.ip().is_loopback()
     }
 }
+
 /// The environment as text; what is not UTF-8 is no setting of ours.
 #[must_use]
 pub fn environment() -> BTreeMap<String, String> {
@@ -111,6 +120,7 @@ pub fn environment() -> BTreeMap<String, String> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
 }
+
 /// A file that was named must exist; the default one need not.
 fn config_file(
     flags: &Flags,
@@ -139,6 +149,7 @@ fn config_file(
     let default = home::config_dir(env).map(|dir| dir.join("hearth.toml"));
     (default.filter(|path| path.is_file()), None)
 }
+
 fn read(from: &mut Sources<'_>, config_file: Option<PathBuf>) -> Option<Settings> {
     let defaults = Deadlines::default();
     let agents = from.take_table("agents");
@@ -204,6 +215,7 @@ fn read(from: &mut Sources<'_>, config_file: Option<PathBuf>) -> Option<Settings
     };
     Some(settings)
 }
+
 fn read_home(from: &mut Sources<'_>) -> Option<PathBuf> {
     let given = from.find("home", "HEARTH_HOME").is_some();
     let home = from.get("home", "HEARTH_HOME", source::absolute_path);
@@ -222,11 +234,13 @@ fn read_home(from: &mut Sources<'_>) -> Option<PathBuf> {
         },
     }
 }
+
 fn deadline(from: &mut Sources<'_>, key: &'static str, default: Duration) -> Duration {
     let variable = format!("HEARTH_{}", key.replace('.', "_").to_uppercase());
     from.get(key, &variable, source::millis(1))
         .unwrap_or(default)
 }
+
 fn retention(from: &mut Sources<'_>) -> Retention {
     const HOUR: u64 = 60 * 60;
     let mut amount = |key: &'static str, default: u64| {
@@ -245,6 +259,7 @@ fn retention(from: &mut Sources<'_>) -> Retention {
         worktree_idle: Duration::from_secs(amount("retention.worktree_idle_hours", 72) * HOUR),
     }
 }
+
 fn listen_address(value: &toml::Value) -> Result<SocketAddr, String> {
     source::text(value)
         .ok()
@@ -252,12 +267,14 @@ fn listen_address(value: &toml::Value) -> Result<SocketAddr, String> {
         .and_then(|text| text.parse().ok())
         .ok_or_else(|| "an address with a port, such as 127.0.0.1:9502".into())
 }
+
 fn database_url(value: &toml::Value) -> Result<String, String> {
     source::text(value)
         .ok()
         .filter(|url| url.starts_with("postgres://") || url.starts_with("postgresql://"))
         .ok_or_else(|| "a postgres:// address".into())
 }
+
 /// Names without a port, such as `hearth.example.org`.
 fn host_list(value: &toml::Value) -> Result<Vec<String>, String> {
     let hosts = source::list(',')(value)?;
@@ -266,6 +283,7 @@ fn host_list(value: &toml::Value) -> Result<Vec<String>, String> {
     }
     Ok(hosts.iter().map(|host| host.to_ascii_lowercase()).collect())
 }
+
 fn path_list(value: &toml::Value) -> Result<Vec<PathBuf>, String> {
     let paths: Vec<PathBuf> = source::list(':')(value)?
         .into_iter()
@@ -276,5 +294,6 @@ fn path_list(value: &toml::Value) -> Result<Vec<PathBuf>, String> {
     }
     Ok(paths)
 }
+
 #[cfg(test)]
 mod tests;

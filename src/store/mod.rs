@@ -7,6 +7,7 @@
 //! `agent_sessions` → stream → frames. A claim alone starts in the middle of
 //! the order, and takes gate, entry and task with `skip locked`: it never waits
 //! for what another transaction holds.
+
 mod control;
 pub mod embedded;
 mod error;
@@ -17,24 +18,31 @@ mod listen;
 mod migrate;
 mod other_consumer;
 mod queue;
+pub mod rows;
 mod text;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
+
 use hearth_actors::ids::{AgentName, NodeId};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
 pub use control::{CancelRequest, Created, MAX_INPUT_CHARS, NewMessage, NewTask};
 pub use error::StoreError;
 pub use frames::FRAMES_PER_READ;
 pub use listen::{Listener, Signal};
 pub use migrate::migrate;
 pub use other_consumer::refuse_other_consumer;
+
 /// Length of a node's lease. A node that does not renew it for this long is
 /// taken for dead.
 pub const LEASE: Duration = Duration::from_secs(30);
+
 /// By which the service is known in `pg_stat_activity`.
 const APPLICATION_NAME: &str = "hearth";
+
 /// How the store uses its database.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
@@ -54,6 +62,7 @@ pub struct StoreOptions {
     /// Longest run of one statement, enforced by the server.
     pub statement_timeout: Duration,
 }
+
 impl StoreOptions {
     /// The defaults: 8 connections, 2 more for claims, 5 s for a free one, 30 s
     /// a statement.
@@ -70,6 +79,7 @@ impl StoreOptions {
         }
     }
 }
+
 /// The database as the service sees it. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -80,6 +90,7 @@ pub struct Store {
     /// This node's life; 0 while it holds no lease.
     incarnation: Arc<AtomicI64>,
 }
+
 impl Store {
     /// Opens the pools. One connection is made at once, so that a wrong
     /// address or password is told here.
@@ -102,16 +113,19 @@ impl Store {
             incarnation: Arc::new(AtomicI64::new(0)),
         })
     }
+
     /// The pool for reads and writes of other rooms of the store.
     #[must_use]
     pub fn pool(&self) -> &PgPool {
         &self.pool
     }
+
     /// The node this store speaks for.
     #[must_use]
     pub fn node(&self) -> NodeId {
         self.node
     }
+
     /// Points both pools at another address: the private server may come back
     /// on another port.
     pub fn set_connect_options(&self, connect: &PgConnectOptions, statement_timeout: Duration) {
@@ -119,15 +133,18 @@ impl Store {
         self.pool.set_connect_options(base.clone());
         self.claims.set_connect_options(claim_settings(base));
     }
+
     /// Closes every connection, after what runs on them has ended.
     pub async fn close(&self) {
         self.claims.close().await;
         self.pool.close().await;
     }
+
     fn incarnation(&self) -> i64 {
         self.incarnation.load(Ordering::Acquire)
     }
 }
+
 fn pool_options(options: &StoreOptions, connections: u32) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(connections)
@@ -136,9 +153,11 @@ fn pool_options(options: &StoreOptions, connections: u32) -> PgPoolOptions {
         // dead connection shows itself as an error that the caller retries.
         .test_before_acquire(false)
 }
+
 fn session_settings(options: &StoreOptions) -> PgConnectOptions {
     with_settings(options.connect.clone(), options.statement_timeout)
 }
+
 /// What every connection has in common. JIT compiles for longer than any of
 /// our statements runs.
 fn with_settings(connect: PgConnectOptions, statement_timeout: Duration) -> PgConnectOptions {
@@ -150,6 +169,7 @@ fn with_settings(connect: PgConnectOptions, statement_timeout: Duration) -> PgCo
         ("jit", "off".to_owned()),
     ])
 }
+
 /// A claim is all index probes. A queue that was just filled has no statistics,
 /// and those of an hour ago are worse than none; so its plan follows the
 /// statement's structure, and is made once a connection.

@@ -1,11 +1,10 @@
-//! Whole-service tests: real processes, real files, a real database.
+//! Tests of the service against its real parts: real processes, real files,
+//! a real database.
 
-mod embedded;
 mod acp;
 mod agents_config;
+mod embedded;
 mod process;
-mod support;
-//! Tests of the service against its real parts.
 mod store;
-//! Tests.
+mod support;
 mod worktrees;

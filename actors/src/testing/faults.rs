@@ -15,8 +15,11 @@ use crate::testing::invariants;
 pub enum Event {
     /// A prompt for one of the chats, with this script; perhaps nobody is told.
     Prompt {
+        /// Which chat.
         chat: usize,
+        /// What the agent does.
         script: Vec<Step>,
+        /// The tree is told.
         told: bool,
     },
     /// `kill -9` of one of the agents.

@@ -60,22 +60,39 @@ pub(super) fn survey(path: &Path, common: &Path) -> Result<Place, WorktreeError>
     }
 }
 
-/// The entry whose files belong at `path`, if the repository has one.
-pub(super) fn entry_of(path: &Path, common: &Path) -> Result<Option<PathBuf>, WorktreeError> {
-    let wanted = settled(&path.join(".git"));
+/// The entries of the repository's worktrees.
+pub(super) fn entries(common: &Path) -> Result<Vec<PathBuf>, WorktreeError> {
     let entries = common.join("worktrees");
     let listed = match fs::read_dir(&entries) {
         Ok(listed) => listed,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error).cannot("list worktrees", &entries),
     };
-    for entry in listed.take(MAX_ENTRIES) {
-        let entry = entry.cannot("list worktrees", &entries)?.path();
-        if back_link(&entry).is_some_and(|link| settled(&link) == wanted) {
-            return Ok(Some(entry));
-        }
-    }
-    Ok(None)
+    listed
+        .take(MAX_ENTRIES)
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<io::Result<_>>()
+        .cannot("list worktrees", &entries)
+}
+
+/// The entry whose files belong at `path`, if the repository has one.
+pub(super) fn entry_of(path: &Path, common: &Path) -> Result<Option<PathBuf>, WorktreeError> {
+    let entries = entries(common)?;
+    Ok(entries.into_iter().find(|entry| leads_to(entry, path)))
+}
+
+/// Where the entry's files are, if they are there and have this branch
+/// checked out.
+pub(super) fn files_on(entry: &Path, branch: &str) -> Option<PathBuf> {
+    let link = back_link(entry)?;
+    let there = link.exists() && is_on(entry, branch);
+    there.then(|| link.parent().unwrap_or(&link).to_owned())
+}
+
+/// Whether the git directory's HEAD is this branch.
+pub(super) fn is_on(git_dir: &Path, branch: &str) -> bool {
+    fs::read(git_dir.join("HEAD"))
+        .is_ok_and(|head| head.trim_ascii_end() == format!("ref: refs/heads/{branch}").as_bytes())
 }
 
 /// A name for a new entry: `wanted`, or with a number when a worktree that is

@@ -167,7 +167,6 @@ fn fill(
     write_record(entry, &worktree)?;
     let private = Private::of(&room.config.home, worktree.id)?;
     private.forget();
-    private.open(&repo)?;
     fs::rename(aside, &wanted.path).cannot("move the worktree to its place", &wanted.path)?;
     admin::unlock(entry).cannot("unlock", entry)?;
     settle(room, project, &worktree, entry)
@@ -237,11 +236,12 @@ fn clear_leftovers(project: &Project, wanted: &Wanted, aside: &Path) -> Result<(
 fn ready_branch(project: &Project, wanted: &Wanted) -> Result<(), WorktreeError> {
     let repo = &project.repo;
     match repo.find_branch(&wanted.branch, BranchType::Local) {
-        Ok(branch) => {
-            if let Some(user) = checked_out_at(project, branch.get().name_bytes())? {
+        Ok(_) => {
+            if let Some(user) = checked_out_at(project, &wanted.branch)? {
                 return wanted.unusable(&format!(
-                    "needs the branch {}, which is checked out at {user}: switch that one to another branch",
-                    wanted.branch
+                    "needs the branch {}, which is checked out at {}: switch that one to another branch",
+                    wanted.branch,
+                    user.display()
                 ));
             }
             Ok(())
@@ -263,24 +263,14 @@ fn ready_branch(project: &Project, wanted: &Wanted) -> Result<(), WorktreeError>
 }
 
 /// Who else has the branch checked out: the project itself or a worktree.
-fn checked_out_at(project: &Project, branch: &[u8]) -> Result<Option<String>, WorktreeError> {
-    let head = |git_dir: &Path| fs::read(git_dir.join("HEAD")).unwrap_or_default();
-    let mut wanted = b"ref: ".to_vec();
-    wanted.extend_from_slice(branch);
-    let has = |git_dir: &Path| head(git_dir).trim_ascii_end() == wanted;
-    if has(&project.common) {
-        return Ok(Some(project.root.display().to_string()));
+fn checked_out_at(project: &Project, branch: &str) -> Result<Option<PathBuf>, WorktreeError> {
+    if admin::is_on(&project.common, branch) {
+        return Ok(Some(project.root.clone()));
     }
-    let names = project
-        .repo
-        .worktrees()
-        .cannot("list worktrees", &project.common)?;
-    for name in names.iter().flatten().flatten() {
-        if has(&project.common.join("worktrees").join(name)) {
-            return Ok(Some(format!("worktree {name}")));
-        }
-    }
-    Ok(None)
+    let entries = admin::entries(&project.common)?;
+    Ok(entries
+        .iter()
+        .find_map(|entry| admin::files_on(entry, branch)))
 }
 
 fn new_entry(project: &Project, wanted: &Wanted) -> Result<PathBuf, WorktreeError> {

@@ -18,6 +18,10 @@ pub const MAX_FILES: usize = 2_000;
 const RENAME_THRESHOLD: u16 = 50;
 const RENAME_LIMIT: usize = 1_000;
 
+/// A created or deleted file with more bytes than this ends the comparison by
+/// content for the whole diff: it would be loaded whole.
+const MAX_COMPARED: usize = 16 * 1024 * 1024;
+
 /// What lies between two trees.
 #[derive(Debug)]
 pub(super) struct Changes {
@@ -59,8 +63,30 @@ fn compare(repo: &Repository, baseline: Oid, now: Oid) -> Result<Changes, git2::
     find.renames(true)
         .rename_threshold(RENAME_THRESHOLD)
         .rename_limit(RENAME_LIMIT);
+    let odb = repo.odb()?;
+    if has_giants(&diff, &odb)? {
+        find.exact_match_only(true);
+    }
     diff.find_similar(Some(&mut find))?;
-    describe(&diff, &repo.odb()?)
+    describe(&diff, &odb)
+}
+
+/// Whether a rename may be looked for in a file that is too big to load.
+fn has_giants(diff: &Diff<'_>, odb: &Odb<'_>) -> Result<bool, git2::Error> {
+    let of_status = |status| diff.deltas().filter(move |delta| delta.status() == status);
+    let mut created = of_status(Delta::Added).peekable();
+    let mut deleted = of_status(Delta::Deleted).peekable();
+    if created.peek().is_none() || deleted.peek().is_none() {
+        return Ok(false);
+    }
+    let created = created.map(|delta| delta.new_file());
+    let deleted = deleted.map(|delta| delta.old_file());
+    for file in created.chain(deleted).filter(is_file) {
+        if odb.read_header(file.id())?.0 > MAX_COMPARED {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn describe(diff: &Diff<'_>, odb: &Odb<'_>) -> Result<Changes, git2::Error> {

@@ -46,6 +46,9 @@ impl Private {
     /// Remembers the worktree's entry in its repository. Its files' own word
     /// for it is not asked: an agent can change that.
     pub(super) fn remember_entry(&self, entry: &Path) -> Result<(), WorktreeError> {
+        if self.entry().is_some_and(|kept| kept == entry) {
+            return Ok(());
+        }
         let path = self.file("entry");
         replace(&path, entry.as_os_str().as_bytes()).cannot("write", &path)
     }
@@ -71,42 +74,55 @@ impl Private {
         // A lock here was left by a killed Hearth: nobody else writes this file.
         let _ = fs::remove_file(self.file("index.lock"));
         let real = repo.path().join("index");
-        let source = stamp(&real);
-        let kept = fs::read_to_string(self.file("source")).ok();
-        if path.exists() && kept == source {
-            if let Ok(mut index) = Index::open(&path) {
-                repo.set_index(&mut index).cannot("use the index", &path)?;
-                if is_sparse(repo) {
-                    settle_entries(&mut index, repo).cannot("read the index", &path)?;
-                }
-                return Ok(Opened {
-                    index,
-                    source: None,
-                });
+        let kept = fs::read_to_string(self.file("state")).ok();
+        if let Some(source) = stamp(&real)
+            && kept.is_some()
+            && kept == self.state(&source).ok()
+            && let Ok(mut index) = Index::open(&path)
+        {
+            repo.set_index(&mut index).cannot("use the index", &path)?;
+            if is_sparse(repo) {
+                settle_entries(&mut index, repo).cannot("read the index", &path)?;
             }
+            return Ok(Opened {
+                index,
+                source,
+                fresh: false,
+            });
         }
         self.seed(repo, &real)
     }
 
-    /// Stamps the index as true since `began`. `source` is told last: without
-    /// it the next scan starts from a fresh copy.
-    pub(super) fn close(&self, opened: Opened, began: SystemTime) -> Result<(), WorktreeError> {
+    /// Stamps the index, if it was written, as true since `began`. The state is
+    /// told last: a killed scan is followed by one from a fresh copy.
+    pub(super) fn close(&self, opened: &Opened, began: SystemTime) -> Result<(), WorktreeError> {
         let path = self.file("index");
-        File::options()
-            .append(true)
-            .open(&path)
-            .and_then(|file| file.set_modified(began))
-            .cannot("stamp the index", &path)?;
-        match opened.source {
-            Some(source) => replace(&self.file("source"), source.as_bytes())
-                .cannot("write", &self.file("source")),
-            None => Ok(()),
-        }
+        let kept = fs::read_to_string(self.file("state")).ok();
+        let close = || {
+            if kept.is_some() && kept == self.state(&opened.source).ok() {
+                return Ok(());
+            }
+            let file = File::options().append(true).open(&path)?;
+            file.set_modified(began)?;
+            let state = self.state(&opened.source)?;
+            replace(&self.file("state"), state.as_bytes())
+        };
+        close().cannot("stamp the index", &path)
+    }
+
+    /// Which index was copied, and the copy's own last change.
+    fn state(&self, source: &str) -> io::Result<String> {
+        let own = fs::metadata(self.file("index"))?;
+        Ok(format!(
+            "{source}\n{}.{:09}\n",
+            own.mtime(),
+            own.mtime_nsec()
+        ))
     }
 
     /// Forgets the index, so that the next scan reads every file.
     pub(super) fn forget(&self) {
-        for name in ["source", "index"] {
+        for name in ["state", "index"] {
             // Not there is as good as removed, and a scan writes them anew.
             let _ = fs::remove_file(self.file(name));
         }
@@ -126,15 +142,17 @@ impl Private {
             Ok(index)
         };
         let index = empty().cannot("make an index", &path)?;
-        let source = stamp(&repo.path().join("index"));
-        Ok(Opened { index, source })
+        let source = stamp(&repo.path().join("index")).unwrap_or_default();
+        Ok(Opened {
+            index,
+            source,
+            fresh: true,
+        })
     }
 
     fn seed(&self, repo: &Repository, real: &Path) -> Result<Opened, WorktreeError> {
         let path = self.file("index");
-        // Before the index, or a crash between the two would join an old
-        // source with a new copy.
-        let _ = fs::remove_file(self.file("source"));
+        self.forget();
         let source = match copy_with_time(real, &path) {
             Ok(source) => source,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -150,7 +168,8 @@ impl Private {
         settle_entries(&mut index, repo).cannot("read the index", &path)?;
         Ok(Opened {
             index,
-            source: Some(source),
+            source,
+            fresh: true,
         })
     }
 }
@@ -158,15 +177,10 @@ impl Private {
 /// The private index, open.
 pub(super) struct Opened {
     pub(super) index: Index,
-    /// What the copied index was, when a copy was taken.
-    source: Option<String>,
-}
-
-impl Opened {
-    /// The index was copied just now and not yet written as our own.
-    pub(super) fn is_fresh(&self) -> bool {
-        self.source.is_some()
-    }
+    /// Which state of the agent's index it began as.
+    source: String,
+    /// It was copied just now and not yet written as our own.
+    pub(super) fresh: bool,
 }
 
 /// Whether git leaves files of this repository out of the checkout.

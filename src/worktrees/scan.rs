@@ -39,31 +39,39 @@ pub(super) fn shadow(
     private: &Private,
     worktree: WorktreeId,
 ) -> Result<Shadow, WorktreeError> {
-    let began = private.now()?;
-    let attempt = || -> Result<(Opened, Shadow), WorktreeError> {
-        let mut opened = private.open(repo)?;
-        let found = bring_up_to_date(repo, &mut opened)?;
-        Ok((opened, found))
-    };
-    let first = attempt();
-    let (opened, found) = match first {
-        Ok(first) if has_object(repo, first.1.tree) => first,
+    let scanned = try_twice(repo, private);
+    if scanned.is_err() {
+        private.forget();
+    }
+    let found = scanned?;
+    refs::keep(repo, &format!("refs/hearth/trees/{worktree}"), found.tree)?;
+    Ok(found)
+}
+
+fn try_twice(repo: &Repository, private: &Private) -> Result<Shadow, WorktreeError> {
+    match scan(repo, private) {
+        Ok(found) if has_object(repo, found.tree) => Ok(found),
         // What the private index names may be gone: a `git gc --prune=now` can
         // have come between its last writing and the ref. A fresh copy of the
         // worktree's own index names only what git keeps.
         _ => {
             private.forget();
-            attempt()?
+            scan(repo, private)
         }
-    };
-    private.close(opened, began)?;
-    refs::keep(repo, &format!("refs/hearth/trees/{worktree}"), found.tree)?;
+    }
+}
+
+fn scan(repo: &Repository, private: &Private) -> Result<Shadow, WorktreeError> {
+    let began = private.now()?;
+    let mut opened = private.open(repo)?;
+    let found = bring_up_to_date(repo, &mut opened)?;
+    private.close(&opened, began)?;
     Ok(found)
 }
 
 fn bring_up_to_date(repo: &Repository, opened: &mut Opened) -> Result<Shadow, WorktreeError> {
     let at = repo.workdir().unwrap_or(repo.path());
-    let fresh = opened.is_fresh();
+    let fresh = opened.fresh;
     let index = &mut opened.index;
     let moves = differences(repo, index).cannot("scan the files", at)?;
     let mut notes = Notes::default();

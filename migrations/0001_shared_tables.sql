@@ -61,7 +61,7 @@ create table if not exists tasks (
     started_at timestamptz,
     ended_at timestamptz,
     created_at timestamptz not null default clock_timestamp(),
-    session_id uuid references sessions(id),
+    session_id uuid references sessions(id) on delete set null,
     arena_id uuid,
     mode_id text,
     thinking_option_id text,

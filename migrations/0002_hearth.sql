@@ -13,12 +13,16 @@ create table hearth.nodes (
     started_at timestamptz not null default clock_timestamp()
 );
 
--- What a session has beyond the shared table. `node` and `epoch` are the pin of
--- its worktree to a node; locking the row is how a claim locks the session.
+-- What a session has beyond the shared table. A claim locks the session by
+-- locking this row. `turn_id` is the turn that holds the gate and `operation`
+-- what else does: being columns of the locked row, both are seen in their
+-- newest version by a claim whose snapshot is older. `node` and `epoch` are the
+-- pin of the worktree to a node.
 create table hearth.gates (
     session_id uuid primary key references sessions(id) on delete cascade,
     node uuid references hearth.nodes(id),
     epoch bigint not null default 0,
+    turn_id uuid,
     operation text,
     hidden boolean not null default false,
     closed_at timestamptz,
@@ -32,28 +36,48 @@ create table hearth.chats (
 );
 
 -- The queue entry of every task. `queue_seq` decides the order, never
--- `created_at`; `waiting` follows `tasks.state` by trigger.
+-- `created_at`; `waiting` follows `tasks.state`. `attempts` counts claims and
+-- outlives the turn rows, so that an old fence never fits a newer attempt.
+-- `agent` is empty where the task names none.
 create table hearth.queue (
     task_id uuid primary key references tasks(id) on delete cascade,
     queue_seq bigint generated always as identity,
     session_id uuid not null references sessions(id) on delete cascade,
-    agent text,
+    chat_id uuid,
+    agent text not null default '',
     priority integer not null default 0,
     not_before timestamptz,
     waiting boolean not null default true,
+    attempts integer not null default 0,
     policy text check (policy in ('deny', 'ask', 'allow_edits', 'allow_all')),
     on_interrupt text not null default 'inbox' check (on_interrupt in ('inbox', 'retry')),
     retry_of uuid references tasks(id) on delete set null,
-    user_message_id uuid,
-    idempotency_key text,
-    chat_id uuid
+    user_message_id uuid
 );
-create index queue_head_idx on hearth.queue(session_id, priority desc, queue_seq) where waiting;
+-- A session's head, and the oldest entries of all: parked entries (with a
+-- `not_before`) are in neither index, so that any number of them costs a claim
+-- nothing; a claim that finds one due un-parks it first.
+create index queue_head_idx on hearth.queue(session_id, priority desc, queue_seq)
+    where waiting and not_before is null;
+create index queue_order_idx on hearth.queue(priority desc, queue_seq)
+    where waiting and not_before is null;
 create index queue_parked_idx on hearth.queue(not_before) where waiting and not_before is not null;
-create unique index queue_idempotency_uidx on hearth.queue(chat_id, idempotency_key)
-    where idempotency_key is not null;
+create index queue_parked_chat_idx on hearth.queue(chat_id, agent)
+    where waiting and not_before is not null;
 
--- One row an attempt; `ended_at is null` means that its owner works on it.
+-- Requests that named an `Idempotency-Key`: `scope` is the chat, or the project
+-- of a task without one; `digest` tells a repeat from another request.
+create table hearth.requests (
+    scope uuid not null,
+    key text not null,
+    digest text not null,
+    task_id uuid not null references tasks(id) on delete cascade deferrable initially deferred,
+    created_at timestamptz not null default clock_timestamp(),
+    primary key (scope, key)
+);
+
+-- One row an attempt; `ended_at is null` means that its owner works on it. An
+-- attempt that is given back before its prompt leaves no row.
 create table hearth.turns (
     id uuid primary key,
     task_id uuid not null references tasks(id) on delete cascade,
@@ -90,8 +114,10 @@ create table hearth.streams (
     session_id uuid primary key references sessions(id) on delete cascade,
     last_seq bigint not null default 0
 );
+-- No foreign key: it would be checked once a row, for rows by the thousand. The
+-- stream's deletion takes its frames along.
 create table hearth.frames (
-    session_id uuid not null references sessions(id) on delete cascade,
+    session_id uuid not null,
     seq bigint not null,
     kind text not null,
     chat_id uuid,
@@ -114,6 +140,7 @@ create unique index worktrees_one_active_per_session_uidx
     on worktrees(session_id) where status = 'active' and session_id is not null;
 
 -- Both sides of a pending change, exactly; the shared row's diff is for people.
+-- A row here marks a change that Hearth derived from a diff and may supersede.
 create table hearth.changes (
     change_id uuid primary key references pending_changes(id) on delete cascade,
     worktree_id uuid references worktrees(id) on delete set null,
@@ -127,6 +154,7 @@ create table hearth.changes (
     is_secret boolean not null default false,
     truncated boolean not null default false
 );
+create index changes_worktree_idx on hearth.changes(worktree_id);
 
 -- What `agent_sessions` has no column for.
 create table hearth.agent_links (

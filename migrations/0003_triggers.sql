@@ -19,6 +19,9 @@ begin
         insert into hearth.gates(session_id, hidden) values (new.session_id, true);
     end if;
     insert into hearth.gates(session_id) values (new.session_id) on conflict do nothing;
+    -- Work for a closed session or chat opens it again.
+    update hearth.gates set closed_at = null
+        where session_id = new.session_id and closed_at is not null;
     insert into hearth.streams(session_id) values (new.session_id) on conflict do nothing;
     if new.chat_id is null then
         select c.id into new.chat_id
@@ -32,6 +35,8 @@ begin
             insert into hearth.chats(chat_id, is_default) values (new.chat_id, true);
         end if;
     end if;
+    update hearth.chats set closed_at = null
+        where chat_id = new.chat_id and closed_at is not null;
     return new;
 end $$;
 create trigger tasks_home before insert on tasks
@@ -40,8 +45,7 @@ create trigger tasks_home before insert on tasks
 create function hearth.task_enqueue() returns trigger language plpgsql as $$
 begin
     insert into hearth.queue(task_id, session_id, agent, chat_id, waiting)
-        values (new.id, new.session_id, new.agent, new.chat_id, new.state = 'pending')
-        on conflict (task_id) do nothing;
+        values (new.id, new.session_id, coalesce(new.agent, ''), new.chat_id, new.state = 'pending');
     return null;
 end $$;
 create trigger tasks_enqueue after insert on tasks
@@ -60,36 +64,43 @@ create trigger tasks_notify_new after insert on tasks
 -- consumer that marks tasks as running stops here with the reason.
 create function hearth.task_lease_guard() returns trigger language plpgsql as $$
 begin
-    if new.state in ('running', 'blocked') and old.state is distinct from new.state
-        and not exists (select 1 from hearth.turns t where t.task_id = new.id and t.ended_at is null)
-    then
+    if not exists (select 1 from hearth.turns t where t.task_id = new.id and t.ended_at is null) then
         raise exception 'task % cannot become % without a lease', new.id, new.state
             using hint = 'another consumer writes to this database: stop it, Hearth dispatches here';
     end if;
     return new;
 end $$;
 create trigger tasks_lease_guard before update of state on tasks
-    for each row execute function hearth.task_lease_guard();
+    for each row
+    when (new.state in ('running', 'blocked') and old.state is distinct from new.state)
+    execute function hearth.task_lease_guard();
 
+-- Keeps the queue entry true to its task. A claim does so itself, which is why
+-- leased states are left out.
 create function hearth.task_requeue() returns trigger language plpgsql as $$
 begin
-    if (new.state, new.session_id, new.agent, new.chat_id)
-        is distinct from (old.state, old.session_id, old.agent, old.chat_id) then
-        update hearth.queue set
-            waiting = (new.state = 'pending'),
-            session_id = coalesce(new.session_id, session_id),
-            agent = new.agent,
-            chat_id = new.chat_id
-        where task_id = new.id;
-        if new.state = 'pending' and new.agent is not null
-            and (old.state, old.agent) is distinct from (new.state, new.agent) then
-            perform pg_notify('tasks_new', new.id::text);
-        end if;
+    update hearth.queue set
+        waiting = (new.state = 'pending'),
+        session_id = coalesce(new.session_id, session_id),
+        agent = coalesce(new.agent, ''),
+        chat_id = new.chat_id
+    where task_id = new.id
+        and (waiting, session_id, agent, chat_id) is distinct from
+            (new.state = 'pending', coalesce(new.session_id, session_id), coalesce(new.agent, ''), new.chat_id);
+    if new.state = 'pending' then
+        perform pg_notify('tasks_new', new.id::text);
+    elsif new.state = 'cancelled' and exists
+        (select 1 from hearth.turns t where t.task_id = new.id and t.ended_at is null) then
+        perform pg_notify('hearth_control', 'cancel ' || new.id::text);
     end if;
     return null;
 end $$;
 create trigger tasks_requeue after update of state, session_id, agent, chat_id on tasks
-    for each row execute function hearth.task_requeue();
+    for each row
+    when (new.state not in ('running', 'blocked')
+        and (new.state, new.session_id, new.agent, new.chat_id)
+            is distinct from (old.state, old.session_id, old.agent, old.chat_id))
+    execute function hearth.task_requeue();
 
 -- Closing a tab by SQL cancels what waits in it and tells the owner of what
 -- runs in it.
@@ -103,11 +114,19 @@ end $$;
 create trigger chats_deleted before delete on chats
     for each row execute function hearth.chat_deleted();
 
+create function hearth.stream_deleted() returns trigger language plpgsql as $$
+begin
+    delete from hearth.frames where session_id = old.session_id;
+    return null;
+end $$;
+create trigger streams_deleted after delete on hearth.streams
+    for each row execute function hearth.stream_deleted();
+
 -- Tasks that waited before Hearth came.
 insert into hearth.gates(session_id)
     select distinct session_id from tasks where session_id is not null on conflict do nothing;
 insert into hearth.streams(session_id)
     select distinct session_id from tasks where session_id is not null on conflict do nothing;
 insert into hearth.queue(task_id, session_id, agent, chat_id, waiting)
-    select id, session_id, agent, chat_id, state = 'pending' from tasks
+    select id, session_id, coalesce(agent, ''), chat_id, state = 'pending' from tasks
     where session_id is not null order by created_at, id on conflict do nothing;

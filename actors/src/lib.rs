@@ -6,4 +6,6 @@ pub mod ids;
 pub mod model;
 pub mod outcome;
 pub mod ports;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod tree;

@@ -1,3 +1,184 @@
-//! Everything that is kept in PostgreSQL.
+//! All SQL of the service. Postgres is the memory of Hearth: the tree reads
+//! and writes it through the ports that [`Store`] implements.
+//!
+//! # Lock order
+//! Every transaction takes its row locks in this order and never goes back:
+//! node → gate → turn → task → queue entry → messages → worktree → changes →
+//! `agent_sessions` → stream → frames. A claim alone starts in the middle of
+//! the order, and takes gate, entry and task with `skip locked`: it never waits
+//! for what another transaction holds.
 
+mod control;
 pub mod embedded;
+mod error;
+mod frames;
+mod journal;
+mod lease;
+mod listen;
+mod migrate;
+mod other_consumer;
+mod queue;
+pub mod rows;
+mod text;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use hearth_actors::ids::{AgentName, NodeId};
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+pub use control::{CancelRequest, Created, MAX_INPUT_CHARS, NewMessage, NewTask};
+pub use error::StoreError;
+pub use frames::FRAMES_PER_READ;
+pub use listen::{Listener, Signal};
+pub use migrate::migrate;
+pub use other_consumer::refuse_other_consumer;
+
+/// Length of a node's lease. A node that does not renew it for this long is
+/// taken for dead.
+pub const LEASE: Duration = Duration::from_secs(30);
+
+/// By which the service is known in `pg_stat_activity`.
+const APPLICATION_NAME: &str = "hearth";
+
+/// How the store uses its database.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Where the database is.
+    pub connect: PgConnectOptions,
+    /// Which data directory this process runs on.
+    pub node: NodeId,
+    /// Runs tasks that name no agent; none leaves them unclaimed.
+    pub default_agent: Option<AgentName>,
+    /// Connections for everything but claims and notifications.
+    pub connections: u32,
+    /// Connections for claims, apart from the others so that a claim never
+    /// waits behind the journal.
+    pub claim_connections: u32,
+    /// Longest wait for a free connection.
+    pub acquire_timeout: Duration,
+    /// Longest run of one statement, enforced by the server.
+    pub statement_timeout: Duration,
+}
+
+impl StoreOptions {
+    /// The defaults: 8 connections, 2 more for claims, 5 s for a free one, 30 s
+    /// a statement.
+    #[must_use]
+    pub fn new(connect: PgConnectOptions, node: NodeId) -> Self {
+        Self {
+            connect,
+            node,
+            default_agent: None,
+            connections: 8,
+            claim_connections: 2,
+            acquire_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The database as the service sees it. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pool: PgPool,
+    claims: PgPool,
+    node: NodeId,
+    default_agent: Option<AgentName>,
+    /// This node's life; 0 while it holds no lease.
+    incarnation: Arc<AtomicI64>,
+}
+
+impl Store {
+    /// Opens the pools. One connection is made at once, so that a wrong
+    /// address or password is told here.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the database does not answer within the
+    /// acquire timeout, [`StoreError::Refused`] when it refuses us.
+    pub async fn connect(options: StoreOptions) -> Result<Self, StoreError> {
+        let base = session_settings(&options);
+        let pool = pool_options(&options, options.connections)
+            .connect_with(base.clone())
+            .await?;
+        let claims = pool_options(&options, options.claim_connections)
+            .connect_lazy_with(claim_settings(base));
+        Ok(Self {
+            pool,
+            claims,
+            node: options.node,
+            default_agent: options.default_agent,
+            incarnation: Arc::new(AtomicI64::new(0)),
+        })
+    }
+
+    /// The pool for reads and writes of other rooms of the store.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// The node this store speaks for.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Points both pools at another address: the private server may come back
+    /// on another port.
+    pub fn set_connect_options(&self, connect: &PgConnectOptions, statement_timeout: Duration) {
+        let base = with_settings(connect.clone(), statement_timeout);
+        self.pool.set_connect_options(base.clone());
+        self.claims.set_connect_options(claim_settings(base));
+    }
+
+    /// Closes every connection, after what runs on them has ended.
+    pub async fn close(&self) {
+        self.claims.close().await;
+        self.pool.close().await;
+    }
+
+    fn incarnation(&self) -> i64 {
+        self.incarnation.load(Ordering::Acquire)
+    }
+}
+
+fn pool_options(options: &StoreOptions, connections: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(options.acquire_timeout)
+        // A ping before each use would double the way of every statement; a
+        // dead connection shows itself as an error that the caller retries.
+        .test_before_acquire(false)
+}
+
+fn session_settings(options: &StoreOptions) -> PgConnectOptions {
+    with_settings(options.connect.clone(), options.statement_timeout)
+}
+
+/// What every connection has in common. JIT compiles for longer than any of
+/// our statements runs.
+fn with_settings(connect: PgConnectOptions, statement_timeout: Duration) -> PgConnectOptions {
+    connect.application_name(APPLICATION_NAME).options([
+        (
+            "statement_timeout",
+            statement_timeout.as_millis().to_string(),
+        ),
+        ("jit", "off".to_owned()),
+    ])
+}
+
+/// A claim is all index probes. A queue that was just filled has no statistics,
+/// and those of an hour ago are worse than none; so its plan follows the
+/// statement's structure, and is made once a connection.
+fn claim_settings(base: PgConnectOptions) -> PgConnectOptions {
+    base.options([
+        ("plan_cache_mode", "force_generic_plan"),
+        ("enable_seqscan", "off"),
+        ("enable_bitmapscan", "off"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+    ])
+}

@@ -1,0 +1,100 @@
+//! What goes wrong with the database, sorted by what the caller does about it.
+
+use hearth_actors::ports::{JournalError, QueueError, Source};
+use thiserror::Error;
+
+/// Why the store did not do what was asked.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// Try again later, with back-off.
+    #[error("the database cannot be reached: {0}")]
+    Unavailable(#[source] Source),
+    /// Trying again would not help. Says what, where, and the cure.
+    #[error("{0}")]
+    Refused(String),
+    /// What was named does not exist.
+    #[error("no {what} has the id {id}")]
+    NotFound {
+        /// `chat`, `session`, `project` or `task`.
+        what: &'static str,
+        /// As it was given.
+        id: String,
+    },
+    /// The request itself is wrong.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// Which of its fields.
+        field: &'static str,
+        /// What is wrong with it and what would be right.
+        problem: String,
+    },
+    /// The idempotency key was used for another request before.
+    #[error("the idempotency key was used for a different request: send a new key")]
+    KeyReused,
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_transient(&error) {
+            Self::Unavailable(error.into())
+        } else {
+            Self::Refused(format!("the database refused a statement: {error}"))
+        }
+    }
+}
+
+/// The queue has no answer to a refused statement but to try again: both kinds
+/// of trouble are one to its caller, and the source says which it was.
+pub(super) fn queue_error(error: sqlx::Error) -> QueueError {
+    QueueError::Unavailable(error.into())
+}
+
+/// The journal's caller ends the turn on refused data and retries the rest.
+pub(super) fn journal_error(error: sqlx::Error) -> JournalError {
+    if is_transient(&error) {
+        JournalError::Unavailable(error.into())
+    } else {
+        JournalError::Refused(error.to_string())
+    }
+}
+
+/// True when the same statement may succeed later.
+pub(super) fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| is_transient_state(&code)),
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed => true,
+        _ => false,
+    }
+}
+
+/// By SQLSTATE (PostgreSQL's appendix A): connection trouble, transaction
+/// roll-backs, full resources, shutdown and cancelled statements, a server that
+/// is read-only for the length of a fail-over, a lock that was not free, and
+/// errors of the machine beneath.
+fn is_transient_state(code: &str) -> bool {
+    let class = code.get(..2).unwrap_or_default();
+    matches!(class, "08" | "40" | "53" | "57" | "58") || matches!(code, "25006" | "55P03")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_transient_state;
+
+    #[test]
+    fn states_that_pass_are_told_from_those_that_stay() {
+        for passing in [
+            "08006", "57P01", "57014", "40001", "40P01", "53300", "25006", "55P03",
+        ] {
+            assert!(is_transient_state(passing), "{passing}");
+        }
+        for staying in ["22P05", "23505", "23503", "42P01", "42501", "22021", ""] {
+            assert!(!is_transient_state(staying), "{staying}");
+        }
+    }
+}

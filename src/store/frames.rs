@@ -1,0 +1,89 @@
+//! Reading a session's stream.
+
+use chrono::{DateTime, Utc};
+use hearth_actors::event::{Frame, FrameKind};
+use hearth_actors::ids::SessionId;
+use serde_json::Value;
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+
+/// Most frames that one read returns.
+pub const FRAMES_PER_READ: i64 = 10_000;
+
+impl Store {
+    /// Up to `limit` frames of `session` behind `after`, in order. `limit` is
+    /// capped at [`FRAMES_PER_READ`].
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn read_frames(
+        &self,
+        session: SessionId,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<Frame>, StoreError> {
+        let rows: Vec<FrameRow> = sqlx::query_as(
+            "select seq, kind, session_id, chat_id, task_id, message_id, at, data
+             from hearth.frames where session_id = $1 and seq > $2 order by seq limit $3",
+        )
+        .bind(session.0)
+        .bind(after)
+        .bind(limit.clamp(0, FRAMES_PER_READ))
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(in_order(rows))
+    }
+
+    /// Seq of the session's last frame; 0 if it has none yet, none if there is
+    /// no such session.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn last_seq(&self, session: SessionId) -> Result<Option<i64>, StoreError> {
+        let last = sqlx::query_scalar(
+            "select coalesce(st.last_seq, 0)
+             from sessions s left join hearth.streams st on st.session_id = s.id where s.id = $1",
+        )
+        .bind(session.0)
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(last)
+    }
+}
+
+/// A stored frame.
+#[derive(FromRow)]
+pub(super) struct FrameRow {
+    seq: i64,
+    kind: String,
+    session_id: Uuid,
+    chat_id: Option<Uuid>,
+    task_id: Option<Uuid>,
+    message_id: Option<Uuid>,
+    at: DateTime<Utc>,
+    data: Value,
+}
+
+/// `returning` promises no order.
+pub(super) fn in_order(mut rows: Vec<FrameRow>) -> Vec<Frame> {
+    rows.sort_by_key(|row| (row.session_id, row.seq));
+    rows.into_iter().filter_map(FrameRow::frame).collect()
+}
+
+impl FrameRow {
+    /// None for a kind that only a newer Hearth knows: its readers skip it.
+    fn frame(self) -> Option<Frame> {
+        Some(Frame {
+            seq: self.seq,
+            kind: FrameKind::parse(&self.kind)?,
+            session_id: self.session_id.into(),
+            chat_id: self.chat_id.map(Into::into),
+            task_id: self.task_id.map(Into::into),
+            message_id: self.message_id.map(Into::into),
+            at: self.at,
+            data: self.data,
+        })
+    }
+}

@@ -1,0 +1,270 @@
+//! Where turns are written down. Every call is one statement, hence one
+//! transaction and one round trip; each begins with the fence.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use hearth_actors::event::{Batch, Frame, FrameDraft, TurnRef};
+use hearth_actors::model::{Fence, FileChange, TurnEnd, Usage};
+use hearth_actors::outcome::Outcome;
+use hearth_actors::ports::{Journal, JournalError, LinkNote, OpenTurn};
+use sqlx::postgres::{PgArguments, PgConnection};
+use sqlx::query::QueryAs;
+use sqlx::{FromRow, Postgres};
+
+use super::Store;
+use super::error::journal_error;
+use super::frames::FrameRow;
+use super::text::{clean, clean_value, json};
+
+const OPEN: &str = include_str!("sql/open.sql");
+const APPEND: &str = include_str!("sql/append.sql");
+const FINISH: &str = include_str!("sql/finish.sql");
+const NOTE_LINK: &str = include_str!("sql/note_link.sql");
+const NOTE_STATUS: &str = "\
+    with link as (
+        update agent_sessions set status = $3, last_active_at = clock_timestamp()
+        where chat_id = $1 and agent = $2
+        returning chat_id, agent)
+    update hearth.agent_links l set pid = null
+    from link
+    where $3 in ('crashed', 'closed') and l.chat_id = link.chat_id and l.agent = link.agent
+        and l.pid is not null";
+
+#[async_trait]
+impl Journal for Store {
+    async fn open(&self, turn: &TurnRef, open: &OpenTurn) -> Result<Vec<Frame>, JournalError> {
+        let worktree = &open.worktree;
+        let rows: Vec<FrameRow> = fenced(OPEN, &turn.fence)
+            .bind(turn.session.0)
+            .bind(turn.chat.0)
+            .bind(open.user_message.0)
+            .bind(clean(&open.input))
+            .bind(&worktree.baseline)
+            .bind(worktree.id.0)
+            .bind(worktree.path.to_string_lossy())
+            .bind(&worktree.branch)
+            .bind(&worktree.base_commit)
+            .bind(open.checkpoint.as_ref().map(|checkpoint| checkpoint.id.0))
+            .bind(
+                open.checkpoint
+                    .as_ref()
+                    .map(|checkpoint| &checkpoint.commit),
+            )
+            .fetch_all(&self.pool)
+            .await
+            .map_err(journal_error)?;
+        written(rows)
+    }
+
+    async fn append(&self, turn: &TurnRef, batch: &Batch) -> Result<Vec<Frame>, JournalError> {
+        let usage = batch.usage.unwrap_or_default();
+        let sequences: Vec<i32> = batch.parts.iter().map(|part| part.sequence).collect();
+        let part_kinds: Vec<&str> = batch.parts.iter().map(|part| part.kind.as_str()).collect();
+        let payloads: Vec<String> = batch.parts.iter().map(|part| json(&part.payload)).collect();
+        let frame_kinds: Vec<&str> = batch
+            .frames
+            .iter()
+            .map(|frame| frame.kind.as_str())
+            .collect();
+        let data: Vec<String> = batch.frames.iter().map(|frame| json(&frame.data)).collect();
+        let place: Option<Place> = fenced(APPEND, &turn.fence)
+            .bind(turn.session.0)
+            .bind(turn.chat.0)
+            .bind(turn.message.0)
+            .bind(sequences)
+            .bind(part_kinds)
+            .bind(payloads)
+            .bind(frame_kinds)
+            .bind(data)
+            .bind(i64::try_from(batch.frames.len()).unwrap_or(i64::MAX))
+            .bind(usage.input_tokens)
+            .bind(usage.output_tokens)
+            .bind(usage.cost)
+            .bind(batch.first_token)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(journal_error)?;
+        place
+            .ok_or(JournalError::Fenced)?
+            .number(turn, &batch.frames)
+    }
+
+    async fn finish(&self, turn: &TurnRef, end: &TurnEnd) -> Result<Vec<Frame>, JournalError> {
+        let mut connection = self.pool.acquire().await.map_err(journal_error)?;
+        let rows = finish_on(&mut connection, turn, end)
+            .await
+            .map_err(journal_error)?;
+        written(rows)
+    }
+
+    async fn note_link(&self, note: &LinkNote) -> Result<(), JournalError> {
+        let query = match &note.facts {
+            None => sqlx::query(NOTE_STATUS)
+                .bind(note.key.chat.0)
+                .bind(note.key.agent.as_str())
+                .bind(note.status.as_str()),
+            Some(facts) => sqlx::query(NOTE_LINK)
+                .bind(note.key.chat.0)
+                .bind(note.key.agent.as_str())
+                .bind(note.session.0)
+                .bind(note.status.as_str())
+                .bind(&facts.backend)
+                .bind(clean(&facts.resume.agent_session_id).into_owned())
+                .bind(&facts.resume.config_hash)
+                .bind(&facts.resume.home_id)
+                .bind(facts.pid)
+                .bind(continuity(note)),
+        };
+        query.execute(&self.pool).await.map_err(journal_error)?;
+        Ok(())
+    }
+}
+
+/// Ends a turn on `connection`, which may be in a transaction. No row when the
+/// turn has ended already or the fence is old.
+pub(super) async fn finish_on(
+    connection: &mut PgConnection,
+    turn: &TurnRef,
+    end: &TurnEnd,
+) -> sqlx::Result<Vec<FrameRow>> {
+    let changes = end.diff.as_ref().map_or(&[][..], |diff| &diff.changes);
+    let Usage {
+        input_tokens,
+        output_tokens,
+        cost,
+    } = end.usage;
+    let query = fenced(FINISH, &turn.fence)
+        .bind(turn.session.0)
+        .bind(turn.chat.0)
+        .bind(end.outcome.as_str())
+        .bind(end.detail.as_deref().map(clean))
+        .bind(end.outcome.task_state().as_str())
+        .bind(end.outcome.message_status())
+        .bind(input_tokens)
+        .bind(output_tokens)
+        .bind(cost)
+        .bind(status_after(end.outcome))
+        .bind(end.diff.is_some())
+        .bind(end.diff.as_ref().map(|diff| diff.tree.as_str()))
+        .bind(covered_to(end));
+    bind_changes(query, changes).fetch_all(connection).await
+}
+
+/// Starts every journal statement: its first four parameters are the fence.
+fn fenced<'q, Row>(sql: &'static str, fence: &Fence) -> QueryAs<'q, Postgres, Row, PgArguments>
+where
+    Row: for<'r> FromRow<'r, sqlx::postgres::PgRow>,
+{
+    sqlx::query_as(sql)
+        .bind(fence.turn.0)
+        .bind(fence.attempt)
+        .bind(fence.node.0)
+        .bind(fence.incarnation)
+}
+
+fn bind_changes<'q>(
+    query: QueryAs<'q, Postgres, FrameRow, PgArguments>,
+    changes: &'q [FileChange],
+) -> QueryAs<'q, Postgres, FrameRow, PgArguments> {
+    fn column<'a, T>(changes: &'a [FileChange], read: impl Fn(&'a FileChange) -> T) -> Vec<T> {
+        changes.iter().map(read).collect()
+    }
+    let mode = |mode: u32| i32::try_from(mode).unwrap_or(i32::MAX);
+    query
+        .bind(column(changes, |change| clean(&change.path)))
+        .bind(column(changes, |change| {
+            change.old_path.as_deref().map(clean)
+        }))
+        .bind(column(changes, |change| change.operation.as_str()))
+        .bind(column(changes, |change| clean(&change.diff)))
+        .bind(column(changes, |change| {
+            change.before.as_ref().map(|blob| blob.id.as_str())
+        }))
+        .bind(column(changes, |change| {
+            change.before.as_ref().map(|blob| mode(blob.mode))
+        }))
+        .bind(column(changes, |change| {
+            change.after.as_ref().map(|blob| blob.id.as_str())
+        }))
+        .bind(column(changes, |change| {
+            change.after.as_ref().map(|blob| mode(blob.mode))
+        }))
+        .bind(column(changes, |change| {
+            let shown = change.after.as_ref().or(change.before.as_ref());
+            shown.map(|blob| i64::try_from(blob.size).unwrap_or(i64::MAX))
+        }))
+        .bind(column(changes, |change| change.binary))
+        .bind(column(changes, |change| change.secret))
+        .bind(column(changes, |change| change.truncated))
+}
+
+/// A diff that left files out says nothing of paths behind its last one: their
+/// rows stay. None covers every path.
+fn covered_to(end: &TurnEnd) -> Option<&str> {
+    let diff = end.diff.as_ref().filter(|diff| diff.omitted > 0)?;
+    Some(
+        diff.changes
+            .last()
+            .map_or("", |change| change.path.as_str()),
+    )
+}
+
+fn status_after(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Ok | Outcome::Cancelled | Outcome::Interrupted => "idle",
+        _ => "error",
+    }
+}
+
+/// `null` only if serde fails, which it cannot for this type.
+fn continuity(note: &LinkNote) -> String {
+    let value = note
+        .facts
+        .as_ref()
+        .and_then(|facts| serde_json::to_value(&facts.continuity).ok())
+        .unwrap_or_default();
+    json(&value)
+}
+
+/// Where a batch's frames stand in the stream.
+#[derive(FromRow)]
+struct Place {
+    seq_before: Option<i64>,
+    at: Option<DateTime<Utc>>,
+}
+
+impl Place {
+    fn number(self, turn: &TurnRef, drafts: &[FrameDraft]) -> Result<Vec<Frame>, JournalError> {
+        if drafts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (Some(before), Some(at)) = (self.seq_before, self.at) else {
+            return Err(JournalError::Refused(format!(
+                "session {} has no stream",
+                turn.session
+            )));
+        };
+        Ok(drafts
+            .iter()
+            .zip(before + 1..)
+            .map(|(draft, seq)| Frame {
+                seq,
+                kind: draft.kind,
+                session_id: turn.session,
+                chat_id: Some(turn.chat),
+                task_id: Some(turn.fence.task),
+                message_id: Some(turn.message),
+                at,
+                data: clean_value(&draft.data),
+            })
+            .collect())
+    }
+}
+
+/// Every fenced statement that writes frames writes at least one.
+fn written(rows: Vec<FrameRow>) -> Result<Vec<Frame>, JournalError> {
+    if rows.is_empty() {
+        return Err(JournalError::Fenced);
+    }
+    Ok(super::frames::in_order(rows))
+}

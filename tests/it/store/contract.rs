@@ -1,0 +1,170 @@
+//! The promises that the tree relies on, kept by the real store.
+
+use async_trait::async_trait;
+use hearth::store::Store;
+use hearth_actors::event::Frame;
+use hearth_actors::ids::{ChangeId, ChatId, MessageId, SessionId, TaskId};
+use hearth_actors::model::{Operation, PendingChange};
+use hearth_actors::outcome::{Outcome, TaskState};
+use hearth_actors::ports::{Journal, NodeLease, TaskQueue};
+use hearth_actors::testing::contract_store::StoreUnderTest;
+use sqlx::postgres::PgConnectOptions;
+use uuid::Uuid;
+
+use super::pg;
+
+/// The store with its database.
+pub(super) struct RealStore {
+    pub(super) store: Store,
+    pub(super) connect: PgConnectOptions,
+}
+
+impl RealStore {
+    /// On a fresh database.
+    pub(super) async fn fresh() -> Self {
+        let connect = pg::database().await;
+        let store = pg::store_on(connect.clone(), hearth_actors::ids::NodeId::new()).await;
+        Self { store, connect }
+    }
+
+    /// A project whose path nobody else has.
+    pub(super) async fn insert_project(&self) -> Uuid {
+        sqlx::query_scalar("insert into projects (name, path) values ('p', '/p/' || gen_random_uuid()) returning id")
+            .fetch_one(self.store.pool())
+            .await
+            .expect("insert project")
+    }
+}
+
+#[async_trait]
+impl StoreUnderTest for RealStore {
+    fn queue(&self) -> &dyn TaskQueue {
+        &self.store
+    }
+
+    fn lease(&self) -> &dyn NodeLease {
+        &self.store
+    }
+
+    fn journal(&self) -> &dyn Journal {
+        &self.store
+    }
+
+    async fn twin(&self) -> Box<dyn StoreUnderTest> {
+        let store = pg::store_on(self.connect.clone(), self.store.node()).await;
+        Box::new(Self {
+            store,
+            connect: self.connect.clone(),
+        })
+    }
+
+    async fn insert_session(&self) -> SessionId {
+        let project = self.insert_project().await;
+        sqlx::query_scalar::<_, Uuid>(
+            "insert into sessions (project_id, name) values ($1, 's') returning id",
+        )
+        .bind(project)
+        .fetch_one(self.store.pool())
+        .await
+        .expect("insert session")
+        .into()
+    }
+
+    async fn insert_chat(&self, session: SessionId) -> ChatId {
+        sqlx::query_scalar::<_, Uuid>(
+            "insert into chats (session_id, name) values ($1, 'c') returning id",
+        )
+        .bind(session.0)
+        .fetch_one(self.store.pool())
+        .await
+        .expect("insert chat")
+        .into()
+    }
+
+    async fn insert_task(
+        &self,
+        session: Option<SessionId>,
+        chat: Option<ChatId>,
+        agent: &str,
+    ) -> TaskId {
+        let project = self.insert_project().await;
+        sqlx::query_scalar::<_, Uuid>(
+            "insert into tasks (project_id, session_id, chat_id, agent, input)
+             values ($1, $2, $3, $4, 'say hello') returning id",
+        )
+        .bind(project)
+        .bind(session.map(|session| session.0))
+        .bind(chat.map(|chat| chat.0))
+        .bind(agent)
+        .fetch_one(self.store.pool())
+        .await
+        .expect("insert task")
+        .into()
+    }
+
+    async fn request_cancel(&self, task: TaskId) {
+        self.store
+            .request_cancel(task)
+            .await
+            .expect("the task exists");
+    }
+
+    async fn task_state(&self, task: TaskId) -> TaskState {
+        let state: String = sqlx::query_scalar("select state from tasks where id = $1")
+            .bind(task.0)
+            .fetch_one(self.store.pool())
+            .await
+            .expect("the task exists");
+        TaskState::parse(&state).expect("a known state")
+    }
+
+    async fn outcome(&self, task: TaskId) -> Option<Outcome> {
+        let outcome: Option<String> = sqlx::query_scalar(
+            "select outcome from hearth.turns where task_id = $1 and ended_at is not null
+             order by attempt desc limit 1",
+        )
+        .bind(task.0)
+        .fetch_optional(self.store.pool())
+        .await
+        .expect("read");
+        outcome.map(|outcome| Outcome::parse(&outcome).expect("a known outcome"))
+    }
+
+    async fn frames(&self, session: SessionId) -> Vec<Frame> {
+        self.store
+            .read_frames(session, 0, i64::MAX)
+            .await
+            .expect("read")
+    }
+
+    async fn changes(&self, session: SessionId) -> Vec<PendingChange> {
+        let rows: Vec<(Uuid, String, String)> = sqlx::query_as(
+            "select id, file_path, operation from pending_changes
+             where session_id = $1 and status = 'pending' order by file_path",
+        )
+        .bind(session.0)
+        .fetch_all(self.store.pool())
+        .await
+        .expect("read");
+        let change = |(id, path, operation): (Uuid, String, String)| PendingChange {
+            id: ChangeId(id),
+            path,
+            operation: match operation.as_str() {
+                "create" => Operation::Create,
+                "edit" => Operation::Edit,
+                _ => Operation::Delete,
+            },
+        };
+        rows.into_iter().map(change).collect()
+    }
+
+    async fn message(&self, message: MessageId) -> Option<(String, String)> {
+        sqlx::query_as("select status, content from messages where id = $1")
+            .bind(message.0)
+            .fetch_optional(self.store.pool())
+            .await
+            .expect("read")
+    }
+}
+
+hearth_actors::store_contract!(RealStore::fresh());

@@ -1,1 +1,69 @@
-//! The command line.
+//! The command line: a client of the service, and the way to start it.
+
+mod args;
+mod client;
+mod discover;
+mod doctor;
+mod failure;
+mod frames;
+mod interrupt;
+mod ls;
+mod run;
+mod serve;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+pub use args::{Cli, Command};
+pub use failure::{Exit, Failure};
+
+use crate::config::{Flags, Settings};
+
+/// Does what was typed. The private commands are not handled here: they must
+/// run before anything else of the service exists.
+///
+/// # Errors
+/// What to print on standard error, and the exit code.
+pub async fn dispatch(cli: &Cli, env: &BTreeMap<String, String>) -> Result<Exit, Failure> {
+    let flags = cli.flags();
+    match &cli.command {
+        Command::Serve(_) => serve::serve(settings(&flags, env)?, env).await,
+        Command::Run(run) => run::run(run, &flags, env).await,
+        Command::Tree(args) => tree::tree(args, &home(&flags, env)?, env).await,
+        Command::Ls(args) => ls::ls(args, &home(&flags, env)?, env).await,
+        Command::Doctor(args) => doctor::doctor(args, &flags, env).await,
+        Command::Shim(_) | Command::DemoAgent(_) => Err(Failure::new(
+            Exit::Usage,
+            "this command is started by the service",
+            "use `hearth help` to see what is for you",
+        )),
+    }
+}
+
+fn settings(flags: &Flags, env: &BTreeMap<String, String>) -> Result<Settings, Failure> {
+    Settings::load(flags, env).map_err(|errors| Failure::plain(Exit::Usage, errors.to_string()))
+}
+
+fn home(flags: &Flags, env: &BTreeMap<String, String>) -> Result<PathBuf, Failure> {
+    discover::home_of(flags, env).ok_or_else(|| {
+        Failure::new(
+            Exit::Usage,
+            "no data directory: neither HEARTH_HOME nor HOME is set",
+            "set HEARTH_HOME to a directory of your own",
+        )
+    })
+}
+
+/// Lines of standard output. A reader that went away is no failure.
+fn print(text: &str) {
+    use std::io::Write as _;
+    drop(std::io::stdout().write_all(text.as_bytes()));
+}
+
+/// Whether standard output is a terminal that wants colours.
+fn colours(env: &BTreeMap<String, String>) -> bool {
+    use std::io::IsTerminal as _;
+    let unwanted = env.get("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !unwanted && std::io::stdout().is_terminal()
+}

@@ -36,6 +36,10 @@ pub enum HomeError {
     },
 }
 
+/// What others may do at most: the group of a private PostgreSQL's user may pass
+/// through to its own directory, when we are root and it is not.
+const MOST: u32 = 0o710;
+
 /// Makes the directory if need be, and closes it to everyone else (0700).
 ///
 /// # Errors
@@ -59,8 +63,10 @@ pub fn prepare(path: &Path) -> Result<(), HomeError> {
             us,
         });
     }
-    if found.mode() & 0o077 != 0 {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(unusable)?;
+    let mode = found.mode() & 0o777;
+    if mode & !MOST != 0 {
+        let closed = fs::Permissions::from_mode(mode & MOST | 0o700);
+        fs::set_permissions(path, closed).map_err(unusable)?;
     }
     Ok(())
 }

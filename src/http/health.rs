@@ -6,6 +6,7 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
+use hearth_actors::model::Policy;
 use serde::Serialize;
 use sqlx::PgPool;
 use utoipa::ToSchema;
@@ -51,7 +52,7 @@ pub(super) struct Details {
     /// The database.
     database: Database,
     /// Agents that tasks may name.
-    agents: Vec<String>,
+    agents: Vec<Agent>,
     /// Runs tasks that name nobody.
     default_agent: Option<String>,
     /// Why the last life ended, if it is known.
@@ -66,6 +67,24 @@ pub(super) struct Database {
     ok: bool,
     /// What it says it is.
     version: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Agent {
+    /// Its name.
+    name: String,
+    /// What it may do unasked: `deny`, `ask`, `allow_edits` or `allow_all`.
+    #[schema(value_type = String)]
+    permission: Policy,
+}
+
+impl From<(&String, &Policy)> for Agent {
+    fn from((name, permission): (&String, &Policy)) -> Self {
+        Self {
+            name: name.clone(),
+            permission: *permission,
+        }
+    }
 }
 
 /// How the service is; 503 while it is not ready.
@@ -86,7 +105,7 @@ pub(super) async fn health(
             ok: version.is_some(),
             version,
         },
-        agents: state.agents.keys().cloned().collect(),
+        agents: state.agents.iter().map(Agent::from).collect(),
         default_agent: state.default_agent.clone(),
         last_restart: told.last_restart,
         warnings: told.warnings,

@@ -4,6 +4,7 @@
 mod acp;
 mod agents_config;
 mod embedded;
+mod http;
 mod process;
 mod store;
 mod support;

@@ -20,6 +20,14 @@ const MAX_CHATS: usize = 200;
 /// Characters of a prompt that make a session's name.
 const NAME_CHARS: usize = 48;
 
+/// An agent that the service knows.
+#[derive(Deserialize)]
+pub(super) struct Agent {
+    pub(super) name: String,
+    /// What it may do unasked.
+    pub(super) permission: Option<String>,
+}
+
 /// Where a turn runs.
 pub(super) struct Place {
     pub(super) session: Session,
@@ -30,24 +38,26 @@ pub(super) struct Place {
 ///
 /// # Errors
 /// None was named and there is no default.
-pub(super) async fn choose_agent(client: &Client, named: Option<&str>) -> Result<String, Failure> {
+pub(super) async fn choose_agent(client: &Client, named: Option<&str>) -> Result<Agent, Failure> {
     #[derive(Deserialize)]
-    struct Agents {
+    struct Known {
         #[serde(default)]
-        agents: Vec<String>,
+        agents: Vec<Agent>,
         default_agent: Option<String>,
     }
-    if let Some(named) = named {
-        return Ok(named.to_owned());
-    }
-    let known: Agents = client.get("/api/health").await?;
-    known.default_agent.ok_or_else(|| {
-        Failure::new(
+    let known: Known = client.get("/api/health").await?;
+    let Some(name) = named.map(str::to_owned).or(known.default_agent) else {
+        let names: Vec<_> = known.agents.into_iter().map(|agent| agent.name).collect();
+        return Err(Failure::new(
             Exit::Usage,
-            format!("which agent? known: {}", known.agents.join(", ")),
+            format!("which agent? known: {}", names.join(", ")),
             "name one with --agent (demo needs no account), or set default_agent in hearth.toml",
-        )
-    })
+        ));
+    };
+    let permission = None;
+    let found = known.agents.into_iter().find(|agent| agent.name == name);
+    // The service refuses a name it does not know, and lists those it does.
+    Ok(found.unwrap_or(Agent { name, permission }))
 }
 
 /// Registers the project and opens the session and its chat where they are not

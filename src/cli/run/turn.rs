@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::progress::{Over, Progress, Show};
 use super::screen::{Screen, TICK};
-use super::session::Place;
+use super::session::{Agent, Place};
 use super::summary::{self, Summary};
 use crate::cli::args::Run;
 use crate::cli::client::Client;
@@ -38,18 +38,18 @@ pub(super) async fn post(
     args: &Run,
     client: &Client,
     place: Place,
-    agent: String,
+    agent: Agent,
     prompt: &str,
 ) -> Result<Task, Failure> {
     #[derive(Deserialize)]
     struct Accepted {
         task_id: Uuid,
     }
-    let mut body = json!({ "content": prompt, "agent": agent });
+    let mut body = json!({ "content": prompt, "agent": agent.name });
     if let Some(model) = &args.model {
         body["model"] = json!(model);
     }
-    if !std::io::stdin().is_terminal() {
+    if agent.permission.as_deref() == Some("ask") && !std::io::stdin().is_terminal() {
         // Nobody is there to be asked.
         body["policy"] = json!("deny");
     }
@@ -59,7 +59,7 @@ pub(super) async fn post(
     Ok(Task {
         id: accepted.task_id,
         session: place.session.id,
-        agent,
+        agent: agent.name,
         began: Instant::now(),
     })
 }

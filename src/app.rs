@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::Token;
 use crate::backends::registry::{Means, Registry};
 use crate::config::service_file::ServiceFile;
-use crate::config::{Settings, agents, home};
+use crate::config::{Settings, home};
 use crate::http::state::{Health, Parts, Readiness, Repositories, Repository, Shared};
 use crate::http::{self, HostRules};
 use crate::process::{self, Room, RoomConfig, ShimPath};
@@ -59,8 +59,6 @@ pub struct App {
 /// What could not be started, and the cure. An [`io::ErrorKind::WouldBlock`] in
 /// the chain means that another Hearth holds the data directory.
 pub async fn start(settings: Settings) -> anyhow::Result<App> {
-    let agents = agents::parse(Some(&settings.agents), settings.pool_idle_ttl)
-        .map_err(|errors| anyhow!(one_a_line(&errors)))?;
     home::prepare(&settings.home)?;
     let lock = lock(&settings.home)?;
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
@@ -90,7 +88,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     store::migrate(store.pool()).await?;
     store::refuse_other_consumer(store.pool()).await?;
 
-    let registry = registry(&settings, &agents, &room)?;
+    let registry = registry(&settings, &room)?;
     let policies = registry
         .names()
         .into_iter()
@@ -278,14 +276,14 @@ async fn database(
     Ok((database.connect_options(), Some(database)))
 }
 
-fn registry(settings: &Settings, agents: &agents::Agents, room: &Room) -> anyhow::Result<Registry> {
+fn registry(settings: &Settings, room: &Room) -> anyhow::Result<Registry> {
     let means = Means {
         room: room.clone(),
         hearth: std::env::current_exe().context("Hearth's own file cannot be found")?,
         homes: settings.home.join("homes"),
         environment: std::env::vars_os().collect(),
     };
-    Ok(Registry::new(agents, &means))
+    Ok(Registry::new(&settings.agents, &means))
 }
 
 fn lock(home: &Path) -> anyhow::Result<File> {
@@ -330,11 +328,6 @@ fn node_id(home: &Path) -> anyhow::Result<NodeId> {
         }
         Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
     }
-}
-
-fn one_a_line(errors: &[agents::ConfigError]) -> String {
-    let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
-    lines.join("\n")
 }
 
 /// Registration looks at repositories through the worktrees room.

@@ -9,6 +9,7 @@
 //! for what another transaction holds.
 
 mod control;
+mod doubt;
 mod error;
 mod frames;
 mod journal;
@@ -19,13 +20,15 @@ mod other_consumer;
 mod queue;
 mod text;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hearth_actors::ids::{AgentName, NodeId};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use uuid::Uuid;
 
 pub use control::{CancelRequest, Created, MAX_INPUT_CHARS, NewMessage, NewTask};
 pub use error::StoreError;
@@ -87,6 +90,9 @@ pub struct Store {
     default_agent: Option<AgentName>,
     /// This node's life; 0 while it holds no lease.
     incarnation: Arc<AtomicI64>,
+    /// Claims that were sent and not answered. What they claimed is given back
+    /// before the next one; so there are as many as claims in flight.
+    unanswered_claims: Arc<Mutex<BTreeSet<Uuid>>>,
 }
 
 impl Store {
@@ -109,6 +115,7 @@ impl Store {
             node: options.node,
             default_agent: options.default_agent,
             incarnation: Arc::new(AtomicI64::new(0)),
+            unanswered_claims: Arc::default(),
         })
     }
 

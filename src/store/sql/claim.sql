@@ -98,8 +98,9 @@ entry as (
 ),
 turn as (
     insert into hearth.turns
-        (id, task_id, session_id, attempt, node, incarnation, agent, user_message_id, assistant_message_id)
-    select gen_random_uuid(), p.task_id, p.session_id, e.attempts, $1, p.incarnation, p.agent,
+        (id, task_id, session_id, attempt, node, incarnation, claim_id, agent,
+            user_message_id, assistant_message_id)
+    select gen_random_uuid(), p.task_id, p.session_id, e.attempts, $1, p.incarnation, $7, p.agent,
         p.user_message_id, gen_random_uuid()
     from picked p join entry e on e.task_id = p.task_id
     returning id, task_id, session_id, attempt, incarnation, agent, user_message_id, assistant_message_id

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use hearth_actors::outcome::Outcome;
+use hearth_actors::outcome::{Outcome, TaskState};
 use hearth_actors::ports::{QueueError, TaskQueue};
 use hearth_actors::testing::contract_store::{
     AGENT, StoreUnderTest, acquire, agents, claim, claim_one, finish,
@@ -167,6 +167,33 @@ async fn sessions_that_are_busy_elsewhere_do_not_block_others() {
     let free = store.insert_task(None, None, AGENT).await;
     assert_eq!(claim_one(&store).await.fence.task, free);
     assert!(claim(&store, 10).await.assignments.is_empty());
+}
+
+/// The caller gave up waiting; the server did not.
+#[tokio::test]
+async fn a_claim_that_nobody_waited_for_is_given_back() {
+    let store = RealStore::fresh().await;
+    acquire(&store).await;
+    let task = store.insert_task(None, None, AGENT).await;
+    let mut blocker = store.store.pool().begin().await.unwrap();
+    sqlx::query("select 1 from hearth.nodes for update")
+        .execute(&mut *blocker)
+        .await
+        .unwrap();
+    let names = agents();
+    let dropped = tokio::time::timeout(Duration::from_millis(300), store.store.claim(1, &names));
+    assert!(dropped.await.is_err(), "the claim waits for the node's row");
+    blocker.rollback().await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while store.task_state(task).await != TaskState::Running {
+        assert!(
+            Instant::now() < deadline,
+            "the server carries the claim out"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let turn = claim_one(&store).await;
+    assert_eq!((turn.fence.task, turn.fence.attempt), (task, 2));
 }
 
 #[tokio::test]

@@ -77,7 +77,10 @@ create table hearth.requests (
 );
 
 -- One row an attempt; `ended_at is null` means that its owner works on it. An
--- attempt that is given back before its prompt leaves no row.
+-- attempt that is given back before its prompt leaves no row. `claim_id` and
+-- `write_id` (with the stream's seq before it) name the claim that made the row
+-- and the last group commit of it: a client whose connection broke before the
+-- answer finds out by them whether its statement was committed.
 create table hearth.turns (
     id uuid primary key,
     task_id uuid not null references tasks(id) on delete cascade,
@@ -85,6 +88,9 @@ create table hearth.turns (
     attempt integer not null,
     node uuid not null references hearth.nodes(id),
     incarnation bigint not null,
+    claim_id uuid not null,
+    write_id uuid,
+    write_after bigint,
     agent text not null,
     user_message_id uuid not null,
     assistant_message_id uuid not null,

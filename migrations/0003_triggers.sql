@@ -1,9 +1,11 @@
 -- A task gets its place in the queue, whoever inserts it: routes, arena, MCP or
--- plain SQL. All of it happens in the inserting transaction.
+-- plain SQL. All of it happens in the inserting transaction. The functions name
+-- their search path, because that of a user called `hearth` begins with our schema.
 
 -- A task without a session gets a hidden one, without a chat the session's
 -- default chat, so that every task has a stream and no key is ever null.
-create function hearth.task_home() returns trigger language plpgsql as $$
+create function hearth.task_home() returns trigger language plpgsql
+    set search_path = public, pg_temp as $$
 begin
     if new.state in ('running', 'blocked') then
         raise exception 'task % cannot be inserted as %: only a claim leases a task', new.id, new.state
@@ -42,7 +44,8 @@ end $$;
 create trigger tasks_home before insert on tasks
     for each row execute function hearth.task_home();
 
-create function hearth.task_enqueue() returns trigger language plpgsql as $$
+create function hearth.task_enqueue() returns trigger language plpgsql
+    set search_path = public, pg_temp as $$
 begin
     insert into hearth.queue(task_id, session_id, agent, chat_id, waiting)
         values (new.id, new.session_id, coalesce(new.agent, ''), new.chat_id, new.state = 'pending');
@@ -51,7 +54,8 @@ end $$;
 create trigger tasks_enqueue after insert on tasks
     for each row execute function hearth.task_enqueue();
 
-create or replace function notify_tasks_new() returns trigger language plpgsql as $$
+create or replace function notify_tasks_new() returns trigger language plpgsql
+    set search_path = public, pg_temp as $$
 begin
     perform pg_notify('tasks_new', new.id::text);
     return new;
@@ -62,7 +66,8 @@ create trigger tasks_notify_new after insert on tasks
 
 -- Only a claim, which writes its turn first, may lease a task. A foreign
 -- consumer that marks tasks as running stops here with the reason.
-create function hearth.task_lease_guard() returns trigger language plpgsql as $$
+create function hearth.task_lease_guard() returns trigger language plpgsql
+    set search_path = public, pg_temp as $$
 begin
     if not exists (select 1 from hearth.turns t where t.task_id = new.id and t.ended_at is null) then
         raise exception 'task % cannot become % without a lease', new.id, new.state
@@ -77,7 +82,8 @@ create trigger tasks_lease_guard before update of state on tasks
 
 -- Keeps the queue entry true to its task. A claim does so itself, which is why
 -- leased states are left out.
-create function hearth.task_requeue() returns trigger language plpgsql as $$
+create function hearth.task_requeue() returns trigger language plpgsql
+    set search_path = public, pg_temp as $$
 begin
     update hearth.queue set
         waiting = (new.state = 'pending'),
@@ -104,7 +110,8 @@ create trigger tasks_requeue after update of state, session_id, agent, chat_id o
 
 -- Closing a tab by SQL cancels what waits in it and tells the owner of what
 -- runs in it.
-create function hearth.chat_deleted() returns trigger language plpgsql as $$
+create function hearth.chat_deleted() returns trigger language plpgsql
+    set search_path = public, pg_temp as $$
 begin
     update tasks set state = 'cancelled', ended_at = clock_timestamp()
         where chat_id = old.id and state = 'pending';
@@ -114,7 +121,8 @@ end $$;
 create trigger chats_deleted before delete on chats
     for each row execute function hearth.chat_deleted();
 
-create function hearth.stream_deleted() returns trigger language plpgsql as $$
+create function hearth.stream_deleted() returns trigger language plpgsql
+    set search_path = public, pg_temp as $$
 begin
     delete from hearth.frames where session_id = old.session_id;
     return null;

@@ -58,6 +58,15 @@ pub(super) fn journal_error(error: sqlx::Error) -> JournalError {
     }
 }
 
+/// True when nobody can tell from the error whether the statement was committed:
+/// the connection broke, and the answer with it.
+pub(super) fn is_in_doubt(error: &sqlx::Error) -> bool {
+    matches!(
+        error,
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed
+    )
+}
+
 /// True when the same statement may succeed later.
 pub(super) fn is_transient(error: &sqlx::Error) -> bool {
     match error {

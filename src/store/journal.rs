@@ -10,9 +10,10 @@ use hearth_actors::ports::{Journal, JournalError, LinkNote, OpenTurn};
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::QueryAs;
 use sqlx::{FromRow, Postgres};
+use uuid::Uuid;
 
 use super::Store;
-use super::error::journal_error;
+use super::error::{is_in_doubt, journal_error};
 use super::frames::FrameRow;
 use super::text::{clean, clean_value, json};
 
@@ -67,7 +68,8 @@ impl Journal for Store {
             .map(|frame| frame.kind.as_str())
             .collect();
         let data: Vec<String> = batch.frames.iter().map(|frame| json(&frame.data)).collect();
-        let place: Option<Place> = fenced(APPEND, &turn.fence)
+        let write = Uuid::now_v7();
+        let answer: sqlx::Result<Option<Place>> = fenced(APPEND, &turn.fence)
             .bind(turn.session.0)
             .bind(turn.chat.0)
             .bind(turn.message.0)
@@ -81,10 +83,19 @@ impl Journal for Store {
             .bind(usage.output_tokens)
             .bind(usage.cost)
             .bind(batch.first_token)
+            .bind(write)
             .fetch_optional(&self.pool)
-            .await
-            .map_err(journal_error)?;
+            .await;
+        let place = match answer {
+            // "Nothing was written" has to be true, or a retry writes twice.
+            Err(lost) if is_in_doubt(&lost) => match self.find_write(turn, write).await {
+                Ok(None) => return Err(journal_error(lost)),
+                found => found,
+            },
+            answered => answered,
+        };
         place
+            .map_err(journal_error)?
             .ok_or(JournalError::Fenced)?
             .number(turn, &batch.frames)
     }
@@ -228,7 +239,7 @@ fn continuity(note: &LinkNote) -> String {
 
 /// Where a batch's frames stand in the stream.
 #[derive(FromRow)]
-struct Place {
+pub(super) struct Place {
     seq_before: Option<i64>,
     at: Option<DateTime<Utc>>,
 }

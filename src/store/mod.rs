@@ -9,6 +9,7 @@
 //! for what another transaction holds.
 
 mod control;
+mod doubt;
 pub mod embedded;
 mod error;
 mod frames;
@@ -21,13 +22,15 @@ mod queue;
 pub mod rows;
 mod text;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hearth_actors::ids::{AgentName, NodeId};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use uuid::Uuid;
 
 pub use control::{CancelRequest, Created, MAX_INPUT_CHARS, NewMessage, NewTask};
 pub use error::StoreError;
@@ -89,6 +92,9 @@ pub struct Store {
     default_agent: Option<AgentName>,
     /// This node's life; 0 while it holds no lease.
     incarnation: Arc<AtomicI64>,
+    /// Claims that were sent and not answered. What they claimed is given back
+    /// before the next one; so there are as many as claims in flight.
+    unanswered_claims: Arc<Mutex<BTreeSet<Uuid>>>,
 }
 
 impl Store {
@@ -111,6 +117,7 @@ impl Store {
             node: options.node,
             default_agent: options.default_agent,
             incarnation: Arc::new(AtomicI64::new(0)),
+            unanswered_claims: Arc::default(),
         })
     }
 
@@ -167,6 +174,9 @@ fn with_settings(connect: PgConnectOptions, statement_timeout: Duration) -> PgCo
             statement_timeout.as_millis().to_string(),
         ),
         ("jit", "off".to_owned()),
+        // The default path begins with a schema of the user's name, and a user
+        // named `hearth` has our own for it.
+        ("search_path", "public".to_owned()),
     ])
 }
 

@@ -15,7 +15,7 @@ use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
 use super::Store;
-use super::error::queue_error;
+use super::error::{is_in_doubt, queue_error};
 use super::journal::finish_on;
 use super::lease::live_turn;
 
@@ -32,10 +32,9 @@ const UNPARK: &str = "\
         order by not_before limit 1000
         for no key update skip locked)";
 
-/// Sessions that a claim looks at from each end, at least. Larger finds the
-/// oldest head more surely behind a busy session's entries; each costs two
-/// index probes.
-const LOOK: i64 = 32;
+/// What a claim looks at from each end, at least. Larger finds the oldest head
+/// more surely behind a busy session's entries; each costs a few index probes.
+const LOOK: i64 = 8;
 
 #[async_trait]
 impl TaskQueue for Store {
@@ -45,14 +44,15 @@ impl TaskQueue for Store {
         if !some_are_due || claim.assignments.len() >= credit {
             return Ok(claim);
         }
-        sqlx::query(UNPARK)
-            .execute(&self.claims)
+        // What has been claimed is ours whatever happens now.
+        match self
+            .claim_due(credit - claim.assignments.len(), agents)
             .await
-            .map_err(queue_error)?;
-        let rest = self
-            .claim_once(credit - claim.assignments.len(), agents)
-            .await?;
-        Ok(join(claim, rest))
+        {
+            Ok(rest) => Ok(join(claim, rest)),
+            Err(error) if claim.assignments.is_empty() => Err(error),
+            Err(_) => Ok(claim),
+        }
     }
 
     async fn release(&self, fence: &Fence, after: Duration) -> Result<(), QueueError> {
@@ -75,18 +75,35 @@ impl TaskQueue for Store {
 
 impl Store {
     async fn claim_once(&self, credit: usize, agents: &[AgentName]) -> Result<Claim, QueueError> {
+        self.settle_claims().await.map_err(queue_error)?;
         let credit = i64::try_from(credit).unwrap_or(i64::MAX / 4);
-        let rows: Vec<ClaimRow> = sqlx::query_as(CLAIM)
+        let sent = self.new_claim();
+        let answer: sqlx::Result<Vec<ClaimRow>> = sqlx::query_as(CLAIM)
             .bind(self.node.0)
             .bind(self.incarnation())
             .bind(self.claimable(agents))
             .bind(credit)
             .bind(LOOK.max(credit * 2))
             .bind(self.default_agent.as_ref().map(AgentName::as_str))
+            .bind(sent.id)
             .fetch_all(&self.claims)
+            .await;
+        if answer
+            .as_ref()
+            .err()
+            .is_none_or(|error| !is_in_doubt(error))
+        {
+            sent.answered();
+        }
+        self.read_claim(answer.map_err(queue_error)?, credit)
+    }
+
+    async fn claim_due(&self, credit: usize, agents: &[AgentName]) -> Result<Claim, QueueError> {
+        sqlx::query(UNPARK)
+            .execute(&self.claims)
             .await
             .map_err(queue_error)?;
-        self.read_claim(rows, credit)
+        self.claim_once(credit, agents).await
     }
 
     /// The words of `hearth.queue.agent` that may be claimed: a task without an

@@ -60,8 +60,7 @@ begin
     perform pg_notify('tasks_new', new.id::text);
     return new;
 end $$;
-drop trigger if exists tasks_notify_new on tasks;
-create trigger tasks_notify_new after insert on tasks
+create or replace trigger tasks_notify_new after insert on tasks
     for each row execute function notify_tasks_new();
 
 -- Only a claim, which writes its turn first, may lease a task. A foreign

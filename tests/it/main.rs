@@ -6,6 +6,7 @@ mod agents_config;
 mod embedded;
 mod http;
 mod process;
+mod service;
 mod store;
 mod support;
 mod worktrees;

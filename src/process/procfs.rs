@@ -45,12 +45,14 @@ impl Identity {
 
     /// Signals it, unless it is gone. True when the signal was delivered.
     pub fn signal(self, signal: i32) -> bool {
-        let Ok(handle) = sys::open_pidfd(self.pid) else {
-            return false;
-        };
-        // The handle was opened first: if the start time still fits, the
-        // handle and the record mean the same process.
-        self.is_alive() && sys::signal_pidfd(handle.as_fd(), signal).is_ok()
+        match sys::open_pidfd(self.pid) {
+            // The handle was opened first: if the start time still fits, the
+            // handle and the record mean the same process.
+            Ok(handle) => self.is_alive() && sys::signal_pidfd(handle.as_fd(), signal).is_ok(),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => false,
+            // A kernel or sandbox without such handles: the next best.
+            Err(_) => self.is_alive() && sys::signal_number(self.pid, signal),
+        }
     }
 }
 

@@ -14,12 +14,14 @@
 //! shutdown. The socket's path never changes, so connection pools recover by
 //! themselves after every restart.
 
+mod archive;
 mod binaries;
 mod cluster;
 mod error;
 mod fetch;
 mod keeper;
 mod layout;
+mod leftovers;
 mod pidfile;
 mod tool;
 mod url;

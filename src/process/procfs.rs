@@ -117,11 +117,14 @@ pub(super) fn ancestry(pid: i32) -> impl Iterator<Item = Identity> {
 }
 
 /// All living processes whose environment has `variable` with a value that
-/// starts with `prefix`. Processes whose environment we may not read are not found.
-pub(super) fn marked(variable: &str, prefix: &str) -> Vec<Identity> {
+/// starts with `prefix`, and that value. Processes whose environment we may not
+/// read are not found.
+pub(super) fn marked(variable: &str, prefix: &str) -> Vec<(Identity, String)> {
     all_pids()
-        .filter(|pid| marker_of(*pid, variable).is_some_and(|value| value.starts_with(prefix)))
-        .filter_map(Identity::of)
+        .filter_map(|pid| {
+            let value = marker_of(pid, variable).filter(|value| value.starts_with(prefix))?;
+            Some((Identity::of(pid)?, value))
+        })
         .collect()
 }
 

@@ -26,15 +26,18 @@ pub(super) async fn clear(data: &Path) -> Result<(), EmbeddedError> {
     }
     for (signal, patience) in LADDER {
         let left = pidfile::occupants(data);
+        // SIGINT is for the server alone, which sees to its backends: to them
+        // it means something else.
         let server = Pidfile::read(data).map(|file| file.pid);
-        for process in told(signal, &left, server) {
-            process.signal(signal);
-        }
-        if signal == libc::SIGINT
-            && told(signal, &left, server).next().is_none()
-            && !left.is_empty()
-        {
+        let told: Vec<&Identity> = left
+            .iter()
+            .filter(|process| signal != libc::SIGINT || Some(process.pid) == server)
+            .collect();
+        if told.is_empty() && !left.is_empty() {
             continue;
+        }
+        for process in told {
+            process.signal(signal);
         }
         if is_empty_within(data, left, patience).await {
             Pidfile::remove(data);
@@ -45,13 +48,6 @@ pub(super) async fn clear(data: &Path) -> Result<(), EmbeddedError> {
         what: "stopping an earlier server",
         log: format!("processes still use {}", data.display()),
     })
-}
-
-/// SIGINT is for the server alone, which sees to its backends: to them it
-/// means something else.
-fn told(signal: i32, left: &[Identity], server: Option<i32>) -> impl Iterator<Item = &Identity> {
-    left.iter()
-        .filter(move |process| signal != libc::SIGINT || Some(process.pid) == server)
 }
 
 async fn is_empty_within(data: &Path, left: Vec<Identity>, patience: Duration) -> bool {

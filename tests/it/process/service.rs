@@ -64,6 +64,7 @@ async fn the_next_life_sweeps_what_lost_both_its_service_and_its_shim() {
     let report = room.sweep().await;
     println!("{report:?} after {:?}", start.elapsed());
     assert!(report.killed >= 2, "{report:?}");
+    assert_eq!(report.owners, ["test"]);
     assert_eq!(report.left, 0);
     assert_eq!(alive(&tree), []);
     let ledger = service.home.path().join("ledger");

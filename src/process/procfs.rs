@@ -45,12 +45,14 @@ impl Identity {
 
     /// Signals it, unless it is gone. True when the signal was delivered.
     pub fn signal(self, signal: i32) -> bool {
-        let Ok(handle) = sys::open_pidfd(self.pid) else {
-            return false;
-        };
-        // The handle was opened first: if the start time still fits, the
-        // handle and the record mean the same process.
-        self.is_alive() && sys::signal_pidfd(handle.as_fd(), signal).is_ok()
+        match sys::open_pidfd(self.pid) {
+            // The handle was opened first: if the start time still fits, the
+            // handle and the record mean the same process.
+            Ok(handle) => self.is_alive() && sys::signal_pidfd(handle.as_fd(), signal).is_ok(),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => false,
+            // A kernel or sandbox without such handles: the next best.
+            Err(_) => self.is_alive() && sys::signal_number(self.pid, signal),
+        }
     }
 }
 
@@ -115,11 +117,14 @@ pub(super) fn ancestry(pid: i32) -> impl Iterator<Item = Identity> {
 }
 
 /// All living processes whose environment has `variable` with a value that
-/// starts with `prefix`. Processes whose environment we may not read are not found.
-pub(super) fn marked(variable: &str, prefix: &str) -> Vec<Identity> {
+/// starts with `prefix`, and that value. Processes whose environment we may not
+/// read are not found.
+pub(super) fn marked(variable: &str, prefix: &str) -> Vec<(Identity, String)> {
     all_pids()
-        .filter(|pid| marker_of(*pid, variable).is_some_and(|value| value.starts_with(prefix)))
-        .filter_map(Identity::of)
+        .filter_map(|pid| {
+            let value = marker_of(pid, variable).filter(|value| value.starts_with(prefix))?;
+            Some((Identity::of(pid)?, value))
+        })
         .collect()
 }
 

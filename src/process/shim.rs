@@ -93,7 +93,7 @@ impl Shim {
 
     fn run(mut self) -> i32 {
         while !self.must_kill() {
-            sys::wait_readable([self.control.as_fd(), self.signals.as_fd()], None);
+            sys::wait_readable(&[self.control.as_fd(), self.signals.as_fd()], None);
         }
         self.kill_tree();
         0
@@ -162,7 +162,7 @@ impl Shim {
                 report(&self.control, Report::Left(left.len()));
                 round = KILL_ROUND_MAX;
             }
-            sys::wait_readable([self.signals.as_fd(), self.signals.as_fd()], Some(round));
+            sys::wait_readable(&[self.signals.as_fd()], Some(round));
             while let Ok(Some(_)) = self.signals.read_signal() {}
         }
     }

@@ -31,59 +31,64 @@ const ROUND: Duration = Duration::from_millis(5);
 
 /// Kills what earlier lives of this node left. Blocking.
 pub(super) fn earlier_lives(inner: &Inner) -> SweepReport {
-    let entries: Vec<_> = inner
-        .ledger
-        .read()
-        .into_iter()
-        .filter(|(id, _)| !inner.trees.contains(id))
-        .collect();
     let boot = procfs::boot_id();
+    let marked = marked_earlier(inner);
     let mut report = SweepReport::default();
     let mut roots = Vec::new();
-    for (_, entry) in &entries {
-        let alive: Vec<Identity> = entry
+    let mut ids = Vec::new();
+    for (id, entry) in inner.ledger.read() {
+        if inner.trees.contains(&id) {
+            continue;
+        }
+        let known: Vec<Identity> = entry
             .iter()
             .filter(|entry| entry.boot == boot)
             .flat_map(|entry| [entry.agent, entry.shim])
             .filter(|process| process.is_alive())
             .collect();
+        let is_alive = !known.is_empty() || marked.iter().any(|(_, tree)| *tree == id);
         match entry {
-            Some(entry) if !alive.is_empty() => report.owners.push(entry.owner.clone()),
+            Some(entry) if is_alive => report.owners.push(entry.owner),
             _ => report.stale += 1,
         }
-        roots.extend(alive);
+        roots.extend(known);
+        ids.push(id);
     }
-    let prefix = inner.prefix();
-    let (killed, left) = kill(|| {
-        let mut found = roots.clone();
-        found.extend(
-            procfs::marked(MARKER, &prefix)
-                .into_iter()
-                .filter(|process| {
-                    procfs::marker_of(process.pid, MARKER)
-                        .and_then(|marker| Some(marker.strip_prefix(&prefix)?.to_owned()))
-                        .is_some_and(|tree| !inner.trees.contains(&tree))
-                }),
-        );
-        found
+    (report.killed, report.left) = kill(|| {
+        let marked = marked_earlier(inner)
+            .into_iter()
+            .map(|(process, _)| process);
+        roots.iter().copied().chain(marked).collect()
     });
-    for (id, _) in &entries {
-        inner.ledger.remove(id);
+    // What is left is for the next sweep.
+    if report.left == 0 {
+        for id in ids {
+            inner.ledger.remove(&id);
+        }
     }
-    SweepReport {
-        killed,
-        left,
-        ..report
-    }
+    report
+}
+
+/// Processes with this node's marker whose tree is none of this life's, with
+/// the tree's id.
+fn marked_earlier(inner: &Inner) -> Vec<(Identity, String)> {
+    let prefix = inner.prefix();
+    procfs::marked(MARKER, &prefix)
+        .into_iter()
+        .filter_map(|(process, marker)| {
+            let tree = marker.strip_prefix(&prefix)?.to_owned();
+            (!inner.trees.contains(&tree)).then_some((process, tree))
+        })
+        .collect()
 }
 
 /// Kills the processes that carry exactly this marker or descend from `agent`.
 /// Returns how many are left. Blocking.
 pub(super) fn one_tree(marker: &str, agent: Option<Identity>) -> usize {
     kill(|| {
-        let mut found = procfs::marked(MARKER, marker);
-        found.extend(agent.filter(|agent| agent.is_alive()));
-        found
+        let marked = procfs::marked(MARKER, marker);
+        let marked = marked.into_iter().map(|(process, _)| process);
+        marked.chain(agent).collect()
     })
     .1
 }

@@ -14,12 +14,14 @@
 //! shutdown. The socket's path never changes, so connection pools recover by
 //! themselves after every restart.
 
+mod archive;
 mod binaries;
 mod cluster;
 mod error;
 mod fetch;
 mod keeper;
 mod layout;
+mod leftovers;
 mod pidfile;
 mod tool;
 mod url;
@@ -62,6 +64,8 @@ pub struct EmbeddedConfig {
     /// Whom the server runs as when Hearth is root (HEARTH_PG_USER); none
     /// tries `postgres`, then `nobody`.
     pub user: Option<String>,
+    /// Look where distributions install PostgreSQL, before the PATH.
+    pub system: bool,
     /// The PATH in which programs are looked for.
     pub search_path: OsString,
     /// Connections the server accepts. The default, 40, holds a service's pool
@@ -81,6 +85,7 @@ impl EmbeddedConfig {
             fetched: home.join("pg-bin"),
             bin: None,
             user: None,
+            system: true,
             search_path,
             max_connections: 40,
             durable: true,

@@ -9,11 +9,11 @@ use tokio::time::sleep;
 
 use super::binaries::{self, Binaries};
 use super::layout::{PORT, fresh_socket_dir, write_private};
-use super::pidfile::{self, Pidfile};
+use super::pidfile;
 use super::tool::{Tool, plain_environment};
 use super::user::ServerUser;
-use super::{EmbeddedConfig, EmbeddedError, USER};
-use crate::process::{Guard, Identity, OwnedProcess, Owner, ProcessSpec, Room};
+use super::{EmbeddedConfig, EmbeddedError, USER, leftovers};
+use crate::process::{Guard, OwnedProcess, Owner, ProcessSpec, Room};
 
 /// Everything needed to start the server.
 pub(super) struct Cluster<'a> {
@@ -55,7 +55,7 @@ impl<'a> Cluster<'a> {
         if existing.is_none() {
             cluster.initialise().await?;
         } else if !config.password_file.exists() {
-            cluster.clear_leftovers().await?;
+            leftovers::clear(&cluster.data).await?;
             cluster.renew_password().await?;
         }
         Ok(cluster)
@@ -63,7 +63,7 @@ impl<'a> Cluster<'a> {
 
     /// Starts the server and returns once it accepts connections.
     pub(super) async fn start(&self) -> Result<OwnedProcess, EmbeddedError> {
-        self.clear_leftovers().await?;
+        leftovers::clear(&self.data).await?;
         let sockets = self.config.socket_dir();
         fresh_socket_dir(&sockets, &self.user)?;
         let mut spec = ProcessSpec::new(
@@ -182,57 +182,11 @@ impl<'a> Cluster<'a> {
             room: self.room,
             what: name,
             program: self.binaries.directory.join(name),
-            cwd: Path::new("/"),
+            cwd: "/".into(),
             env: plain_environment(),
             run_as: self.user.run_as(),
             limit,
         }
-    }
-
-    /// Ends what an earlier life left running in the data directory (a server
-    /// on its way out, or the backends of a killed one, which keep its shared
-    /// memory) and removes its pid file.
-    async fn clear_leftovers(&self) -> Result<(), EmbeddedError> {
-        if Pidfile::read(&self.data).is_none() {
-            return Ok(());
-        }
-        for (signal, patience) in [
-            (libc::SIGINT, Duration::from_secs(10)),
-            (libc::SIGQUIT, Duration::from_secs(5)),
-            (libc::SIGKILL, Duration::from_secs(5)),
-        ] {
-            // SIGINT is for the server alone: it sees to its backends.
-            let server = Pidfile::read(&self.data).map(|file| file.pid);
-            let left = pidfile::occupants(&self.data);
-            let has_server = left.iter().any(|process| Some(process.pid) == server);
-            if signal == libc::SIGINT && !has_server {
-                continue;
-            }
-            for process in &left {
-                if signal != libc::SIGINT || Some(process.pid) == server {
-                    process.signal(signal);
-                }
-            }
-            if self.is_empty_within(left, patience).await {
-                Pidfile::remove(&self.data);
-                return Ok(());
-            }
-        }
-        Err(EmbeddedError::Failed {
-            what: "stopping an earlier server",
-            log: format!("processes still use {}", self.data.display()),
-        })
-    }
-
-    async fn is_empty_within(&self, left: Vec<Identity>, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
-        while left.iter().any(|process| process.is_alive()) {
-            if Instant::now() > deadline {
-                return false;
-            }
-            sleep(LOOK_AGAIN).await;
-        }
-        pidfile::occupants(&self.data).is_empty()
     }
 }
 

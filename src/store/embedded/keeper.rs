@@ -1,6 +1,7 @@
 //! Keeps the server running.
 
 use std::fs::{File, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -33,9 +34,10 @@ const ADOPT_LIMIT: Duration = Duration::from_secs(30);
 const ADOPT_LOOK: Duration = Duration::from_millis(10);
 /// How often an adopted server is looked at. Ours tells us its end.
 const ADOPTED_LOOK: Duration = Duration::from_millis(500);
-/// Between two attempts to start: doubles from the first to the last.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-/// A server that ran this long was well: the back-off begins anew.
+/// Before a start after the first one, which comes at once; doubles each time.
+const BACK_OFF_FIRST: Duration = Duration::from_millis(100);
+const BACK_OFF_MAX: Duration = Duration::from_secs(10);
+/// A server that ran this long was well: the next start comes at once again.
 const WELL_AFTER: Duration = Duration::from_secs(60);
 /// A fast shutdown writes out dirty pages, then ends.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
@@ -74,40 +76,56 @@ impl Keeper {
         self.status.subscribe()
     }
 
-    pub(super) async fn run(mut self, stop: CancellationToken) {
-        let mut wait = BACK_OFF.0;
+    /// Until `stop`: a start that is under way then is given up.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let Self {
+            config,
+            room,
+            mut held,
+            status,
+        } = self;
+        let mut wait = Duration::ZERO;
         loop {
             let since = Instant::now();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                () = self.held.ended() => {}
+                () = held.ended() => {}
             }
-            self.held.tell_end();
-            self.status.send_replace(Status::Down);
+            held.tell_end();
+            status.send_replace(Status::Down);
             if since.elapsed() > WELL_AFTER {
-                wait = BACK_OFF.0;
+                wait = Duration::ZERO;
             }
-            let mut lock = self.held.into_lock();
-            self.held = loop {
-                match hold(&self.config, &self.room, &mut lock).await {
-                    Ok(held) => break held,
-                    Err(error) => tracing::error!(%error, "the private PostgreSQL is down"),
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    status.send_replace(Status::Stopped);
+                    return;
                 }
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => {
-                        self.status.send_replace(Status::Stopped);
-                        return;
-                    }
-                    () = sleep(wait) => wait = (wait * 2).min(BACK_OFF.1),
-                }
-            };
+                again = hold_again(&config, &room, held.into_lock(), &mut wait) => held = again,
+            }
             tracing::info!("the private PostgreSQL is back");
-            self.status.send_replace(self.held.status());
+            status.send_replace(held.status());
         }
-        self.held.release().await;
-        self.status.send_replace(Status::Stopped);
+        held.release().await;
+        status.send_replace(Status::Stopped);
+    }
+}
+
+async fn hold_again(
+    config: &EmbeddedConfig,
+    room: &Room,
+    mut lock: Option<File>,
+    wait: &mut Duration,
+) -> Held {
+    loop {
+        sleep(*wait).await;
+        *wait = (*wait * 2).clamp(BACK_OFF_FIRST, BACK_OFF_MAX);
+        match hold(config, room, &mut lock).await {
+            Ok(held) => return held,
+            Err(error) => tracing::error!(%error, "the private PostgreSQL is down"),
+        }
     }
 }
 
@@ -149,6 +167,7 @@ fn try_lock(config: &EmbeddedConfig) -> Result<Option<File>, EmbeddedError> {
         .create(true)
         .truncate(false)
         .write(true)
+        .mode(0o600)
         .open(&path)
         .map_err(EmbeddedError::io("opening the lock", &path))?;
     match file.try_lock() {

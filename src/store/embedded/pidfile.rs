@@ -41,8 +41,8 @@ pub(super) fn ready_server(data: &Path) -> Option<Identity> {
     lives_in(file.pid, data).then(|| Identity::of(file.pid))?
 }
 
-/// All live processes of this data directory: server and backends have it as
-/// their working directory, whatever number they have.
+/// All live server processes of this data directory: server and backends have
+/// it as their working directory, whatever number they have.
 pub(super) fn occupants(data: &Path) -> Vec<Identity> {
     let Ok(processes) = fs::read_dir("/proc") else {
         return Vec::new();
@@ -57,8 +57,15 @@ pub(super) fn occupants(data: &Path) -> Vec<Identity> {
 
 const NAME: &str = "postmaster.pid";
 
+/// A person's shell may be in there as well, so the program counts too.
 fn lives_in(pid: i32, data: &Path) -> bool {
-    fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|directory| directory == data)
+    let link = |name: &str| fs::read_link(format!("/proc/{pid}/{name}")).ok();
+    link("cwd").is_some_and(|directory| directory == data)
+        && link("exe").is_some_and(|program| {
+            // After an upgrade it reads `postgres (deleted)`.
+            let name = program.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("postgres")
+        })
 }
 
 #[cfg(test)]
@@ -90,11 +97,8 @@ mod tests {
     }
 
     #[test]
-    fn nobody_lives_in_a_new_directory_and_we_live_in_ours() {
-        let home = tempfile::tempdir().unwrap();
-        assert_eq!(occupants(home.path()), []);
+    fn a_visitor_in_the_directory_is_no_occupant() {
         let here = std::env::current_dir().unwrap();
-        let me = Identity::of(std::process::id() as i32).unwrap();
-        assert!(occupants(&here).contains(&me));
+        assert_eq!(occupants(&here), []);
     }
 }

@@ -20,6 +20,7 @@ mod guard;
 mod index;
 mod locks;
 mod patch;
+mod proof;
 mod refs;
 mod scan;
 mod secret;
@@ -28,7 +29,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::available_parallelism;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use git2::{Oid, Repository};
@@ -48,6 +49,8 @@ pub use secret::is_secret;
 use errors::{Context, failed};
 use index::Private;
 use locks::Locks;
+use proof::Proofs;
+use scan::Scanned;
 
 /// Where worktrees live and how long work on them may take.
 #[derive(Clone, Debug)]
@@ -84,6 +87,7 @@ pub fn worktree_path(home: &Path, project: ProjectId, session: SessionId) -> Pat
 pub struct GitWorktrees {
     config: Arc<WorktreesConfig>,
     locks: Locks,
+    proofs: Proofs,
     /// As many scans at a time as there are processors, two at least.
     slots: Arc<Semaphore>,
 }
@@ -96,6 +100,7 @@ impl GitWorktrees {
         Self {
             config: Arc::new(config),
             locks: Locks::default(),
+            proofs: Proofs::default(),
             slots: Arc::new(Semaphore::new(processors.max(2))),
         }
     }
@@ -120,6 +125,7 @@ impl GitWorktrees {
         let room = Room {
             config: Arc::clone(&self.config),
             locks: self.locks.clone(),
+            proofs: self.proofs.clone(),
             runtime: Handle::current(),
         };
         let ended = spawn_blocking(move || {
@@ -143,7 +149,7 @@ impl Worktrees for GitWorktrees {
     }
 
     /// `known` spares nothing here: the scan is the proof that nothing changed,
-    /// and with nothing changed it writes only the commit and its ref.
+    /// and then only the commit and its ref are written.
     async fn checkpoint(
         &self,
         worktree: &Worktree,
@@ -153,7 +159,7 @@ impl Worktrees for GitWorktrees {
         let worktree = worktree.clone();
         self.alone(worktree.path.clone(), move |room| {
             let open = room.open(&worktree)?;
-            let shadow = scan::shadow(&open.repo, &open.private, worktree.id)?;
+            let shadow = scan::shadow(&open.scanned(&worktree), &room.proofs)?;
             for note in &shadow.notes {
                 tracing::debug!(worktree = %worktree.id, "{note}");
             }
@@ -169,7 +175,7 @@ impl Worktrees for GitWorktrees {
             let open = room.open(&worktree)?;
             let baseline =
                 Oid::from_str(&worktree.baseline).cannot("read the baseline", &worktree.path)?;
-            let shadow = scan::shadow(&open.repo, &open.private, worktree.id)?;
+            let shadow = scan::shadow(&open.scanned(&worktree), &room.proofs)?;
             let changes = diff::between(&open.repo, baseline, shadow.tree)?;
             let (common, git_dir) = (open.repo.commondir(), open.repo.path());
             let mut warnings = fingerprint::changes(&open.private, common, git_dir)?;
@@ -189,6 +195,7 @@ impl Worktrees for GitWorktrees {
 struct Room {
     config: Arc<WorktreesConfig>,
     locks: Locks,
+    proofs: Proofs,
     runtime: Handle,
 }
 
@@ -196,6 +203,18 @@ struct Room {
 struct Open {
     repo: Repository,
     private: Private,
+    began: SystemTime,
+}
+
+impl Open {
+    fn scanned(&self, worktree: &Worktree) -> Scanned<'_> {
+        Scanned {
+            repo: &self.repo,
+            private: &self.private,
+            worktree: worktree.id,
+            began: self.began,
+        }
+    }
 }
 
 impl Room {
@@ -221,8 +240,13 @@ impl Room {
                 "the worktree {shown} is not set up on this host: the next turn sets it up"
             )));
         };
+        let began = private.now()?;
         let repo = guard::open_exactly(&entry, &worktree.path)?;
-        Ok(Open { repo, private })
+        Ok(Open {
+            repo,
+            private,
+            began,
+        })
     }
 }
 

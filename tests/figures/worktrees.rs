@@ -44,6 +44,9 @@ impl Bench {
         let project = dir.path().join("project");
         fs::create_dir(&project).expect("a folder");
         git(&project, &["init", "-q", "-b", "main"]);
+        // A clean-up in the background would be measured as well.
+        git(&project, &["config", "gc.auto", "0"]);
+        git(&project, &["config", "maintenance.auto", "false"]);
         for file in 0..files {
             let body = "let x = 1;\n".repeat(60);
             let text = format!("// file {file}\n{body}");

@@ -6,8 +6,8 @@
 //! HEAD or stash. Everything of ours is under `refs/hearth/`, in the entry
 //! `.git/worktrees/<session>` and in `<home>/.index/<worktree>`.
 //!
-//! `ensure` → [`create`]; `checkpoint` and `diff` → [`scan`] (the tree of all
-//! files now), then [`checkpoint`] or [`diff`].
+//! `ensure` → `create`; `checkpoint` and `diff` → `scan` (the tree of all
+//! files now), then `checkpoint` or `diff`.
 
 mod admin;
 mod checkpoint;
@@ -50,7 +50,7 @@ use errors::{Context, failed};
 use index::Private;
 use locks::Locks;
 use proof::Proofs;
-use scan::Scanned;
+use scan::{Scanned, Shadow};
 
 /// Where worktrees live and how long work on them may take.
 #[derive(Clone, Debug)]
@@ -83,7 +83,8 @@ pub fn worktree_path(home: &Path, project: ProjectId, session: SessionId) -> Pat
     home.join(project.to_string()).join(session.to_string())
 }
 
-/// The worktrees of this host.
+/// The worktrees of this host. Clones share everything.
+#[derive(Clone)]
 pub struct GitWorktrees {
     config: Arc<WorktreesConfig>,
     locks: Locks,
@@ -135,6 +136,26 @@ impl GitWorktrees {
         .await;
         ended.unwrap_or_else(|panic| Err(failed("finish the work", &path, panic)))
     }
+
+    /// Makes the proof that spares the next scan, when nobody waits for it.
+    fn prove_later(&self, worktree: &Worktree, found: Shadow, began: SystemTime) {
+        if found.proven {
+            return;
+        }
+        let this = self.clone();
+        let worktree = worktree.clone();
+        tokio::spawn(async move {
+            let path = worktree.path.clone();
+            let proved = this.alone(path, move |room| {
+                let open = room.open(&worktree)?;
+                scan::prove(&open.scanned(&worktree), found, began, &room.proofs)
+            });
+            if let Err(error) = proved.await {
+                // The next scan is a whole one, that is all.
+                tracing::debug!("no proof for the next scan: {error}");
+            }
+        });
+    }
 }
 
 #[async_trait]
@@ -156,6 +177,7 @@ impl Worktrees for GitWorktrees {
         id: CheckpointId,
         _known: Option<&str>,
     ) -> Result<Checkpoint, WorktreeError> {
+        let this = self.clone();
         let worktree = worktree.clone();
         self.alone(worktree.path.clone(), move |room| {
             let open = room.open(&worktree)?;
@@ -164,12 +186,15 @@ impl Worktrees for GitWorktrees {
                 tracing::debug!(worktree = %worktree.id, "{note}");
             }
             let _alone = room.hold(open.repo.commondir())?;
-            checkpoint::commit(&open.repo, id, shadow.tree)
+            let taken = checkpoint::commit(&open.repo, id, shadow.tree)?;
+            this.prove_later(&worktree, shadow, open.began);
+            Ok(taken)
         })
         .await
     }
 
     async fn diff(&self, worktree: &Worktree) -> Result<Diff, WorktreeError> {
+        let this = self.clone();
         let worktree = worktree.clone();
         self.alone(worktree.path.clone(), move |room| {
             let open = room.open(&worktree)?;
@@ -179,9 +204,11 @@ impl Worktrees for GitWorktrees {
             let changes = diff::between(&open.repo, baseline, shadow.tree)?;
             let (common, git_dir) = (open.repo.commondir(), open.repo.path());
             let mut warnings = fingerprint::changes(&open.private, common, git_dir)?;
-            warnings.extend(shadow.notes);
+            warnings.extend(shadow.notes.iter().cloned());
+            let tree = shadow.tree.to_string();
+            this.prove_later(&worktree, shadow, open.began);
             Ok(Diff {
-                tree: shadow.tree.to_string(),
+                tree,
                 changes: changes.listed,
                 omitted: changes.omitted,
                 warnings,
@@ -227,7 +254,6 @@ impl Room {
     }
 
     fn open(&self, worktree: &Worktree) -> Result<Open, WorktreeError> {
-        let private = Private::of(&self.config.home, worktree.id)?;
         let shown = worktree.path.display();
         if !worktree.path.is_dir() {
             return Err(WorktreeError::Unusable(format!(
@@ -235,6 +261,7 @@ impl Room {
                 worktree.branch
             )));
         }
+        let private = Private::of(&self.config.home, worktree.id)?;
         let Some(entry) = private.entry() else {
             return Err(WorktreeError::Unusable(format!(
                 "the worktree {shown} is not set up on this host: the next turn sets it up"

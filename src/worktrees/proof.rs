@@ -55,6 +55,14 @@ impl Proofs {
         self.lock().remove(&worktree)
     }
 
+    /// Keeps a new proof unless a later scan has left one by now.
+    pub(super) fn offer(&self, worktree: WorktreeId, proof: Option<Proof>) {
+        let there = self.lock().contains_key(&worktree);
+        if let Some(proof) = proof.filter(|_| !there) {
+            self.keep(worktree, Arc::new(proof));
+        }
+    }
+
     /// Keeps a proof, at the cost of the oldest one when there are many.
     pub(super) fn keep(&self, worktree: WorktreeId, proof: Arc<Proof>) {
         let mut kept = self.lock();

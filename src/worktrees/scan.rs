@@ -10,7 +10,6 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use git2::{Delta, DiffOptions, ErrorCode, FileMode, Index, Oid, Repository};
@@ -26,12 +25,14 @@ use super::refs;
 const MAX_NOTES: usize = 20;
 
 /// What a scan found.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Shadow {
     /// The tree of all files.
     pub(super) tree: Oid,
     /// What was left out and why, at most a few.
     pub(super) notes: Vec<String>,
+    /// There is a proof for the next scan; otherwise [`prove`] can make one.
+    pub(super) proven: bool,
 }
 
 /// A worktree to scan.
@@ -57,7 +58,11 @@ pub(super) fn shadow(scanned: &Scanned<'_>, proofs: &Proofs) -> Result<Shadow, W
         if moved == Moved::Nothing && has_object(repo, proof.tree) {
             let (tree, notes) = (proof.tree, proof.notes.clone());
             proofs.keep(worktree, proof);
-            return Ok(Shadow { tree, notes });
+            return Ok(Shadow {
+                tree,
+                notes,
+                proven: true,
+            });
         }
         if !proof.notes.is_empty() {
             // A part of the files would tell only a part of what is left out.
@@ -68,20 +73,32 @@ pub(super) fn shadow(scanned: &Scanned<'_>, proofs: &Proofs) -> Result<Shadow, W
     if result.is_err() {
         scanned.private.forget();
     }
-    let (found, proof) = result?;
+    let found = result?;
     let name = format!("refs/hearth/trees/{worktree}");
     refs::keep(repo, &name, found.tree)?;
-    if let Some(proof) = proof {
-        proofs.keep(worktree, Arc::new(proof));
-    }
     Ok(found)
 }
 
-type Found = (Shadow, Option<Proof>);
+/// Remembers the scan that began at `began` and found `found`, for the next
+/// one. Costs about as much as the scan and can wait until after it: what moved
+/// in between is younger than `began` and makes the proof none.
+pub(super) fn prove(
+    scanned: &Scanned<'_>,
+    found: Shadow,
+    began: SystemTime,
+    proofs: &Proofs,
+) -> Result<(), WorktreeError> {
+    let opened = scanned.private.open(scanned.repo)?;
+    if !opened.fresh {
+        let proof = Proof::of(scanned.repo, &opened.index, found.tree, found.notes, began);
+        proofs.offer(scanned.worktree, proof);
+    }
+    Ok(())
+}
 
-fn try_twice(scanned: &Scanned<'_>, moved: &Moved) -> Result<Found, WorktreeError> {
+fn try_twice(scanned: &Scanned<'_>, moved: &Moved) -> Result<Shadow, WorktreeError> {
     match scan(scanned, moved) {
-        Ok(found) if has_object(scanned.repo, found.0.tree) => Ok(found),
+        Ok(found) if has_object(scanned.repo, found.tree) => Ok(found),
         // What the private index names may be gone: a `git gc --prune=now` can
         // have come between its last writing and the ref. A fresh copy of the
         // worktree's own index names only what git keeps.
@@ -92,14 +109,12 @@ fn try_twice(scanned: &Scanned<'_>, moved: &Moved) -> Result<Found, WorktreeErro
     }
 }
 
-fn scan(scanned: &Scanned<'_>, moved: &Moved) -> Result<Found, WorktreeError> {
+fn scan(scanned: &Scanned<'_>, moved: &Moved) -> Result<Shadow, WorktreeError> {
     let Scanned { repo, private, .. } = *scanned;
     let mut opened = private.open(repo)?;
     let found = bring_up_to_date(repo, &mut opened, moved)?;
     private.close(&opened, scanned.began)?;
-    let notes = found.notes.clone();
-    let proof = Proof::of(repo, &opened.index, found.tree, notes, scanned.began);
-    Ok((found, proof))
+    Ok(found)
 }
 
 fn bring_up_to_date(
@@ -132,6 +147,7 @@ fn bring_up_to_date(
     Ok(Shadow {
         tree,
         notes: notes.into_lines(),
+        proven: false,
     })
 }
 

@@ -6,8 +6,8 @@
 //! HEAD or stash. Everything of ours is under `refs/hearth/`, in the entry
 //! `.git/worktrees/<session>` and in `<home>/.index/<worktree>`.
 //!
-//! `ensure` → [`create`]; `checkpoint` and `diff` → [`scan`] (the tree of all
-//! files now), then [`checkpoint`] or [`diff`].
+//! `ensure` → `create`; `checkpoint` and `diff` → `scan` (the tree of all
+//! files now), then `checkpoint` or `diff`.
 
 mod admin;
 mod checkpoint;
@@ -20,6 +20,7 @@ mod guard;
 mod index;
 mod locks;
 mod patch;
+mod proof;
 mod refs;
 mod scan;
 mod secret;
@@ -28,7 +29,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::available_parallelism;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use git2::{Oid, Repository};
@@ -48,6 +49,8 @@ pub use secret::is_secret;
 use errors::{Context, failed};
 use index::Private;
 use locks::Locks;
+use proof::Proofs;
+use scan::{Scanned, Shadow};
 
 /// Where worktrees live and how long work on them may take.
 #[derive(Clone, Debug)]
@@ -80,10 +83,12 @@ pub fn worktree_path(home: &Path, project: ProjectId, session: SessionId) -> Pat
     home.join(project.to_string()).join(session.to_string())
 }
 
-/// The worktrees of this host.
+/// The worktrees of this host. Clones share everything.
+#[derive(Clone)]
 pub struct GitWorktrees {
     config: Arc<WorktreesConfig>,
     locks: Locks,
+    proofs: Proofs,
     /// As many scans at a time as there are processors, two at least.
     slots: Arc<Semaphore>,
 }
@@ -96,6 +101,7 @@ impl GitWorktrees {
         Self {
             config: Arc::new(config),
             locks: Locks::default(),
+            proofs: Proofs::default(),
             slots: Arc::new(Semaphore::new(processors.max(2))),
         }
     }
@@ -120,6 +126,7 @@ impl GitWorktrees {
         let room = Room {
             config: Arc::clone(&self.config),
             locks: self.locks.clone(),
+            proofs: self.proofs.clone(),
             runtime: Handle::current(),
         };
         let ended = spawn_blocking(move || {
@@ -128,6 +135,26 @@ impl GitWorktrees {
         })
         .await;
         ended.unwrap_or_else(|panic| Err(failed("finish the work", &path, panic)))
+    }
+
+    /// Makes the proof that spares the next scan, when nobody waits for it.
+    fn prove_later(&self, worktree: &Worktree, found: Shadow, began: SystemTime) {
+        if found.proven {
+            return;
+        }
+        let this = self.clone();
+        let worktree = worktree.clone();
+        tokio::spawn(async move {
+            let path = worktree.path.clone();
+            let proved = this.alone(path, move |room| {
+                let open = room.open(&worktree)?;
+                scan::prove(&open.scanned(&worktree), found, began, &room.proofs)
+            });
+            if let Err(error) = proved.await {
+                // The next scan is a whole one, that is all.
+                tracing::debug!("no proof for the next scan: {error}");
+            }
+        });
     }
 }
 
@@ -143,39 +170,45 @@ impl Worktrees for GitWorktrees {
     }
 
     /// `known` spares nothing here: the scan is the proof that nothing changed,
-    /// and with nothing changed it writes only the commit and its ref.
+    /// and then only the commit and its ref are written.
     async fn checkpoint(
         &self,
         worktree: &Worktree,
         id: CheckpointId,
         _known: Option<&str>,
     ) -> Result<Checkpoint, WorktreeError> {
+        let this = self.clone();
         let worktree = worktree.clone();
         self.alone(worktree.path.clone(), move |room| {
             let open = room.open(&worktree)?;
-            let shadow = scan::shadow(&open.repo, &open.private, worktree.id)?;
+            let shadow = scan::shadow(&open.scanned(&worktree), &room.proofs)?;
             for note in &shadow.notes {
                 tracing::debug!(worktree = %worktree.id, "{note}");
             }
             let _alone = room.hold(open.repo.commondir())?;
-            checkpoint::commit(&open.repo, id, shadow.tree)
+            let taken = checkpoint::commit(&open.repo, id, shadow.tree)?;
+            this.prove_later(&worktree, shadow, open.began);
+            Ok(taken)
         })
         .await
     }
 
     async fn diff(&self, worktree: &Worktree) -> Result<Diff, WorktreeError> {
+        let this = self.clone();
         let worktree = worktree.clone();
         self.alone(worktree.path.clone(), move |room| {
             let open = room.open(&worktree)?;
             let baseline =
                 Oid::from_str(&worktree.baseline).cannot("read the baseline", &worktree.path)?;
-            let shadow = scan::shadow(&open.repo, &open.private, worktree.id)?;
+            let shadow = scan::shadow(&open.scanned(&worktree), &room.proofs)?;
             let changes = diff::between(&open.repo, baseline, shadow.tree)?;
             let (common, git_dir) = (open.repo.commondir(), open.repo.path());
             let mut warnings = fingerprint::changes(&open.private, common, git_dir)?;
-            warnings.extend(shadow.notes);
+            warnings.extend(shadow.notes.iter().cloned());
+            let tree = shadow.tree.to_string();
+            this.prove_later(&worktree, shadow, open.began);
             Ok(Diff {
-                tree: shadow.tree.to_string(),
+                tree,
                 changes: changes.listed,
                 omitted: changes.omitted,
                 warnings,
@@ -189,6 +222,7 @@ impl Worktrees for GitWorktrees {
 struct Room {
     config: Arc<WorktreesConfig>,
     locks: Locks,
+    proofs: Proofs,
     runtime: Handle,
 }
 
@@ -196,6 +230,18 @@ struct Room {
 struct Open {
     repo: Repository,
     private: Private,
+    began: SystemTime,
+}
+
+impl Open {
+    fn scanned(&self, worktree: &Worktree) -> Scanned<'_> {
+        Scanned {
+            repo: &self.repo,
+            private: &self.private,
+            worktree: worktree.id,
+            began: self.began,
+        }
+    }
 }
 
 impl Room {
@@ -208,7 +254,6 @@ impl Room {
     }
 
     fn open(&self, worktree: &Worktree) -> Result<Open, WorktreeError> {
-        let private = Private::of(&self.config.home, worktree.id)?;
         let shown = worktree.path.display();
         if !worktree.path.is_dir() {
             return Err(WorktreeError::Unusable(format!(
@@ -216,13 +261,19 @@ impl Room {
                 worktree.branch
             )));
         }
+        let private = Private::of(&self.config.home, worktree.id)?;
         let Some(entry) = private.entry() else {
             return Err(WorktreeError::Unusable(format!(
                 "the worktree {shown} is not set up on this host: the next turn sets it up"
             )));
         };
+        let began = private.now()?;
         let repo = guard::open_exactly(&entry, &worktree.path)?;
-        Ok(Open { repo, private })
+        Ok(Open {
+            repo,
+            private,
+            began,
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use git2::{Delta, DiffOptions, ErrorCode, FileMode, Index, Oid, Repository};
 use hearth_actors::ids::WorktreeId;
@@ -17,63 +18,118 @@ use hearth_actors::ports::WorktreeError;
 
 use super::errors::Context;
 use super::index::{Opened, Private, has_object, may_be_absent};
+use super::proof::{Moved, Proof, Proofs};
 use super::refs;
 
 /// How many files that were left out are told by name.
 const MAX_NOTES: usize = 20;
 
 /// What a scan found.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Shadow {
     /// The tree of all files.
     pub(super) tree: Oid,
     /// What was left out and why, at most a few.
     pub(super) notes: Vec<String>,
+    /// There is a proof for the next scan; otherwise [`prove`] can make one.
+    pub(super) proven: bool,
 }
 
-/// Scans the files of `repo`. Reads what changed since the last scan, proves
-/// by stat data that the rest did not, and writes new blobs and trees. The tree
-/// is kept under a private ref until the next scan, safe from `git gc`.
-pub(super) fn shadow(
-    repo: &Repository,
-    private: &Private,
-    worktree: WorktreeId,
-) -> Result<Shadow, WorktreeError> {
-    let scanned = try_twice(repo, private);
-    if scanned.is_err() {
-        private.forget();
+/// A worktree to scan.
+pub(super) struct Scanned<'a> {
+    pub(super) repo: &'a Repository,
+    pub(super) private: &'a Private,
+    pub(super) worktree: WorktreeId,
+    /// When the repository and its settings were opened, by the file system's
+    /// clock.
+    pub(super) began: SystemTime,
+}
+
+/// Finds the tree of all files. When nothing moved since the last scan, that is
+/// proved and no file is read; otherwise what may have moved is read, and new
+/// blobs and trees are written. The tree is kept under a private ref until the
+/// next scan, safe from `git gc`.
+pub(super) fn shadow(scanned: &Scanned<'_>, proofs: &Proofs) -> Result<Shadow, WorktreeError> {
+    let Scanned { repo, worktree, .. } = *scanned;
+    let proof = proofs.take(worktree);
+    let at = repo.workdir().unwrap_or(repo.path());
+    let mut moved = proof.as_ref().map_or(Moved::Anything, |p| p.moved(at));
+    if let Some(proof) = proof {
+        if moved == Moved::Nothing && has_object(repo, proof.tree) {
+            let (tree, notes) = (proof.tree, proof.notes.clone());
+            proofs.keep(worktree, proof);
+            return Ok(Shadow {
+                tree,
+                notes,
+                proven: true,
+            });
+        }
+        if !proof.notes.is_empty() {
+            // A part of the files would tell only a part of what is left out.
+            moved = Moved::Anything;
+        }
     }
-    let found = scanned?;
-    refs::keep(repo, &format!("refs/hearth/trees/{worktree}"), found.tree)?;
+    let result = try_twice(scanned, &moved);
+    if result.is_err() {
+        scanned.private.forget();
+    }
+    let found = result?;
+    let name = format!("refs/hearth/trees/{worktree}");
+    refs::keep(repo, &name, found.tree)?;
     Ok(found)
 }
 
-fn try_twice(repo: &Repository, private: &Private) -> Result<Shadow, WorktreeError> {
-    match scan(repo, private) {
-        Ok(found) if has_object(repo, found.tree) => Ok(found),
+/// Remembers the scan that began at `began` and found `found`, for the next
+/// one. Costs about as much as the scan and can wait until after it: what moved
+/// in between is younger than `began` and makes the proof none.
+pub(super) fn prove(
+    scanned: &Scanned<'_>,
+    found: Shadow,
+    began: SystemTime,
+    proofs: &Proofs,
+) -> Result<(), WorktreeError> {
+    let opened = scanned.private.open(scanned.repo)?;
+    if !opened.fresh {
+        let proof = Proof::of(scanned.repo, &opened.index, found.tree, found.notes, began);
+        proofs.offer(scanned.worktree, proof);
+    }
+    Ok(())
+}
+
+fn try_twice(scanned: &Scanned<'_>, moved: &Moved) -> Result<Shadow, WorktreeError> {
+    match scan(scanned, moved) {
+        Ok(found) if has_object(scanned.repo, found.tree) => Ok(found),
         // What the private index names may be gone: a `git gc --prune=now` can
         // have come between its last writing and the ref. A fresh copy of the
         // worktree's own index names only what git keeps.
         _ => {
-            private.forget();
-            scan(repo, private)
+            scanned.private.forget();
+            scan(scanned, &Moved::Anything)
         }
     }
 }
 
-fn scan(repo: &Repository, private: &Private) -> Result<Shadow, WorktreeError> {
-    let began = private.now()?;
+fn scan(scanned: &Scanned<'_>, moved: &Moved) -> Result<Shadow, WorktreeError> {
+    let Scanned { repo, private, .. } = *scanned;
     let mut opened = private.open(repo)?;
-    let found = bring_up_to_date(repo, &mut opened)?;
-    private.close(&opened, began)?;
+    let found = bring_up_to_date(repo, &mut opened, moved)?;
+    private.close(&opened, scanned.began)?;
     Ok(found)
 }
 
-fn bring_up_to_date(repo: &Repository, opened: &mut Opened) -> Result<Shadow, WorktreeError> {
+fn bring_up_to_date(
+    repo: &Repository,
+    opened: &mut Opened,
+    moved: &Moved,
+) -> Result<Shadow, WorktreeError> {
     let at = repo.workdir().unwrap_or(repo.path());
     let fresh = opened.fresh;
     let index = &mut opened.index;
-    let moves = differences(repo, index).cannot("scan the files", at)?;
+    let only = match moved {
+        Moved::Only(paths) if !fresh => paths.as_slice(),
+        _ => &[],
+    };
+    let moves = differences(repo, index, only).cannot("scan the files", at)?;
     let mut notes = Notes::default();
     for gone in &moves.gone {
         forget(index, gone).cannot("update the index", at)?;
@@ -91,6 +147,7 @@ fn bring_up_to_date(repo: &Repository, opened: &mut Opened) -> Result<Shadow, Wo
     Ok(Shadow {
         tree,
         notes: notes.into_lines(),
+        proven: false,
     })
 }
 
@@ -108,7 +165,9 @@ impl Moves {
     }
 }
 
-fn differences(repo: &Repository, index: &Index) -> Result<Moves, git2::Error> {
+/// Compares the files with the index: those at or below the paths of `only`,
+/// or all when it is empty.
+fn differences(repo: &Repository, index: &Index, only: &[Vec<u8>]) -> Result<Moves, git2::Error> {
     let mut options = DiffOptions::new();
     options
         .include_untracked(true)
@@ -117,6 +176,12 @@ fn differences(repo: &Repository, index: &Index) -> Result<Moves, git2::Error> {
         .ignore_submodules(true)
         .skip_binary_check(true)
         .update_index(true);
+    if !only.is_empty() {
+        options.disable_pathspec_match(true);
+        for path in only {
+            options.pathspec(path.as_slice());
+        }
+    }
     let diff = repo.diff_index_to_workdir(Some(index), Some(&mut options))?;
     let mut moves = Moves::default();
     for delta in diff.deltas() {

@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use git2::{IndexAddOption, Repository, WorktreeAddOptions};
@@ -17,6 +18,10 @@ use tokio::runtime::Runtime;
 
 /// Each figure is the median of this many runs.
 const RUNS: usize = 9;
+
+/// Between an edit and a measurement, as between an agent's last edit and the
+/// end of its turn; Hearth prepares its next scan meanwhile.
+const PAUSE: Duration = Duration::from_millis(100);
 
 fn main() {
     for (files, folders) in [(50, 5), (20_000, 200)] {
@@ -44,6 +49,9 @@ impl Bench {
         let project = dir.path().join("project");
         fs::create_dir(&project).expect("a folder");
         git(&project, &["init", "-q", "-b", "main"]);
+        // A clean-up in the background would be measured as well.
+        git(&project, &["config", "gc.auto", "0"]);
+        git(&project, &["config", "maintenance.auto", "false"]);
         for file in 0..files {
             let body = "let x = 1;\n".repeat(60);
             let text = format!("// file {file}\n{body}");
@@ -125,8 +133,10 @@ impl Bench {
             let private = private.join(worktree.id.to_string());
             // Not there yet before the first scan.
             let _ = fs::remove_file(private.join("index"));
+            sleep(PAUSE);
             timed(|| self.checkpoint(worktree))
         });
+        sleep(PAUSE);
         print("  Hearth, cold", cold, unchanged);
         let warm = median(|_| timed(|| self.checkpoint(worktree)));
         print("  Hearth", warm, unchanged);
@@ -162,7 +172,8 @@ impl Bench {
         print("  Hearth", ours, whole);
     }
 
-    /// 50 files changed and 50 new ones.
+    /// 50 files changed and 50 new ones, and the time in which an agent would
+    /// end its turn.
     fn edit(&self, at: &Path, mark: &str) {
         for number in 0..50 {
             let folder = number % self.folders;
@@ -177,6 +188,7 @@ impl Bench {
                 &format!("{mark}\n"),
             );
         }
+        sleep(PAUSE);
     }
 
     /// Index file and git directory for a run of git beside the real index.

@@ -5,5 +5,6 @@ mod contract;
 mod control;
 mod journal;
 mod listen;
+mod lost_answers;
 mod migrations;
 mod pg;

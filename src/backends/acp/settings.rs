@@ -155,10 +155,11 @@ impl Offers {
     pub(super) fn changes(&self, session: &str, wanted: &Wanted) -> Result<Vec<Change>, String> {
         let mut changes = Vec::new();
         for offer in &self.0 {
-            let Some(wish) = wanted.get(offer.setting).or(offer.initial.as_deref()) else {
-                continue;
+            let value = match (wanted.get(offer.setting), offer.initial.as_deref()) {
+                (Some(wish), _) => offer.resolve(wish)?,
+                (None, Some(initial)) => initial,
+                (None, None) => continue,
             };
-            let value = offer.resolve(wish)?;
             if offer.current.as_deref() == Some(value) {
                 continue;
             }

@@ -85,11 +85,6 @@ async fn goose_answers_asks_cancels_dies_and_remembers() {
         .await;
     println!("cancelled in {:?}", start.elapsed());
 
-    live.prompt("[[error:500]] e");
-    let stop = live.until(|said| matches!(said, Said::TurnEnded(_))).await;
-    println!("{stop:?}");
-    assert!(matches!(stop, Said::TurnEnded(AgentStop::Error(_))));
-
     live.prompt("[[slow:200x20ms]] dead");
     live.until(|said| matches!(said, Said::Text(text) if text.contains("tick3")))
         .await;
@@ -117,7 +112,17 @@ async fn goose_answers_asks_cancels_dies_and_remembers() {
             _ => {}
         }
     }
-    assert_eq!(texts, "back again");
+    // goose joins the prompt that died to the next one, so ticks may come; the
+    // past must not.
+    assert!(
+        !texts.contains("zebra") && !texts.contains("lynx"),
+        "{texts}"
+    );
+    // Last, because goose keeps a failed message and joins it to the next.
+    again.prompt("[[error:500]] e");
+    let stop = again.until(|said| matches!(said, Said::TurnEnded(_))).await;
+    println!("{stop:?}");
+    assert!(matches!(stop, Said::TurnEnded(AgentStop::Error(_))));
     let exit = again.link.stop(false).await;
     println!("{}", exit.summary());
 }

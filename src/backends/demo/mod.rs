@@ -12,6 +12,7 @@ mod help;
 mod history;
 mod script;
 mod server;
+mod session;
 mod shell;
 mod tools;
 mod turn;

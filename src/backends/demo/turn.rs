@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::cancel::Cancel;
 use super::history::{Entry, Role};
 use super::script::{Step, parse};
-use super::server::{Server, Session};
+use super::server::Server;
+use super::session::Session;
 use super::{help, shell};
 
 /// How often a waiting turn looks whether it was cancelled.

@@ -10,7 +10,9 @@ use super::*;
 #[tokio::test]
 async fn two_turns_share_a_process_a_session_and_a_memory() {
     let fixture = Fixture::new();
+    let start = Instant::now();
     let mut live = fixture.start().await;
+    println!("start to session: {:?}", start.elapsed());
     let facts = live.link.facts();
     assert_eq!(facts.continuity, Continuity::New);
     assert_eq!(facts.backend, "acp_warm");

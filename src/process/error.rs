@@ -1,9 +1,11 @@
 //! Why a process was not started.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+
+use super::wire::{Report, Stage};
 
 /// What went wrong, by what to do about it.
 #[derive(Debug, Error)]
@@ -80,4 +82,49 @@ pub enum ProcessError {
         /// The limit.
         limit: usize,
     },
+}
+
+impl ProcessError {
+    /// What a shim's first report means when it is not that `program` runs.
+    pub(super) fn from_report(report: Option<Report>, program: &Path, cwd: &Path) -> Self {
+        match report {
+            Some(Report::Failed(Stage::Cwd, errno)) => Self::Cwd {
+                path: cwd.to_owned(),
+                source: io::Error::from_raw_os_error(errno),
+            },
+            Some(Report::Failed(Stage::Exec, errno)) => Self::Exec {
+                path: program.to_owned(),
+                source: io::Error::from_raw_os_error(errno),
+            },
+            Some(Report::Failed(Stage::Shim, errno)) => Self::Unavailable {
+                what: "preparing a process guard",
+                source: io::Error::from_raw_os_error(errno),
+            },
+            other => Self::Shim {
+                command: program.to_owned(),
+                detail: match other {
+                    Some(report) => format!("it said `{report}` first"),
+                    None => "it ended or said nothing in time".to_owned(),
+                },
+            },
+        }
+    }
+
+    /// Without a shim, the failures of the fork and of `program` come as one.
+    pub(super) fn of_program(self, program: &Path) -> Self {
+        match self {
+            Self::Unavailable { source, .. }
+                if matches!(
+                    source.raw_os_error(),
+                    Some(libc::ENOENT | libc::EACCES | libc::ENOEXEC | libc::EPERM | libc::ETXTBSY)
+                ) =>
+            {
+                Self::Exec {
+                    path: program.to_owned(),
+                    source,
+                }
+            }
+            other => other,
+        }
+    }
 }

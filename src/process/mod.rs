@@ -168,16 +168,16 @@ impl ProcessLedger for Room {
             .is_ok()
     }
 
-    /// Without the shims, which share their pages with Hearth.
+    /// Without the shims, which share most of their pages with Hearth.
     fn rss_bytes(&self, key: &SessionKey) -> Option<u64> {
         let trees = self.0.trees.of(key);
         if trees.is_empty() {
             return None;
         }
-        let processes = trees
-            .into_iter()
-            .filter_map(|tree| tree.shim)
-            .flat_map(|shim| procfs::descendants(shim.pid));
+        let processes = trees.into_iter().flat_map(|tree| match tree.shim {
+            Some(shim) => procfs::descendants(shim.pid),
+            None => tree.agent.into_iter().collect(),
+        });
         Some(procfs::resident_bytes(processes))
     }
 }

@@ -30,6 +30,13 @@ impl Identity {
         })
     }
 
+    /// A child of ours that has not been waited for: a zombie counts too, as
+    /// its number is still its own.
+    pub(super) fn of_child(pid: i32) -> Option<Self> {
+        let start = Stat::read(pid)?.start;
+        Some(Self { pid, start })
+    }
+
     /// It is still that process, and no zombie.
     #[must_use]
     pub fn is_alive(self) -> bool {
@@ -37,13 +44,15 @@ impl Identity {
     }
 
     /// Signals it, unless it is gone. True when the signal was delivered.
-    pub(super) fn signal(self, signal: i32) -> bool {
-        let Ok(handle) = sys::open_pidfd(self.pid) else {
-            return false;
-        };
-        // The handle was opened first: if the start time still fits, the
-        // handle and the record mean the same process.
-        self.is_alive() && sys::signal_pidfd(handle.as_fd(), signal).is_ok()
+    pub fn signal(self, signal: i32) -> bool {
+        match sys::open_pidfd(self.pid) {
+            // The handle was opened first: if the start time still fits, the
+            // handle and the record mean the same process.
+            Ok(handle) => self.is_alive() && sys::signal_pidfd(handle.as_fd(), signal).is_ok(),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => false,
+            // A kernel or sandbox without such handles: the next best.
+            Err(_) => self.is_alive() && sys::signal_number(self.pid, signal),
+        }
     }
 }
 

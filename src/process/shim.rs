@@ -80,9 +80,8 @@ impl Shim {
         std::env::set_current_dir(cwd).map_err(|error| fail(Stage::Cwd, error))?;
         let agent = spawn(&mut command).map_err(|error| fail(Stage::Exec, error))?;
         let_go_of_files();
-        // A zombie counts too: its status is still to be reported.
-        let start = procfs::Stat::read(agent).map_or(0, |stat| stat.start);
-        let agent = Identity { pid: agent, start };
+        let agent = Identity::of_child(agent)
+            .ok_or_else(|| fail(Stage::Shim, io::Error::from_raw_os_error(libc::ESRCH)))?;
         report(&control, Report::Started(agent));
         Ok(Self {
             control,
@@ -94,7 +93,7 @@ impl Shim {
 
     fn run(mut self) -> i32 {
         while !self.must_kill() {
-            sys::wait_readable([self.control.as_fd(), self.signals.as_fd()], None);
+            sys::wait_readable(&[self.control.as_fd(), self.signals.as_fd()], None);
         }
         self.kill_tree();
         0
@@ -163,7 +162,7 @@ impl Shim {
                 report(&self.control, Report::Left(left.len()));
                 round = KILL_ROUND_MAX;
             }
-            sys::wait_readable([self.signals.as_fd(), self.signals.as_fd()], Some(round));
+            sys::wait_readable(&[self.signals.as_fd()], Some(round));
             while let Ok(Some(_)) = self.signals.read_signal() {}
         }
     }

@@ -22,7 +22,7 @@ use super::shim::EXIT_NOT_STARTED;
 use super::sys::{self, BeforeExec};
 use super::tail::Tail;
 use super::watch::{EnteredTree, Reports, Watch};
-use super::wire::{Report, Stage};
+use super::wire::Report;
 use super::{Guard, Inner, MARKER, ProcessError, ProcessSpec, SHIM_COMMAND};
 
 /// From fork to the shim's first report. It takes a few milliseconds; a
@@ -105,7 +105,7 @@ async fn start_guarded(
         .spawner
         .spawn(command, Some(theirs.into()))
         .await?;
-    let shim = pid_of(&child).and_then(Identity::of);
+    let shim = identity_of(&child);
     tree.inner.trees.update(&tree.id, |tree| tree.shim = shim);
 
     let (reader, writer) = ours.into_split();
@@ -116,7 +116,11 @@ async fn start_guarded(
         // kills what it has started.
         drop(writer);
         clear_away(tree, child);
-        return Err(failure(first.ok().flatten(), spec, program));
+        return Err(ProcessError::from_report(
+            first.ok().flatten(),
+            program,
+            &spec.cwd,
+        ));
     };
     let agent = *agent;
     tree.inner
@@ -159,12 +163,11 @@ async fn start_direct(
         .spawner
         .spawn(command, None)
         .await
-        .map_err(|error| exec_error(error, program))?;
-    // A child that ended already is a zombie until it is waited for: its
-    // number is still its own.
-    let pid = pid_of(&child).unwrap_or_default();
-    let start = procfs::Stat::read(pid).map_or(0, |stat| stat.start);
-    let agent = Identity { pid, start };
+        .map_err(|error| error.of_program(program))?;
+    let agent = identity_of(&child).ok_or_else(|| ProcessError::Shim {
+        command: program.to_owned(),
+        detail: "/proc does not know the process".to_owned(),
+    })?;
     tree.inner
         .trees
         .update(&tree.id, |tree| tree.agent = Some(agent));
@@ -239,48 +242,6 @@ fn clear_away(tree: EnteredTree, mut child: Child) {
     });
 }
 
-fn failure(report: Option<Report>, spec: &ProcessSpec, program: &Path) -> ProcessError {
-    match report {
-        Some(Report::Failed(Stage::Cwd, errno)) => ProcessError::Cwd {
-            path: spec.cwd.clone(),
-            source: io::Error::from_raw_os_error(errno),
-        },
-        Some(Report::Failed(Stage::Exec, errno)) => ProcessError::Exec {
-            path: program.to_owned(),
-            source: io::Error::from_raw_os_error(errno),
-        },
-        Some(Report::Failed(Stage::Shim, errno)) => ProcessError::Unavailable {
-            what: "preparing a process guard",
-            source: io::Error::from_raw_os_error(errno),
-        },
-        other => ProcessError::Shim {
-            command: program.to_owned(),
-            detail: match other {
-                Some(report) => format!("it said `{report}` first"),
-                None => "it ended or said nothing for 10 s".to_owned(),
-            },
-        },
-    }
-}
-
-/// Without a shim, the fork's and the program's own failures come as one.
-fn exec_error(error: ProcessError, program: &Path) -> ProcessError {
-    match error {
-        ProcessError::Unavailable { source, .. }
-            if matches!(
-                source.raw_os_error(),
-                Some(libc::ENOENT | libc::EACCES | libc::ENOEXEC | libc::EPERM | libc::ETXTBSY)
-            ) =>
-        {
-            ProcessError::Exec {
-                path: program.to_owned(),
-                source,
-            }
-        }
-        other => other,
-    }
-}
-
 fn control_socket() -> Result<(UnixStream, std::os::unix::net::UnixStream), ProcessError> {
     let open = || {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
@@ -293,6 +254,6 @@ fn control_socket() -> Result<(UnixStream, std::os::unix::net::UnixStream), Proc
     })
 }
 
-fn pid_of(child: &Child) -> Option<i32> {
-    child.id().and_then(|pid| i32::try_from(pid).ok())
+fn identity_of(child: &Child) -> Option<Identity> {
+    Identity::of_child(i32::try_from(child.id()?).ok()?)
 }

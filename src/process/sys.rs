@@ -81,14 +81,15 @@ pub(super) fn replace_stdio(target: BorrowedFd<'_>) {
 }
 
 /// Waits until one of `fds` can be read or is closed; false when `timeout` passed.
-pub(super) fn wait_readable(fds: [BorrowedFd<'_>; 2], timeout: Option<Duration>) -> bool {
-    let mut polled = fds.map(|fd| libc::pollfd {
+pub(super) fn wait_readable(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> bool {
+    let wanted = |fd: &BorrowedFd<'_>| libc::pollfd {
         fd: fd.as_raw_fd(),
         events: libc::POLLIN,
         revents: 0,
-    });
+    };
+    let mut polled: Vec<libc::pollfd> = fds.iter().map(wanted).collect();
     let millis = timeout.map_or(-1, |t| i32::try_from(t.as_millis()).unwrap_or(i32::MAX));
-    // SAFETY: the array lives across the call and its length is given.
+    // SAFETY: the vector lives across the call and its length is given.
     unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, millis) > 0 }
 }
 
@@ -133,6 +134,12 @@ pub(super) fn open_pidfd(pid: i32) -> io::Result<OwnedFd> {
     }
     // SAFETY: the call just returned this descriptor, nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Signals whoever has this number now: check who that is right before.
+pub(super) fn signal_number(pid: i32, signal: i32) -> bool {
+    // SAFETY: kill takes plain numbers.
+    unsafe { libc::kill(pid, signal) == 0 }
 }
 
 /// Signals exactly the process behind the handle.

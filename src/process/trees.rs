@@ -99,3 +99,20 @@ impl Trees {
         self.alive.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_trees_is_bounded_and_a_place_becomes_free_again() {
+        let trees = Trees::new();
+        let enter = |id: usize| trees.enter(&id.to_string(), Owner::Named("test".into()));
+        for id in 0..TREE_LIMIT {
+            enter(id).unwrap();
+        }
+        assert!(matches!(enter(TREE_LIMIT), Err(ProcessError::Full { .. })));
+        trees.leave("0");
+        enter(TREE_LIMIT).unwrap();
+    }
+}

@@ -2,5 +2,6 @@
 
 mod acp;
 mod agents_config;
+mod embedded;
 mod process;
 mod support;

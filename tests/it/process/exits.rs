@@ -158,3 +158,21 @@ async fn a_process_without_a_shim_gets_its_own_signal_on_drop() {
     all_gone("the signalled process", &[me]).await;
     assert_eq!(std::fs::read_to_string(said).unwrap(), "bye\n");
 }
+
+#[tokio::test]
+async fn a_start_through_the_shim_is_quick() {
+    let fixture = Fixture::new();
+    let mut starts = Vec::new();
+    for _ in 0..20 {
+        let (_, spec) = fixture.shell("exec sleep 1000");
+        let start = Instant::now();
+        let _process = fixture.room.spawn(spec).await.unwrap();
+        starts.push(start.elapsed());
+    }
+    starts.sort_unstable();
+    println!(
+        "spawn through the shim: median {:?}, slowest {:?}",
+        starts[10], starts[19]
+    );
+    assert!(starts[10] < Duration::from_millis(100), "{starts:?}");
+}

@@ -93,35 +93,26 @@ async fn descendants_are_ours_and_counted_and_strangers_are_not() {
 async fn an_entry_with_another_start_time_is_not_signalled() {
     let fixture = Fixture::new();
     let (_, spec) = fixture.shell("exec sleep 1000");
-    let bystander = fixture.room.spawn(spec).await.unwrap().identity_kept();
+    let bystander = fixture.room.spawn(spec).await.unwrap();
+    let identity = bystander.identity();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    let other = serde_json::json!({"pid": bystander.0.pid, "start": bystander.0.start - 1});
+    let other = serde_json::json!({"pid": identity.pid, "start": identity.start - 1});
     let entry = serde_json::json!({
         "boot": boot.trim(), "marker": "other:1", "owner": "an earlier life",
         "shim": other, "agent": other,
     });
     let later = tempfile::tempdir().unwrap();
-    let room = open_room(later.path(), Path::new(env!("CARGO_BIN_EXE_hearth")));
+    let room = open_room(later.path());
     std::fs::write(later.path().join("ledger/old.json"), entry.to_string()).unwrap();
     let report = room.sweep().await;
     assert_eq!((report.killed, report.stale), (0, 1), "{report:?}");
-    assert!(bystander.0.is_alive());
+    assert!(identity.is_alive());
     assert_eq!(
         std::fs::read_dir(later.path().join("ledger"))
             .unwrap()
             .count(),
         0
     );
-}
-
-trait Keep {
-    fn identity_kept(self) -> (Identity, OwnedProcess);
-}
-
-impl Keep for OwnedProcess {
-    fn identity_kept(self) -> (Identity, OwnedProcess) {
-        (self.identity(), self)
-    }
 }
 
 #[tokio::test]

@@ -1,3 +1,5 @@
 //! What several integration tests share.
 
+pub(crate) mod pg;
+pub(crate) mod role;
 pub(crate) mod wait;

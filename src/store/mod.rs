@@ -1,0 +1,3 @@
+//! Everything that is kept in PostgreSQL.
+
+pub mod embedded;

@@ -14,6 +14,9 @@ const MAX_READ: u64 = 1 << 20;
 /// A file that reached this is not written to any more.
 const MAX_FILE: u64 = 8 << 20;
 
+/// Sessions that are kept; the oldest go first.
+const MAX_SESSIONS: usize = 1_000;
+
 /// Who said it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -57,6 +60,7 @@ impl Archive {
     /// # Errors
     /// Its file cannot be made.
     pub(super) fn create(&self) -> io::Result<Uuid> {
+        self.prune()?;
         let session = Uuid::new_v4();
         File::create_new(self.path(session))?;
         Ok(session)
@@ -93,7 +97,61 @@ impl Archive {
         file.write_all(line.as_bytes())
     }
 
+    /// Makes room for one more. Another process may prune at the same time: a
+    /// file that is gone already is as good as removed.
+    fn prune(&self) -> io::Result<()> {
+        let files: Vec<PathBuf> = std::fs::read_dir(&self.0)?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .collect();
+        let Some(too_many) = (files.len() + 1).checked_sub(MAX_SESSIONS) else {
+            return Ok(());
+        };
+        let mut aged: Vec<_> = files
+            .into_iter()
+            .filter_map(|file| Some((file.metadata().ok()?.modified().ok()?, file)))
+            .collect();
+        aged.sort();
+        for (_, file) in aged.into_iter().take(too_many) {
+            let _ = std::fs::remove_file(file);
+        }
+        Ok(())
+    }
+
     fn path(&self, session: Uuid) -> PathBuf {
         self.0.join(format!("{session}.jsonl"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_are_read_back_without_broken_lines_and_the_oldest_make_room() -> io::Result<()> {
+        let directory = tempfile::tempdir()?;
+        let archive = Archive(directory.path().to_owned());
+        let first = archive.create()?;
+        let entry = Entry {
+            role: Role::User,
+            text: "zebra\n\"quoted\"".into(),
+        };
+        archive.append(first, &entry)?;
+        OpenOptions::new()
+            .append(true)
+            .open(archive.path(first))?
+            .write_all(b"{\"half\":\n\xff\n")?;
+        archive.append(first, &entry)?;
+        assert_eq!(archive.read(first), Some(vec![entry.clone(), entry]));
+        assert_eq!(archive.read(Uuid::new_v4()), None);
+
+        File::open(archive.path(first))?.set_modified(std::time::UNIX_EPOCH)?;
+        for number in 1..MAX_SESSIONS {
+            File::create(directory.path().join(format!("{number}.jsonl")))?;
+        }
+        let last = archive.create()?;
+        assert_eq!(std::fs::read_dir(directory.path())?.count(), MAX_SESSIONS);
+        assert_eq!(archive.read(first), None);
+        assert_eq!(archive.read(last), Some(Vec::new()));
+        Ok(())
     }
 }

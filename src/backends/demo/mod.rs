@@ -12,7 +12,9 @@ mod help;
 mod history;
 mod script;
 mod server;
+mod session;
 mod shell;
+mod tools;
 mod turn;
 mod wire;
 

@@ -11,17 +11,12 @@ use uuid::Uuid;
 
 use super::cancel::Cancel;
 use super::history::{Archive, Entry, Role};
+use super::session::Session;
 use super::turn::{self, Turn};
 use super::wire::Out;
 
 /// How long a turn may take to end after stdin closed.
 const LEAVE: Duration = Duration::from_secs(1);
-
-const MODES: [(&str, &str); 2] = [
-    ("default", "Edits files and runs commands without asking"),
-    ("careful", "Asks before each edit and each command"),
-];
-const MODELS: [&str; 2] = ["demo-1", "demo-2"];
 
 /// Names abilities (`load`, `resume`) that this agent shall not have, so that
 /// the ways around them can be tested.
@@ -39,19 +34,6 @@ pub(super) struct Server {
     sessions: Mutex<BTreeMap<Uuid, Session>>,
     /// Abilities it denies, from [`WITHOUT`].
     without: String,
-}
-
-/// One session as it is now.
-#[derive(Clone, Debug)]
-pub(super) struct Session {
-    pub(super) cwd: PathBuf,
-    pub(super) mode: String,
-    pub(super) model: String,
-    pub(super) history: Vec<Entry>,
-    /// The answer a person gave once and for all.
-    pub(super) standing: Option<bool>,
-    /// The turn that runs.
-    running: Option<Arc<Cancel>>,
 }
 
 /// Why a request is refused: code and reason.
@@ -162,18 +144,9 @@ impl Server {
                 self.open(session, params, history)?;
                 self.described(session)
             }
-            "session/set_mode" => self.set(params, "modeId", |session, mode| {
-                MODES
-                    .iter()
-                    .any(|(id, _)| *id == mode)
-                    .then(|| session.mode = mode.into())
-            }),
+            "session/set_mode" => self.set(params, "modeId", Session::set_mode),
             "session/set_config_option" if params["configId"] == "model" => {
-                self.set(params, "value", |session, model| {
-                    MODELS
-                        .contains(&model)
-                        .then(|| session.model = model.into())
-                })
+                self.set(params, "value", Session::set_model)
             }
             _ => Err(Refusal(-32601, format!("Method not found: {method}"))),
         }
@@ -195,39 +168,14 @@ impl Server {
         if sessions.len() >= MAX_SESSIONS {
             return Err(Refusal(-32603, "too many sessions in one process".into()));
         }
-        let (mode, model) = (MODES[0].0.into(), MODELS[0].into());
-        sessions.insert(
-            session,
-            Session {
-                cwd,
-                mode,
-                model,
-                history,
-                standing: None,
-                running: None,
-            },
-        );
+        sessions.insert(session, Session::new(cwd, history));
         Ok(())
     }
 
     fn described(&self, session: Uuid) -> Result<Value, Refusal> {
         let sessions = self.sessions();
         let session = sessions.get(&session).ok_or_else(|| not_found(session))?;
-        let modes: Vec<_> = MODES
-            .iter()
-            .map(|(id, description)| json!({"id": id, "name": id, "description": description}))
-            .collect();
-        let models: Vec<_> = MODELS
-            .iter()
-            .map(|model| json!({"value": model, "name": model}))
-            .collect();
-        Ok(json!({
-            "modes": {"currentModeId": session.mode, "availableModes": modes},
-            "configOptions": [{
-                "id": "model", "name": "Model", "category": "model", "type": "select",
-                "currentValue": session.model, "options": models
-            }]
-        }))
+        Ok(session.described())
     }
 
     fn replay(&self, session: Uuid, history: &[Entry]) {

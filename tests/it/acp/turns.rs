@@ -10,7 +10,9 @@ use super::*;
 #[tokio::test]
 async fn two_turns_share_a_process_a_session_and_a_memory() {
     let fixture = Fixture::new();
+    let start = Instant::now();
     let mut live = fixture.start().await;
+    println!("start to session: {:?}", start.elapsed());
     let facts = live.link.facts();
     assert_eq!(facts.continuity, Continuity::New);
     assert_eq!(facts.backend, "acp_warm");
@@ -159,4 +161,21 @@ async fn garbage_on_stdout_is_told_and_survived() {
         .iter()
         .filter(|said| matches!(said, Said::Raw { kind, .. } if kind == "stdout_noise"));
     assert_eq!(noise.count(), 5, "{:?}", turn.said);
+}
+
+#[tokio::test]
+async fn a_cancel_right_behind_the_prompt_ends_the_turn() {
+    let fixture = Fixture::new();
+    let mut live = fixture.start().await;
+    for mode in [None, Some("careful".to_owned())] {
+        let turn = TurnId::new();
+        let slow_start = Prompt {
+            mode,
+            ..prompt("hang")
+        };
+        live.link.prompt(turn, &slow_start).unwrap();
+        live.link.cancel(turn);
+        assert_eq!(live.rest_of(turn).await.stop, AgentStop::Cancelled);
+    }
+    assert_eq!(live.turn("say next").await.text(), "next");
 }

@@ -1,0 +1,126 @@
+//! What an agent is, once its table is read.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hearth_actors::ids::AgentName;
+use hearth_actors::model::{Deadlines, Policy};
+use thiserror::Error;
+
+/// One thing wrong with the settings.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{path}: {problem}; {cure}")]
+pub struct ConfigError {
+    /// Where, such as `agents.gemini.protocol`.
+    pub path: String,
+    /// What is wrong.
+    pub problem: String,
+    /// What to write instead.
+    pub cure: String,
+}
+
+/// How Hearth talks with an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// The Agent Client Protocol over stdio, one child per chat.
+    Acp,
+    /// One `opencode serve` for all chats.
+    Opencode,
+    /// Claude Code's streaming JSON.
+    Claude,
+    /// A terminal program, one run per task.
+    Pty,
+}
+
+impl Protocol {
+    pub(super) const WORDS: &[(&str, Self)] = &[
+        ("acp", Self::Acp),
+        ("opencode", Self::Opencode),
+        ("claude", Self::Claude),
+        ("pty", Self::Pty),
+    ];
+
+    /// As the settings say it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Acp => "acp",
+            Self::Opencode => "opencode",
+            Self::Claude => "claude",
+            Self::Pty => "pty",
+        }
+    }
+}
+
+/// What is executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// Hearth itself, wherever its file is now.
+    Hearth,
+    /// An absolute path, or a name to look up in the agent's `PATH`.
+    Named(String),
+}
+
+/// Which home directory an agent lives in: its login and its sessions are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// The user's own.
+    User,
+    /// One of its own, kept by Hearth.
+    Private,
+}
+
+/// One agent, ready to be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentDef {
+    /// How Hearth talks with it.
+    pub protocol: Protocol,
+    /// What is executed.
+    pub command: Program,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Environment set for it.
+    pub env: BTreeMap<String, String>,
+    /// Names (with `*` as wildcard) that it inherits beyond the base allow-list.
+    pub pass_env: Vec<String>,
+    /// The mode set after each new, loaded or resumed session, where it has modes.
+    pub mode: Option<String>,
+    /// What it may do where a task says nothing.
+    pub permission: Policy,
+    /// Unused this long, its process is stopped.
+    pub idle_ttl: Duration,
+    /// Where it lives.
+    pub home: Home,
+    /// Names of oddities, beyond those known for the name it reports.
+    pub quirks: Vec<String>,
+    /// The clocks of its turns.
+    pub deadlines: Deadlines,
+}
+
+impl AgentDef {
+    /// What an agent is when its table says nothing: ACP, asking, in the user's home.
+    pub(super) fn plain(idle_ttl: Duration) -> Self {
+        Self {
+            protocol: Protocol::Acp,
+            command: Program::Named(String::new()),
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            pass_env: Vec::new(),
+            mode: None,
+            permission: Policy::Ask,
+            idle_ttl,
+            home: Home::User,
+            quirks: Vec::new(),
+            deadlines: Deadlines::default(),
+        }
+    }
+}
+
+/// All agents of the settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Agents {
+    /// By name.
+    pub defs: BTreeMap<AgentName, AgentDef>,
+    /// Other names for them.
+    pub aliases: BTreeMap<AgentName, AgentName>,
+}

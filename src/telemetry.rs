@@ -1,5 +1,6 @@
 //! Logs: to standard error, filtered by `HEARTH_LOG`, as text or JSON.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
@@ -13,30 +14,39 @@ pub enum Verbosity {
     Command,
 }
 
-/// Starts logging, once in a process. `filter` is the value of `HEARTH_LOG`, in
-/// the syntax of `tracing`'s environment filter; `json` makes a line an object.
+/// Starts logging, once in a process. `HEARTH_LOG` filters in the syntax of
+/// `tracing`'s environment filter; `HEARTH_LOG_FORMAT=json` makes every line an
+/// object.
 ///
 /// # Errors
-/// The filter cannot be read.
-pub fn init(verbosity: Verbosity, filter: Option<&str>, json: bool) -> Result<(), String> {
+/// One of the two cannot be read: which, and the cure.
+pub fn init(verbosity: Verbosity, env: &BTreeMap<String, String>) -> Result<(), String> {
+    let var = |name: &str| {
+        env.get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    };
     let default = match verbosity {
         Verbosity::Service => "info",
         Verbosity::Command => "warn",
     };
-    let text = filter.filter(|text| !text.is_empty()).unwrap_or(default);
+    let text = var("HEARTH_LOG").unwrap_or(default);
     let filter = EnvFilter::try_new(text).map_err(|error| {
         format!("HEARTH_LOG: `{text}` is no filter: {error}\n  cure: use a level such as info, or module=level pairs")
     })?;
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
-    let started = if json {
-        logs.json().try_init()
-    } else {
-        logs.try_init()
-    };
+        .with_ansi(std::io::stderr().is_terminal() && var("NO_COLOR").is_none());
     // A second start in one process keeps the first one's settings.
-    drop(started);
+    match var("HEARTH_LOG_FORMAT") {
+        Some("json") => drop(logs.json().try_init()),
+        None | Some("text") => drop(logs.try_init()),
+        Some(other) => {
+            return Err(format!(
+                "HEARTH_LOG_FORMAT: `{other}` is no format\n  cure: use text or json"
+            ));
+        }
+    }
     Ok(())
 }

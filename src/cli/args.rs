@@ -21,7 +21,13 @@ Exit codes:
 #[command(name = "hearth", version, about, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {
     /// Settings file [default: $XDG_CONFIG_HOME/hearth/hearth.toml]
-    #[arg(long, global = true, value_name = "FILE", env = "HEARTH_CONFIG", hide_env = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "HEARTH_CONFIG",
+        hide_env = true
+    )]
     pub config: Option<PathBuf>,
     /// Data directory [default: /var/lib/hearth for root, else ~/.local/share/hearth]
     #[arg(long, global = true, value_name = "DIR")]
@@ -35,7 +41,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the service until it is told to stop.
-    #[command(after_help = "Examples:\n  hearth serve\n  hearth serve --listen 127.0.0.1:9600\n  DATABASE_URL=postgres://me@db/hearth hearth serve")]
+    #[command(
+        after_help = "Examples:\n  hearth serve\n  hearth serve --listen 127.0.0.1:9600\n  DATABASE_URL=postgres://me@db/hearth hearth serve"
+    )]
     Serve(Serve),
     /// Ask an agent, in the git repository you are in, and show its answer.
     #[command(after_help = RUN_EXAMPLES)]
@@ -47,7 +55,9 @@ pub enum Command {
     #[command(after_help = "Examples:\n  hearth ls\n  hearth ls --json | jq -r '.sessions[].id'")]
     Ls(Output),
     /// Check the installation; every finding comes with its cure.
-    #[command(after_help = "Examples:\n  hearth doctor\n  hearth doctor --json\n\nExits with 1 if something does not work.")]
+    #[command(
+        after_help = "Examples:\n  hearth doctor\n  hearth doctor --json\n\nExits with 1 if something does not work."
+    )]
     Doctor(Output),
     /// Watches over one child process; started by the service.
     #[command(hide = true)]

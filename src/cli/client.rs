@@ -132,7 +132,10 @@ impl Client {
             return serde_json::from_slice(&bytes).map_err(|error| {
                 Failure::new(
                     Exit::Failed,
-                    format!("{} answers something else than we expect: {error}", self.url),
+                    format!(
+                        "{} answers something else than we expect: {error}",
+                        self.url
+                    ),
                     "use the same version of hearth as client and service",
                 )
             });
@@ -161,7 +164,10 @@ fn http() -> Result<reqwest::Client, Failure> {
         .connect_timeout(CONNECT_TIMEOUT)
         .build()
         .map_err(|error| {
-            Failure::plain(Exit::Failed, format!("the HTTP client cannot start: {error}"))
+            Failure::plain(
+                Exit::Failed,
+                format!("the HTTP client cannot start: {error}"),
+            )
         })
 }
 

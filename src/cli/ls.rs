@@ -156,7 +156,10 @@ fn text(listing: &Listing, now: DateTime<Utc>) -> String {
         );
     }
     for stuck in &listing.stuck {
-        let agent = stuck.agent.as_deref().unwrap_or("none named, and no default_agent");
+        let agent = stuck
+            .agent
+            .as_deref()
+            .unwrap_or("none named, and no default_agent");
         let _ = writeln!(
             out,
             "! task {} waits for an agent that is not configured: {}",

@@ -1,6 +1,7 @@
 //! The settings: one typed value from flags, environment and `hearth.toml`, in
 //! that order, complete and checked before anything opens.
 
+pub mod agents;
 pub mod home;
 pub mod problem;
 pub mod service_file;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use hearth_actors::model::Deadlines;
 
 use crate::access::Token;
+use agents::Agents;
 pub use problem::{ConfigErrors, Problem};
 use source::Sources;
 
@@ -62,8 +64,8 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// What is kept how long (`retention.*`).
     pub retention: Retention,
-    /// `[agents.*]` as written: the backends know what it means.
-    pub agents: toml::Table,
+    /// The built-in agents and those of `[agents.*]`.
+    pub agents: Agents,
     /// The file that was read, if there was one.
     pub config_file: Option<PathBuf>,
 }
@@ -151,7 +153,14 @@ fn config_file(
 
 fn read(from: &mut Sources<'_>, config_file: Option<PathBuf>) -> Option<Settings> {
     let defaults = Deadlines::default();
-    let agents = from.take_table("agents");
+    let pool_idle_ttl = from
+        .get(
+            "pool.idle_ttl_ms",
+            "AGENT_POOL_IDLE_TTL_MS",
+            source::millis(1),
+        )
+        .unwrap_or(Duration::from_secs(30 * 60));
+    let agents = read_agents(from, pool_idle_ttl);
     let settings = Settings {
         listen: from
             .get("listen", "HEARTH_LISTEN", listen_address)
@@ -232,6 +241,18 @@ fn read_home(from: &mut Sources<'_>) -> Option<PathBuf> {
             }
         },
     }
+}
+
+fn read_agents(from: &mut Sources<'_>, idle_ttl: Duration) -> Agents {
+    let table = from.take_table("agents");
+    agents::parse(Some(&table), idle_ttl).unwrap_or_else(|errors| {
+        for error in errors {
+            let place = format!("{}: {}", from.file_name(), error.path);
+            from.problems
+                .push(Problem::new(place, error.problem, error.cure));
+        }
+        Agents::default()
+    })
 }
 
 fn deadline(from: &mut Sources<'_>, key: &'static str, default: Duration) -> Duration {

@@ -117,6 +117,11 @@ impl<'a> Sources<'a> {
         }
     }
 
+    /// What to call the file in an error.
+    pub(super) fn file_name(&self) -> &str {
+        &self.file_name
+    }
+
     /// Takes a whole table out of the file, to be parsed elsewhere.
     pub(super) fn take_table(&mut self, key: &str) -> toml::Table {
         match self.file.remove(key) {

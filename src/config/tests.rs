@@ -55,7 +55,7 @@ fn a_flag_wins_over_the_environment_which_wins_over_the_file() {
 #[test]
 fn all_that_is_wrong_is_said_at_once_with_place_and_cure() {
     let (_dir, mut flags) = file(
-        "lisen = 'x'\n[pool]\nmax_lives = 3\nidle_ttl_ms = -1\n[deadlines]\nwall_ms = 'long'\n[agents.x]\nprotocol = 'acp'\n",
+        "lisen = 'x'\n[pool]\nmax_lives = 3\nidle_ttl_ms = -1\n[deadlines]\nwall_ms = 'long'\n[agents.x]\nprotocol = 'telnet'\n",
     );
     flags.values.insert("listen", "nowhere".into());
     let env = env(&[

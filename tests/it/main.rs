@@ -1,5 +1,7 @@
 //! Whole-service tests: real processes, real files, a real database.
 
+mod acp;
+mod agents_config;
 mod embedded;
 mod http;
 mod process;

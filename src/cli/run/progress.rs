@@ -192,14 +192,23 @@ mod tests {
             event("message_started", json!({})),
             event("reasoning_delta", json!({"text": "hm"})),
             event("delta", json!({"text": "I will\x1b[2J write."})),
-            event("tool_call", json!({"id": "1", "title": "write\na.txt", "status": "pending"})),
+            event(
+                "tool_call",
+                json!({"id": "1", "title": "write\na.txt", "status": "pending"}),
+            ),
             event("tool_result", json!({"id": "1", "status": "completed"})),
             event("tool_result", json!({"id": "1", "status": "completed"})),
-            event("permission_requested", json!({"request": {"tool": {"title": "rm -rf"}}})),
+            event(
+                "permission_requested",
+                json!({"request": {"tool": {"title": "rm -rf"}}}),
+            ),
             event("tool_result", json!({"id": "2", "status": "failed"})),
             event("delta", json!({"text": "Done.\n"})),
             event("usage", json!({"cost": 1})),
-            event("task_updated", json!({"state": "failed", "outcome": "agent_crashed", "detail": "signal 9"})),
+            event(
+                "task_updated",
+                json!({"state": "failed", "outcome": "agent_crashed", "detail": "signal 9"}),
+            ),
         ];
         let shows: Vec<String> = events
             .iter()

@@ -21,18 +21,28 @@ pub(super) fn root(directory: &Path) -> Result<PathBuf, Failure> {
         ),
         ErrorCode::Owner => Failure::new(
             Exit::Usage,
-            format!("the repository around {} belongs to someone else", directory.display()),
+            format!(
+                "the repository around {} belongs to someone else",
+                directory.display()
+            ),
             "work as its owner, or on a clone of your own",
         ),
         _ => Failure::plain(
             Exit::Usage,
-            format!("the repository around {} cannot be opened: {}", directory.display(), error.message()),
+            format!(
+                "the repository around {} cannot be opened: {}",
+                directory.display(),
+                error.message()
+            ),
         ),
     })?;
     let Some(root) = repository.workdir() else {
         return Err(Failure::new(
             Exit::Usage,
-            format!("{} is a bare repository: it has no files to work on", directory.display()),
+            format!(
+                "{} is a bare repository: it has no files to work on",
+                directory.display()
+            ),
             "work in a clone: git clone <this> <directory>",
         ));
     };

@@ -87,7 +87,8 @@ impl Service {
         let mut said = false;
         while others_run(&self.client).await {
             if !std::mem::replace(&mut said, true) {
-                screen.line("other turns run in this service; it stays for them (Ctrl-C ends them)");
+                screen
+                    .line("other turns run in this service; it stays for them (Ctrl-C ends them)");
             }
             tokio::select! {
                 biased;
@@ -115,8 +116,9 @@ fn is_taken(error: &anyhow::Error) -> bool {
 
 async fn others_run(client: &Client) -> bool {
     for state in ["running", "blocked"] {
-        let page: Result<Page<Value>, Failure> =
-            client.get(&format!("/api/tasks?limit=1&state={state}")).await;
+        let page: Result<Page<Value>, Failure> = client
+            .get(&format!("/api/tasks?limit=1&state={state}"))
+            .await;
         if page.is_ok_and(|page| !page.items.is_empty()) {
             return true;
         }

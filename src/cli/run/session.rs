@@ -164,7 +164,9 @@ fn name_of(prompt: &str) -> String {
         return line;
     }
     let cut: String = line.chars().take(NAME_CHARS).collect();
-    let words = cut.rsplit_once(' ').map_or(cut.as_str(), |(words, _)| words);
+    let words = cut
+        .rsplit_once(' ')
+        .map_or(cut.as_str(), |(words, _)| words);
     format!("{words}…")
 }
 
@@ -177,7 +179,10 @@ mod tests {
         assert_eq!(name_of("fix  the\n tests"), "fix the tests");
         assert_eq!(name_of(" \n "), "session");
         let long = "please refactor the whole configuration module into smaller pieces";
-        assert_eq!(name_of(long), "please refactor the whole configuration module…");
+        assert_eq!(
+            name_of(long),
+            "please refactor the whole configuration module…"
+        );
         assert_eq!(name_of(&"x".repeat(80)).chars().count(), NAME_CHARS + 1);
     }
 }

@@ -180,7 +180,10 @@ mod tests {
     fn the_outcome_decides_the_exit_code() {
         assert_eq!(exit(&over("completed", "ok"), false), Exit::Ok);
         assert_eq!(exit(&over("failed", "agent_crashed"), false), Exit::Failed);
-        assert_eq!(exit(&over("cancelled", "cancelled"), true), Exit::Interrupted);
+        assert_eq!(
+            exit(&over("cancelled", "cancelled"), true),
+            Exit::Interrupted
+        );
         assert_eq!(exit(&over("completed", "ok"), true), Exit::Ok);
     }
 }

@@ -136,9 +136,14 @@ async fn cancel(client: &Client, task: Uuid, screen: &mut Screen) {
 }
 
 async fn report(args: &Run, client: &Client, task: &Task, over: &Over) -> Result<(), Failure> {
-    let session: Session = client.get(&format!("/api/sessions/{}", task.session)).await?;
+    let session: Session = client
+        .get(&format!("/api/sessions/{}", task.session))
+        .await?;
     let changes: Vec<Change> = client
-        .list(&format!("/api/sessions/{}/pending", task.session), MAX_CHANGES)
+        .list(
+            &format!("/api/sessions/{}/pending", task.session),
+            MAX_CHANGES,
+        )
         .await?;
     if args.json {
         return print_json(&json!({

@@ -1,0 +1,223 @@
+//! What is executed for an agent, in which home, and under which identity its
+//! sessions can be found again.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hearth_actors::event::ExitInfo;
+use hearth_actors::ports::{LinkSpec, StartError};
+use sha2::{Digest as _, Sha256};
+
+use crate::process::{OwnedProcess, Owner, ProcessError, ProcessSpec, env};
+
+/// How long a start waits to learn how an agent ended whose pipe just closed.
+const EXIT_WAIT: Duration = Duration::from_secs(2);
+
+/// Characters of a hash that are kept: 64 bits, enough to tell apart the few
+/// definitions and homes of one installation.
+const HASH_CHARS: usize = 16;
+
+/// How to launch one configured agent.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// Its configured name, for messages.
+    pub name: String,
+    /// An absolute path, or a name to look up in the agent's `PATH`.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Environment set for it.
+    pub env: BTreeMap<String, String>,
+    /// Patterns of names that it inherits beyond the base allow-list.
+    pub pass_env: Vec<String>,
+    /// A home of its own; none means the user's.
+    pub private_home: Option<PathBuf>,
+    /// The mode it is set to where a task says nothing.
+    pub mode: Option<String>,
+    /// Names of quirks beyond those known for the name it reports.
+    pub quirks: Vec<String>,
+    /// Hearth's own environment, of which it inherits a part.
+    pub parent_env: Vec<(OsString, OsString)>,
+}
+
+/// Where an agent's sessions can be found again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) home_id: String,
+    pub(super) config_hash: String,
+}
+
+/// A launch made ready for one session.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) process: ProcessSpec,
+    pub(super) identity: Identity,
+    /// Why the former session, if there is one, must not be continued.
+    pub(super) former: Result<(), String>,
+}
+
+impl Launch {
+    /// Composes environment and identity; makes the private home if it is missing.
+    pub(super) fn prepare(&self, spec: &LinkSpec) -> Result<Prepared, StartError> {
+        let mut extra = self.env.clone();
+        extra.extend(spec.env.clone());
+        if let Some(home) = &self.private_home {
+            make_home(home)?;
+            extra.extend(home_variables(home));
+        }
+        let environment = env::compose(self.parent_env.iter().cloned(), &self.pass_env, &extra);
+        let identity = Identity {
+            home_id: home_id(environment.get(OsStr::new("HOME")).map(OsString::as_os_str)),
+            config_hash: self.config_hash(),
+        };
+        let mut process =
+            ProcessSpec::new(Owner::Session(spec.key.clone()), &self.program, &spec.cwd);
+        process.args = self.args.iter().map(OsString::from).collect();
+        process.env = environment;
+        let former = continuable(spec, &identity);
+        Ok(Prepared {
+            process,
+            identity,
+            former,
+        })
+    }
+
+    /// The error for a process that could not be started, by what the user can do.
+    pub(super) fn not_spawned(&self, error: &ProcessError) -> StartError {
+        let name = &self.name;
+        match error {
+            ProcessError::CommandMissing { .. }
+            | ProcessError::NotExecutable { .. }
+            | ProcessError::Exec { .. } => StartError::Missing(format!(
+                "the agent {name} is not installed or cannot be run: {error} in [agents.{name}]"
+            )),
+            _ => StartError::Failed {
+                message: format!("the agent {name} could not be started: {error}"),
+                exit: None,
+            },
+        }
+    }
+
+    /// How the agent ended, waiting a little for the news.
+    pub(super) async fn exit_of(&self, process: &OwnedProcess) -> ExitInfo {
+        let mut exited = process.exited();
+        let news = tokio::time::timeout(EXIT_WAIT, exited.wait_for(Option::is_some)).await;
+        match news {
+            Ok(Ok(exit)) => exit.clone().unwrap_or_default(),
+            _ => ExitInfo {
+                stderr_tail: process.stderr_tail(),
+                ..ExitInfo::default()
+            },
+        }
+    }
+
+    /// The program as people type it.
+    pub(super) fn program_text(&self) -> String {
+        self.program.display().to_string()
+    }
+
+    /// The whole command as people type it.
+    pub(super) fn command_text(&self) -> String {
+        std::iter::once(self.program_text())
+            .chain(self.args.iter().cloned())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    /// What cannot change under a live session: protocol, command, arguments
+    /// and the names in its environment. Not the values, which hold secrets and
+    /// change with every login.
+    fn config_hash(&self) -> String {
+        let program = if self.program.is_absolute() {
+            // An upgrade moves the file; the agent is the same.
+            self.program.file_name().unwrap_or_default()
+        } else {
+            self.program.as_os_str()
+        };
+        let texts = ["acp".as_bytes(), program.as_bytes()].into_iter();
+        let args = self.args.iter().map(String::as_bytes);
+        let names = self.env.keys().map(String::as_bytes);
+        let passed = self.pass_env.iter().map(String::as_bytes);
+        hash(
+            texts
+                .chain(args)
+                .chain([&b"env"[..]])
+                .chain(names)
+                .chain([&b"pass"[..]])
+                .chain(passed),
+        )
+    }
+}
+
+/// A former session belongs to one home and one way of running the agent.
+fn continuable(spec: &LinkSpec, identity: &Identity) -> Result<(), String> {
+    let Some(former) = &spec.resume else {
+        return Ok(());
+    };
+    if former.home_id != identity.home_id {
+        return Err("the former session lives in another home directory".into());
+    }
+    if former.config_hash != identity.config_hash {
+        return Err(
+            "the agent's command, arguments or environment were changed in the settings".into(),
+        );
+    }
+    Ok(())
+}
+
+/// Tells homes apart by their canonical path; agents number their sessions per home.
+fn home_id(home: Option<&OsStr>) -> String {
+    let home = Path::new(home.unwrap_or_default());
+    let canonical = home.canonicalize().unwrap_or_else(|_| home.to_owned());
+    hash([canonical.as_os_str().as_bytes()].into_iter())
+}
+
+/// SHA-256 over length-prefixed parts, in hex, shortened.
+fn hash<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part.len().to_le_bytes());
+        hasher.update(part);
+    }
+    let mut hex = format!("{:x}", hasher.finalize());
+    hex.truncate(HASH_CHARS);
+    hex
+}
+
+fn make_home(home: &Path) -> Result<(), StartError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(home)
+        .map_err(|error| StartError::Failed {
+            message: format!(
+                "the private home {} could not be made ({error}): free some disk or correct its permissions",
+                home.display()
+            ),
+            exit: None,
+        })
+}
+
+/// Everything that leads to the user's own home, led elsewhere.
+fn home_variables(home: &Path) -> impl Iterator<Item = (String, String)> {
+    [
+        ("HOME", ""),
+        ("XDG_CONFIG_HOME", ".config"),
+        ("XDG_DATA_HOME", ".local/share"),
+        ("XDG_STATE_HOME", ".local/state"),
+        ("XDG_CACHE_HOME", ".cache"),
+    ]
+    .into_iter()
+    .map(|(name, below)| {
+        let path = if below.is_empty() {
+            home.to_owned()
+        } else {
+            home.join(below)
+        };
+        (name.to_owned(), path.to_string_lossy().into_owned())
+    })
+}

@@ -1,0 +1,216 @@
+//! A live agent: what the session actor holds.
+
+use std::future::Future;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use agent_client_protocol::UntypedMessage;
+use agent_client_protocol::v1::schema;
+use async_trait::async_trait;
+use hearth_actors::event::{Answer, ExitInfo};
+use hearth_actors::ids::TurnId;
+use hearth_actors::model::{Deadlines, LinkFacts, Resume};
+use hearth_actors::ports::{Link, LinkError, Prompt};
+use serde_json::json;
+
+use super::connection::Caller;
+use super::handshake::{Established, Trouble, choose};
+use super::launch::Identity;
+use super::settings::Wanted;
+use super::shared::{Shared, Word};
+use crate::process::{Ladder, OwnedProcess};
+
+/// How long an agent may take to change mode, model and thinking before a prompt.
+const CHOICE_WAIT: Duration = Duration::from_secs(10);
+
+/// See the module.
+pub(super) struct AcpLink {
+    shared: Arc<Shared>,
+    caller: Caller,
+    /// The only lasting owner: dropping the link kills the process tree.
+    process: Arc<OwnedProcess>,
+    session: String,
+    facts: LinkFacts,
+    /// Set where a prompt wants no other.
+    default_mode: Option<String>,
+    deadlines: Deadlines,
+}
+
+impl AcpLink {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        caller: Caller,
+        process: Arc<OwnedProcess>,
+        established: Established,
+        identity: Identity,
+        default_mode: Option<String>,
+        deadlines: Deadlines,
+    ) -> Self {
+        let facts = LinkFacts {
+            pid: Some(process.pid()),
+            resume: Resume {
+                agent_session_id: established.session.clone(),
+                home_id: identity.home_id,
+                config_hash: identity.config_hash,
+            },
+            backend: "acp_warm".into(),
+            continuity: established.continuity,
+        };
+        Self {
+            shared,
+            caller,
+            process,
+            session: established.session,
+            facts,
+            default_mode,
+            deadlines,
+        }
+    }
+}
+
+#[async_trait]
+impl Link for AcpLink {
+    fn facts(&self) -> LinkFacts {
+        self.facts.clone()
+    }
+
+    fn prompt(&self, turn: TurnId, prompt: &Prompt) -> Result<(), LinkError> {
+        if self.shared.over.is_cancelled() || self.shared.hangup.is_cancelled() {
+            return Err(LinkError::Gone);
+        }
+        let wanted = Wanted {
+            mode: prompt.mode.clone().or_else(|| self.default_mode.clone()),
+            model: prompt.model.clone(),
+            thinking: prompt.thinking.clone(),
+        };
+        let settled = {
+            let mut state = self.shared.state();
+            state.turn = Some(turn);
+            state.cancelled = false;
+            state.replaying = false;
+            state
+                .offers
+                .changes(&self.session, &wanted)
+                .is_ok_and(|changes| changes.is_empty())
+        };
+        let request = request(&self.session, &prompt.text)?;
+        if settled {
+            return send(&self.caller, &self.shared, turn, request);
+        }
+        tokio::spawn(choose_then_send(
+            self.caller.clone(),
+            Arc::clone(&self.shared),
+            self.session.clone(),
+            wanted,
+            turn,
+            request,
+        ));
+        Ok(())
+    }
+
+    fn cancel(&self, turn: TurnId) {
+        {
+            let mut state = self.shared.state();
+            if state.turn != Some(turn) {
+                return;
+            }
+            state.cancelled = true;
+        }
+        self.caller.cancel(&self.session);
+        self.shared.withdraw_asks();
+    }
+
+    fn answer(&self, ask: &str, answer: &Answer) -> Result<(), LinkError> {
+        if self.shared.over.is_cancelled() {
+            return Err(LinkError::Gone);
+        }
+        if self.shared.answer(ask, answer) {
+            Ok(())
+        } else {
+            Err(LinkError::Unknown)
+        }
+    }
+
+    async fn stop(&self, hurry: bool) -> ExitInfo {
+        self.shared.state().stopping = true;
+        self.shared.hangup.cancel();
+        let exit = self.process.stop(Ladder::of(&self.deadlines, hurry)).await;
+        ExitInfo {
+            expected: true,
+            ..exit
+        }
+    }
+}
+
+impl Drop for AcpLink {
+    fn drop(&mut self) {
+        self.shared.state().stopping = true;
+        self.shared.hangup.cancel();
+    }
+}
+
+/// Runs the connection to its end. When Hearth did not end it, the agent can no
+/// longer be spoken to, and its process is stopped.
+pub(super) async fn keep_connected(
+    shared: Arc<Shared>,
+    process: Weak<OwnedProcess>,
+    ladder: Ladder,
+    connection: impl Future<Output = ()>,
+) {
+    connection.await;
+    if shared.hangup.is_cancelled() {
+        return;
+    }
+    if let Some(process) = process.upgrade() {
+        process.stop(ladder).await;
+    }
+}
+
+fn request(session: &str, text: &str) -> Result<UntypedMessage, LinkError> {
+    let text = schema::ContentBlock::Text(schema::TextContent::new(text));
+    let prompt = schema::PromptRequest::new(session.to_owned(), vec![text]);
+    // Only a type that is no JSON object could fail here.
+    UntypedMessage::new("session/prompt", prompt).map_err(|_| LinkError::Gone)
+}
+
+fn send(
+    caller: &Caller,
+    shared: &Arc<Shared>,
+    turn: TurnId,
+    request: UntypedMessage,
+) -> Result<(), LinkError> {
+    let told = Arc::clone(shared);
+    caller
+        .call_then(request, move |reply| told.tell(Word::Ended(turn, reply)))
+        .map_err(|_| LinkError::Gone)
+}
+
+/// The slow way to a prompt: the agent must be set up first.
+async fn choose_then_send(
+    caller: Caller,
+    shared: Arc<Shared>,
+    session: String,
+    wanted: Wanted,
+    turn: TurnId,
+    request: UntypedMessage,
+) {
+    let chosen =
+        tokio::time::timeout(CHOICE_WAIT, choose(&caller, &shared, &session, &wanted)).await;
+    let problem = match chosen {
+        Ok(Ok(())) => None,
+        // The agent's end ends the turn.
+        Ok(Err(Trouble::Gone)) => return,
+        Ok(Err(Trouble::Auth(reason) | Trouble::Refused(reason))) => Some(reason),
+        Err(_) => Some(format!(
+            "the agent did not change its settings within {} s",
+            CHOICE_WAIT.as_secs()
+        )),
+    };
+    if let Some(problem) = problem {
+        shared.tell(Word::Unprompted(turn, problem));
+    } else if shared.state().cancelled {
+        shared.tell(Word::Ended(turn, Ok(json!({"stopReason": "cancelled"}))));
+    } else if send(&caller, &shared, turn, request).is_err() {
+        tracing::debug!("the agent ended before its prompt was sent");
+    }
+}

@@ -1,0 +1,112 @@
+//! Errors of agents, classed by what Hearth does about them.
+
+use hearth_actors::event::{AgentFault, FaultClass};
+use serde_json::Value;
+
+use super::cap::capped_text;
+
+/// The code of the protocol for "log in first".
+pub(in crate::backends::acp) const AUTH_REQUIRED: i64 = -32000;
+
+/// Classes a JSON-RPC error.
+pub(in crate::backends::acp) fn from_rpc(
+    code: i64,
+    message: &str,
+    data: Option<&Value>,
+) -> AgentFault {
+    let message = describe(message, data);
+    let class = match code {
+        AUTH_REQUIRED | 401 | 403 => FaultClass::Auth,
+        429 => by_words(&message, FaultClass::Overload),
+        _ => by_words(&message, FaultClass::Other),
+    };
+    AgentFault { class, message }
+}
+
+/// Classes an error that came as ordinary text.
+pub(super) fn from_text(text: &str) -> AgentFault {
+    AgentFault {
+        class: by_words(text, FaultClass::Other),
+        message: capped_text(text),
+    }
+}
+
+/// An error Hearth itself found.
+pub(in crate::backends::acp) fn other(message: &str) -> AgentFault {
+    AgentFault {
+        class: FaultClass::Other,
+        message: message.to_owned(),
+    }
+}
+
+/// The message and what the agent hid in `data`, where most put the reason.
+pub(in crate::backends::acp) fn describe(message: &str, data: Option<&Value>) -> String {
+    let detail = data.and_then(|data| {
+        ["details", "message", "error", "reason"]
+            .iter()
+            .find_map(|field| data[*field].as_str())
+            .or(data.as_str())
+    });
+    capped_text(&match detail {
+        Some(detail) if !message.contains(detail) => format!("{message}: {detail}"),
+        _ => message.to_owned(),
+    })
+}
+
+/// Status codes and words that model providers use. Quota before overload: both
+/// come with 429.
+fn by_words(text: &str, otherwise: FaultClass) -> FaultClass {
+    const QUOTA: &[&str] = &[
+        "quota",
+        "insufficient_quota",
+        "billing",
+        "usage limit",
+        "credit balance",
+    ];
+    const AUTH: &[&str] = &[
+        "401",
+        "403",
+        "unauthorized",
+        "authentication",
+        "invalid api key",
+        "invalid_api_key",
+        "not logged in",
+        "log in",
+        "login required",
+    ];
+    const OVERLOAD: &[&str] = &[
+        "429",
+        "500",
+        "502",
+        "503",
+        "504",
+        "529",
+        "overloaded",
+        "rate limit",
+        "rate_limit",
+        "too many requests",
+        "temporarily unavailable",
+        "internal server error",
+    ];
+    let text = text.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| has_word(&text, word));
+    if says(QUOTA) {
+        FaultClass::Quota
+    } else if says(AUTH) {
+        FaultClass::Auth
+    } else if says(OVERLOAD) {
+        FaultClass::Overload
+    } else {
+        otherwise
+    }
+}
+
+/// Whether `word` stands alone in `text`, so that port 18500 is no status 500.
+fn has_word(text: &str, word: &str) -> bool {
+    text.match_indices(word).any(|(start, _)| {
+        let before = text[..start].chars().next_back();
+        let after = text[start + word.len()..].chars().next();
+        let joins = |char: Option<char>| char.is_some_and(char::is_alphanumeric);
+        !joins(before) && !joins(after)
+    })
+}

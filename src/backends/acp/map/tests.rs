@@ -1,0 +1,236 @@
+//! The rules of the mapping that no recording shows.
+
+use hearth_actors::event::{FaultClass, ToolStatus};
+use hearth_actors::model::Usage;
+use serde_json::json;
+
+use super::*;
+
+fn update(session: &str, update: &Value) -> String {
+    json!({"jsonrpc": "2.0", "method": "session/update", "params": {"sessionId": session, "update": update}})
+        .to_string()
+}
+
+fn chunk(text: &str) -> Value {
+    json!({"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": text}})
+}
+
+fn mapper(quirks: &[&str]) -> Mapper {
+    let names: Vec<String> = quirks.iter().map(|name| (*name).into()).collect();
+    let mut mapper = Mapper::default();
+    mapper.set_quirks(Quirks::of("", &names));
+    mapper
+}
+
+fn said(mapper: &mut Mapper, value: &Value) -> Vec<Said> {
+    match mapper.line(&update("s", value), Some("s")) {
+        Mapped::Said(said) => said,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn text_survives_escapes_and_is_split_between_characters() {
+    let mut mapper = Mapper::default();
+    let odd = "quote \" newline \n and ü\u{1f525} and \"_chunk\"";
+    assert_eq!(said(&mut mapper, &chunk(odd)), [Said::Text(odd.into())]);
+
+    let long = "ü".repeat(TEXT_PIECE);
+    let pieces = said(&mut mapper, &chunk(&long));
+    assert_eq!(pieces.len(), 2);
+    let joined: String = pieces
+        .iter()
+        .map(|piece| match piece {
+            Said::Text(text) if text.len() <= TEXT_PIECE => text.as_str(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(joined, long);
+}
+
+#[test]
+fn what_is_unknown_is_kept_raw() {
+    let mut mapper = Mapper::default();
+    for value in [
+        json!({"sessionUpdate": "brand_new", "x": 1}),
+        json!({"sessionUpdate": "brand_new_chunk", "content": {"type": "text", "text": "t"}}),
+        json!({"sessionUpdate": "agent_message_chunk", "content": {"type": "image", "data": "…"}}),
+        json!({"sessionUpdate": "tool_call", "title": "without an id"}),
+        json!({"no": "kind"}),
+    ] {
+        let said = said(&mut mapper, &value);
+        assert!(matches!(said[..], [Said::Raw { .. }]), "{said:?}");
+    }
+    let foreign = mapper.line(&update("other", &chunk("hello")), Some("s"));
+    assert!(
+        matches!(&foreign, Mapped::Said(said) if matches!(said[..], [Said::Raw { .. }])),
+        "{foreign:?}"
+    );
+    let early = mapper.line(&update("other", &chunk("hello")), None);
+    assert_eq!(early, Mapped::Said(vec![Said::Text("hello".into())]));
+}
+
+#[test]
+fn lines_that_are_no_messages_are_noise_and_requests_are_for_the_connection() {
+    let mut mapper = Mapper::default();
+    for noise in ["hello", "[1]", "3", "{\"half\":", "\"_chunk\""] {
+        assert_eq!(mapper.line(noise, None), Mapped::Noise, "{noise}");
+    }
+    let request = json!({"id": 1, "method": "session/update", "params": {"sessionId": "s", "update": chunk("x")}});
+    for line in [
+        "{\"id\":1,\"result\":{}}",
+        "{\"id\":null,\"error\":{}}",
+        "{}",
+        &request.to_string(),
+    ] {
+        assert_eq!(mapper.line(line, None), Mapped::Protocol, "{line}");
+    }
+}
+
+#[test]
+fn large_arguments_are_cut_with_a_mark_and_small_ones_are_whole() {
+    let mut mapper = Mapper::default();
+    let call = |size: usize| {
+        json!({"sessionUpdate": "tool_call", "toolCallId": "t", "status": "in_progress",
+            "kind": "switch_mode", "rawInput": {"text": "x".repeat(size)}, "rawOutput": {}})
+    };
+    let mut tool = |size| match said(&mut mapper, &call(size)).remove(0) {
+        Said::Tool(tool) => tool,
+        other => panic!("{other:?}"),
+    };
+    let small = tool(1_000);
+    assert_eq!(small.input, Some(json!({"text": "x".repeat(1_000)})));
+    assert_eq!(
+        (small.kind.as_deref(), small.status),
+        (Some("other"), Some(ToolStatus::InProgress))
+    );
+    assert_eq!(small.output, None);
+    let large = tool(cap::MAX_VALUE).input.expect("an input");
+    assert_eq!(large["truncated"], true);
+    assert!(large.to_string().len() < cap::MAX_VALUE);
+}
+
+#[test]
+fn money_is_told_as_it_is_spent_and_the_window_is_no_spending() {
+    let mut mapper = Mapper::default();
+    let mut spent = |cost: Value| {
+        let update =
+            json!({"sessionUpdate": "usage_update", "used": 9_000, "size": 100_000, "cost": cost});
+        said(&mut mapper, &update)
+    };
+    let cost = |cost| {
+        vec![Said::Usage(Usage {
+            cost,
+            ..Usage::default()
+        })]
+    };
+    assert_eq!(
+        spent(json!({"amount": 0.25, "currency": "USD"})),
+        cost(0.25)
+    );
+    assert_eq!(spent(json!({"amount": 0.25, "currency": "USD"})), []);
+    assert_eq!(spent(json!({"amount": 0.75, "currency": "USD"})), cost(0.5));
+    assert_eq!(
+        spent(json!({"amount": 0.125, "currency": "USD"})),
+        cost(0.125)
+    );
+    assert_eq!(spent(Value::Null), []);
+}
+
+#[test]
+fn tokens_are_folded_by_what_the_total_proves() {
+    let counted = |usage: Value| {
+        let said = Mapper::default().turn_end(&json!({"stopReason": "end_turn", "usage": usage}));
+        match said[..] {
+            [Said::Usage(usage), Said::TurnEnded(_)] => (usage.input_tokens, usage.output_tokens),
+            _ => panic!("{said:?}"),
+        }
+    };
+    let usage = |total: i64| {
+        json!({"inputTokens": 100, "outputTokens": 10, "thoughtTokens": 5, "cachedReadTokens": 40,
+            "cachedWriteTokens": 2, "totalTokens": total})
+    };
+    assert_eq!(
+        counted(usage(157)),
+        (142, 15),
+        "all beside the plain figures"
+    );
+    assert_eq!(
+        counted(usage(110)),
+        (100, 10),
+        "all within the plain figures"
+    );
+    assert_eq!(counted(usage(115)), (100, 15), "thoughts beside");
+    assert_eq!(counted(usage(152)), (142, 10), "cache beside");
+    assert_eq!(
+        counted(json!({"inputTokens": 3, "outputTokens": -4})),
+        (3, 0)
+    );
+}
+
+#[test]
+fn quota_in_meta_counts_where_usage_is_missing() {
+    let response = json!({"stopReason": "end_turn",
+        "_meta": {"quota": {"token_count": {"input_tokens": 7, "output_tokens": 3}}}});
+    let usage = Usage {
+        input_tokens: 7,
+        output_tokens: 3,
+        cost: 0.0,
+    };
+    assert_eq!(
+        Mapper::default().turn_end(&response),
+        [Said::Usage(usage), Said::TurnEnded(AgentStop::EndTurn)]
+    );
+}
+
+#[test]
+fn an_unknown_stop_is_a_limit_and_none_is_an_error() {
+    let end = |response: Value| Mapper::default().turn_end(&response).pop();
+    assert_eq!(
+        end(json!({"stopReason": "tired"})),
+        Some(Said::TurnEnded(AgentStop::Limit("tired".into())))
+    );
+    assert!(matches!(
+        end(json!({})),
+        Some(Said::TurnEnded(AgentStop::Error(fault))) if fault.class == FaultClass::Other
+    ));
+}
+
+#[test]
+fn an_error_as_text_counts_only_as_the_last_word_of_a_turn_and_of_a_known_offender() {
+    let end = json!({"stopReason": "end_turn"});
+    let error = chunk("Ran into this error: 503 Service Unavailable");
+    let stops = |quirks: &[&str], chunks: &[&Value]| {
+        let mut mapper = mapper(quirks);
+        for chunk in chunks {
+            said(&mut mapper, chunk);
+        }
+        mapper.turn_end(&end).pop()
+    };
+    assert!(matches!(
+        stops(&["errors_as_text"], &[&chunk("hello"), &error]),
+        Some(Said::TurnEnded(AgentStop::Error(fault))) if fault.class == FaultClass::Overload
+    ));
+    let fine = Some(Said::TurnEnded(AgentStop::EndTurn));
+    assert_eq!(
+        stops(
+            &["errors_as_text"],
+            &[&error, &chunk("but then it went on")]
+        ),
+        fine
+    );
+    assert_eq!(stops(&[], &[&error]), fine);
+}
+
+#[test]
+fn a_mode_as_text_is_a_mode_for_a_known_offender_only() {
+    let text = chunk("[MODE_UPDATE] yolo");
+    assert_eq!(
+        said(&mut mapper(&["mode_as_text"]), &text),
+        [Said::Mode("yolo".into())]
+    );
+    assert_eq!(
+        said(&mut mapper(&[]), &text),
+        [Said::Text("[MODE_UPDATE] yolo".into())]
+    );
+}

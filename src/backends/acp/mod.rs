@@ -1,0 +1,189 @@
+//! Agents that speak the Agent Client Protocol over stdio: one child for each
+//! `(chat, agent)`, one protocol session in it, many prompts.
+//!
+//! ```text
+//!            ┌──────── pump (one task) ───────────────────────────┐
+//!  stdout ──►│ line ─► map ─► said ───────────────────────────────┼─► events
+//!            │   └─ request or response ─► connection ─► words ───┘   (bounded)
+//!            └─────────────────────────────▲───────────────────────
+//!  stdin ◄── connection (one task) ◄── prompt, cancel, answer
+//! ```
+//!
+//! **Order and back-pressure.** The pump is the only reader of the agent's pipe
+//! and the only sender of events, so wire order is event order. It waits for
+//! room in `events` before it reads on: a slow consumer slows the agent, and
+//! memory stays flat. Updates, which are the many, are mapped right there.
+//! Requests and responses go through the connection of the protocol's own
+//! crate, whose queues are unbounded; the pump therefore lets one line in at a
+//! time, followed by a fence of its own, and reads on when the fence has come
+//! out of the dispatch loop. At that moment everything the line brought forth
+//! lies in `words`. So the end of a turn follows all of its updates, nothing
+//! later is taken for a part of it, and no queue in between can grow.
+//!
+//! Prompt, cancel and answer never wait for the pump: they go straight to the
+//! connection's outgoing side. A full `events` can delay none of them.
+//!
+//! **Turns.** The protocol marks no update with its prompt. What is read between
+//! a prompt and its response belongs to that turn, everything else to none.
+//!
+//! **The end.** The pump reads to the end of the pipe, waits for the process
+//! room's word on how the agent ended, and sends [`Said::Exited`] last. Hearth
+//! closes the agent's stdin when it stops it; when the connection breaks by
+//! itself the process is stopped, because an agent that cannot be spoken to is
+//! of no use. Dropping the link kills the process tree.
+//!
+//! [`Said::Exited`]: hearth_actors::event::Said::Exited
+
+mod connection;
+mod handshake;
+mod launch;
+mod link;
+mod map;
+mod pump;
+pub mod quirks;
+#[cfg(test)]
+mod recordings;
+mod settings;
+mod shared;
+mod wire;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hearth_actors::event::{AgentEvent, ExitInfo};
+use hearth_actors::ports::{AgentBackend, Link, LinkSpec, StartError};
+use tokio::sync::{mpsc, oneshot};
+
+use handshake::{Trouble, Wish, establish};
+pub use launch::Launch;
+use link::AcpLink;
+use pump::Pump;
+use settings::Wanted;
+use shared::Shared;
+
+use crate::process::{Ladder, OwnedProcess, Room};
+
+/// Most lines of stderr told when a start fails.
+const STDERR_LINES: usize = 12;
+
+/// An agent that speaks the protocol.
+pub struct AcpBackend {
+    launch: Launch,
+    room: Room,
+}
+
+impl AcpBackend {
+    /// Starts children in `room` by `launch`.
+    #[must_use]
+    pub fn new(launch: Launch, room: Room) -> Self {
+        Self { launch, room }
+    }
+}
+
+#[async_trait]
+impl AgentBackend for AcpBackend {
+    async fn start(
+        &self,
+        spec: LinkSpec,
+        events: mpsc::Sender<AgentEvent>,
+    ) -> Result<Arc<dyn Link>, StartError> {
+        let prepared = self.launch.prepare(&spec)?;
+        let process = self.room.spawn(prepared.process).await;
+        let mut process = process.map_err(|error| self.launch.not_spawned(&error))?;
+        let (Some(stdin), Some(stdout)) = (process.take_stdin(), process.take_stdout()) else {
+            return Err(StartError::Failed {
+                message: "the agent has no pipes".into(),
+                exit: None,
+            });
+        };
+        let process = Arc::new(process);
+
+        let (shared, words) = Shared::new();
+        let (lines, connection_lines) = mpsc::channel(1);
+        let (ready, caller) = oneshot::channel();
+        let pump = Pump::new(Arc::clone(&shared), words, lines, events, process.exited());
+        tokio::spawn(pump.run(stdout));
+        tokio::spawn(link::keep_connected(
+            Arc::clone(&shared),
+            Arc::downgrade(&process),
+            Ladder::of(&spec.deadlines, false),
+            connection::run(Arc::clone(&shared), stdin, connection_lines, ready),
+        ));
+
+        let wanted = Wanted {
+            mode: spec.mode.clone().or_else(|| self.launch.mode.clone()),
+            model: spec.model.clone(),
+            thinking: spec.thinking.clone(),
+        };
+        let wish = Wish {
+            cwd: &spec.cwd,
+            former: prepared
+                .former
+                .as_ref()
+                .map(|()| spec.resume.as_ref())
+                .map_err(Clone::clone),
+            quirks: &self.launch.quirks,
+            settings: &wanted,
+        };
+        let started = match caller.await {
+            Ok(caller) => establish(&caller, &shared, &wish)
+                .await
+                .map(|done| (caller, done)),
+            Err(_) => Err(Trouble::Gone),
+        };
+        match started {
+            Ok((caller, established)) => Ok(Arc::new(AcpLink::new(
+                shared,
+                caller,
+                process,
+                established,
+                prepared.identity,
+                self.launch.mode.clone(),
+                spec.deadlines,
+            ))),
+            Err(trouble) => {
+                shared.state().quiet = true;
+                Err(self.failed(trouble, &process).await)
+            }
+        }
+    }
+}
+
+impl AcpBackend {
+    async fn failed(&self, trouble: Trouble, process: &OwnedProcess) -> StartError {
+        let name = &self.launch.name;
+        match trouble {
+            Trouble::Auth(ways) => StartError::Auth(format!(
+                "{name} wants a login: {ways}. Run `{}` once in a terminal and log in",
+                self.launch.program_text()
+            )),
+            Trouble::Refused(reason) => StartError::Failed {
+                message: format!("{name} did not open a session: {reason}"),
+                exit: None,
+            },
+            Trouble::Gone => {
+                let exit = self.launch.exit_of(process).await;
+                StartError::Failed {
+                    message: self.ended_message(&exit),
+                    exit: Some(exit),
+                }
+            }
+        }
+    }
+
+    fn ended_message(&self, exit: &ExitInfo) -> String {
+        let lines: Vec<_> = exit.stderr_tail.lines().collect();
+        let tail = lines[lines.len().saturating_sub(STDERR_LINES)..].join("\n");
+        let said = if tail.is_empty() {
+            "it said nothing".to_owned()
+        } else {
+            format!("it said:\n{tail}")
+        };
+        format!(
+            "{} ended before it could be prompted ({}); {said}\nRun `{}` in a terminal to see more",
+            self.launch.name,
+            exit.summary(),
+            self.launch.command_text()
+        )
+    }
+}

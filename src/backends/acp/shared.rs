@@ -1,0 +1,167 @@
+//! What the parts of one link know in common: a few words under a lock that is
+//! never held across a wait.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use agent_client_protocol::v1::Responder;
+use hearth_actors::event::{Answer, Ask, Said};
+use hearth_actors::ids::TurnId;
+use serde_json::Value;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::map::{ask, raw};
+use super::quirks::Quirks;
+use super::settings::Offers;
+
+/// Most permission requests of one agent that wait at a time; more are answered
+/// `cancelled`.
+const MAX_ASKS: usize = 32;
+
+/// The result of a request.
+pub(super) type Reply = Result<Value, agent_client_protocol::Error>;
+
+/// What the connection has to say to the pump.
+#[derive(Debug)]
+pub(super) enum Word {
+    /// The agent said its name.
+    Quirks(Quirks),
+    /// Something for the events.
+    Said(Said),
+    /// The answer to the prompt of that turn.
+    Ended(TurnId, Reply),
+    /// The turn ended before its prompt was sent, for this reason.
+    Unprompted(TurnId, String),
+}
+
+/// See the module.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    words: mpsc::UnboundedSender<Word>,
+    /// The method of the fence; unguessable, so that no agent can say it.
+    pub(super) fence_method: String,
+    /// The fence came out of the connection.
+    pub(super) fenced: Notify,
+    /// Hearth lets go of the agent's input.
+    pub(super) hangup: CancellationToken,
+    /// The connection is over, whoever ended it.
+    pub(super) over: CancellationToken,
+}
+
+/// The words under the lock.
+#[derive(Default)]
+pub(super) struct State {
+    /// The agent's session, once it has one.
+    pub(super) session: Option<Arc<str>>,
+    /// The turn in flight.
+    pub(super) turn: Option<TurnId>,
+    /// That turn was asked to end.
+    pub(super) cancelled: bool,
+    /// What comes now is the past of a loaded session.
+    pub(super) replaying: bool,
+    /// Nobody listens: the start failed.
+    pub(super) quiet: bool,
+    /// Hearth ends the agent.
+    pub(super) stopping: bool,
+    /// What may be chosen, and what is.
+    pub(super) offers: Offers,
+    asks: BTreeMap<String, OpenAsk>,
+    asked: u64,
+}
+
+struct OpenAsk {
+    options: Vec<String>,
+    responder: Responder<Value>,
+}
+
+impl Shared {
+    pub(super) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<Word>) {
+        let (words, receiver) = mpsc::unbounded_channel();
+        let shared = Self {
+            state: Mutex::default(),
+            words,
+            fence_method: format!("hearth/fence/{}", Uuid::new_v4()),
+            fenced: Notify::new(),
+            hangup: CancellationToken::new(),
+            over: CancellationToken::new(),
+        };
+        (Arc::new(shared), receiver)
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the pump. Never waits; the channel holds what at most one line of
+    /// the agent and one call of the owner bring forth.
+    pub(super) fn tell(&self, word: Word) {
+        // The pump outlives every teller but those of a finished link.
+        let _ = self.words.send(word);
+    }
+
+    /// Takes a permission request in: as an event, if a turn can answer it.
+    pub(super) fn ask(&self, params: Value, responder: Responder<Value>) {
+        let mut state = self.state();
+        let open = state.turn.is_some() && !state.cancelled && state.asks.len() < MAX_ASKS;
+        state.asked += 1;
+        let id = state.asked.to_string();
+        let asked = open.then(|| ask::read(id, params.clone())).flatten();
+        match asked {
+            Some(asked) => {
+                state
+                    .asks
+                    .insert(asked.id.clone(), OpenAsk::new(&asked, responder));
+                drop(state);
+                self.tell(Word::Said(Said::Permission(asked)));
+            }
+            None => {
+                drop(state);
+                respond(responder, &Answer::Cancelled);
+                self.tell(Word::Said(raw("session/request_permission", params)));
+            }
+        }
+    }
+
+    /// Answers one; false when nothing waits under that id or the option is
+    /// not one of those offered.
+    pub(super) fn answer(&self, id: &str, answer: &Answer) -> bool {
+        let mut state = self.state();
+        let fits = state.asks.get(id).is_some_and(|open| match answer {
+            Answer::Option(option) => open.options.contains(option),
+            Answer::Cancelled => true,
+        });
+        if !fits {
+            return false;
+        }
+        let open = state.asks.remove(id);
+        drop(state);
+        if let Some(open) = open {
+            respond(open.responder, answer);
+        }
+        true
+    }
+
+    /// Withdraws all that wait.
+    pub(super) fn withdraw_asks(&self) {
+        let asks = std::mem::take(&mut self.state().asks);
+        for open in asks.into_values() {
+            respond(open.responder, &Answer::Cancelled);
+        }
+    }
+}
+
+impl OpenAsk {
+    fn new(ask: &Ask, responder: Responder<Value>) -> Self {
+        Self {
+            options: ask.options.iter().map(|option| option.id.clone()).collect(),
+            responder,
+        }
+    }
+}
+
+/// An answer that comes too late for a dead connection is nobody's loss.
+fn respond(responder: Responder<Value>, answer: &Answer) {
+    let _ = responder.respond(ask::reply(answer));
+}

@@ -1,0 +1,99 @@
+//! What was said in earlier turns: one JSONL file a session.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A file is read from this many bytes before its end.
+const MAX_READ: u64 = 1 << 20;
+
+/// A file that reached this is not written to any more.
+const MAX_FILE: u64 = 8 << 20;
+
+/// Who said it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Role {
+    User,
+    Agent,
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub(super) role: Role,
+    pub(super) text: String,
+}
+
+/// Where the sessions lie.
+#[derive(Clone, Debug)]
+pub(super) struct Archive(PathBuf);
+
+impl Archive {
+    /// `$XDG_STATE_HOME/hearth-demo`, else `$HOME/.local/state/hearth-demo`.
+    ///
+    /// # Errors
+    /// Neither variable is set, or the directory cannot be made.
+    pub(super) fn open() -> anyhow::Result<Self> {
+        let state = match std::env::var_os("XDG_STATE_HOME").filter(|path| !path.is_empty()) {
+            Some(path) => PathBuf::from(path),
+            None => PathBuf::from(
+                std::env::var_os("HOME").context("neither XDG_STATE_HOME nor HOME is set")?,
+            )
+            .join(".local/state"),
+        };
+        let path = state.join("hearth-demo");
+        std::fs::create_dir_all(&path)
+            .with_context(|| format!("{} cannot be made", path.display()))?;
+        Ok(Self(path))
+    }
+
+    /// Begins a session.
+    ///
+    /// # Errors
+    /// Its file cannot be made.
+    pub(super) fn create(&self) -> io::Result<Uuid> {
+        let session = Uuid::new_v4();
+        File::create_new(self.path(session))?;
+        Ok(session)
+    }
+
+    /// The latest messages of a session, oldest first; none if there is no such
+    /// session. Lines that cannot be read are passed over.
+    pub(super) fn read(&self, session: Uuid) -> Option<Vec<Entry>> {
+        let mut file = File::open(self.path(session)).ok()?;
+        let length = file.metadata().ok()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(MAX_READ)))
+            .ok()?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).ok()?;
+        let text = String::from_utf8_lossy(&bytes);
+        Some(
+            text.lines()
+                .filter_map(|line| serde_json::from_str(line).ok())
+                .collect(),
+        )
+    }
+
+    /// Adds one message.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(super) fn append(&self, session: Uuid, entry: &Entry) -> io::Result<()> {
+        let mut file = OpenOptions::new().append(true).open(self.path(session))?;
+        if file.metadata()?.len() > MAX_FILE {
+            return Ok(());
+        }
+        let mut line = serde_json::to_string(entry)?;
+        line.push('\n');
+        file.write_all(line.as_bytes())
+    }
+
+    fn path(&self, session: Uuid) -> PathBuf {
+        self.0.join(format!("{session}.jsonl"))
+    }
+}

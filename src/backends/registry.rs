@@ -1,0 +1,124 @@
+//! The agents of the settings as the tree sees them.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hearth_actors::ids::AgentName;
+use hearth_actors::ports::{AgentBackend, AgentEntry, Agents};
+
+use super::acp::{AcpBackend, Launch};
+use crate::config::agents::{self, AgentDef, Home, Program, Protocol};
+use crate::process::Room;
+
+/// What all backends share.
+#[derive(Clone)]
+pub struct Means {
+    /// Where children are started.
+    pub room: Room,
+    /// Hearth's own file, for agents that are built into it.
+    pub hearth: PathBuf,
+    /// Holds one home for each agent that wants its own.
+    pub homes: PathBuf,
+    /// Hearth's environment, of which agents inherit a part.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+/// The configured agents, by name and alias.
+pub struct Registry {
+    entries: BTreeMap<AgentName, AgentEntry>,
+    unusable: BTreeMap<AgentName, String>,
+}
+
+impl Registry {
+    /// Builds a backend for each definition.
+    #[must_use]
+    pub fn new(agents: &agents::Agents, means: &Means) -> Self {
+        let mut registry = Self {
+            entries: BTreeMap::new(),
+            unusable: BTreeMap::new(),
+        };
+        for (name, def) in &agents.defs {
+            match backend(name, def, means) {
+                Ok(backend) => registry.insert(name, entry(def, backend)),
+                Err(reason) => {
+                    registry.unusable.insert(name.clone(), reason);
+                }
+            }
+        }
+        for (alias, target) in &agents.aliases {
+            if let Some(entry) = registry.entries.get(target).cloned() {
+                registry.insert(alias, entry);
+            }
+        }
+        registry
+    }
+
+    /// Adds or replaces one agent, such as one with a backend of its own.
+    pub fn insert(&mut self, name: &AgentName, entry: AgentEntry) {
+        self.unusable.remove(name);
+        self.entries.insert(name.clone(), entry);
+    }
+
+    /// Agents of the settings that cannot be run, and why.
+    #[must_use]
+    pub fn unusable(&self) -> &BTreeMap<AgentName, String> {
+        &self.unusable
+    }
+}
+
+impl Agents for Registry {
+    fn get(&self, name: &AgentName) -> Option<AgentEntry> {
+        self.entries.get(name).cloned()
+    }
+
+    fn names(&self) -> Vec<AgentName> {
+        self.entries.keys().cloned().collect()
+    }
+}
+
+/// How an agent is launched, wherever its definition came from.
+#[must_use]
+pub fn launch(name: &AgentName, def: &AgentDef, means: &Means) -> Launch {
+    Launch {
+        name: name.to_string(),
+        program: match &def.command {
+            Program::Hearth => means.hearth.clone(),
+            Program::Named(command) => command.into(),
+        },
+        args: def.args.clone(),
+        env: def.env.clone(),
+        pass_env: def.pass_env.clone(),
+        private_home: (def.home == Home::Private).then(|| means.homes.join(name.as_str())),
+        mode: def.mode.clone(),
+        quirks: def.quirks.clone(),
+        parent_env: means.environment.clone(),
+    }
+}
+
+fn backend(
+    name: &AgentName,
+    def: &AgentDef,
+    means: &Means,
+) -> Result<Arc<dyn AgentBackend>, String> {
+    match def.protocol {
+        Protocol::Acp => Ok(Arc::new(AcpBackend::new(
+            launch(name, def, means),
+            means.room.clone(),
+        ))),
+        other => Err(format!(
+            "Hearth has no backend for protocol = \"{}\" yet: use \"acp\" in [agents.{name}] if the agent speaks it",
+            other.as_str()
+        )),
+    }
+}
+
+fn entry(def: &AgentDef, backend: Arc<dyn AgentBackend>) -> AgentEntry {
+    AgentEntry {
+        backend,
+        policy: def.permission,
+        idle_ttl: def.idle_ttl,
+        deadlines: def.deadlines,
+    }
+}

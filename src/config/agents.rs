@@ -1,0 +1,318 @@
+//! Agents as data: `[agents.NAME]` tables become [`Agents`].
+//!
+//! Parsing is pure. It reads every table to its end and returns all errors at
+//! once, each with the place, the problem and the cure. The built-in agents are
+//! definitions like any other: a table of the same name changes the keys it
+//! names and leaves the rest.
+
+mod builtin;
+mod fields;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hearth_actors::ids::AgentName;
+use hearth_actors::model::{Deadlines, Policy};
+use thiserror::Error;
+use toml::Table;
+
+use fields::Fields;
+
+/// Keys of an agent's table, in the order people write them.
+const KEYS: &[&str] = &[
+    "alias",
+    "protocol",
+    "command",
+    "args",
+    "env",
+    "pass_env",
+    "mode",
+    "permission",
+    "idle_ttl_ms",
+    "home",
+    "quirks",
+    "deadlines",
+];
+
+/// Keys of an agent's `deadlines` table.
+const DEADLINE_KEYS: &[&str] = &[
+    "spawn_ms",
+    "first_byte_ms",
+    "stall_ms",
+    "wall_ms",
+    "cancel_ms",
+    "term_ms",
+];
+
+/// One thing wrong with the settings.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{path}: {problem}; {cure}")]
+pub struct ConfigError {
+    /// Where, such as `agents.gemini.protocol`.
+    pub path: String,
+    /// What is wrong.
+    pub problem: String,
+    /// What to write instead.
+    pub cure: String,
+}
+
+/// How Hearth talks with an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// The Agent Client Protocol over stdio, one child per chat.
+    Acp,
+    /// One `opencode serve` for all chats.
+    Opencode,
+    /// Claude Code's streaming JSON.
+    Claude,
+    /// A terminal program, one run per task.
+    Pty,
+}
+
+impl Protocol {
+    const WORDS: &[(&str, Self)] = &[
+        ("acp", Self::Acp),
+        ("opencode", Self::Opencode),
+        ("claude", Self::Claude),
+        ("pty", Self::Pty),
+    ];
+
+    /// As the settings say it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Acp => "acp",
+            Self::Opencode => "opencode",
+            Self::Claude => "claude",
+            Self::Pty => "pty",
+        }
+    }
+}
+
+/// What is executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// Hearth itself, wherever its file is now.
+    Hearth,
+    /// An absolute path, or a name to look up in the agent's `PATH`.
+    Named(String),
+}
+
+/// Which home directory an agent lives in: its login and its sessions are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// The user's own.
+    User,
+    /// One of its own, kept by Hearth.
+    Private,
+}
+
+/// One agent, ready to be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentDef {
+    /// How Hearth talks with it.
+    pub protocol: Protocol,
+    /// What is executed.
+    pub command: Program,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Environment set for it.
+    pub env: BTreeMap<String, String>,
+    /// Names (with `*` as wildcard) that it inherits beyond the base allow-list.
+    pub pass_env: Vec<String>,
+    /// The mode set after each new, loaded or resumed session, where it has modes.
+    pub mode: Option<String>,
+    /// What it may do where a task says nothing.
+    pub permission: Policy,
+    /// Unused this long, its process is stopped.
+    pub idle_ttl: Duration,
+    /// Where it lives.
+    pub home: Home,
+    /// Names of oddities, beyond those known for the name it reports.
+    pub quirks: Vec<String>,
+    /// The clocks of its turns.
+    pub deadlines: Deadlines,
+}
+
+impl AgentDef {
+    /// What an agent is when its table says nothing: ACP, asking, in the user's home.
+    fn plain(idle_ttl: Duration) -> Self {
+        Self {
+            protocol: Protocol::Acp,
+            command: Program::Named(String::new()),
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            pass_env: Vec::new(),
+            mode: None,
+            permission: Policy::Ask,
+            idle_ttl,
+            home: Home::User,
+            quirks: Vec::new(),
+            deadlines: Deadlines::default(),
+        }
+    }
+}
+
+/// All agents of the settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Agents {
+    /// By name.
+    pub defs: BTreeMap<AgentName, AgentDef>,
+    /// Other names for them.
+    pub aliases: BTreeMap<AgentName, AgentName>,
+}
+
+/// Reads the `agents` table over the built-in agents. `idle_ttl` applies where
+/// an agent says nothing.
+///
+/// # Errors
+/// Every problem found, ordered by agent.
+pub fn parse(table: Option<&Table>, idle_ttl: Duration) -> Result<Agents, Vec<ConfigError>> {
+    let mut errors = Vec::new();
+    let mut agents = Agents {
+        defs: builtin::defs(idle_ttl),
+        aliases: BTreeMap::new(),
+    };
+    for (name, value) in table.into_iter().flatten() {
+        let path = format!("agents.{name}");
+        let Some(table) = value.as_table() else {
+            errors.push(error(
+                &path,
+                "is not a table",
+                format!("write [agents.{name}]"),
+            ));
+            continue;
+        };
+        if !is_name(name) {
+            errors.push(error(
+                &path,
+                "is not a usable agent name",
+                "use 1 to 64 letters, digits, '-', '_' or '.'",
+            ));
+            continue;
+        }
+        read_agent(
+            name,
+            &mut Fields::new(&path, table, &mut errors),
+            idle_ttl,
+            &mut agents,
+        );
+    }
+    check_aliases(&agents, &mut errors);
+    if errors.is_empty() {
+        Ok(agents)
+    } else {
+        Err(errors)
+    }
+}
+
+fn read_agent(name: &str, fields: &mut Fields<'_>, idle_ttl: Duration, agents: &mut Agents) {
+    fields.refuse_unknown(KEYS);
+    let name = AgentName::from(name);
+    if let Some(alias) = fields.text("alias") {
+        fields.refuse_others("alias", KEYS);
+        agents.defs.remove(&name);
+        agents.aliases.insert(name, AgentName::from(alias));
+        return;
+    }
+    let known = agents.defs.remove(&name);
+    let is_new = known.is_none();
+    let mut def = known.unwrap_or_else(|| AgentDef::plain(idle_ttl));
+    if let Some(protocol) = fields.word("protocol", Protocol::WORDS) {
+        def.protocol = protocol;
+    }
+    match fields.text("command") {
+        Some(command) => def.command = Program::Named(command),
+        None if is_new && !fields.has("command") => fields.problem(
+            "command",
+            "is missing",
+            "name the program to run, such as command = \"gemini\"",
+        ),
+        None => {}
+    }
+    if let Some(args) = fields.texts("args") {
+        def.args = args;
+    }
+    if let Some(env) = fields.text_map("env") {
+        def.env.extend(env);
+    }
+    if let Some(pass_env) = fields.texts("pass_env") {
+        def.pass_env = pass_env;
+    }
+    if let Some(mode) = fields.text("mode") {
+        def.mode = Some(mode);
+    }
+    if let Some(policy) = fields.word("permission", POLICIES) {
+        def.permission = policy;
+    }
+    if let Some(ttl) = fields.millis("idle_ttl_ms") {
+        def.idle_ttl = ttl;
+    }
+    if let Some(home) = fields.word("home", HOMES) {
+        def.home = home;
+    }
+    if let Some(quirks) = fields.known_texts("quirks", crate::backends::acp::quirks::NAMES) {
+        def.quirks = quirks;
+    }
+    if let Some(mut clocks) = fields.table("deadlines") {
+        read_deadlines(&mut clocks, &mut def.deadlines);
+    }
+    agents.defs.insert(name, def);
+}
+
+fn read_deadlines(fields: &mut Fields<'_>, deadlines: &mut Deadlines) {
+    fields.refuse_unknown(DEADLINE_KEYS);
+    for (key, slot) in [
+        ("spawn_ms", &mut deadlines.spawn),
+        ("first_byte_ms", &mut deadlines.first_byte),
+        ("stall_ms", &mut deadlines.stall),
+        ("wall_ms", &mut deadlines.wall),
+        ("cancel_ms", &mut deadlines.cancel),
+        ("term_ms", &mut deadlines.term),
+    ] {
+        if let Some(duration) = fields.millis(key) {
+            *slot = duration;
+        }
+    }
+}
+
+/// An alias names an agent, not another alias: one step, no circles.
+fn check_aliases(agents: &Agents, errors: &mut Vec<ConfigError>) {
+    for (name, target) in &agents.aliases {
+        if agents.defs.contains_key(target) {
+            continue;
+        }
+        let names: Vec<_> = agents.defs.keys().map(AgentName::as_str).collect();
+        errors.push(error(
+            &format!("agents.{name}.alias"),
+            format!("\"{target}\" is not a configured agent"),
+            format!("name one of {}", names.join(", ")),
+        ));
+    }
+}
+
+const POLICIES: &[(&str, Policy)] = &[
+    ("ask", Policy::Ask),
+    ("allow_edits", Policy::AllowEdits),
+    ("allow_all", Policy::AllowAll),
+    ("deny", Policy::Deny),
+];
+
+const HOMES: &[(&str, Home)] = &[("user", Home::User), ("private", Home::Private)];
+
+/// Names become parts of paths and of process markers.
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && !name.starts_with('.')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+fn error(path: &str, problem: impl Into<String>, cure: impl Into<String>) -> ConfigError {
+    ConfigError {
+        path: path.into(),
+        problem: problem.into(),
+        cure: cure.into(),
+    }
+}

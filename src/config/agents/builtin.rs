@@ -1,0 +1,79 @@
+//! The agents that need no configuration.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hearth_actors::ids::AgentName;
+
+use super::{AgentDef, Program};
+
+/// Model providers' own variables, which several agents read.
+const PROVIDERS: &[&str] = &[
+    "ANTHROPIC_*",
+    "GEMINI_*",
+    "GOOGLE_*",
+    "OPENAI_*",
+    "OPENROUTER_*",
+];
+
+/// The built-in definitions. The commands and modes were checked with goose
+/// 1.52, qwen-code 0.24 and opencode 1.18.
+pub(super) fn defs(idle_ttl: Duration) -> BTreeMap<AgentName, AgentDef> {
+    let plain = || AgentDef::plain(idle_ttl);
+    [
+        (
+            "demo",
+            AgentDef {
+                command: Program::Hearth,
+                args: strings(&["demo-agent"]),
+                mode: Some("default".into()),
+                ..plain()
+            },
+        ),
+        (
+            "goose",
+            AgentDef {
+                command: Program::Named("goose".into()),
+                args: strings(&["acp", "--with-builtin", "developer"]),
+                pass_env: with_providers(&["GOOSE_*"]),
+                mode: Some("approve".into()),
+                ..plain()
+            },
+        ),
+        (
+            // Left alone it starts in `auto`, where a model decides what is allowed.
+            "qwen",
+            AgentDef {
+                command: Program::Named("qwen".into()),
+                args: strings(&["--acp"]),
+                pass_env: with_providers(&["BAILIAN_*", "DASHSCOPE_*", "QWEN_*"]),
+                mode: Some("default".into()),
+                ..plain()
+            },
+        ),
+        (
+            "opencode",
+            AgentDef {
+                command: Program::Named("opencode".into()),
+                args: strings(&["acp"]),
+                env: BTreeMap::from([("OPENCODE_DISABLE_AUTOUPDATE".into(), "1".into())]),
+                pass_env: with_providers(&["OPENCODE_*"]),
+                mode: Some("build".into()),
+                ..plain()
+            },
+        ),
+    ]
+    .map(|(name, def)| (AgentName::from(name), def))
+    .into()
+}
+
+fn with_providers(own: &[&str]) -> Vec<String> {
+    own.iter()
+        .chain(PROVIDERS)
+        .map(|text| (*text).into())
+        .collect()
+}
+
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).into()).collect()
+}

@@ -1,0 +1,129 @@
+//! Agents as data, as people write them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hearth::backends::registry::{Means, Registry, launch};
+use hearth::config::agents::{Agents, Home, Program, Protocol, parse};
+use hearth::process::{Room, RoomConfig, ShimPath};
+use hearth_actors::ids::AgentName;
+use hearth_actors::model::Policy;
+use hearth_actors::ports::Agents as _;
+
+const TTL: Duration = Duration::from_secs(1800);
+
+fn read(text: &str) -> Result<Agents, Vec<String>> {
+    let table: toml::Table = text.parse().unwrap();
+    let agents = table.get("agents").and_then(toml::Value::as_table);
+    parse(agents, TTL).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn an_agent_of_a_few_lines_is_whole() {
+    let agents = read(
+        r#"
+        [agents.gemini]
+        protocol = "acp"
+        command = "gemini"
+        args = ["--acp"]
+        env = { GEMINI_CLI_TRUST_WORKSPACE = "true" }
+        pass_env = ["GEMINI_*", "GOOGLE_*"]
+        mode = "default"
+        permission = "allow_edits"
+        idle_ttl_ms = 600000
+        home = "private"
+        quirks = ["late_replay"]
+        [agents.gemini.deadlines]
+        stall_ms = 60000
+        [agents.g]
+        alias = "gemini"
+        "#,
+    )
+    .unwrap();
+    let def = &agents.defs[&AgentName::from("gemini")];
+    assert_eq!(def.protocol, Protocol::Acp);
+    assert_eq!(def.command, Program::Named("gemini".into()));
+    assert_eq!(def.permission, Policy::AllowEdits);
+    assert_eq!(def.idle_ttl, Duration::from_secs(600));
+    assert_eq!(def.home, Home::Private);
+    assert_eq!(def.deadlines.stall, Duration::from_secs(60));
+    assert_eq!(def.deadlines.spawn, Duration::from_secs(60));
+    assert_eq!(
+        agents.aliases[&AgentName::from("g")],
+        AgentName::from("gemini")
+    );
+}
+
+#[test]
+fn a_built_in_agent_keeps_what_is_not_overridden() {
+    let agents =
+        read("[agents.goose]\npermission = \"deny\"\nenv = { GOOSE_MODEL = \"m\" }").unwrap();
+    let goose = &agents.defs[&AgentName::from("goose")];
+    assert_eq!(goose.permission, Policy::Deny);
+    assert_eq!(goose.args, ["acp", "--with-builtin", "developer"]);
+    assert_eq!(goose.env["GOOSE_MODEL"], "m");
+    assert!(goose.pass_env.iter().any(|pattern| pattern == "GOOSE_*"));
+    let names: Vec<_> = agents.defs.keys().map(AgentName::as_str).collect();
+    assert_eq!(names, ["demo", "goose", "opencode", "qwen"]);
+}
+
+#[test]
+fn all_errors_come_at_once_with_place_problem_and_cure() {
+    let errors = read(
+        r#"
+        agents.plain = 3
+        [agents.a]
+        comand = "a"
+        protocol = "apc"
+        idle_ttl_ms = 0
+        [agents.b]
+        command = ""
+        args = "--acp"
+        env = { N = 1 }
+        permission = "sometimes"
+        quirks = ["late_reply"]
+        deadlines = { stal_ms = 5, wall_ms = "long" }
+        [agents.c]
+        alias = "nobody"
+        command = "c"
+        [agents."no way"]
+        command = "x"
+        "#,
+    )
+    .unwrap_err();
+    insta::assert_snapshot!(errors.join("\n"));
+}
+
+#[test]
+fn the_registry_serves_names_and_aliases_and_says_what_it_cannot_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let agents =
+        read("[agents.d]\nalias = \"demo\"\n[agents.old]\ncommand = \"x\"\nprotocol = \"pty\"")
+            .unwrap();
+    let means = Means {
+        room: Room::open(RoomConfig {
+            ledger_dir: directory.path().join("ledger"),
+            shim: ShimPath::Path(env!("CARGO_BIN_EXE_hearth").into()),
+            node: "test".into(),
+        })
+        .unwrap(),
+        hearth: "/opt/hearth".into(),
+        homes: directory.path().join("homes"),
+        environment: Vec::new(),
+    };
+    let registry = Registry::new(&agents, &means);
+    let names: Vec<_> = registry.names().iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["d", "demo", "goose", "opencode", "qwen"]);
+    let entry = |name: &str| registry.get(&AgentName::from(name));
+    assert!(Arc::ptr_eq(
+        &entry("d").unwrap().backend,
+        &entry("demo").unwrap().backend
+    ));
+    assert!(entry("old").is_none());
+    assert!(registry.unusable()[&AgentName::from("old")].contains("pty"));
+
+    let demo = AgentName::from("demo");
+    let launched = launch(&demo, &agents.defs[&demo], &means);
+    assert_eq!(launched.program, std::path::Path::new("/opt/hearth"));
+    assert_eq!(launched.args, ["demo-agent"]);
+}

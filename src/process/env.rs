@@ -46,10 +46,25 @@ pub fn compose(
     environment
 }
 
+/// Everything of `parent` but Hearth's own secrets, for tools that Hearth runs
+/// for itself.
+#[must_use]
+pub fn without_secrets(
+    parent: impl Iterator<Item = (OsString, OsString)>,
+) -> BTreeMap<OsString, OsString> {
+    parent
+        .filter(|(name, _)| name.to_str().is_some_and(|name| !is_secret(name)))
+        .collect()
+}
+
 fn is_passed(name: &str, pass: &[String]) -> bool {
     let allowed = BASE.iter().any(|pattern| matches(pattern, name))
         || pass.iter().any(|pattern| matches(pattern, name));
-    allowed && !NEVER.iter().any(|pattern| matches(pattern, name))
+    allowed && !is_secret(name)
+}
+
+fn is_secret(name: &str) -> bool {
+    NEVER.iter().any(|pattern| matches(pattern, name))
 }
 
 /// `*` stands for any text, also none.

@@ -62,6 +62,8 @@ pub struct EmbeddedConfig {
     /// Whom the server runs as when Hearth is root (HEARTH_PG_USER); none
     /// tries `postgres`, then `nobody`.
     pub user: Option<String>,
+    /// Look where distributions install PostgreSQL, before the PATH.
+    pub system: bool,
     /// The PATH in which programs are looked for.
     pub search_path: OsString,
     /// Connections the server accepts. The default, 40, holds a service's pool
@@ -81,6 +83,7 @@ impl EmbeddedConfig {
             fetched: home.join("pg-bin"),
             bin: None,
             user: None,
+            system: true,
             search_path,
             max_connections: 40,
             durable: true,

@@ -32,10 +32,9 @@ const UNPARK: &str = "\
         order by not_before limit 1000
         for no key update skip locked)";
 
-/// Sessions that a claim looks at from each end, at least. Larger finds the
-/// oldest head more surely behind a busy session's entries; each costs two
-/// index probes.
-const LOOK: i64 = 32;
+/// What a claim looks at from each end, at least. Larger finds the oldest head
+/// more surely behind a busy session's entries; each costs a few index probes.
+const LOOK: i64 = 8;
 
 #[async_trait]
 impl TaskQueue for Store {

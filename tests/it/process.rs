@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use hearth::process::{
     Guard, Identity, Ladder, MARKER, OwnedProcess, Owner, ProcessError, ProcessSpec, Room,
-    RoomConfig, ShimPath,
 };
 use hearth_actors::ids::{AgentName, ChatId, SessionKey};
 use hearth_actors::ports::ProcessLedger;
@@ -15,7 +14,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::ChildStdout;
 
-use crate::support::wait;
+use crate::support::{role, wait};
 
 mod exits;
 mod killed;
@@ -44,7 +43,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
-        let room = open_room(home.path(), Path::new(env!("CARGO_BIN_EXE_hearth")));
+        let room = open_room(home.path());
         Self { room, home }
     }
 
@@ -63,13 +62,8 @@ impl Fixture {
     }
 }
 
-fn open_room(home: &Path, shim: &Path) -> Room {
-    Room::open(RoomConfig {
-        ledger_dir: home.join("ledger"),
-        shim: ShimPath::Path(shim.to_owned()),
-        node: home.file_name().unwrap().to_str().unwrap().to_owned(),
-    })
-    .unwrap()
+fn open_room(home: &Path) -> Room {
+    role::room(home, Path::new(env!("CARGO_BIN_EXE_hearth")))
 }
 
 fn key() -> SessionKey {

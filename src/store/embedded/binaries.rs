@@ -37,27 +37,32 @@ pub(super) async fn find(
         if wanted.map_or(major >= OLDEST, |wanted| wanted == major) {
             return Ok(Binaries { directory, major });
         }
-        others.push(major);
-    }
-    if let Some(directory) = &config.bin {
-        if !is_complete(directory) {
-            return Err(EmbeddedError::NotInstalled {
-                reason: format!(
-                    "HEARTH_PG_BIN={} has no initdb and postgres",
-                    directory.display()
-                ),
-            });
+        if !others.contains(&major) {
+            others.push(major);
         }
     }
-    match wanted {
-        Some(wanted) if wanted != fetch::PIP_MAJOR && wanted != fetch::NPM_MAJOR => {
-            Err(EmbeddedError::WrongMajor {
-                data: config.data(),
-                wanted,
-                found: list(&others),
-            })
+    match (&config.bin, wanted) {
+        (Some(directory), _) if !is_complete(directory) => Err(EmbeddedError::NotInstalled {
+            reason: format!(
+                "HEARTH_PG_BIN={} has no initdb and postgres",
+                directory.display()
+            ),
+        }),
+        (Some(_), None) => Err(EmbeddedError::NotInstalled {
+            reason: format!(
+                "HEARTH_PG_BIN has {}, {OLDEST} is the oldest that works",
+                list(&others)
+            ),
+        }),
+        (None, None) => fetch::fetch(config, room, None).await,
+        (None, Some(wanted)) if fetch::MAJORS.contains(&wanted) => {
+            fetch::fetch(config, room, Some(wanted)).await
         }
-        _ => fetch::fetch(config, room, wanted).await,
+        (_, Some(wanted)) => Err(EmbeddedError::WrongMajor {
+            data: config.data(),
+            wanted,
+            found: list(&others),
+        }),
     }
 }
 
@@ -72,8 +77,11 @@ fn candidates(config: &EmbeddedConfig) -> Vec<PathBuf> {
             .filter(|d| is_complete(d))
             .collect();
     }
-    let mut found = versioned(Path::new("/usr/lib/postgresql"), "");
-    found.extend(versioned(Path::new("/usr"), "pgsql-"));
+    let mut found = Vec::new();
+    if config.system {
+        found.extend(versioned(Path::new("/usr/lib/postgresql"), ""));
+        found.extend(versioned(Path::new("/usr"), "pgsql-"));
+    }
     found.extend(
         std::env::split_paths(&config.search_path).filter_map(|directory| {
             let program = fs::canonicalize(directory.join("postgres")).ok()?;
@@ -122,7 +130,7 @@ async fn major_of(directory: &Path, room: &Room) -> Option<u32> {
         room,
         what: "postgres --version",
         program: directory.join("postgres"),
-        cwd: Path::new("/"),
+        cwd: "/".into(),
         env: plain_environment(),
         run_as: None,
         limit: ANSWER_LIMIT,

@@ -182,7 +182,7 @@ impl<'a> Cluster<'a> {
             room: self.room,
             what: name,
             program: self.binaries.directory.join(name),
-            cwd: Path::new("/"),
+            cwd: "/".into(),
             env: plain_environment(),
             run_as: self.user.run_as(),
             limit,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,7 +16,7 @@ pub(super) struct Tool<'a> {
     pub(super) room: &'a Room,
     pub(super) what: &'static str,
     pub(super) program: PathBuf,
-    pub(super) cwd: &'a Path,
+    pub(super) cwd: PathBuf,
     pub(super) env: BTreeMap<OsString, OsString>,
     pub(super) run_as: Option<(u32, u32)>,
     pub(super) limit: Duration,
@@ -33,7 +33,7 @@ impl Tool<'_> {
         args: impl IntoIterator<Item = A>,
         input: &[u8],
     ) -> Result<String, EmbeddedError> {
-        let mut spec = ProcessSpec::new(Owner::Named(self.what.into()), &self.program, self.cwd);
+        let mut spec = ProcessSpec::new(Owner::Named(self.what.into()), &self.program, &self.cwd);
         spec.args = args
             .into_iter()
             .map(|arg| arg.as_ref().to_owned())

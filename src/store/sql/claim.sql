@@ -4,9 +4,9 @@
 -- The structure keeps it independent of statistics and of the queue's length:
 -- at most $5 sessions are looked at from each of two ends, and each look is an
 -- index probe.
---   near: the sessions of the oldest entries: gives the order by queue_seq.
---   any:  free sessions by a loose index scan: finds work however many entries
---         of busy sessions stand in front.
+--   near:     free sessions of the oldest entries: gives the order by queue_seq.
+--   anywhere: if these are too few, free sessions by a loose index scan (walk):
+--             finds work however many entries of busy sessions stand in front.
 --
 -- The snapshot may be older than the locks. Every condition that matters is
 -- therefore on a column of a locked row (gate, entry, task), which Postgres
@@ -27,37 +27,37 @@ walk(session_id) as (
         order by q.session_id limit 1)
     from walk w where w.session_id is not null
 ),
-near as (
-    select q.session_id from hearth.queue q
-    where q.waiting and q.not_before is null and q.agent = any($3)
-    order by q.priority desc, q.queue_seq
-    limit $5
+near as materialized (
+    select distinct e.session_id
+    from (
+        select q.session_id from hearth.queue q
+        where q.waiting and q.not_before is null and q.agent = any($3)
+        order by q.priority desc, q.queue_seq
+        limit $5) e,
+    lateral (
+        select 1 from hearth.gates g join sessions s on s.id = g.session_id
+        where g.session_id = e.session_id
+            and g.turn_id is null and g.operation is null
+            and g.closed_at is null and g.deleted_at is null
+            and (g.node is null or g.node = $1)
+            and s.project_id is not null
+        limit 1) free
 ),
 anywhere as (
     select w.session_id
     from walk w, lateral (
-        select 1 from hearth.gates g
+        select 1 from hearth.gates g join sessions s on s.id = g.session_id
         where g.session_id = w.session_id
             and g.turn_id is null and g.operation is null
             and g.closed_at is null and g.deleted_at is null
             and (g.node is null or g.node = $1)
-            and exists (select 1 from sessions s join projects p on p.id = s.project_id
-                where s.id = g.session_id)
+            and s.project_id is not null
         limit 1) free
-    limit $5
+    limit case when (select count(*) from near) > $4 then 0 else $5 end
 ),
 heads as materialized (
     select s.session_id, h.task_id, h.priority, h.queue_seq
     from (select session_id from near union select session_id from anywhere) s,
-    lateral (
-        select 1 from hearth.gates g
-        where g.session_id = s.session_id
-            and g.turn_id is null and g.operation is null
-            and g.closed_at is null and g.deleted_at is null
-            and (g.node is null or g.node = $1)
-            and exists (select 1 from sessions s join projects p on p.id = s.project_id
-                where s.id = g.session_id)
-        limit 1) free,
     lateral (
         select q.task_id, q.priority, q.queue_seq from hearth.queue q
         where q.session_id = s.session_id

@@ -102,7 +102,7 @@ async fn an_entry_with_another_start_time_is_not_signalled() {
         "shim": other, "agent": other,
     });
     let later = tempfile::tempdir().unwrap();
-    let room = open_room(later.path(), Path::new(env!("CARGO_BIN_EXE_hearth")));
+    let room = open_room(later.path());
     std::fs::write(later.path().join("ledger/old.json"), entry.to_string()).unwrap();
     let report = room.sweep().await;
     assert_eq!((report.killed, report.stale), (0, 1), "{report:?}");

@@ -25,22 +25,17 @@ const PORT: &str = "5432";
 const TEMPLATE: &str = "template_hearth";
 
 /// A fresh, migrated database.
-pub(super) async fn database() -> PgConnectOptions {
+pub(crate) async fn database() -> PgConnectOptions {
     create_database(Some(TEMPLATE)).await
 }
 
 /// A fresh, empty database.
-pub(super) async fn empty_database() -> PgConnectOptions {
+pub(crate) async fn empty_database() -> PgConnectOptions {
     create_database(None).await
 }
 
-/// A store on a fresh, migrated database, for a new node.
-pub(super) async fn store() -> Store {
-    store_on(database().await, NodeId::new()).await
-}
-
 /// A store on a given database.
-pub(super) async fn store_on(connect: PgConnectOptions, node: NodeId) -> Store {
+pub(crate) async fn store_on(connect: PgConnectOptions, node: NodeId) -> Store {
     let mut options = StoreOptions::new(connect, node);
     options.default_agent = Some("demo".into());
     options.claim_connections = 4;
@@ -48,7 +43,7 @@ pub(super) async fn store_on(connect: PgConnectOptions, node: NodeId) -> Store {
 }
 
 /// A small pool as another program has one.
-pub(super) async fn foreign_pool(connect: PgConnectOptions, name: &str) -> PgPool {
+pub(crate) async fn foreign_pool(connect: PgConnectOptions, name: &str) -> PgPool {
     PgPoolOptions::new()
         .max_connections(4)
         .connect_with(connect.application_name(name))
@@ -163,7 +158,13 @@ fn spawn_server(home: &Path, data: &Path) {
         .arg("-k")
         .arg(home)
         .args(["-p", PORT, "-c", "listen_addresses="]);
-    for setting in ["fsync=off", "max_connections=200", "shared_buffers=64MB"] {
+    // Only a measurement asks for commits that reach the disk.
+    let fsync = if std::env::var_os("HEARTH_IT_FSYNC").is_some() {
+        "fsync=on"
+    } else {
+        "fsync=off"
+    };
+    for setting in [fsync, "max_connections=200", "shared_buffers=64MB"] {
         command.args(["-c", setting]);
     }
     command

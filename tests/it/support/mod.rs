@@ -1,4 +1,5 @@
 //! What several integration tests share.
 
 pub(crate) mod pg;
+pub(crate) mod role;
 pub(crate) mod wait;

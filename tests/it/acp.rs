@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 mod ending;
 mod flow;
 mod permission;
+mod real;
 mod start;
 mod turns;
 

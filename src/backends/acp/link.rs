@@ -4,8 +4,8 @@ use std::future::Future;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use agent_client_protocol::UntypedMessage;
 use agent_client_protocol::v1::schema;
+use agent_client_protocol::{Error, UntypedMessage};
 use async_trait::async_trait;
 use hearth_actors::event::{Answer, ExitInfo};
 use hearth_actors::ids::TurnId;
@@ -95,7 +95,7 @@ impl Link for AcpLink {
         };
         let request = request(&self.session, &prompt.text)?;
         if settled {
-            return send(&self.caller, &self.shared, turn, request);
+            return send(&self.caller, &self.shared, turn, request).map_err(|_| LinkError::Gone);
         }
         tokio::spawn(choose_then_send(
             self.caller.clone(),
@@ -115,8 +115,8 @@ impl Link for AcpLink {
                 return;
             }
             state.cancelled = true;
+            self.caller.cancel(&self.session);
         }
-        self.caller.cancel(&self.session);
         self.shared.withdraw_asks();
     }
 
@@ -173,16 +173,26 @@ fn request(session: &str, text: &str) -> Result<UntypedMessage, LinkError> {
     UntypedMessage::new("session/prompt", prompt).map_err(|_| LinkError::Gone)
 }
 
+/// Sends the prompt, unless its turn was cancelled meanwhile. The lock is held
+/// so that a cancel is either seen here or goes out behind the prompt: agents
+/// ignore a cancel that overtook its prompt.
 fn send(
     caller: &Caller,
     shared: &Arc<Shared>,
     turn: TurnId,
     request: UntypedMessage,
-) -> Result<(), LinkError> {
+) -> Result<(), Error> {
+    let state = shared.state();
+    if state.turn != Some(turn) {
+        return Ok(());
+    }
+    if state.cancelled {
+        let unsent = json!({"stopReason": "cancelled"});
+        shared.tell(Word::Ended(turn, Ok(unsent)));
+        return Ok(());
+    }
     let told = Arc::clone(shared);
-    caller
-        .call_then(request, move |reply| told.tell(Word::Ended(turn, reply)))
-        .map_err(|_| LinkError::Gone)
+    caller.call_then(request, move |reply| told.tell(Word::Ended(turn, reply)))
 }
 
 /// The slow way to a prompt: the agent must be set up first.
@@ -206,11 +216,12 @@ async fn choose_then_send(
             CHOICE_WAIT.as_secs()
         )),
     };
-    if let Some(problem) = problem {
-        shared.tell(Word::Unprompted(turn, problem));
-    } else if shared.state().cancelled {
-        shared.tell(Word::Ended(turn, Ok(json!({"stopReason": "cancelled"}))));
-    } else if send(&caller, &shared, turn, request).is_err() {
-        tracing::debug!("the agent ended before its prompt was sent");
+    match problem {
+        Some(problem) => shared.tell(Word::Unprompted(turn, problem)),
+        None => {
+            if let Err(error) = send(&caller, &shared, turn, request) {
+                tracing::debug!(%error, "the agent ended before its prompt was sent");
+            }
+        }
     }
 }

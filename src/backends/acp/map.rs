@@ -17,23 +17,19 @@
 pub(super) mod ask;
 pub(super) mod cap;
 pub(super) mod fault;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod tool;
 pub(super) mod usage;
 
-use std::borrow::Cow;
-
-use hearth_actors::event::{AgentStop, Command, Said};
-use serde::Deserialize;
+use hearth_actors::event::{AgentStop, Said};
 use serde_json::Value;
 
 use super::quirks::{ERROR_TEXTS, MODE_NOTIFICATION, MODE_TEXT, Quirk, Quirks};
 use cap::{TEXT_PIECE, capped, capped_text, pieces};
+use shape::{ChunkUpdate, CommandsUpdate, Line};
 use usage::Meter;
-
-/// Most slash commands that are kept of one agent.
-const MAX_COMMANDS: usize = 1_000;
 
 /// What a line of the agent is.
 #[derive(Debug, PartialEq)]
@@ -243,82 +239,4 @@ fn option_value<'a>(options: &'a Value, category: &str) -> Option<&'a str> {
         .iter()
         .find(|option| option["category"].as_str().or(option["id"].as_str()) == Some(category))?;
     option["currentValue"].as_str()
-}
-
-/// A `session/update`, read only as far as one kind of update needs.
-#[derive(Deserialize)]
-struct Line<'a, U> {
-    #[serde(borrow)]
-    method: Cow<'a, str>,
-    #[serde(default)]
-    id: Option<serde::de::IgnoredAny>,
-    #[serde(borrow)]
-    params: Params<'a, U>,
-}
-
-impl<U> Line<'_, U> {
-    fn is_update(&self) -> bool {
-        self.id.is_none() && self.method == "session/update"
-    }
-}
-
-#[derive(Deserialize)]
-struct Params<'a, U> {
-    #[serde(borrow, rename = "sessionId")]
-    session_id: Cow<'a, str>,
-    update: U,
-}
-
-#[derive(Deserialize)]
-struct ChunkUpdate<'a> {
-    #[serde(borrow, rename = "sessionUpdate")]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    content: Content<'a>,
-    #[serde(default, rename = "_meta")]
-    meta: Option<ChunkMeta>,
-}
-
-#[derive(Deserialize)]
-struct Content<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
-    #[serde(borrow, default)]
-    text: Option<Cow<'a, str>>,
-}
-
-/// The part of a chunk's `_meta` that counts.
-#[derive(Deserialize)]
-pub(super) struct ChunkMeta {
-    #[serde(default)]
-    usage: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct CommandsUpdate<'a> {
-    #[serde(borrow, rename = "sessionUpdate")]
-    kind: Cow<'a, str>,
-    #[serde(rename = "availableCommands")]
-    commands: Vec<CommandLine>,
-}
-
-#[derive(Deserialize)]
-struct CommandLine {
-    name: String,
-    #[serde(default)]
-    description: Option<String>,
-}
-
-impl CommandsUpdate<'_> {
-    fn into_said(self) -> Said {
-        let commands = self.commands.into_iter().take(MAX_COMMANDS);
-        Said::Commands(
-            commands
-                .map(|command| Command {
-                    name: capped_text(&command.name),
-                    description: capped_text(&command.description.unwrap_or_default()),
-                })
-                .collect(),
-        )
-    }
 }

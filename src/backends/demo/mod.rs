@@ -13,6 +13,7 @@ mod history;
 mod script;
 mod server;
 mod shell;
+mod tools;
 mod turn;
 mod wire;
 

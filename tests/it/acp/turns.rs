@@ -160,3 +160,20 @@ async fn garbage_on_stdout_is_told_and_survived() {
         .filter(|said| matches!(said, Said::Raw { kind, .. } if kind == "stdout_noise"));
     assert_eq!(noise.count(), 5, "{:?}", turn.said);
 }
+
+#[tokio::test]
+async fn a_cancel_right_behind_the_prompt_ends_the_turn() {
+    let fixture = Fixture::new();
+    let mut live = fixture.start().await;
+    for mode in [None, Some("careful".to_owned())] {
+        let turn = TurnId::new();
+        let slow_start = Prompt {
+            mode,
+            ..prompt("hang")
+        };
+        live.link.prompt(turn, &slow_start).unwrap();
+        live.link.cancel(turn);
+        assert_eq!(live.rest_of(turn).await.stop, AgentStop::Cancelled);
+    }
+    assert_eq!(live.turn("say next").await.text(), "next");
+}

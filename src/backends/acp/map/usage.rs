@@ -5,7 +5,7 @@
 use hearth_actors::model::Usage;
 use serde_json::Value;
 
-use super::ChunkMeta;
+use super::shape::ChunkMeta;
 
 /// Turns reports into what was spent since the last one.
 ///

@@ -2,7 +2,7 @@
 //! only remembers what it was asked.
 
 mod access;
-mod fixture;
+pub(crate) mod fixture;
 mod pages;
 mod problems;
 mod routes;

@@ -25,26 +25,26 @@ use uuid::Uuid;
 
 use super::super::support::pg::fresh_database;
 
-pub(super) const TOKEN: &str = "0123456789abcdef-test";
+pub(crate) const TOKEN: &str = "0123456789abcdef-test";
 
 /// What the routes asked of the tree.
 #[derive(Default)]
-pub(super) struct Asked {
-    pub(super) wakeups: usize,
-    pub(super) cancels: Vec<TaskId>,
-    pub(super) keys: Vec<String>,
+pub(crate) struct Asked {
+    pub(crate) wakeups: usize,
+    pub(crate) cancels: Vec<TaskId>,
+    pub(crate) keys: Vec<String>,
 }
 
 /// A tree that remembers.
 #[derive(Default)]
-pub(super) struct StillTree {
+pub(crate) struct StillTree {
     board: Board,
     hub: Hub,
     asked: Mutex<Asked>,
 }
 
 impl StillTree {
-    pub(super) fn asked<R>(&self, look: impl FnOnce(&mut Asked) -> R) -> R {
+    pub(crate) fn asked<R>(&self, look: impl FnOnce(&mut Asked) -> R) -> R {
         look(&mut self.asked.lock().unwrap())
     }
 }
@@ -98,22 +98,24 @@ impl Repositories for Git {
     }
 }
 
-pub(super) struct Service {
-    pub(super) address: SocketAddr,
-    pub(super) store: Store,
-    pub(super) tree: Arc<StillTree>,
-    pub(super) health: watch::Sender<Health>,
-    pub(super) closing: CancellationToken,
-    pub(super) http: reqwest::Client,
+pub(crate) struct Service {
+    pub(crate) address: SocketAddr,
+    pub(crate) store: Store,
+    pub(crate) tree: Arc<StillTree>,
+    pub(crate) health: watch::Sender<Health>,
+    pub(crate) closing: CancellationToken,
+    pub(crate) http: reqwest::Client,
     /// Repositories may be registered below it.
-    pub(super) root: PathBuf,
+    pub(crate) root: PathBuf,
     _root: tempfile::TempDir,
 }
 
-pub(super) async fn service() -> Service {
+pub(crate) async fn service() -> Service {
     drop(rustls::crypto::ring::default_provider().install_default());
     let db = fresh_database().await;
-    let store = Store::connect(StoreOptions::new(db.options, NodeId::new()))
+    // The role is named like our schema, which would come first otherwise.
+    let options = db.options.options([("search_path", "public")]);
+    let store = Store::connect(StoreOptions::new(options, NodeId::new()))
         .await
         .unwrap();
     migrate(store.pool()).await.unwrap();
@@ -144,8 +146,7 @@ pub(super) async fn service() -> Service {
         health: told,
         closing: closing.clone(),
     });
-    let router = hearth::http::router(state);
-    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    tokio::spawn(async move { hearth::http::serve(listener, state).await.unwrap() });
     Service {
         address,
         store,
@@ -159,39 +160,39 @@ pub(super) async fn service() -> Service {
 }
 
 impl Service {
-    pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.bare(method, path).bearer_auth(TOKEN)
     }
 
     /// Without the token.
-    pub(super) fn bare(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn bare(&self, method: Method, path: &str) -> RequestBuilder {
         self.http
             .request(method, format!("http://{}{path}", self.address))
     }
 
-    pub(super) async fn get(&self, path: &str) -> (u16, Value) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         answer(self.request(Method::GET, path)).await
     }
 
-    pub(super) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         answer(self.request(Method::POST, path).json(body)).await
     }
 
     /// A repository to register.
-    pub(super) fn repository(&self, name: &str) -> PathBuf {
+    pub(crate) fn repository(&self, name: &str) -> PathBuf {
         let path = self.root.join(name);
         git2::Repository::init(&path).unwrap();
         path
     }
 
-    pub(super) async fn project(&self) -> Uuid {
+    pub(crate) async fn project(&self) -> Uuid {
         let path = self.repository(&format!("p{}", Uuid::now_v7().simple()));
         let (status, body) = self.post("/api/projects", &json!({ "path": path })).await;
         assert_eq!(status, 201, "{body}");
         id(&body)
     }
 
-    pub(super) async fn session(&self) -> Uuid {
+    pub(crate) async fn session(&self) -> Uuid {
         let project = self.project().await;
         let (status, body) = self
             .post("/api/sessions", &json!({ "project_id": project }))
@@ -200,7 +201,7 @@ impl Service {
         id(&body)
     }
 
-    pub(super) async fn chat(&self) -> (Uuid, Uuid) {
+    pub(crate) async fn chat(&self) -> (Uuid, Uuid) {
         let session = self.session().await;
         let (status, body) = self
             .post(&format!("/api/sessions/{session}/chats"), &json!({}))
@@ -210,7 +211,7 @@ impl Service {
     }
 
     /// A task that waits in a session of its own.
-    pub(super) async fn task(&self) -> (SessionId, TaskId) {
+    pub(crate) async fn task(&self) -> (SessionId, TaskId) {
         let (session, chat) = self.chat().await;
         let (status, body) = self
             .post(
@@ -224,7 +225,7 @@ impl Service {
     }
 
     /// Stores frames at the end of the session's stream, unpublished.
-    pub(super) async fn store_frames(
+    pub(crate) async fn store_frames(
         &self,
         session: SessionId,
         task: Option<TaskId>,
@@ -262,7 +263,7 @@ impl Service {
     }
 }
 
-pub(super) async fn answer(request: RequestBuilder) -> (u16, Value) {
+pub(crate) async fn answer(request: RequestBuilder) -> (u16, Value) {
     let answer = request.send().await.unwrap();
     let status = answer.status().as_u16();
     let text = answer.text().await.unwrap();
@@ -272,12 +273,12 @@ pub(super) async fn answer(request: RequestBuilder) -> (u16, Value) {
     )
 }
 
-pub(super) fn id(body: &Value) -> Uuid {
+pub(crate) fn id(body: &Value) -> Uuid {
     Uuid::try_parse(body["id"].as_str().unwrap()).unwrap()
 }
 
 /// Ids, times and paths differ from run to run.
-pub(super) fn settings() -> insta::Settings {
+pub(crate) fn settings() -> insta::Settings {
     let mut settings = insta::Settings::clone_current();
     settings.set_prepend_module_to_snapshot(false);
     settings.set_snapshot_path("../snapshots");

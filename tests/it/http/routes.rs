@@ -205,6 +205,30 @@ async fn the_tree_is_shown_as_json_and_text_and_can_be_told() {
 }
 
 #[tokio::test]
+async fn all_that_is_described_is_there() {
+    let service = service().await;
+    let (_, document) = service.get("/api/openapi.json").await;
+    let mut routes = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        if path.ends_with("/tree/stream") {
+            continue;
+        }
+        let path = path
+            .replace("{id}", &Uuid::nil().to_string())
+            .replace("{chat_id}", &Uuid::nil().to_string())
+            .replace("{agent}", "demo");
+        for method in item.as_object().unwrap().keys() {
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let (status, body) = answer(service.request(method.clone(), &path)).await;
+            assert_ne!(status, 405, "{method} {path}");
+            assert_ne!(body["code"], "route_not_found", "{method} {path}");
+            routes += 1;
+        }
+    }
+    assert!(routes > 20, "{routes}");
+}
+
+#[tokio::test]
 async fn the_description_is_served() {
     let service = service().await;
     let (status, body) = service.get("/api/openapi.json").await;

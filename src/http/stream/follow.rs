@@ -112,14 +112,22 @@ impl Follow {
             Some(task) => tasks::is_over(self.state.store.pool(), task.0).await?,
             None => false,
         };
+        let mut chunk = Vec::new();
+        let first = std::mem::take(&mut self.fresh) && self.task.is_none();
+        // Also asked before the read: what it misses comes live.
+        let end = if first {
+            self.state.store.last_seq(self.session).await?.unwrap_or(0)
+        } else {
+            self.cursor
+        };
         let frames = self
             .state
             .store
             .read_frames(self.session, self.cursor, PAGE)
             .await?;
-        let mut chunk = Vec::new();
-        if std::mem::take(&mut self.fresh) && self.task.is_none() {
-            self.bridge(frames.first(), &mut chunk).await?;
+        if first {
+            let kept_after = frames.first().map_or(end, |frame| frame.seq - 1);
+            self.bridge(kept_after, &mut chunk).await?;
         }
         for frame in &frames {
             self.take(frame, &mut chunk);
@@ -132,22 +140,14 @@ impl Follow {
 
     /// Where frames behind the cursor are no longer kept, a `snapshot` stands
     /// for them.
-    async fn bridge(
-        &mut self,
-        first: Option<&Frame>,
-        chunk: &mut Vec<u8>,
-    ) -> Result<(), StoreError> {
-        let known = match first {
-            Some(frame) => frame.seq - 1,
-            None => self.state.store.last_seq(self.session).await?.unwrap_or(0),
-        };
-        if known <= self.cursor {
+    async fn bridge(&mut self, kept_after: i64, chunk: &mut Vec<u8>) -> Result<(), StoreError> {
+        if kept_after <= self.cursor {
             return Ok(());
         }
         let messages =
             messages::latest(self.state.store.pool(), self.session.0, SNAPSHOT_MESSAGES).await?;
         let snapshot = Frame {
-            seq: known,
+            seq: kept_after,
             kind: FrameKind::Snapshot,
             session_id: self.session,
             chat_id: None,

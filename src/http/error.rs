@@ -2,7 +2,7 @@
 //! `code` is stable: callers may branch on it; texts are for people.
 
 use axum::Json;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hearth_actors::tree::handle::Refusal;
 use serde::Serialize;
@@ -110,7 +110,7 @@ pub struct ApiError {
     code: Code,
     detail: String,
     errors: Vec<FieldError>,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, &'static str)>,
 }
 
 /// One field that is wrong.
@@ -152,7 +152,7 @@ impl ApiError {
             code,
             detail: detail.into(),
             errors: Vec::new(),
-            headers: HeaderMap::new(),
+            headers: Vec::new(),
         }
     }
 
@@ -194,7 +194,7 @@ impl ApiError {
     /// Adds a header to the answer.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.headers.insert(name, HeaderValue::from_static(value));
+        self.headers.push((name, value));
         self
     }
 
@@ -247,11 +247,11 @@ impl IntoResponse for ApiError {
             errors: self.errors,
         };
         let mut response = (self.code.status(), Json(body)).into_response();
-        response.headers_mut().extend(self.headers);
-        response.headers_mut().insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        let own = (header::CONTENT_TYPE, "application/problem+json");
+        for (name, value) in self.headers.into_iter().chain([own]) {
+            let value = HeaderValue::from_static(value);
+            response.headers_mut().insert(name, value);
+        }
         response
     }
 }

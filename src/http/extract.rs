@@ -83,30 +83,38 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
                 "the body is empty; send a JSON object",
             ));
         }
+        // Structs are also read from arrays, field by field, which nobody means.
+        if bytes.trim_ascii_start().first() == Some(&b'[') {
+            return Err(ApiError::new(
+                Code::InvalidBody,
+                "the body is an array; send a JSON object",
+            ));
+        }
         axum::Json::<T>::from_bytes(&bytes)
             .map(|axum::Json(value)| Self(value))
             .map_err(|error| refuse(&error))
     }
 }
 
-/// A field's path is told by the deserialiser in front of what is wrong.
+/// The deserialiser tells a field's path in front of what is wrong with it, and
+/// names a missing one in the text.
 fn refuse(error: &JsonRejection) -> ApiError {
-    let cause =
-        std::error::Error::source(error).map_or_else(|| error.body_text(), ToString::to_string);
-    match error {
-        JsonRejection::JsonDataError(_) => {
-            let (path, detail) = cause.split_once(": ").unwrap_or((".", &cause));
-            if path.contains(' ') || path == "." {
-                return ApiError::new(Code::InvalidBody, cause);
-            }
-            let field = FieldError {
-                pointer: format!("#/{}", path.replace('.', "/")),
-                detail: detail.to_owned(),
-            };
-            ApiError::new(Code::InvalidBody, format!("`{path}`: {detail}")).with_errors(vec![field])
-        }
-        _ => ApiError::new(Code::MalformedJson, cause),
+    let source = std::error::Error::source(error);
+    let cause = source.map_or_else(|| error.body_text(), ToString::to_string);
+    if !matches!(error, JsonRejection::JsonDataError(_)) {
+        return ApiError::new(Code::MalformedJson, cause);
     }
+    let missing = || cause.strip_prefix("missing field `")?.split_once('`');
+    let (path, detail) = match (missing(), cause.split_once(": ")) {
+        (Some((field, _)), _) => (field, cause.as_str()),
+        (None, Some((path, detail))) if !path.contains(' ') => (path, detail),
+        _ => return ApiError::new(Code::InvalidBody, cause),
+    };
+    let field = FieldError {
+        pointer: format!("#/{}", path.replace('.', "/")),
+        detail: detail.to_owned(),
+    };
+    ApiError::new(Code::InvalidBody, format!("`{path}`: {detail}")).with_errors(vec![field])
 }
 
 /// The `Idempotency-Key` of a creating request, if it carries one.

@@ -18,10 +18,15 @@ pub mod state;
 mod stream;
 mod tasks;
 
+use std::future::IntoFuture as _;
+use std::time::Duration;
+
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::Uri;
 use axum::middleware::from_fn_with_state;
+use axum::serve::ListenerExt as _;
+use tokio::net::TcpListener;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -29,8 +34,10 @@ use error::{ApiError, Code};
 pub use guard::HostRules;
 use state::AppState;
 
+/// How long requests in flight may take when the service stops.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
 /// All routes behind their guards.
-#[must_use]
 pub fn router(state: AppState) -> Router {
     let (router, _) = api().split_for_parts();
     router
@@ -40,6 +47,33 @@ pub fn router(state: AppState) -> Router {
         .layer(from_fn_with_state(state.clone(), guard::admit))
         .layer(from_fn_with_state(state.clone(), guard::bound))
         .with_state(state)
+}
+
+/// Answers on `listener` until the state's `closing` is cancelled, and then for
+/// at most [`LAST_ANSWERS`] more.
+///
+/// # Errors
+/// The listener broke.
+pub async fn serve(listener: TcpListener, state: AppState) -> std::io::Result<()> {
+    let closing = state.closing.clone();
+    // A frame is one small write: it must not wait for the next one.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps its delay");
+        }
+    });
+    let asked = closing.clone();
+    let serving = axum::serve(listener, router(state))
+        .with_graceful_shutdown(async move { asked.cancelled().await })
+        .into_future();
+    let too_late = async {
+        closing.cancelled().await;
+        tokio::time::sleep(LAST_ANSWERS).await;
+    };
+    tokio::select! {
+        served = serving => served,
+        () = too_late => Ok(()),
+    }
 }
 
 /// The routes with their descriptions: what is not listed here does not exist.

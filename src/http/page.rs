@@ -15,7 +15,7 @@ const MAX_LIMIT: u32 = 200;
 
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Page<T> {
+pub(super) struct Page<T> {
     /// The rows.
     pub items: Vec<T>,
     /// Pass it as `cursor` to get the next page; null on the last one.
@@ -37,7 +37,7 @@ impl<T> Page<T> {
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct PageParams {
+pub(super) struct PageParams {
     /// Rows in the page, 1 to 200; 50 if not given.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<u32>,

@@ -1,1 +1,10 @@
-//! x
+//! The real router on a real listener with a real database, and a tree that
+//! only remembers what it was asked.
+
+mod access;
+pub(crate) mod fixture;
+mod pages;
+mod problems;
+mod routes;
+mod sse;
+mod streams;

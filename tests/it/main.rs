@@ -3,6 +3,7 @@
 
 mod acp;
 mod agents_config;
+mod cli;
 mod embedded;
 mod http;
 mod process;

@@ -1,6 +1,6 @@
 //! One turn, from the posted message to its end.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::Instant;
 
 use serde::Deserialize;
@@ -167,12 +167,11 @@ async fn report(args: &Run, client: &Client, task: &Task, over: &Over) -> Result
         session: &id,
     };
     // The answer is on standard output; this is about it.
-    eprint!("{}", summary.text());
+    drop(std::io::stderr().write_all(summary.text().as_bytes()));
     Ok(())
 }
 
 fn print_json(value: &Value) -> Result<(), Failure> {
-    use std::io::Write as _;
     writeln!(std::io::stdout(), "{value}").map_err(|error| unread(&error))
 }
 

@@ -7,7 +7,8 @@
 //!     └──────────► Done ◄───────┘
 //! ```
 //! It subscribes before it reads, so that between the two nothing is missed;
-//! what comes twice is told by its seq. Storage is also read at every
+//! what comes twice is told by its seq. A reader whose cursor is older than what
+//! storage still has gets the present state of the session first. Storage is also read at every
 //! heartbeat: a frame that was never published is late, not lost.
 
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::super::state::AppState;
 use crate::store::StoreError;
-use crate::store::rows::tasks;
+use crate::store::rows::{messages, tasks};
 
 /// Silence after which a comment shows that the stream lives: well below the
 /// 30 to 60 s after which proxies cut a connection.
@@ -32,6 +33,8 @@ pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 const PAGE: i64 = 500;
 /// Live frames are put together up to this size before they are written.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// Messages in a snapshot; older ones are in the chats' lists.
+const SNAPSHOT_MESSAGES: i64 = 200;
 
 pub(super) struct Follow {
     state: AppState,
@@ -40,6 +43,8 @@ pub(super) struct Follow {
     task: Option<TaskId>,
     /// Seq of the last frame seen.
     cursor: i64,
+    /// Nothing was read yet: the cursor may be older than what is kept.
+    fresh: bool,
     live: Receiver<Arc<Frame>>,
     phase: Phase,
 }
@@ -66,6 +71,7 @@ impl Follow {
             session,
             task,
             cursor,
+            fresh: true,
             live,
             phase: Phase::Replay,
         }
@@ -106,12 +112,23 @@ impl Follow {
             Some(task) => tasks::is_over(self.state.store.pool(), task.0).await?,
             None => false,
         };
+        let mut chunk = Vec::new();
+        let first = std::mem::take(&mut self.fresh) && self.task.is_none();
+        // Also asked before the read: what it misses comes live.
+        let end = if first {
+            self.state.store.last_seq(self.session).await?.unwrap_or(0)
+        } else {
+            self.cursor
+        };
         let frames = self
             .state
             .store
             .read_frames(self.session, self.cursor, PAGE)
             .await?;
-        let mut chunk = Vec::new();
+        if first {
+            let kept_after = frames.first().map_or(end, |frame| frame.seq - 1);
+            self.bridge(kept_after, &mut chunk).await?;
+        }
         for frame in &frames {
             self.take(frame, &mut chunk);
         }
@@ -119,6 +136,28 @@ impl Follow {
             self.phase = if over { Phase::Done } else { Phase::Live };
         }
         Ok(chunk)
+    }
+
+    /// Where frames behind the cursor are no longer kept, a `snapshot` stands
+    /// for them.
+    async fn bridge(&mut self, kept_after: i64, chunk: &mut Vec<u8>) -> Result<(), StoreError> {
+        if kept_after <= self.cursor {
+            return Ok(());
+        }
+        let messages =
+            messages::latest(self.state.store.pool(), self.session.0, SNAPSHOT_MESSAGES).await?;
+        let snapshot = Frame {
+            seq: kept_after,
+            kind: FrameKind::Snapshot,
+            session_id: self.session,
+            chat_id: None,
+            task_id: None,
+            message_id: None,
+            at: chrono::Utc::now(),
+            data: serde_json::json!({ "messages": messages }),
+        };
+        self.take(&snapshot, chunk);
+        Ok(())
     }
 
     /// Waits for frames and puts together those that are there.

@@ -43,7 +43,7 @@ pub struct Task {
     pub not_before: Option<DateTime<Utc>>,
     /// The task that this one repeats.
     pub retry_of: Option<Uuid>,
-    /// Attempts so far.
+    /// Attempts so far; one that was given back before its prompt counts too.
     pub attempts: i32,
     /// The named reason why the latest attempt ended, such as `ok` or `agent_crashed`.
     pub outcome: Option<String>,
@@ -120,7 +120,7 @@ macro_rules! select_tasks {
             "select t.id, t.project_id, t.parent_task_id, t.session_id, t.chat_id, t.state,
                 t.input, t.output_summary, t.agent, t.model, t.mode_id, t.thinking_option_id,
                 t.worktree_path, t.cost_tokens, q.not_before, q.retry_of,
-                coalesce(last.attempt, 0) as attempts, last.outcome, last.outcome_detail,
+                coalesce(q.attempts, last.attempt, 0) as attempts, last.outcome, last.outcome_detail,
                 t.created_at, t.started_at, t.ended_at
              from tasks t
              left join hearth.queue q on q.task_id = t.id

@@ -59,6 +59,8 @@ impl Transcript {
                 );
             }
             Said::Permission(ask) => {
+                // Some agents show a tool here for the first time.
+                self.tool(ask.tool.clone());
                 let ask = serde_json::to_value(&ask).unwrap_or(Value::Null);
                 self.frame(FrameKind::PermissionRequested, json!({ "request": ask }));
             }

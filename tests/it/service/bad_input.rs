@@ -128,7 +128,7 @@ async fn a_port_in_use_and_a_database_that_is_away_stop_the_start() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let db = pg::fresh_database().await;
-    let shared = Database::Shared(db.url.clone(), db.options.clone());
+    let shared = Database::Shared(db.url.clone(), Box::new(db.options.clone()));
     let text = refused(&home, &shared, Some(&address)).await;
     assert!(
         text.contains(&address) && text.contains("HEARTH_LISTEN"),
@@ -136,7 +136,7 @@ async fn a_port_in_use_and_a_database_that_is_away_stop_the_start() {
     );
 
     let nowhere = "postgres://nobody@127.0.0.1:1/none".to_owned();
-    let text = refused(&home, &Database::Shared(nowhere, db.options), None).await;
+    let text = refused(&home, &Database::Shared(nowhere, Box::new(db.options)), None).await;
     assert!(text.contains("database"), "{text}");
 }
 
@@ -144,7 +144,7 @@ async fn a_port_in_use_and_a_database_that_is_away_stop_the_start() {
 async fn a_second_hearth_on_the_same_home_is_refused() {
     let service = Service::start().await;
     let db = pg::fresh_database().await;
-    let other = Database::Shared(db.url, db.options);
+    let other = Database::Shared(db.url, Box::new(db.options));
     let text = refused(&service.home, &other, None).await;
     assert!(text.contains("another Hearth"), "{text}");
     let chat = service.chat().await;

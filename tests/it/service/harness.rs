@@ -32,7 +32,7 @@ pub(super) struct Service {
 #[derive(Clone)]
 pub(super) enum Database {
     /// On the tests' shared server.
-    Shared(String, PgConnectOptions),
+    Shared(String, Box<PgConnectOptions>),
     /// On a private one of its own.
     Embedded,
 }
@@ -46,7 +46,7 @@ impl Service {
     /// The same with a `hearth.toml`.
     pub(super) async fn with_config(config: Option<&str>) -> Self {
         let db = pg::fresh_database().await;
-        Self::on(Database::Shared(db.url, db.options), config).await
+        Self::on(Database::Shared(db.url, Box::new(db.options)), config).await
     }
 
     /// Starts on a new home and such a database.
@@ -318,7 +318,7 @@ impl Service {
     /// A connection like any other program's.
     pub(super) async fn pool(&self) -> PgPool {
         let options = match &self.database {
-            Database::Shared(_, options) => options.clone(),
+            Database::Shared(_, options) => (**options).clone(),
             Database::Embedded => {
                 let password = std::fs::read_to_string(self.home.join("pg-password")).unwrap();
                 let (directory, port) = socket(&self.home);

@@ -115,7 +115,7 @@ impl Store {
             let found = sqlx::query_as(LAST_WRITE)
                 .bind(turn.fence.turn.0)
                 .bind(write)
-                .fetch_optional(self.pool())
+                .fetch_optional(&self.journal)
                 .await;
             match found {
                 Err(error) if super::error::is_transient(&error) && Instant::now() < deadline => {

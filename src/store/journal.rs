@@ -51,7 +51,7 @@ impl Journal for Store {
                     .as_ref()
                     .map(|checkpoint| &checkpoint.commit),
             )
-            .fetch_all(&self.pool)
+            .fetch_all(&self.journal)
             .await
             .map_err(journal_error)?;
         written(rows)
@@ -84,7 +84,7 @@ impl Journal for Store {
             .bind(usage.cost)
             .bind(batch.first_token)
             .bind(write)
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.journal)
             .await;
         let place = match answer {
             // "Nothing was written" has to be true, or a retry writes twice.
@@ -101,7 +101,7 @@ impl Journal for Store {
     }
 
     async fn finish(&self, turn: &TurnRef, end: &TurnEnd) -> Result<Vec<Frame>, JournalError> {
-        let mut connection = self.pool.acquire().await.map_err(journal_error)?;
+        let mut connection = self.journal.acquire().await.map_err(journal_error)?;
         let rows = finish_on(&mut connection, turn, end)
             .await
             .map_err(journal_error)?;
@@ -126,7 +126,7 @@ impl Journal for Store {
                 .bind(facts.pid)
                 .bind(continuity(note)),
         };
-        query.execute(&self.pool).await.map_err(journal_error)?;
+        query.execute(&self.journal).await.map_err(journal_error)?;
         Ok(())
     }
 }

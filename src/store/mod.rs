@@ -55,8 +55,10 @@ pub struct StoreOptions {
     pub node: NodeId,
     /// Runs tasks that name no agent; none leaves them unclaimed.
     pub default_agent: Option<AgentName>,
-    /// Connections for everything but claims and notifications.
+    /// Connections for reads and requests.
     pub connections: u32,
+    /// Connections for the journals of running turns.
+    pub journal_connections: u32,
     /// Connections for claims, apart from the others so that a claim never
     /// waits behind the journal.
     pub claim_connections: u32,
@@ -67,15 +69,16 @@ pub struct StoreOptions {
 }
 
 impl StoreOptions {
-    /// The defaults: 8 connections, 2 more for claims, 5 s for a free one, 30 s
-    /// a statement.
+    /// The defaults: 6 connections for reads and requests, 6 for journals, 2 for
+    /// claims, 5 s for a free one, 30 s a statement.
     #[must_use]
     pub fn new(connect: PgConnectOptions, node: NodeId) -> Self {
         Self {
             connect,
             node,
             default_agent: None,
-            connections: 8,
+            connections: 6,
+            journal_connections: 6,
             claim_connections: 2,
             acquire_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),
@@ -87,6 +90,7 @@ impl StoreOptions {
 #[derive(Clone)]
 pub struct Store {
     pool: PgPool,
+    journal: PgPool,
     claims: PgPool,
     node: NodeId,
     default_agent: Option<AgentName>,
@@ -109,10 +113,13 @@ impl Store {
         let pool = pool_options(&options, options.connections)
             .connect_with(base.clone())
             .await?;
+        let journal = pool_options(&options, options.journal_connections)
+            .connect_lazy_with(journal_settings(base.clone()));
         let claims = pool_options(&options, options.claim_connections)
             .connect_lazy_with(claim_settings(base));
         Ok(Self {
             pool,
+            journal,
             claims,
             node: options.node,
             default_agent: options.default_agent,
@@ -133,17 +140,20 @@ impl Store {
         self.node
     }
 
-    /// Points both pools at another address: the private server may come back
+    /// Points every pool at another address: the private server may come back
     /// on another port.
     pub fn set_connect_options(&self, connect: &PgConnectOptions, statement_timeout: Duration) {
         let base = with_settings(connect.clone(), statement_timeout);
         self.pool.set_connect_options(base.clone());
+        self.journal
+            .set_connect_options(journal_settings(base.clone()));
         self.claims.set_connect_options(claim_settings(base));
     }
 
     /// Closes every connection, after what runs on them has ended.
     pub async fn close(&self) {
         self.claims.close().await;
+        self.journal.close().await;
         self.pool.close().await;
     }
 
@@ -177,6 +187,16 @@ fn with_settings(connect: PgConnectOptions, statement_timeout: Duration) -> PgCo
         // The default path begins with a schema of the user's name, and a user
         // named `hearth` has our own for it.
         ("search_path", "public".to_owned()),
+    ])
+}
+
+/// The journal's statements are long and their plans never depend on values:
+/// planning one again each time would take longer than running it. A plan that
+/// was made while a table was empty must not read all of it ever after.
+fn journal_settings(base: PgConnectOptions) -> PgConnectOptions {
+    base.options([
+        ("plan_cache_mode", "force_generic_plan"),
+        ("enable_seqscan", "off"),
     ])
 }
 

@@ -210,7 +210,7 @@ async fn refused_data_and_lost_connections_are_told_apart() {
         matches!(refused, Err(JournalError::Refused(_))),
         "{refused:?}"
     );
-    store.store.pool().close().await;
+    store.store.close().await;
     let away = store
         .store
         .append(&turn_ref(&turn), &batch(&["x"], 0))

@@ -147,9 +147,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         health: health.subscribe(),
         closing: closing.clone(),
     });
-    let serve = axum::serve(listener, http::router(state))
-        .with_graceful_shutdown(closing.clone().cancelled_owned());
-    let http = tokio::spawn(serve.into_future());
+    let http = tokio::spawn(http::serve(listener, state));
     let url = format!("http://{address}");
     ServiceFile {
         url: url.clone(),

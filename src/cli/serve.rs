@@ -32,7 +32,15 @@ pub(super) async fn serve(
     };
     tracing::info!(url = app.url, "ready");
     notify(env, "READY=1");
-    interrupts.next().await;
+    tokio::select! {
+        biased;
+        () = interrupts.next() => {}
+        why = app.failed() => {
+            let failure = format!("the supervision tree gave up: {why}");
+            app.stop().await;
+            return Err(Failure::new(Exit::Failed, failure, "the log tells what failed before; start it again"));
+        }
+    }
     tracing::info!("stopping; a second signal leaves at once");
     notify(env, "STOPPING=1");
     tokio::select! {

@@ -64,8 +64,11 @@ pub fn prepare(path: &Path) -> Result<(), HomeError> {
         });
     }
     let mode = found.mode() & 0o777;
-    if mode & !MOST != 0 {
-        let closed = fs::Permissions::from_mode(mode & MOST | 0o700);
+    // A group of our own has no business here: only the one it was opened for.
+    let foreign_group = found.gid() != nix::unistd::getegid().as_raw();
+    let most = if foreign_group { MOST } else { 0o700 };
+    if mode & !most != 0 {
+        let closed = fs::Permissions::from_mode(mode & most | 0o700);
         fs::set_permissions(path, closed).map_err(unusable)?;
     }
     Ok(())

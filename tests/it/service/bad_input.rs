@@ -136,7 +136,12 @@ async fn a_port_in_use_and_a_database_that_is_away_stop_the_start() {
     );
 
     let nowhere = "postgres://nobody@127.0.0.1:1/none".to_owned();
-    let text = refused(&home, &Database::Shared(nowhere, Box::new(db.options)), None).await;
+    let text = refused(
+        &home,
+        &Database::Shared(nowhere, Box::new(db.options)),
+        None,
+    )
+    .await;
     assert!(text.contains("database"), "{text}");
 }
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use hearth_actors::ids::{SessionKey, TaskId};
 use hearth_actors::model::Policy;
-use hearth_actors::tree::board::Board;
+use hearth_actors::tree::board::{Board, TreeNode};
 use hearth_actors::tree::handle::{Refusal, TreeHandle};
 use hearth_actors::tree::hub::Hub;
 use serde::Serialize;
@@ -139,6 +139,10 @@ pub trait Tree: Send + Sync {
     async fn restart(&self, key: SessionKey) -> Result<(), Refusal>;
     /// The snapshots of all actors.
     fn board(&self) -> &Board;
+    /// All of them as a tree, with what is looked up only when asked for.
+    fn snapshot(&self) -> Option<TreeNode> {
+        self.board().tree()
+    }
     /// Live frames.
     fn hub(&self) -> &Hub;
 }
@@ -163,6 +167,10 @@ impl Tree for TreeHandle {
 
     fn board(&self) -> &Board {
         Self::board(self)
+    }
+
+    fn snapshot(&self) -> Option<TreeNode> {
+        Self::snapshot(self)
     }
 
     fn hub(&self) -> &Hub {

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use ractor::{Actor, RpcReplyPort};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::event::Answer;
 use crate::ids::{ChatId, SessionId, SessionKey, TaskId};
 use crate::ports::Ports;
 use crate::tree::addr::{Addr, Depth};
-use crate::tree::board::Board;
+use crate::tree::board::{Board, TreeNode};
 use crate::tree::hub::Hub;
 use crate::tree::pool;
 use crate::tree::root::{self, Root, Status};
@@ -136,6 +137,15 @@ impl TreeHandle {
         &self.shared.board
     }
 
+    /// The whole tree with the memory of each agent's processes, which is
+    /// looked up now; none before the root is up.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<TreeNode> {
+        let mut tree = self.shared.board.tree()?;
+        self.weigh(&mut tree);
+        Some(tree)
+    }
+
     /// Live frames.
     #[must_use]
     pub fn hub(&self) -> &Hub {
@@ -149,6 +159,26 @@ impl TreeHandle {
         self.root
             .call(|reply| root::Msg::Shutdown(grace, reply), bound)
             .await;
+    }
+
+    fn weigh(&self, node: &mut TreeNode) {
+        let key = serde_json::from_value::<SessionKey>(json!({
+            "chat": node.snapshot.detail["chat_id"],
+            "agent": node.snapshot.detail["agent"],
+        }));
+        if let Ok(key) = key {
+            let rss = self.shared.ports.processes.rss_bytes(&key);
+            for child in node
+                .children
+                .iter_mut()
+                .filter(|child| child.snapshot.kind == "agent")
+            {
+                child.snapshot.rss_bytes = rss;
+            }
+        }
+        for child in &mut node.children {
+            self.weigh(child);
+        }
     }
 
     fn tell(&self, message: pool::Msg) {

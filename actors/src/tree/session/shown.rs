@@ -35,6 +35,7 @@ impl State {
             },
         );
         let agent = ["root", "pool", &name, "agent"];
+        let pump = ["root", "pool", &name, "pump"];
         match &self.link {
             Some(live) => {
                 let facts = live.link.facts();
@@ -59,10 +60,21 @@ impl State {
                         ..Snapshot::default()
                     },
                 );
+                board.put(
+                    &pump,
+                    Snapshot {
+                        kind: "pump".into(),
+                        name: "pump".into(),
+                        state: "up".into(),
+                        generation: self.machine.link_no().0.into(),
+                        ..Snapshot::default()
+                    },
+                );
             }
             None => {
                 if board.get(&agent).is_some() {
                     board.remove(&agent);
+                    board.remove(&pump);
                 }
             }
         }

@@ -1,0 +1,61 @@
+//! A client of a session's stream.
+
+use std::collections::VecDeque;
+
+use serde_json::Value;
+
+pub(crate) struct Stream {
+    response: reqwest::Response,
+    rest: Vec<u8>,
+    frames: VecDeque<Value>,
+}
+
+impl Stream {
+    pub(crate) fn new(response: reqwest::Response) -> Self {
+        assert!(response.status().is_success(), "{}", response.status());
+        Self {
+            response,
+            rest: Vec::new(),
+            frames: VecDeque::new(),
+        }
+    }
+
+    pub(crate) async fn next(&mut self) -> Value {
+        loop {
+            if let Some(frame) = self.frames.pop_front() {
+                return frame;
+            }
+            let chunk = self
+                .response
+                .chunk()
+                .await
+                .expect("a stream")
+                .expect("more of it");
+            self.rest.extend_from_slice(&chunk);
+            self.split();
+        }
+    }
+
+    pub(crate) async fn until(&mut self, wanted: impl Fn(&Value) -> bool) {
+        while !wanted(&self.next().await) {}
+    }
+
+    fn split(&mut self) {
+        let mut from = 0;
+        while let Some(end) = find(&self.rest[from..], b"\n\n") {
+            let event = String::from_utf8_lossy(&self.rest[from..from + end]);
+            let data = event.lines().find_map(|line| line.strip_prefix("data:"));
+            if let Some(frame) = data.and_then(|data| serde_json::from_str(data.trim()).ok()) {
+                self.frames.push_back(frame);
+            }
+            from += end + 2;
+        }
+        self.rest.drain(..from);
+    }
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
+}

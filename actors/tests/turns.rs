@@ -157,7 +157,7 @@ async fn a_flood_is_stored_whole() {
     let task = harness.enqueue(session, &key, "flood");
     assert_eq!(harness.outcome(task).await, Outcome::Ok);
     let text: String = harness.store.with(|rows| {
-        let parts = rows.parts.values().flat_map(|parts| parts.values());
+        let parts = rows.messages.values().flat_map(|message| message.parts.values());
         parts
             .map(|part| part.payload["text"].as_str().unwrap_or_default().to_owned())
             .collect()

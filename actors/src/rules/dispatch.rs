@@ -10,6 +10,9 @@ use crate::rules::moment::Moment;
 
 /// Looks without any wake-up happen this often, as a net under lost notifications.
 pub const POLL: Duration = Duration::from_secs(5);
+/// A parked task that is almost due is looked for no earlier than this, so that
+/// clocks that differ by a hair cannot make the looks spin.
+const SOONEST: Duration = Duration::from_millis(5);
 /// After a failed claim: first wait, doubling up to [`POLL`].
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 
@@ -54,17 +57,13 @@ impl Dispatch {
         self.paused = true;
     }
 
-    /// Time passed.
-    pub fn tick(&mut self, now: Moment) {
-        if now >= self.next_look {
-            self.look_again = true;
-        }
-    }
-
-    /// The number of tasks to claim now, if any. Counts as begun.
+    /// The number of tasks to claim now, if any. Counts as begun. When none is
+    /// to be claimed although [`Dispatch::next_look`] has come, something else
+    /// than time is waited for: the claim under way, or credit.
     pub fn begin(&mut self, now: Moment) -> Option<usize> {
-        let backing_off = self.failures > 0 && now < self.next_look;
-        if self.claiming || self.paused || backing_off || !self.look_again || self.credit == 0 {
+        let is_due = now >= self.next_look;
+        let look = is_due || (self.look_again && self.failures == 0);
+        if !look || self.claiming || self.paused || self.credit == 0 {
             return None;
         }
         self.claiming = true;
@@ -79,19 +78,18 @@ impl Dispatch {
         self.failures = 0;
         self.credit = self.credit.saturating_sub(taken);
         self.look_again |= more;
-        self.next_look = now + next_due.map_or(POLL, |due| due.min(POLL));
+        self.next_look = now + next_due.map_or(POLL, |due| due.clamp(SOONEST, POLL));
     }
 
     /// The claim failed.
     pub fn failed(&mut self, now: Moment) {
         self.claiming = false;
-        self.look_again = true;
         let factor = 1u32.checked_shl(self.failures).unwrap_or(u32::MAX);
         self.failures = self.failures.saturating_add(1).min(16);
         self.next_look = now + FIRST_RETRY.saturating_mul(factor).min(POLL);
     }
 
-    /// When to call [`Dispatch::tick`] next.
+    /// When to call [`Dispatch::begin`] again, if nothing happens before.
     #[must_use]
     pub fn next_look(&self) -> Moment {
         self.next_look

@@ -149,6 +149,8 @@ pub struct Session {
     link_no: LinkNo,
     worktree_known: bool,
     stopping: bool,
+    /// [`Effect::StopSelf`] was given: nothing follows it.
+    over: bool,
     since: Moment,
 }
 
@@ -163,6 +165,7 @@ impl Session {
             link_no: LinkNo::default(),
             worktree_known: false,
             stopping: false,
+            over: false,
             since: now,
         }
     }
@@ -203,6 +206,12 @@ impl Session {
         self.link_no
     }
 
+    /// The link of this number is being started and still wanted.
+    #[must_use]
+    pub fn awaits_link(&self, no: LinkNo) -> bool {
+        self.link == Link::Starting && self.link_no == no
+    }
+
     /// How long nothing has happened, while idle.
     #[must_use]
     pub fn idle_for(&self, now: Moment) -> Duration {
@@ -238,20 +247,27 @@ impl Session {
     /// One step.
     pub fn step(&mut self, now: Moment, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
+        if self.over {
+            return effects;
+        }
         self.react(now, input, &mut effects);
         if self.stopping && matches!(self.phase, Phase::Idle) {
-            match self.link {
-                Link::Up => self.stop_link(false, &mut effects),
-                Link::Starting => {
-                    effects.push(Effect::DropLink);
-                    self.link = Link::Down;
-                    effects.push(Effect::StopSelf);
-                }
-                Link::Down => effects.push(Effect::StopSelf),
-                Link::Stopping => {}
-            }
+            self.go(&mut effects);
         }
         effects
+    }
+
+    /// No turn is left: end the link, then the actor.
+    fn go(&mut self, out: &mut Vec<Effect>) {
+        if self.link == Link::Starting {
+            self.link = Link::Down;
+            out.push(Effect::DropLink);
+        }
+        self.stop_link(false, out);
+        if self.link == Link::Down {
+            self.over = true;
+            out.push(Effect::StopSelf);
+        }
     }
 
     fn react(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
@@ -273,20 +289,12 @@ impl Session {
                 out.push(Effect::AbandonPreparation);
                 self.finish(Verdict::because(Outcome::NoStart, detail), out);
             }
-            Input::LinkReady(no) if no == self.link_no && self.link == Link::Starting => {
+            Input::LinkReady(no) if self.awaits_link(no) => {
                 self.link = Link::Up;
                 self.open_if_ready(out);
             }
-            Input::LinkFailed(no, outcome, detail)
-                if no == self.link_no && self.link == Link::Starting =>
-            {
-                self.link = Link::Down;
-                out.push(Effect::DropLink);
-                out.push(Effect::CountCrash(detail.clone()));
-                if matches!(self.phase, Phase::Preparing { .. }) {
-                    out.push(Effect::AbandonPreparation);
-                    self.finish(Verdict::because(outcome, detail), out);
-                }
+            Input::LinkFailed(no, outcome, detail) if self.awaits_link(no) => {
+                self.start_failed(outcome, detail, out);
             }
             Input::Opened(turn) if self.turn == Some(turn) => self.opened(now, out),
             Input::Fenced(turn) if self.turn == Some(turn) => self.fenced(now, out),
@@ -389,7 +397,15 @@ impl Session {
             return;
         };
         match cancelled {
-            Some(why) => self.end_unprompted(why, out),
+            // Too late to be given back: the store counts it as prompted.
+            Some(why) => {
+                let (outcome, what) = match why {
+                    Why::Asked => (Outcome::Cancelled, "cancelled"),
+                    _ => (Outcome::Interrupted, "Hearth stopped"),
+                };
+                let detail = format!("{what} before the prompt reached the agent");
+                self.finish(Verdict::because(outcome, detail), out);
+            }
             None if self.link == Link::Up => {
                 self.phase = Phase::Running(Box::new(Guard::new(now, deadlines)));
                 out.push(Effect::SendPrompt);
@@ -437,10 +453,23 @@ impl Session {
                 self.start_again(out);
                 self.guarded(out, |guard| guard.exited(exit));
             }
-            Link::Stopping => {
-                // The ladder reports when the whole tree is gone.
+            // It died so early that its end overtook the news of its start.
+            Link::Starting => {
+                let detail = crash_report("the agent's process ended as it started", exit);
+                self.start_failed(Outcome::NoStart, detail, out);
             }
-            Link::Starting | Link::Down => {}
+            // The ladder reports when the whole tree is gone.
+            Link::Stopping | Link::Down => {}
+        }
+    }
+
+    fn start_failed(&mut self, outcome: Outcome, detail: String, out: &mut Vec<Effect>) {
+        self.link = Link::Down;
+        out.push(Effect::DropLink);
+        out.push(Effect::CountCrash(detail.clone()));
+        if matches!(self.phase, Phase::Preparing { .. }) {
+            out.push(Effect::AbandonPreparation);
+            self.finish(Verdict::because(outcome, detail), out);
         }
     }
 

@@ -237,7 +237,12 @@ fn merge(tool: &mut Tool, update: Tool) {
     tool.id = update.id;
     tool.title = update.title.or(tool.title.take());
     tool.kind = update.kind.or(tool.kind.take());
-    tool.status = update.status.or(tool.status);
+    // What has ended stays ended, whatever a late update says.
+    tool.status = tool
+        .status
+        .filter(|status| status.is_final())
+        .or(update.status)
+        .or(tool.status);
     tool.input = update.input.or(tool.input.take());
     tool.output = update.output.or(tool.output.take());
     if !update.locations.is_empty() {

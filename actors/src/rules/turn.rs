@@ -109,7 +109,8 @@ impl Guard {
 
     /// The agent said something.
     pub fn spoke(&mut self, now: Moment) {
-        self.last_byte = Some(now);
+        // While the clocks stand still, silence begins when they go on.
+        self.last_byte = Some(self.paused_at.unwrap_or(now));
     }
 
     /// A human is asked.
@@ -178,7 +179,7 @@ impl Guard {
                 Some(why) => self.cancel(now, why),
                 None => Vec::new(),
             },
-            Stage::Cancelling { since, why } if now >= since + self.deadlines.cancel => {
+            Stage::Cancelling { since, why } if now >= since + self.polite() => {
                 self.stage = Stage::Stopping { since, why };
                 vec![Order::StopLink]
             }
@@ -195,7 +196,7 @@ impl Guard {
         match self.stage {
             Stage::Running if self.paused_at.is_some() => None,
             Stage::Running => Some(self.speech_deadline().0.min(self.wall_deadline())),
-            Stage::Cancelling { since, .. } => Some(since + self.deadlines.cancel),
+            Stage::Cancelling { since, .. } => Some(since + self.polite()),
             Stage::Stopping { since, .. } => Some(since + INTERRUPT_BOUND),
             Stage::Settled => None,
         }
@@ -221,6 +222,11 @@ impl Guard {
                 Why::FirstByte,
             ),
         }
+    }
+
+    /// How long the agent may take to honour a cancel, whatever is configured.
+    fn polite(&self) -> Duration {
+        self.deadlines.cancel.min(INTERRUPT_BOUND)
     }
 
     fn wall_deadline(&self) -> Moment {

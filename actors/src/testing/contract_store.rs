@@ -68,11 +68,12 @@ pub trait StoreUnderTest: Send + Sync {
 }
 
 /// Makes a test of each promise. The argument is an expression, awaited in each
-/// test, that gives a fresh `impl StoreUnderTest`.
+/// test, that gives a fresh `impl StoreUnderTest`; `paused` before it stops the
+/// clock for a store that has no other.
 #[macro_export]
 macro_rules! store_contract {
-    ($store:expr) => {
-        $crate::store_contract! { $store;
+    (@promises $test:tt $store:expr) => {
+        $crate::store_contract! { @tests $test $store;
             without_a_lease_nothing_is_claimed,
             a_second_claim_never_returns_a_leased_task,
             one_task_a_session_in_order,
@@ -102,14 +103,21 @@ macro_rules! store_contract {
             an_unread_worktree_leaves_the_changes,
         }
     };
-    ($store:expr; $($promise:ident),+ $(,)?) => {
-        $(
-            #[tokio::test]
-            async fn $promise() {
-                let store = $store.await;
-                $crate::testing::contract_store::$promise(&store).await;
-            }
-        )+
+    (@tests $test:tt $store:expr; $($promise:ident),+ $(,)?) => {
+        $($crate::store_contract! { @test $test $promise $store })+
+    };
+    (@test ($($test:tt)*) $promise:ident $store:expr) => {
+        #[$($test)*]
+        async fn $promise() {
+            let store = $store.await;
+            $crate::testing::contract_store::$promise(&store).await;
+        }
+    };
+    (paused $store:expr) => {
+        $crate::store_contract! { @promises (tokio::test(start_paused = true)) $store }
+    };
+    ($store:expr) => {
+        $crate::store_contract! { @promises (tokio::test) $store }
     };
 }
 

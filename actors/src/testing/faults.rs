@@ -2,13 +2,8 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use crate::ids::{SessionId, SessionKey, TaskId};
-use crate::outcome::TaskState;
 use crate::testing::backend::{Start, Step};
-use crate::testing::harness::{Harness, Setup};
-use crate::testing::invariants;
+use crate::testing::player;
 
 /// Something that happens.
 #[derive(Clone, Debug)]
@@ -38,6 +33,10 @@ pub enum Event {
     Latency(Duration),
     /// Wake-ups that mean nothing.
     Wakeups(usize),
+    /// Worktrees cannot be had for so long.
+    WorktreesFail(Duration),
+    /// Worktrees get slow.
+    WorktreesSlow(Duration),
     /// Another node takes over.
     StealLease,
     /// A human cancels one of the tasks.
@@ -46,6 +45,10 @@ pub enum Event {
     Evict(usize),
     /// Somebody restarts one of the sessions.
     Restart(usize),
+    /// A human closes one of the chats.
+    CloseChat(usize),
+    /// A human closes the workspace of one of the chats.
+    CloseSession(usize),
 }
 
 /// What happens, and when after the start.
@@ -55,10 +58,13 @@ pub struct Plan {
     pub seed: u64,
     /// In order of time.
     pub events: Vec<(Duration, Event)>,
+    /// The service is stopped with this grace in the middle of it all, and
+    /// another one starts on what it left.
+    pub stop: Option<Duration>,
 }
 
 /// Chats of a plan; every second one shares its workspace with the one before.
-const CHATS: usize = 6;
+pub(super) const CHATS: usize = 6;
 
 impl Plan {
     /// About 25 prompts and 15 faults within two minutes.
@@ -83,15 +89,20 @@ impl Plan {
                     83..86 => Event::Latency(Duration::from_millis(random.u64(0..200))),
                     86..89 => Event::Wakeups(random.usize(1..20)),
                     89..91 => Event::StealLease,
-                    91..96 => Event::Cancel(random.usize(..)),
-                    96..98 => Event::Evict(random.usize(0..CHATS)),
-                    _ => Event::Restart(random.usize(0..CHATS)),
+                    91..94 => Event::Cancel(random.usize(..)),
+                    94 => Event::Evict(random.usize(0..CHATS)),
+                    95 => Event::Restart(random.usize(0..CHATS)),
+                    96 => Event::CloseChat(random.usize(0..CHATS)),
+                    97 => Event::CloseSession(random.usize(0..CHATS)),
+                    98 => Event::WorktreesFail(Duration::from_millis(random.u64(10..20_000))),
+                    _ => Event::WorktreesSlow(Duration::from_millis(random.u64(0..90_000))),
                 };
                 (at, event)
             })
             .collect();
         events.sort_by_key(|(at, _)| *at);
-        Self { seed, events }
+        let stop = (random.u8(0..4) == 0).then(|| Duration::from_millis(random.u64(0..20_000)));
+        Self { seed, events, stop }
     }
 
     /// Plays the plan on a fresh tree and checks every promise as it goes.
@@ -99,111 +110,7 @@ impl Plan {
     /// # Panics
     /// When a promise is broken, or a task has no outcome in the end.
     pub async fn play(self) {
-        let mut setup = Setup::default();
-        setup.tree.seed = self.seed;
-        setup.tree.max_live = 4;
-        setup.idle_ttl = Duration::from_secs(30);
-        setup.deadlines.wall = Duration::from_secs(300);
-        setup.deadlines.stall = Duration::from_secs(90);
-        setup.tree.sweep_every = Duration::from_secs(7);
-        let mut player = Player::new(Harness::start(setup).await);
-        let started = Instant::now();
-        for (at, event) in self.events {
-            player.quiet_until(started + at).await;
-            player.happen(event);
-            invariants::check(&player.harness.store, &player.harness.backend);
-        }
-        player.recover().await;
-        player.harness.shutdown().await;
-    }
-}
-
-struct Player {
-    harness: Harness,
-    chats: Vec<(SessionId, SessionKey)>,
-    tasks: Vec<TaskId>,
-    up_again: Option<Instant>,
-}
-
-impl Player {
-    fn new(harness: Harness) -> Self {
-        let mut chats: Vec<(SessionId, SessionKey)> = Vec::new();
-        for index in 0..CHATS {
-            let (fresh, key) = harness.chat();
-            let session = match chats.last() {
-                Some((session, _)) if index % 2 == 1 => *session,
-                _ => fresh,
-            };
-            chats.push((session, key));
-        }
-        Self {
-            harness,
-            chats,
-            tasks: Vec::new(),
-            up_again: None,
-        }
-    }
-
-    async fn quiet_until(&mut self, moment: Instant) {
-        if let Some(up) = self.up_again.filter(|up| *up <= moment) {
-            tokio::time::sleep_until(up).await;
-            self.harness.store.break_it(|faults| faults.down = false);
-            self.up_again = None;
-        }
-        tokio::time::sleep_until(moment).await;
-    }
-
-    fn happen(&mut self, event: Event) {
-        let harness = &mut self.harness;
-        match event {
-            Event::Prompt { chat, script, told } => {
-                let (session, key) = self.chats[chat].clone();
-                harness.backend.next_turn(script);
-                harness.lose_wakeups = !told;
-                self.tasks.push(harness.enqueue(session, &key, "x"));
-            }
-            Event::KillAgent(which) => harness.backend.kill_one(which),
-            Event::PanicSession => harness.backend.panic_session(),
-            Event::PanicPump => harness.store.break_it(|faults| faults.append_panics += 1),
-            Event::PanicPool => harness.backend.panic_pool(),
-            Event::BadStart(start) => harness.backend.next_start(start),
-            Event::DatabaseDown(time) => {
-                harness.store.break_it(|faults| faults.down = true);
-                self.up_again = Some(Instant::now() + time);
-            }
-            Event::Latency(latency) => harness.store.break_it(|faults| faults.latency = latency),
-            Event::Wakeups(times) => (0..times).for_each(|_| harness.tree.wakeup()),
-            Event::StealLease => harness.store.steal_lease(),
-            Event::Cancel(which) => {
-                if !self.tasks.is_empty() {
-                    harness.tree.cancel(self.tasks[which % self.tasks.len()]);
-                }
-            }
-            Event::Evict(chat) => {
-                let (tree, key) = (harness.tree.clone(), self.chats[chat].1.clone());
-                tokio::spawn(async move { tree.evict(key).await });
-            }
-            Event::Restart(chat) => {
-                let (tree, key) = (harness.tree.clone(), self.chats[chat].1.clone());
-                tokio::spawn(async move { tree.restart(key).await });
-            }
-        }
-    }
-
-    /// Nothing breaks any more: every task gets its outcome.
-    async fn recover(&mut self) {
-        self.harness
-            .store
-            .break_it(|faults| *faults = Default::default());
-        self.harness.backend.calm();
-        for task in &self.tasks {
-            self.harness
-                .until(&format!("task {task} ends"), |harness| {
-                    let row = harness.task(*task);
-                    (!matches!(row.state, TaskState::Pending | TaskState::Running)).then_some(())
-                })
-                .await;
-        }
+        player::play(self).await;
     }
 }
 
@@ -219,6 +126,7 @@ fn script(random: &mut fastrand::Rng) -> Vec<Step> {
         4 => steps.extend([Step::LateEnd, wait(random)]),
         5 => steps.push(Step::Flood(random.usize(1..5000))),
         6 => steps = vec![Step::Hang],
+        7 => steps.push(Step::Ask),
         _ => steps.push(Step::Say("y")),
     }
     steps

@@ -16,6 +16,9 @@ use crate::testing::worktrees::FakeWorktrees;
 use crate::tree::TreeSettings;
 use crate::tree::handle::TreeHandle;
 
+/// Longest way to the end of a tree after its grace.
+const STOP_BOUND: Duration = Duration::from_secs(60);
+
 /// A running tree and the fakes behind it.
 pub struct Harness {
     /// The tree.
@@ -58,14 +61,31 @@ impl Default for Setup {
 }
 
 impl Harness {
-    /// Starts a tree. Needs a runtime with paused time.
+    /// Starts a tree on nothing. Needs a runtime with paused time.
     ///
     /// # Panics
     /// When the tree does not start.
     pub async fn start(setup: Setup) -> Self {
-        let store = MemoryStore::default();
-        let backend = FakeBackend::default();
-        let worktrees = FakeWorktrees::default();
+        let (store, backend) = (MemoryStore::default(), FakeBackend::default());
+        Self::start_on(setup, store, backend, FakeWorktrees::default()).await
+    }
+
+    /// Stops the tree with this grace and starts another on what it left.
+    ///
+    /// # Panics
+    /// When the tree does not stop, or the other does not start.
+    pub async fn start_over(self, grace: Duration, setup: Setup) -> Self {
+        self.stop(grace).await;
+        let store = self.store.second_process();
+        Self::start_on(setup, store, self.backend, self.worktrees).await
+    }
+
+    async fn start_on(
+        setup: Setup,
+        store: MemoryStore,
+        backend: FakeBackend,
+        worktrees: FakeWorktrees,
+    ) -> Self {
         let ports = Ports {
             queue: Arc::new(store.clone()),
             lease: Arc::new(store.clone()),
@@ -169,14 +189,18 @@ impl Harness {
     /// # Panics
     /// When something is left alive or a promise was broken.
     pub async fn shutdown(self) {
-        let stopped = self.tree.shutdown(Duration::from_secs(1));
-        timeout(Duration::from_secs(120), stopped)
+        self.stop(Duration::from_secs(1)).await;
+        invariants::check(&self.store, &self.backend);
+    }
+
+    async fn stop(&self, grace: Duration) {
+        let stopped = self.tree.shutdown(grace);
+        timeout(grace + STOP_BOUND, stopped)
             .await
             .expect("the tree stops");
         self.until("all agents are gone", |harness| {
             (harness.backend.alive() == 0).then_some(())
         })
         .await;
-        invariants::check(&self.store, &self.backend);
     }
 }

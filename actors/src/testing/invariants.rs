@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ids::{SessionId, TaskId, TurnId};
+use crate::ids::{SessionKey, TaskId, TurnId};
 use crate::testing::backend::FakeBackend;
 use crate::testing::memory::{MemoryStore, Rows};
 
@@ -43,11 +43,8 @@ fn every_task_ends_at_most_once(rows: &Rows) {
 fn one_live_turn_per_session(rows: &Rows) {
     let mut live = BTreeSet::new();
     for turn in rows.turns.values().filter(|turn| !turn.ended) {
-        assert!(
-            live.insert(turn.session),
-            "two live turns in session {}",
-            turn.session
-        );
+        let session = turn.reference.session;
+        assert!(live.insert(session), "two live turns in session {session}");
     }
 }
 
@@ -68,25 +65,26 @@ fn none_is_prompted_twice(rows: &Rows, prompts: &[TurnId]) {
             row.prompted,
             "turn {turn} was prompted before that was committed"
         );
-        if let Some(earlier) = seen.insert(row.fence.task, *turn) {
+        if let Some(earlier) = seen.insert(row.reference.fence.task, *turn) {
             panic!(
                 "task {} was prompted in {earlier} and in {turn}",
-                row.fence.task
+                row.reference.fence.task
             );
         }
     }
 }
 
+/// A parked task holds back what follows it for its own key only.
 fn prompts_are_in_order(rows: &Rows, prompts: &[TurnId]) {
-    let mut last: BTreeMap<SessionId, i64> = BTreeMap::new();
+    let mut last: BTreeMap<&SessionKey, i64> = BTreeMap::new();
     for turn in prompts {
-        let row = &rows.turns[turn];
-        let seq = rows.tasks[&row.fence.task].seq;
-        if let Some(earlier) = last.insert(row.session, seq) {
+        let task = &rows.tasks[&rows.turns[turn].reference.fence.task];
+        if let Some(earlier) = last.insert(&task.key, task.seq) {
             assert!(
-                earlier < seq,
-                "session {}: {seq} was prompted after {earlier}",
-                row.session
+                earlier < task.seq,
+                "{}: {} was prompted after {earlier}",
+                task.key,
+                task.seq
             );
         }
     }

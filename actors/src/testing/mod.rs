@@ -2,10 +2,12 @@
 //! fakes and real adapters both pass.
 
 pub mod backend;
+pub mod contract_backend;
 pub mod contract_store;
 pub mod contract_worktrees;
 pub mod faults;
 pub mod harness;
 pub mod invariants;
 pub mod memory;
+mod player;
 pub mod worktrees;

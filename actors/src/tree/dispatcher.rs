@@ -82,7 +82,8 @@ impl Actor for DispatcherActor {
         let now = state.to.shared.now();
         match message {
             Msg::Wake => state.rule.wake(),
-            Msg::Tick => state.rule.tick(now),
+            // What is due is looked for below.
+            Msg::Tick => {}
             Msg::Credit(turns) => state.rule.credit(turns),
             Msg::Pause => state.rule.pause(),
             Msg::Claimed(Ok(claim)) => {
@@ -122,7 +123,8 @@ impl State {
             let lost = |why: String| Msg::Claimed(Err(QueueError::Unavailable(why.into())));
             self.claim = Some(report(&self.me, work, lost));
         }
-        let delay = self.to.shared.until(self.rule.next_look());
+        // Seen from the same moment: no look comes due between rule and timer.
+        let delay = self.rule.next_look().since(now);
         // A look that is overdue waits for something else than time.
         self.timer = (!delay.is_zero()).then(|| self.me.cast_after(delay, Msg::Tick));
         self.show();

@@ -181,7 +181,7 @@ impl Actor for PoolActor {
             Msg::Cancel(task) => state.cancel(task, Why::Asked),
             Msg::Answer(task, ask, answer) => state.answer(task, ask, answer),
             Msg::CloseChat(chat) => state.close(|key, _| key.chat == chat),
-            Msg::CloseSession(session) => state.close(|_, live| live.session == session),
+            Msg::CloseSession(session) => state.close(|_, of| of == session),
             Msg::Evict(key, reply) => state.evict(key, reply),
             Msg::Restart(key, reply) => state.restart(&key, reply),
             Msg::WhenQuiet(reply) => state.quiet.push(reply),

@@ -247,7 +247,7 @@ impl State {
     }
 
     /// Gives a claimed task back to the queue, and its credit with it.
-    fn give_back(&mut self, assignment: &Assignment, after: Duration) {
+    pub(super) fn give_back(&mut self, assignment: &Assignment, after: Duration) {
         let (fence, shared) = (assignment.fence, self.shared.clone());
         let dispatcher = self.dispatcher.clone();
         self.tasks.retain(|task| !task.is_finished());

@@ -1,10 +1,12 @@
 //! What people and clocks ask of the pool.
 
+use std::time::Duration;
+
 use ractor::RpcReplyPort;
 
-use super::{Live, State};
+use super::{State, Waiting};
 use crate::event::Answer;
-use crate::ids::{Generation, SessionKey, TaskId};
+use crate::ids::{Generation, SessionId, SessionKey, TaskId};
 use crate::rules::pool as rule;
 use crate::rules::turn::Why;
 use crate::tree::handle::Refusal;
@@ -60,11 +62,15 @@ impl State {
         self.try_waiting().await;
     }
 
-    pub(super) fn cancel(&self, task: TaskId, why: Why) {
-        match self.held_by(task) {
-            Some(live) => {
-                live.addr.cast(session::Msg::Cancel(task, why));
-            }
+    pub(super) fn cancel(&mut self, task: TaskId, why: Why) {
+        if let Some(live) = self.held_by(task) {
+            live.addr.cast(session::Msg::Cancel(task, why));
+            return;
+        }
+        let waits = |waiting: &Waiting| waiting.assignment.fence.task == task;
+        match self.waiting.iter().position(waits) {
+            // The store ends what is given back after its cancel was asked for.
+            Some(index) => self.give_back_waiting(index),
             None => tracing::debug!(%task, "nothing to cancel here"),
         }
     }
@@ -76,9 +82,16 @@ impl State {
     }
 
     /// Ends the turns of what was closed as its user's wish, then the sessions.
-    pub(super) fn close(&mut self, closed: impl Fn(&SessionKey, &Live) -> bool) {
+    pub(super) fn close(&mut self, closed: impl Fn(&SessionKey, SessionId) -> bool) {
+        let is_closed = |waiting: &Waiting| {
+            let assignment = &waiting.assignment;
+            closed(&assignment.key, assignment.session)
+        };
+        while let Some(index) = self.waiting.iter().position(is_closed) {
+            self.give_back_waiting(index);
+        }
         for (key, live) in &mut self.live {
-            if closed(key, live) {
+            if closed(key, live.session) {
                 if let Some(turn) = &live.turn {
                     let task = turn.reference.fence.task;
                     live.addr.cast(session::Msg::Cancel(task, Why::Asked));
@@ -86,6 +99,12 @@ impl State {
                 live.slot.leaving = true;
                 live.addr.cast(session::Msg::Stop);
             }
+        }
+    }
+
+    fn give_back_waiting(&mut self, index: usize) {
+        if let Some(waiting) = self.waiting.remove(index) {
+            self.give_back(&waiting.assignment, Duration::ZERO);
         }
     }
 

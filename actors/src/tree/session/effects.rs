@@ -124,8 +124,8 @@ impl State {
     }
 
     pub(super) fn ensure_worktree_then_checkpoint(&mut self) {
-        if let (Some(turn), Some(worktree)) = (&mut self.turn, self.worktree.take()) {
-            turn.assignment.worktree.existing = Some(worktree);
+        if let (Some(turn), Some(worktree)) = (&mut self.turn, &self.worktree) {
+            turn.assignment.worktree.existing = Some(worktree.clone());
         }
         self.ensure_worktree();
     }
@@ -201,9 +201,9 @@ impl State {
         self.link_task = Some(report(&self.me, work, lost));
     }
 
-    /// A link of an older number is dropped here, and its process with it.
+    /// A link nobody waits for any more is dropped here, and its process with it.
     pub(super) async fn link_up(&mut self, no: LinkNo, live: LiveLink) {
-        if no == self.machine.link_no() {
+        if self.machine.awaits_link(no) {
             self.link = Some(live);
             self.link_task = None;
             self.step(Input::LinkReady(no)).await;

@@ -1,0 +1,153 @@
+//! The journal's transactions on the rows.
+
+use std::collections::BTreeMap;
+
+use chrono::DateTime;
+use serde_json::{Value, json};
+
+use super::rows::{Rows, TurnRow};
+use crate::event::{Batch, Frame, FrameDraft, FrameKind, PartKind, PartWrite, TurnRef};
+use crate::ids::{ChangeId, MessageId, SessionId};
+use crate::model::{Diff, Fence, PendingChange, TurnEnd};
+use crate::outcome::Outcome;
+use crate::ports::{JournalError, OpenTurn};
+
+impl Rows {
+    pub(super) fn open(
+        &mut self,
+        turn: &TurnRef,
+        open: &OpenTurn,
+    ) -> Result<Vec<Frame>, JournalError> {
+        self.owned(turn)?.prompted = true;
+        self.write_user_message(open.user_message, &open.input);
+        self.messages.entry(turn.message).or_default().status = "streaming";
+        let last_tree = self.worktrees.remove(&turn.session).and_then(|(_, tree)| tree);
+        self.worktrees
+            .insert(turn.session, (open.worktree.clone(), last_tree));
+        Ok(self.frames(
+            turn,
+            [
+                (FrameKind::MessageStarted, json!({})),
+                (FrameKind::TaskUpdated, json!({ "state": "running" })),
+                (FrameKind::AgentStatusUpdated, json!({ "status": "working" })),
+            ],
+        ))
+    }
+
+    pub(super) fn append(
+        &mut self,
+        turn: &TurnRef,
+        batch: &Batch,
+    ) -> Result<Vec<Frame>, JournalError> {
+        self.owned(turn)?;
+        let message = self.messages.entry(turn.message).or_default();
+        for part in &batch.parts {
+            message.parts.insert(part.sequence, part.clone());
+        }
+        let drafts = batch.frames.iter().cloned();
+        Ok(self.frames(turn, drafts.map(|FrameDraft { kind, data }| (kind, data))))
+    }
+
+    pub(super) fn finish(
+        &mut self,
+        turn: &TurnRef,
+        end: &TurnEnd,
+    ) -> Result<Vec<Frame>, JournalError> {
+        self.owned(turn)?;
+        Ok(self.end(turn, end.outcome, end.diff.as_ref()))
+    }
+
+    pub(super) fn end(&mut self, turn: &TurnRef, outcome: Outcome, diff: Option<&Diff>) -> Vec<Frame> {
+        if let Some(row) = self.turns.get_mut(&turn.fence.turn) {
+            row.ended = true;
+        }
+        if let Some(task) = self.tasks.get_mut(&turn.fence.task) {
+            task.state = outcome.task_state();
+            task.outcomes.push(outcome);
+            let input = task.input.clone();
+            self.write_user_message(MessageId(turn.fence.task.0), &input);
+        }
+        let message = self.messages.entry(turn.message).or_default();
+        message.status = outcome.message_status();
+        message.content = text_of(&message.parts);
+        if let Some((_, last_tree)) = self.worktrees.get_mut(&turn.session) {
+            *last_tree = diff.map(|diff| diff.tree.clone());
+        }
+        let changed = diff.is_some_and(|diff| self.replace_changes(turn.session, diff));
+        let news = changed.then(|| (FrameKind::PendingChangesUpdated, json!({})));
+        let state = outcome.task_state();
+        let told = [
+            (FrameKind::MessageComplete, json!({ "status": outcome.message_status() })),
+            (FrameKind::TaskUpdated, json!({ "state": state, "outcome": outcome })),
+            (FrameKind::AgentStatusUpdated, json!({ "status": "idle" })),
+        ];
+        self.frames(turn, told.into_iter().chain(news))
+    }
+
+    /// True when any row changed; a row whose file did not keeps its id.
+    fn replace_changes(&mut self, session: SessionId, diff: &Diff) -> bool {
+        let mut old = self.changes.remove(&session).unwrap_or_default();
+        let count = old.len();
+        let mut changed = diff.changes.len() != count;
+        let rows = diff.changes.iter().map(|change| {
+            let kept = old.remove(&change.path).filter(|(_, after)| *after == change.after);
+            changed |= kept.is_none();
+            let fresh = PendingChange {
+                id: ChangeId::new(),
+                path: change.path.clone(),
+                operation: change.operation,
+            };
+            let (row, after) = kept.unwrap_or((fresh, change.after.clone()));
+            (change.path.clone(), (row, after))
+        });
+        let rows = rows.collect();
+        self.changes.insert(session, rows);
+        changed
+    }
+
+    pub(super) fn live(&mut self, fence: &Fence) -> Result<&mut TurnRow, JournalError> {
+        let incarnation = self.incarnation;
+        self.turns
+            .get_mut(&fence.turn)
+            .filter(|turn| !turn.ended && turn.reference.fence == *fence)
+            .filter(|turn| turn.reference.fence.incarnation == incarnation)
+            .ok_or(JournalError::Fenced)
+    }
+
+    fn owned(&mut self, turn: &TurnRef) -> Result<&mut TurnRow, JournalError> {
+        self.live(&turn.fence)
+    }
+
+    fn write_user_message(&mut self, id: MessageId, input: &str) {
+        let message = self.messages.entry(id).or_default();
+        message.status = "complete";
+        message.content = input.to_owned();
+    }
+
+    fn frames(
+        &mut self,
+        turn: &TurnRef,
+        drafts: impl IntoIterator<Item = (FrameKind, Value)>,
+    ) -> Vec<Frame> {
+        let stream = self.frames.entry(turn.session).or_default();
+        let first = stream.len();
+        stream.extend((first + 1..).zip(drafts).map(|(seq, (kind, data))| Frame {
+            seq: i64::try_from(seq).unwrap_or(i64::MAX),
+            kind,
+            session_id: turn.session,
+            chat_id: Some(turn.chat),
+            task_id: Some(turn.fence.task),
+            message_id: Some(turn.message),
+            at: DateTime::UNIX_EPOCH,
+            data,
+        }));
+        stream[first..].to_vec()
+    }
+}
+
+fn text_of(parts: &BTreeMap<i32, PartWrite>) -> String {
+    let texts = parts.values().filter(|part| part.kind == PartKind::Text);
+    texts
+        .filter_map(|part| part.payload["text"].as_str())
+        .collect()
+}

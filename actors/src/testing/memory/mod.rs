@@ -1,0 +1,198 @@
+//! The store in memory, with the same leases and fences as the real one.
+//!
+//! It passes the contract suite of [`super::contract_store`]. What only SQL has
+//! (retention, listings, other programs' rows) is the real store's alone.
+
+mod journal;
+mod rows;
+mod suite;
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use crate::event::{Batch, Frame, TurnRef};
+use crate::ids::{AgentName, SessionId, SessionKey, TaskId};
+use crate::model::{Fence, TurnEnd};
+use crate::ports::{
+    Claim, Journal, JournalError, LinkNote, NodeLease, OpenTurn, QueueError, Reconciled, Source,
+    TaskQueue,
+};
+
+pub use rows::{MessageRow, Rows, TaskRow, TurnRow};
+
+/// The lease's length, as in the real store.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// One process on the store. Cheap to clone; all clones are one process.
+#[derive(Clone, Default)]
+pub struct MemoryStore {
+    rows: Arc<Mutex<Rows>>,
+    faults: Arc<Mutex<Faults>>,
+    /// The node's life as this process knows it.
+    life: Arc<AtomicI64>,
+}
+
+/// What goes wrong on demand.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// Every call fails as unavailable.
+    pub down: bool,
+    /// Every call takes so long.
+    pub latency: Duration,
+    /// So many of the next appends panic.
+    pub append_panics: u32,
+}
+
+impl MemoryStore {
+    /// Inserts a pending task, as any route or plain SQL would.
+    pub fn insert(&self, session: SessionId, key: SessionKey, input: &str) -> TaskId {
+        self.with(|rows| rows.insert(session, key, input))
+    }
+
+    /// Marks a task as to be ended, as the cancel route does; one that waits
+    /// ends at once.
+    pub fn request_cancel(&self, task: TaskId) {
+        self.with(|rows| rows.request_cancel(task));
+    }
+
+    /// Ends all that waits in what was closed, and marks what runs.
+    pub fn close(&self, closed: impl Fn(&TaskRow) -> bool) {
+        self.with(|rows| {
+            let tasks = rows.tasks.iter().filter(|(_, row)| closed(row));
+            for task in tasks.map(|(id, _)| *id).collect::<Vec<_>>() {
+                rows.request_cancel(task);
+            }
+        });
+    }
+
+    /// Looks at, or changes, what is stored.
+    pub fn with<R>(&self, look: impl FnOnce(&mut Rows) -> R) -> R {
+        look(&mut self.rows.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes things go wrong.
+    pub fn break_it(&self, how: impl FnOnce(&mut Faults)) {
+        how(&mut self.faults.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Somebody else takes the node's turns over.
+    pub fn steal_lease(&self) {
+        self.with(|rows| {
+            rows.new_life(None);
+        });
+    }
+
+    /// A second process on the same rows, without a life of its own yet.
+    #[must_use]
+    pub fn second_process(&self) -> Self {
+        Self {
+            rows: self.rows.clone(),
+            faults: self.faults.clone(),
+            life: Arc::default(),
+        }
+    }
+
+    async fn reach(&self) -> Result<(), Source> {
+        let faults = self
+            .faults
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        tokio::time::sleep(faults.latency).await;
+        if faults.down {
+            return Err("the fake store is down".into());
+        }
+        Ok(())
+    }
+
+    /// Does it only while this process holds the lease.
+    fn leased<R>(&self, act: impl FnOnce(&mut Rows) -> R) -> Result<R, QueueError> {
+        let life = self.life.load(Ordering::Relaxed);
+        self.with(|rows| {
+            let until = rows.lease_until.filter(|_| rows.incarnation == life);
+            if until.is_some_and(|until| until > Instant::now()) {
+                Ok(act(rows))
+            } else {
+                Err(QueueError::LeaseLost)
+            }
+        })
+    }
+
+    fn panic_if_told(&self) {
+        let told = {
+            let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+            let told = faults.append_panics > 0;
+            faults.append_panics = faults.append_panics.saturating_sub(1);
+            told
+        };
+        assert!(!told, "the fake journal panics as told");
+    }
+}
+
+#[async_trait]
+impl TaskQueue for MemoryStore {
+    async fn claim(&self, credit: usize, agents: &[AgentName]) -> Result<Claim, QueueError> {
+        self.reach().await.map_err(QueueError::Unavailable)?;
+        self.leased(|rows| rows.claim(Instant::now(), credit, agents))
+    }
+
+    async fn release(&self, fence: &Fence, after: Duration) -> Result<(), QueueError> {
+        self.reach().await.map_err(QueueError::Unavailable)?;
+        self.with(|rows| rows.release(fence, Instant::now() + after));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl NodeLease for MemoryStore {
+    async fn acquire(&self) -> Result<Reconciled, QueueError> {
+        self.reach().await.map_err(QueueError::Unavailable)?;
+        let found = self.with(|rows| rows.new_life(Some(Instant::now() + LEASE)));
+        self.life.store(found.incarnation, Ordering::Relaxed);
+        Ok(found)
+    }
+
+    async fn renew(&self) -> Result<(), QueueError> {
+        self.reach().await.map_err(QueueError::Unavailable)?;
+        self.leased(|rows| rows.lease_until = Some(Instant::now() + LEASE))
+    }
+
+    async fn release(&self) -> Result<(), QueueError> {
+        // A lease that is over already needs no end.
+        let _ = self.leased(|rows| rows.lease_until = None);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Journal for MemoryStore {
+    async fn open(&self, turn: &TurnRef, open: &OpenTurn) -> Result<Vec<Frame>, JournalError> {
+        self.reach().await.map_err(JournalError::Unavailable)?;
+        self.with(|rows| rows.open(turn, open))
+    }
+
+    async fn append(&self, turn: &TurnRef, batch: &Batch) -> Result<Vec<Frame>, JournalError> {
+        self.reach().await.map_err(JournalError::Unavailable)?;
+        self.panic_if_told();
+        self.with(|rows| rows.append(turn, batch))
+    }
+
+    async fn finish(&self, turn: &TurnRef, end: &TurnEnd) -> Result<Vec<Frame>, JournalError> {
+        self.reach().await.map_err(JournalError::Unavailable)?;
+        self.with(|rows| rows.finish(turn, end))
+    }
+
+    async fn note_link(&self, note: &LinkNote) -> Result<(), JournalError> {
+        self.reach().await.map_err(JournalError::Unavailable)?;
+        self.with(|rows| {
+            if let Some(facts) = &note.facts {
+                rows.links.insert(note.key.clone(), facts.resume.clone());
+            }
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,263 @@
+//! What is stored, and the transactions on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use tokio::time::Instant;
+
+use crate::event::{Frame, PartWrite, TurnRef};
+use crate::ids::{
+    AgentName, ChatId, MessageId, NodeId, ProjectId, SessionId, SessionKey, TaskId,
+    TurnId,
+};
+use crate::model::{
+    Assignment, BlobRef, Fence, PendingChange, Resume, Worktree, WorktreeSpec,
+};
+use crate::outcome::{Outcome, TaskState};
+use crate::ports::{Claim, Reconciled};
+
+/// A task as the store knows it.
+#[derive(Clone, Debug)]
+pub struct TaskRow {
+    /// Position in the queue.
+    pub seq: i64,
+    /// Who runs it, in which chat.
+    pub key: SessionKey,
+    /// In which workspace.
+    pub session: SessionId,
+    /// The prompt.
+    pub input: String,
+    /// Its state.
+    pub state: TaskState,
+    /// Not to be claimed before.
+    pub not_before: Option<Instant>,
+    /// Attempts so far.
+    pub attempts: i32,
+    /// Outcomes written; more than one is a bug.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// An attempt as the store knows it.
+#[derive(Clone, Debug)]
+pub struct TurnRow {
+    /// What its writers must show.
+    pub reference: TurnRef,
+    /// The user's message.
+    pub user_message: MessageId,
+    /// `prompted_at` is set.
+    pub prompted: bool,
+    /// `ended_at` is set.
+    pub ended: bool,
+    /// `cancel_requested_at` is set.
+    pub cancelled: bool,
+}
+
+/// A message as the store knows it.
+#[derive(Clone, Debug, Default)]
+pub struct MessageRow {
+    /// As the column says it.
+    pub status: &'static str,
+    /// Written with the end.
+    pub content: String,
+    /// By sequence.
+    pub parts: BTreeMap<i32, PartWrite>,
+}
+
+/// Everything that is stored.
+#[derive(Default)]
+pub struct Rows {
+    /// By id.
+    pub tasks: BTreeMap<TaskId, TaskRow>,
+    /// By id.
+    pub turns: BTreeMap<TurnId, TurnRow>,
+    /// By session, in order of seq.
+    pub frames: BTreeMap<SessionId, Vec<Frame>>,
+    /// By id.
+    pub messages: BTreeMap<MessageId, MessageRow>,
+    /// The agents' own sessions.
+    pub links: BTreeMap<SessionKey, Resume>,
+    /// Which session a chat is of, where it was made before its tasks.
+    pub chats: BTreeMap<ChatId, SessionId>,
+    /// By session: its worktree, and the tree it was left with if that is known.
+    pub worktrees: BTreeMap<SessionId, (Worktree, Option<String>)>,
+    /// By session and path: the pending change, and the file it leads to.
+    pub changes: BTreeMap<SessionId, BTreeMap<String, (PendingChange, Option<BlobRef>)>>,
+    /// The node's life.
+    pub incarnation: i64,
+    /// When its lease ends.
+    pub lease_until: Option<Instant>,
+    last_seq: i64,
+}
+
+impl Rows {
+    pub(super) fn insert(&mut self, session: SessionId, key: SessionKey, input: &str) -> TaskId {
+        let id = TaskId::new();
+        self.last_seq += 1;
+        let row = TaskRow {
+            seq: self.last_seq,
+            key,
+            session,
+            input: input.to_owned(),
+            state: TaskState::Pending,
+            not_before: None,
+            attempts: 0,
+            outcomes: Vec::new(),
+        };
+        self.tasks.insert(id, row);
+        id
+    }
+
+    pub(super) fn request_cancel(&mut self, task: TaskId) {
+        for turn in self.turns.values_mut() {
+            turn.cancelled |= turn.reference.fence.task == task && !turn.ended;
+        }
+        if let Some(row) = self.tasks.get_mut(&task)
+            && row.state == TaskState::Pending
+        {
+            row.state = TaskState::Cancelled;
+        }
+    }
+
+    pub(super) fn claim(&mut self, now: Instant, credit: usize, agents: &[AgentName]) -> Claim {
+        let mut claim = Claim::default();
+        for row in self.tasks.values_mut() {
+            row.not_before = row.not_before.filter(|due| *due > now);
+            if let (TaskState::Pending, Some(due)) = (row.state, row.not_before) {
+                let wait = due - now;
+                claim.next_due = Some(claim.next_due.map_or(wait, |next| next.min(wait)));
+            }
+        }
+        let heads = self.heads(agents);
+        claim.more = heads.len() > credit;
+        for task in heads.into_iter().take(credit) {
+            claim.assignments.extend(self.lease(task));
+        }
+        claim
+    }
+
+    /// The first claimable task of every session without a live turn, oldest
+    /// first. A parked task holds back what follows it for its chat and agent.
+    fn heads(&self, agents: &[AgentName]) -> Vec<TaskId> {
+        let mut waiting: Vec<_> = self
+            .tasks
+            .iter()
+            .filter(|(_, row)| row.state == TaskState::Pending)
+            .collect();
+        waiting.sort_by_key(|(_, row)| row.seq);
+        let mut taken: BTreeSet<SessionId> = self
+            .turns
+            .values()
+            .filter(|turn| !turn.ended)
+            .map(|turn| turn.reference.session)
+            .collect();
+        let mut held_back = BTreeSet::new();
+        let mut heads = Vec::new();
+        for (id, row) in waiting {
+            if row.not_before.is_some() {
+                held_back.insert(&row.key);
+            } else if agents.contains(&row.key.agent)
+                && !held_back.contains(&row.key)
+                && taken.insert(row.session)
+            {
+                heads.push(*id);
+            }
+        }
+        heads
+    }
+
+    fn lease(&mut self, task: TaskId) -> Option<Assignment> {
+        let row = self.tasks.get_mut(&task)?;
+        row.attempts += 1;
+        row.state = TaskState::Running;
+        let reference = TurnRef {
+            fence: Fence {
+                task,
+                turn: TurnId::new(),
+                attempt: row.attempts,
+                node: NodeId(uuid::Uuid::nil()),
+                incarnation: self.incarnation,
+            },
+            session: row.session,
+            chat: row.key.chat,
+            message: MessageId::new(),
+        };
+        let turn = TurnRow {
+            reference,
+            user_message: MessageId(task.0),
+            prompted: false,
+            ended: false,
+            cancelled: false,
+        };
+        let (existing, last_tree) = self.worktrees.get(&row.session).cloned().unzip();
+        let assignment = Assignment {
+            fence: reference.fence,
+            key: row.key.clone(),
+            session: row.session,
+            input: row.input.clone(),
+            user_message: turn.user_message,
+            assistant_message: reference.message,
+            model: None,
+            mode: None,
+            thinking: None,
+            policy: None,
+            worktree: WorktreeSpec {
+                session: row.session,
+                project: ProjectId(uuid::Uuid::nil()),
+                project_path: PathBuf::from("/project"),
+                existing,
+            },
+            resume: self.links.get(&row.key).cloned(),
+            last_tree: last_tree.flatten(),
+        };
+        self.turns.insert(reference.fence.turn, turn);
+        Some(assignment)
+    }
+
+    /// A cancel that came before it wins: the turn ends instead.
+    pub(super) fn release(&mut self, fence: &Fence, due: Instant) {
+        match self.live(fence) {
+            Ok(turn) if turn.cancelled => {
+                let reference = turn.reference;
+                self.end(&reference, Outcome::Cancelled, None);
+            }
+            Ok(turn) if !turn.prompted => self.requeue(fence, Some(due)),
+            _ => {}
+        }
+    }
+
+    /// A new life of the node. What the last one left: unprompted waits again,
+    /// prompted is interrupted, cancelled is cancelled.
+    pub(super) fn new_life(&mut self, lease_until: Option<Instant>) -> Reconciled {
+        self.incarnation += 1;
+        self.lease_until = lease_until;
+        let mut found = Reconciled {
+            incarnation: self.incarnation,
+            ..Reconciled::default()
+        };
+        let open = self.turns.values().filter(|turn| !turn.ended);
+        for turn in open.cloned().collect::<Vec<_>>() {
+            let outcome = match (turn.cancelled, turn.prompted) {
+                (true, _) => Outcome::Cancelled,
+                (false, true) => Outcome::Interrupted,
+                (false, false) => {
+                    found.requeued += 1;
+                    self.requeue(&turn.reference.fence, None);
+                    continue;
+                }
+            };
+            found.interrupted += usize::from(outcome == Outcome::Interrupted);
+            found.frames.extend(self.end(&turn.reference, outcome, None));
+        }
+        found
+    }
+
+    fn requeue(&mut self, fence: &Fence, not_before: Option<Instant>) {
+        if let Some(turn) = self.turns.get_mut(&fence.turn) {
+            turn.ended = true;
+        }
+        if let Some(task) = self.tasks.get_mut(&fence.task) {
+            task.state = TaskState::Pending;
+            task.not_before = not_before;
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What the contract suite sees of the store in memory.
+
+use async_trait::async_trait;
+
+use super::MemoryStore;
+use crate::event::Frame;
+use crate::ids::{AgentName, ChatId, MessageId, SessionId, SessionKey, TaskId};
+use crate::model::PendingChange;
+use crate::outcome::{Outcome, TaskState};
+use crate::ports::{Journal, NodeLease, TaskQueue};
+use crate::testing::contract_store::StoreUnderTest;
+
+#[async_trait]
+impl StoreUnderTest for MemoryStore {
+    fn queue(&self) -> &dyn TaskQueue {
+        self
+    }
+
+    fn lease(&self) -> &dyn NodeLease {
+        self
+    }
+
+    fn journal(&self) -> &dyn Journal {
+        self
+    }
+
+    async fn twin(&self) -> Box<dyn StoreUnderTest> {
+        Box::new(self.second_process())
+    }
+
+    async fn insert_session(&self) -> SessionId {
+        SessionId::new()
+    }
+
+    async fn insert_chat(&self, session: SessionId) -> ChatId {
+        let chat = ChatId::new();
+        self.with(|rows| rows.chats.insert(chat, session));
+        chat
+    }
+
+    async fn insert_task(
+        &self,
+        session: Option<SessionId>,
+        chat: Option<ChatId>,
+        agent: &str,
+    ) -> TaskId {
+        let of_chat = chat.and_then(|chat| self.with(|rows| rows.chats.get(&chat).copied()));
+        let session = session.or(of_chat).unwrap_or_default();
+        let default_chat = || {
+            let known = self.with(|rows| {
+                let mut chats = rows.chats.iter();
+                chats.find(|(_, of)| **of == session).map(|(chat, _)| *chat)
+            });
+            known.unwrap_or_default()
+        };
+        let chat = chat.unwrap_or_else(default_chat);
+        self.with(|rows| rows.chats.insert(chat, session));
+        let agent = AgentName::from(agent);
+        self.insert(session, SessionKey { chat, agent }, "say hello")
+    }
+
+    async fn request_cancel(&self, task: TaskId) {
+        MemoryStore::request_cancel(self, task);
+    }
+
+    async fn task_state(&self, task: TaskId) -> TaskState {
+        self.with(|rows| rows.tasks[&task].state)
+    }
+
+    async fn outcome(&self, task: TaskId) -> Option<Outcome> {
+        self.with(|rows| rows.tasks[&task].outcomes.last().copied())
+    }
+
+    async fn frames(&self, session: SessionId) -> Vec<Frame> {
+        self.with(|rows| rows.frames.get(&session).cloned().unwrap_or_default())
+    }
+
+    async fn changes(&self, session: SessionId) -> Vec<PendingChange> {
+        self.with(|rows| {
+            let changes = rows.changes.get(&session).into_iter().flatten();
+            changes.map(|(_, (change, _))| change.clone()).collect()
+        })
+    }
+
+    async fn message(&self, message: MessageId) -> Option<(String, String)> {
+        self.with(|rows| {
+            let row = rows.messages.get(&message)?;
+            Some((row.status.to_owned(), row.content.clone()))
+        })
+    }
+}

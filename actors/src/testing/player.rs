@@ -1,0 +1,169 @@
+//! Plays fault plans on a tree, and checks every promise as it goes.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::ids::{SessionId, SessionKey, TaskId};
+use crate::outcome::TaskState;
+use crate::testing::faults::{CHATS, Event, Plan};
+use crate::testing::harness::{Harness, Setup};
+use crate::testing::invariants;
+
+/// Plays `plan` on a fresh tree.
+///
+/// # Panics
+/// When a promise is broken, or a task has no end in the end.
+pub(super) async fn play(plan: Plan) {
+    let setup = setup(plan.seed);
+    let mut player = Player::new(Harness::start(setup.clone()).await);
+    let started = Instant::now();
+    for (at, event) in plan.events {
+        player.quiet_until(started + at).await;
+        player.happen(event);
+        invariants::check(&player.harness.store, &player.harness.backend);
+    }
+    if let Some(grace) = plan.stop {
+        player.harness = player.harness.start_over(grace, setup).await;
+        invariants::check(&player.harness.store, &player.harness.backend);
+    }
+    player.mend();
+    player.all_end().await;
+    player.harness.shutdown().await;
+}
+
+fn setup(seed: u64) -> Setup {
+    let mut setup = Setup::default();
+    setup.tree.seed = seed;
+    setup.tree.max_live = 4;
+    setup.idle_ttl = Duration::from_secs(30);
+    setup.deadlines.wall = Duration::from_secs(300);
+    setup.deadlines.stall = Duration::from_secs(90);
+    setup.tree.sweep_every = Duration::from_secs(7);
+    setup
+}
+
+struct Player {
+    harness: Harness,
+    chats: Vec<(SessionId, SessionKey)>,
+    tasks: Vec<TaskId>,
+    up_again: Option<Instant>,
+    usable_again: Option<Instant>,
+}
+
+impl Player {
+    fn new(harness: Harness) -> Self {
+        let mut chats: Vec<(SessionId, SessionKey)> = Vec::new();
+        for index in 0..CHATS {
+            let (fresh, key) = harness.chat();
+            let session = match chats.last() {
+                Some((session, _)) if index % 2 == 1 => *session,
+                _ => fresh,
+            };
+            chats.push((session, key));
+        }
+        Self {
+            harness,
+            chats,
+            tasks: Vec::new(),
+            up_again: None,
+            usable_again: None,
+        }
+    }
+
+    /// Nothing happens until then but what gets well by itself.
+    async fn quiet_until(&mut self, moment: Instant) {
+        loop {
+            let (up, usable) = (self.up_again, self.usable_again);
+            let Some(next) = up.into_iter().chain(usable).min().filter(|at| *at <= moment) else {
+                break;
+            };
+            tokio::time::sleep_until(next).await;
+            if up == Some(next) {
+                self.harness.store.break_it(|faults| faults.down = false);
+                self.up_again = None;
+            }
+            if usable == Some(next) {
+                self.harness.worktrees.fail_with(None);
+                self.usable_again = None;
+            }
+        }
+        tokio::time::sleep_until(moment).await;
+    }
+
+    fn happen(&mut self, event: Event) {
+        let harness = &mut self.harness;
+        match event {
+            Event::Prompt { chat, script, told } => {
+                let (session, key) = self.chats[chat].clone();
+                harness.backend.next_turn(script);
+                harness.lose_wakeups = !told;
+                self.tasks.push(harness.enqueue(session, &key, "x"));
+            }
+            Event::KillAgent(which) => harness.backend.kill_one(which),
+            Event::PanicSession => harness.backend.panic_session(),
+            Event::PanicPump => harness.store.break_it(|faults| faults.append_panics += 1),
+            Event::PanicPool => harness.backend.panic_pool(),
+            Event::BadStart(start) => harness.backend.next_start(start),
+            Event::DatabaseDown(time) => {
+                harness.store.break_it(|faults| faults.down = true);
+                self.up_again = Some(Instant::now() + time);
+            }
+            Event::Latency(latency) => harness.store.break_it(|faults| faults.latency = latency),
+            Event::Wakeups(times) => (0..times).for_each(|_| harness.tree.wakeup()),
+            Event::StealLease => harness.store.steal_lease(),
+            Event::WorktreesFail(time) => {
+                harness.worktrees.fail_with(Some("the disk is full"));
+                self.usable_again = Some(Instant::now() + time);
+            }
+            Event::WorktreesSlow(latency) => harness.worktrees.slow(latency),
+            Event::Cancel(which) => {
+                if !self.tasks.is_empty() {
+                    let task = self.tasks[which % self.tasks.len()];
+                    harness.store.request_cancel(task);
+                    harness.tree.cancel(task);
+                }
+            }
+            Event::Evict(chat) => {
+                let (tree, key) = (harness.tree.clone(), self.chats[chat].1.clone());
+                tokio::spawn(async move { tree.evict(key).await });
+            }
+            Event::Restart(chat) => {
+                let (tree, key) = (harness.tree.clone(), self.chats[chat].1.clone());
+                tokio::spawn(async move { tree.restart(key).await });
+            }
+            Event::CloseChat(chat) => {
+                let chat = self.chats[chat].1.chat;
+                harness.store.close(|task| task.key.chat == chat);
+                harness.tree.close_chat(chat);
+            }
+            Event::CloseSession(chat) => {
+                let session = self.chats[chat].0;
+                harness.store.close(|task| task.session == session);
+                harness.tree.close_session(session);
+            }
+        }
+    }
+
+    /// Nothing breaks any more.
+    fn mend(&mut self) {
+        self.harness
+            .store
+            .break_it(|faults| *faults = Default::default());
+        self.harness.worktrees.fail_with(None);
+        self.harness.worktrees.slow(Duration::ZERO);
+        self.harness.backend.calm();
+    }
+
+    /// Every task gets its end.
+    async fn all_end(&self) {
+        for task in &self.tasks {
+            self.harness
+                .until(&format!("task {task} ends"), |harness| {
+                    let state = harness.task(*task).state;
+                    (!matches!(state, TaskState::Pending | TaskState::Running)).then_some(())
+                })
+                .await;
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The rules against small reference models, without any clock.
+
+mod dispatch;
+mod lease;
+mod permission;
+mod pool;
+mod restart;
+mod session;
+mod session_plain;
+mod transcript;
+mod turn;
+
+use std::time::Duration;
+
+use hearth_actors::rules::moment::Moment;
+
+/// The moment `ms` milliseconds after the start.
+fn at(ms: u64) -> Moment {
+    Moment(Duration::from_millis(ms))
+}
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn millis(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}

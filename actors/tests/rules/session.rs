@@ -1,0 +1,396 @@
+//! The session machine in a small world of completions, late words and faults.
+
+use std::time::Duration;
+
+use hearth_actors::event::{AgentStop, ExitInfo};
+use hearth_actors::ids::TurnId;
+use hearth_actors::model::Deadlines;
+use hearth_actors::outcome::Outcome;
+use hearth_actors::rules::moment::Moment;
+use hearth_actors::rules::session::{Effect, Input, LinkNo, Session};
+use hearth_actors::rules::turn::Why;
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::at;
+
+/// What the world does next.
+#[derive(Clone, Debug)]
+enum Op {
+    /// A new task, if one is welcome.
+    Assign,
+    /// One of the pending jobs comes back, well or badly.
+    Complete { which: usize, how: u8 },
+    /// The agent's process dies.
+    Die,
+    /// The agent does something in its turn.
+    Agent(u8),
+    /// The store says that the turn is not ours, or refuses its words.
+    Disown { refused: bool },
+    Cancel(Why),
+    Stop,
+    /// Something that was said before is said again, too late.
+    Late(usize),
+    /// Time passes to the next deadline, or so many milliseconds.
+    Tick,
+    Wait(u64),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => Just(Op::Assign),
+        30 => (any::<usize>(), any::<u8>()).prop_map(|(which, how)| Op::Complete { which, how }),
+        2 => Just(Op::Die),
+        6 => any::<u8>().prop_map(Op::Agent),
+        1 => any::<bool>().prop_map(|refused| Op::Disown { refused }),
+        2 => prop_oneof![Just(Why::Asked), Just(Why::Interrupted)].prop_map(Op::Cancel),
+        1 => Just(Op::Stop),
+        4 => any::<usize>().prop_map(Op::Late),
+        2 => Just(Op::Tick),
+        2 => (0u64..200_000).prop_map(Op::Wait),
+    ]
+}
+
+/// A job under way, whose end is an input.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Job {
+    Worktree(TurnId),
+    Checkpoint(TurnId),
+    Start(LinkNo),
+    Open(TurnId),
+    StopLink(LinkNo),
+    Diff(TurnId),
+    Finish(TurnId),
+    GiveBack(TurnId),
+}
+
+/// The turn as the world knows it.
+#[derive(Debug, Default)]
+struct Turn {
+    id: Option<TurnId>,
+    open_asked: bool,
+    prompted: bool,
+    /// Its end, or its return, was ordered.
+    ended: bool,
+    cancelled: bool,
+}
+
+/// The world around one machine.
+struct World {
+    machine: Session,
+    now: Moment,
+    jobs: Vec<Job>,
+    said: Vec<Input>,
+    turns: u32,
+    turn: Turn,
+    /// Started and not known to be gone.
+    link: Option<LinkNo>,
+    link_is_up: bool,
+    stopping: bool,
+    stopped: bool,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            machine: Session::new(at(0)),
+            now: at(0),
+            jobs: Vec::new(),
+            said: Vec::new(),
+            turns: 0,
+            turn: Turn::default(),
+            link: None,
+            link_is_up: false,
+            stopping: false,
+            stopped: false,
+        }
+    }
+
+    fn happen(&mut self, op: Op) {
+        match op {
+            Op::Assign => self.assign(),
+            Op::Complete { which, how } => {
+                if !self.jobs.is_empty() {
+                    let job = self.jobs.remove(which % self.jobs.len());
+                    self.complete(job, how);
+                }
+            }
+            Op::Die => {
+                if let Some(no) = self.link {
+                    let starting = self.jobs.contains(&Job::Start(no));
+                    if self.link_is_up || starting {
+                        self.step(Input::LinkExited(no, ExitInfo::default()));
+                    }
+                }
+            }
+            Op::Agent(what) => self.agent(what),
+            Op::Disown { refused } => {
+                if let Some(turn) = self.turn.id.filter(|_| self.turn.prompted) {
+                    self.step(if refused {
+                        Input::Refused(turn, "no".into())
+                    } else {
+                        Input::Fenced(turn)
+                    });
+                }
+            }
+            Op::Cancel(why) => {
+                if let Some(turn) = self.turn.id {
+                    self.turn.cancelled = true;
+                    self.step(Input::Cancel(turn, why));
+                }
+            }
+            Op::Stop => {
+                self.stopping = true;
+                self.turn.cancelled = true;
+                self.step(Input::Stop);
+            }
+            Op::Late(which) => self.late(which),
+            Op::Tick => self.tick(),
+            Op::Wait(ms) => {
+                self.now = self.now + Duration::from_millis(ms);
+                self.step(Input::Tick);
+            }
+        }
+    }
+
+    fn assign(&mut self) {
+        if self.machine.is_idle() {
+            self.turns += 1;
+            let turn = TurnId(Uuid::from_u128(self.turns.into()));
+            self.turn = Turn {
+                id: Some(turn),
+                ..Turn::default()
+            };
+            self.step(Input::Assign {
+                turn,
+                deadlines: Deadlines::default(),
+            });
+        }
+    }
+
+    fn complete(&mut self, job: Job, how: u8) {
+        let well = how % 8 != 0;
+        self.step(match job {
+            Job::Worktree(turn) if well => Input::WorktreeReady(turn),
+            Job::Checkpoint(turn) if well => Input::CheckpointReady(turn),
+            Job::Worktree(turn) | Job::Checkpoint(turn) => Input::PrepareFailed(turn, "no".into()),
+            Job::Start(no) if well => Input::LinkReady(no),
+            Job::Start(no) => Input::LinkFailed(no, Outcome::NoStart, "no".into()),
+            Job::Open(turn) | Job::Finish(turn) if how == 0 => Input::Fenced(turn),
+            Job::Open(turn) if !well => Input::Refused(turn, "no".into()),
+            Job::Open(turn) => Input::Opened(turn),
+            Job::StopLink(no) => Input::LinkStopped(no),
+            Job::Diff(turn) => Input::Diffed(turn),
+            Job::Finish(turn) | Job::GiveBack(turn) => Input::Finished(turn),
+        });
+    }
+
+    fn agent(&mut self, what: u8) {
+        let Some(turn) = self.turn.id.filter(|_| self.turn.prompted) else {
+            return;
+        };
+        self.step(match what % 8 {
+            0..3 => Input::Spoke(turn),
+            3 | 4 => Input::Asked(turn),
+            5 | 6 => Input::Answered(turn),
+            _ => Input::AgentEnded(turn, AgentStop::EndTurn),
+        });
+    }
+
+    /// Words of an older turn or link: nothing follows, nothing changes.
+    fn late(&mut self, which: usize) {
+        let (turn, no) = (self.machine.turn(), self.machine.link_no());
+        let stale: Vec<_> = self
+            .said
+            .iter()
+            .filter(|input| is_stale(input, turn, no))
+            .cloned()
+            .collect();
+        if !stale.is_empty() {
+            let input = stale[which % stale.len()].clone();
+            let before = format!("{:?}", self.machine);
+            let effects = self.machine.step(self.now, input.clone());
+            assert_eq!(effects, [], "after a late {input:?}");
+            assert_eq!(format!("{:?}", self.machine), before, "after {input:?}");
+        }
+    }
+
+    fn tick(&mut self) {
+        if let Some(deadline) = self.machine.next_deadline() {
+            self.now = self.now.max(deadline);
+        }
+        self.step(Input::Tick);
+    }
+
+    fn step(&mut self, input: Input) {
+        self.said.push(input.clone());
+        let was_up = self.machine.is_warm();
+        let effects = self.machine.step(self.now, input.clone());
+        assert!(!self.stopped || effects.is_empty(), "after the end: {effects:?}");
+        if let Input::Opened(turn) = input
+            && self.turn.id == Some(turn)
+        {
+            let due = was_up && !self.turn.cancelled;
+            assert_eq!(effects.contains(&Effect::SendPrompt), due, "{effects:?}");
+        }
+        for effect in effects {
+            self.carry_out(effect, &input);
+        }
+        self.link_is_up = self.machine.is_warm();
+        self.check();
+    }
+
+    fn carry_out(&mut self, effect: Effect, cause: &Input) {
+        let turn = self.turn.id;
+        let of_turn = || turn.expect("an effect of a turn");
+        match effect {
+            Effect::EnsureWorktree => self.jobs.push(Job::Worktree(of_turn())),
+            Effect::TakeCheckpoint => self.jobs.push(Job::Checkpoint(of_turn())),
+            Effect::StartLink(no) => {
+                assert_eq!(self.link.replace(no), None, "two live links");
+                self.jobs.push(Job::Start(no));
+            }
+            Effect::AbandonPreparation => {
+                self.jobs
+                    .retain(|job| !matches!(job, Job::Worktree(_) | Job::Checkpoint(_)));
+            }
+            Effect::OpenJournal => {
+                assert!(!self.turn.open_asked, "opened twice");
+                self.turn.open_asked = true;
+                self.jobs.push(Job::Open(of_turn()));
+            }
+            Effect::SendPrompt => {
+                assert!(matches!(cause, Input::Opened(id) if Some(*id) == turn));
+                assert!(!self.turn.prompted, "prompted twice");
+                self.turn.prompted = true;
+            }
+            Effect::SendCancel => assert!(self.turn.prompted && self.machine.is_warm()),
+            Effect::StopLink { .. } => {
+                let no = self.link.expect("a link to stop");
+                assert!(!self.jobs.contains(&Job::StopLink(no)), "stopped twice");
+                self.jobs.push(Job::StopLink(no));
+            }
+            Effect::DropLink => {
+                let no = self.link.take().expect("a link to drop");
+                self.jobs.retain(|job| *job != Job::Start(no));
+            }
+            Effect::CountCrash(_) => {}
+            Effect::TakeDiff => {
+                assert!(self.turn.prompted);
+                self.jobs.push(Job::Diff(of_turn()));
+            }
+            Effect::Finish(_) => {
+                assert!(!std::mem::replace(&mut self.turn.ended, true), "ended twice");
+                self.jobs.push(Job::Finish(of_turn()));
+            }
+            Effect::GiveBack => {
+                assert!(!self.turn.open_asked, "given back after its opening");
+                assert!(!std::mem::replace(&mut self.turn.ended, true), "ended twice");
+                self.jobs.push(Job::GiveBack(of_turn()));
+            }
+            Effect::TurnOver(outcome) => {
+                assert!(outcome.is_none() || self.turn.ended, "over without an end");
+                let over = of_turn();
+                self.turn = Turn::default();
+                // What worked for it is dropped with it.
+                self.jobs.retain(|job| job.turn() != Some(over));
+            }
+            Effect::StopSelf => {
+                assert!(self.stopping && self.link.is_none() && turn.is_none());
+                self.stopped = true;
+            }
+        }
+    }
+
+    fn check(&self) {
+        let machine = &self.machine;
+        assert_eq!(machine.turn(), self.turn.id, "every turn is over exactly once");
+        assert!(!machine.is_warm() || self.link == Some(machine.link_no()));
+        assert_eq!(machine.is_stopping(), self.stopping);
+        assert!(!machine.is_idle() || self.turn.id.is_none());
+        assert!(!machine.waits_for_human() || self.turn.prompted);
+    }
+
+    /// Completions and time alone lead to rest from wherever it is.
+    fn settle(&mut self) {
+        for _ in 0..60 {
+            if let Some(job) = self.jobs.pop() {
+                self.complete(job, 1);
+            } else if self.machine.next_deadline().is_some() {
+                self.tick();
+            } else if self.machine.waits_for_human() {
+                self.happen(Op::Cancel(Why::Asked));
+            } else {
+                break;
+            }
+        }
+        assert_eq!(self.turn.id, None, "wedged: {:?}", self.machine);
+        assert_eq!(self.stopped, self.stopping, "{:?}", self.machine);
+        assert_eq!(self.machine.is_idle(), !self.stopping);
+    }
+}
+
+impl Job {
+    fn turn(self) -> Option<TurnId> {
+        match self {
+            Self::Worktree(turn)
+            | Self::Checkpoint(turn)
+            | Self::Open(turn)
+            | Self::Diff(turn)
+            | Self::Finish(turn)
+            | Self::GiveBack(turn) => Some(turn),
+            Self::Start(_) | Self::StopLink(_) => None,
+        }
+    }
+}
+
+fn is_stale(input: &Input, turn: Option<TurnId>, link: LinkNo) -> bool {
+    match input {
+        Input::Assign { .. } | Input::Stop | Input::Tick => false,
+        Input::LinkReady(no)
+        | Input::LinkFailed(no, ..)
+        | Input::LinkExited(no, _)
+        | Input::LinkStopped(no) => *no != link,
+        Input::WorktreeReady(of)
+        | Input::CheckpointReady(of)
+        | Input::PrepareFailed(of, _)
+        | Input::Opened(of)
+        | Input::Fenced(of)
+        | Input::Refused(of, _)
+        | Input::Spoke(of)
+        | Input::Asked(of)
+        | Input::Answered(of)
+        | Input::AgentEnded(of, _)
+        | Input::Cancel(of, _)
+        | Input::Diffed(of)
+        | Input::Finished(of) => Some(*of) != turn,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn every_promise_holds_after_every_step(ops in prop::collection::vec(op(), 0..120)) {
+        let mut world = World::new();
+        for op in ops {
+            world.happen(op);
+        }
+        world.settle();
+        if !world.stopped {
+            // It is as good as new: one more turn runs to a good end.
+            world.assign();
+            for _ in 0..20 {
+                if let Some(job) = world.jobs.pop() {
+                    world.complete(job, 1);
+                } else if world.turn.prompted {
+                    world.happen(Op::Agent(7));
+                }
+            }
+            prop_assert_eq!(world.turn.id, None);
+            world.happen(Op::Stop);
+            world.settle();
+            prop_assert!(world.stopped);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The session machine: the ways of one turn, and what once went wrong.
+
+use hearth_actors::event::{AgentStop, ExitInfo};
+use hearth_actors::ids::TurnId;
+use hearth_actors::model::Deadlines;
+use hearth_actors::outcome::Outcome;
+use hearth_actors::rules::session::{Effect, Input, LinkNo, Session};
+use hearth_actors::rules::turn::Why;
+
+use super::at;
+
+const LINK: LinkNo = LinkNo(1);
+
+fn assign(turn: TurnId) -> Input {
+    Input::Assign {
+        turn,
+        deadlines: Deadlines::default(),
+    }
+}
+
+fn exit() -> ExitInfo {
+    ExitInfo::default()
+}
+
+/// Feeds all; gives what the last one led to.
+fn feed(session: &mut Session, inputs: impl IntoIterator<Item = Input>) -> Vec<Effect> {
+    let steps = inputs.into_iter().map(|input| session.step(at(1), input));
+    steps.last().unwrap_or_default()
+}
+
+fn preparing(turn: TurnId) -> Session {
+    let mut session = Session::new(at(0));
+    feed(&mut session, [assign(turn), Input::WorktreeReady(turn)]);
+    session
+}
+
+fn opening(turn: TurnId) -> Session {
+    let mut session = preparing(turn);
+    let effects = feed(
+        &mut session,
+        [Input::LinkReady(LINK), Input::CheckpointReady(turn)],
+    );
+    assert_eq!(effects, [Effect::OpenJournal]);
+    session
+}
+
+fn outcome(effects: &[Effect]) -> Option<Outcome> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Finish(verdict) => Some(verdict.outcome),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_turn_from_cold_and_the_next_one_warm() {
+    let (first, second) = (TurnId::new(), TurnId::new());
+    let mut session = Session::new(at(0));
+    let mut step = |input| session.step(at(1), input);
+    assert_eq!(step(assign(first)), [Effect::EnsureWorktree]);
+    assert_eq!(
+        step(Input::WorktreeReady(first)),
+        [Effect::TakeCheckpoint, Effect::StartLink(LINK)]
+    );
+    assert_eq!(step(Input::CheckpointReady(first)), []);
+    assert_eq!(step(Input::LinkReady(LINK)), [Effect::OpenJournal]);
+    assert_eq!(step(Input::Opened(first)), [Effect::SendPrompt]);
+    let ended = step(Input::AgentEnded(first, AgentStop::EndTurn));
+    assert_eq!(ended, [Effect::TakeDiff]);
+    assert_eq!(outcome(&step(Input::Diffed(first))), Some(Outcome::Ok));
+    assert_eq!(
+        step(Input::Finished(first)),
+        [Effect::TurnOver(Some(Outcome::Ok))]
+    );
+    assert_eq!(step(assign(second)), [Effect::TakeCheckpoint]);
+    assert_eq!(step(Input::CheckpointReady(second)), [Effect::OpenJournal]);
+}
+
+/// The store counts an opened turn as prompted and gives it back to nobody.
+#[test]
+fn a_stop_between_opening_and_prompt_ends_the_turn_and_gives_nothing_back() {
+    let turn = TurnId::new();
+    let mut session = opening(turn);
+    assert_eq!(feed(&mut session, [Input::Stop]), []);
+    let effects = feed(&mut session, [Input::Opened(turn)]);
+    assert_eq!(outcome(&effects), Some(Outcome::Interrupted));
+    assert!(!effects.contains(&Effect::GiveBack) && !effects.contains(&Effect::SendPrompt));
+}
+
+#[test]
+fn a_cancel_between_opening_and_prompt_is_a_cancel() {
+    let turn = TurnId::new();
+    let mut session = opening(turn);
+    feed(&mut session, [Input::Cancel(turn, Why::Asked), Input::Stop]);
+    let effects = feed(&mut session, [Input::Opened(turn)]);
+    assert_eq!(outcome(&effects), Some(Outcome::Cancelled));
+}
+
+/// The pump may hear the agent's end before the session hears of its start.
+#[test]
+fn an_end_that_overtakes_its_start_fails_the_start() {
+    let turn = TurnId::new();
+    let mut session = preparing(turn);
+    let effects = feed(&mut session, [Input::LinkExited(LINK, exit())]);
+    assert_eq!(outcome(&effects), Some(Outcome::NoStart));
+    assert!(effects.contains(&Effect::DropLink));
+    assert!(!session.awaits_link(LINK), "the late start is dropped");
+    assert_eq!(feed(&mut session, [Input::LinkReady(LINK)]), []);
+    assert!(!session.is_warm());
+}
+
+#[test]
+fn a_link_that_dies_while_a_turn_is_prepared_is_started_again() {
+    let turn = TurnId::new();
+    let mut session = preparing(turn);
+    let effects = feed(
+        &mut session,
+        [Input::LinkReady(LINK), Input::LinkExited(LINK, exit())],
+    );
+    assert_eq!(effects.last(), Some(&Effect::StartLink(LinkNo(2))));
+}
+
+#[test]
+fn what_meets_only_a_stop_before_its_opening_waits_again() {
+    let turn = TurnId::new();
+    let mut session = preparing(turn);
+    let effects = feed(&mut session, [Input::Stop]);
+    assert_eq!(
+        effects,
+        [Effect::AbandonPreparation, Effect::DropLink, Effect::GiveBack]
+    );
+    let effects = feed(&mut session, [Input::Finished(turn)]);
+    assert_eq!(effects, [Effect::TurnOver(None), Effect::StopSelf]);
+    assert_eq!(feed(&mut session, [Input::Tick, Input::Stop]), [], "once");
+}
+
+#[test]
+fn a_fenced_turn_stops_the_agent_that_works_for_it_and_writes_nothing() {
+    let turn = TurnId::new();
+    let mut session = opening(turn);
+    let effects = feed(&mut session, [Input::Opened(turn), Input::Fenced(turn)]);
+    assert_eq!(
+        effects,
+        [Effect::StopLink { hurry: true }, Effect::TurnOver(None)]
+    );
+    let next = TurnId::new();
+    feed(&mut session, [assign(next)]);
+    let effects = feed(&mut session, [Input::LinkStopped(LINK)]);
+    assert_eq!(effects, [Effect::DropLink, Effect::StartLink(LinkNo(2))]);
+}

@@ -3,6 +3,7 @@
 
 mod acp;
 mod agents_config;
+mod contract_backend;
 mod embedded;
 mod process;
 mod store;

@@ -5,3 +5,102 @@ mod store {
 
     hearth_actors::store_contract!(paused std::future::ready(MemoryStore::default()));
 }
+
+mod backend {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use hearth_actors::ids::{ChatId, Generation, SessionId, SessionKey};
+    use hearth_actors::model::Deadlines;
+    use hearth_actors::ports::{AgentBackend, LinkSpec, ProcessLedger, Prompt};
+    use hearth_actors::testing::backend::{FakeBackend, Step};
+    use hearth_actors::testing::contract_backend::{BackendUnderTest, Play};
+
+    /// The scripted agent plays what it is told before the prompt.
+    #[derive(Default)]
+    struct Fake(FakeBackend);
+
+    impl BackendUnderTest for Fake {
+        fn backend(&self) -> Arc<dyn AgentBackend> {
+            Arc::new(self.0.clone())
+        }
+
+        fn processes(&self) -> Arc<dyn ProcessLedger> {
+            Arc::new(self.0.clone())
+        }
+
+        fn spec(&self) -> LinkSpec {
+            LinkSpec {
+                key: SessionKey {
+                    chat: ChatId(uuid::Uuid::nil()),
+                    agent: "fake".into(),
+                },
+                session: SessionId::new(),
+                generation: Generation::default(),
+                cwd: "/".into(),
+                env: BTreeMap::new(),
+                resume: None,
+                model: None,
+                mode: None,
+                thinking: None,
+                deadlines: Deadlines::default(),
+            }
+        }
+
+        fn prompt(&self, play: Play) -> Prompt {
+            let hello = Step::Say("hello");
+            self.0.next_turn(match play {
+                Play::Hello => vec![hello],
+                Play::Count(many) => vec![Step::Count(many)],
+                Play::Hang => vec![hello, Step::Hang],
+                Play::Deaf => vec![hello, Step::IgnoreCancel, Step::Hang],
+                Play::Ask => vec![Step::Ask, hello],
+                Play::Crash => vec![hello, Step::Exit(7)],
+            });
+            Prompt {
+                text: format!("{play:?}"),
+                model: None,
+                mode: None,
+                thinking: None,
+            }
+        }
+    }
+
+    hearth_actors::backend_contract!(paused Fake::default());
+}
+
+mod worktrees {
+    use std::sync::Arc;
+
+    use hearth_actors::ids::{ProjectId, SessionId};
+    use hearth_actors::model::{Worktree, WorktreeSpec};
+    use hearth_actors::testing::contract_worktrees::{Scratch, check};
+    use hearth_actors::testing::worktrees::FakeWorktrees;
+
+    struct Fake(FakeWorktrees);
+
+    impl Scratch for Fake {
+        fn spec(&self, session: SessionId) -> WorktreeSpec {
+            WorktreeSpec {
+                session,
+                project: ProjectId(uuid::Uuid::nil()),
+                project_path: "/project".into(),
+                existing: None,
+            }
+        }
+
+        fn put(&self, worktree: &Worktree, path: &str, content: &str) {
+            self.0.put(worktree, path, content);
+        }
+
+        fn remove(&self, worktree: &Worktree, path: &str) {
+            self.0.remove(worktree, path);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_fake_keeps_the_contract() {
+        let fake = FakeWorktrees::default();
+        check(Arc::new(fake.clone()), &Fake(fake)).await;
+    }
+}

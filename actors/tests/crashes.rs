@@ -152,7 +152,10 @@ async fn a_database_that_is_away_for_a_while_costs_nothing() {
     harness.store.break_it(|faults| faults.down = false);
     assert_eq!(harness.outcome(task).await, Outcome::Ok);
     let words: usize = harness.store.with(|rows| {
-        let parts = rows.messages.values().flat_map(|message| message.parts.values());
+        let parts = rows
+            .messages
+            .values()
+            .flat_map(|message| message.parts.values());
         parts
             .map(|part| part.payload["text"].as_str().unwrap_or_default().len())
             .sum()

@@ -122,9 +122,11 @@ async fn a_human_may_think_for_hours() {
     harness.state(&key, "blocked").await;
     tokio::time::sleep(Duration::from_secs(20 * 3600)).await;
     harness.state(&key, "blocked").await;
-    harness
-        .tree
-        .answer(task, "ask".into(), hearth_actors::event::Answer::Cancelled);
+    harness.tree.answer(
+        task,
+        "ask-1".into(),
+        hearth_actors::event::Answer::Cancelled,
+    );
     assert_eq!(harness.outcome(task).await, Outcome::Ok);
     harness.shutdown().await;
 }
@@ -157,7 +159,10 @@ async fn a_flood_is_stored_whole() {
     let task = harness.enqueue(session, &key, "flood");
     assert_eq!(harness.outcome(task).await, Outcome::Ok);
     let text: String = harness.store.with(|rows| {
-        let parts = rows.messages.values().flat_map(|message| message.parts.values());
+        let parts = rows
+            .messages
+            .values()
+            .flat_map(|message| message.parts.values());
         parts
             .map(|part| part.payload["text"].as_str().unwrap_or_default().to_owned())
             .collect()

@@ -4,6 +4,7 @@
 mod acp;
 mod agents_config;
 mod cli;
+mod contract_backend;
 mod embedded;
 mod http;
 mod process;

@@ -16,6 +16,8 @@ use crate::ports::{
     AgentBackend, AgentEntry, Agents, Link, LinkError, LinkSpec, ProcessLedger, Prompt, StartError,
 };
 
+const DAY: Duration = Duration::from_secs(86_400);
+
 /// One step of a script.
 #[derive(Clone, Debug)]
 pub enum Step {
@@ -23,6 +25,8 @@ pub enum Step {
     Say(&'static str),
     /// Says something so many times, as fast as it can.
     Flood(usize),
+    /// Says the numbers from 0 up to this, each in a piece of its own.
+    Count(usize),
     /// Does nothing for so long.
     Wait(Duration),
     /// Asks for consent and waits for the answer.
@@ -203,13 +207,21 @@ impl AgentBackend for FakeBackend {
         }
         self.with(|state| state.started.push(spec.key.clone()));
         let (orders, inbox) = mpsc::unbounded_channel();
+        let asks = Asks::default();
         let (killer, killed) = mpsc::unbounded_channel();
         self.with(|state| state.killers.push(killer));
-        let player = tokio::spawn(play(self.clone(), alive, inbox, killed, events));
+        let player = Player {
+            events,
+            inbox,
+            asks: asks.clone(),
+            last: None,
+        };
+        let player = tokio::spawn(play(player, alive, killed));
         Ok(Arc::new(FakeLink {
             backend: self.clone(),
             key: spec.key,
             orders,
+            asks,
             player: player.abort_handle(),
         }))
     }
@@ -217,15 +229,19 @@ impl AgentBackend for FakeBackend {
 
 enum Do {
     Prompt(TurnId, Vec<Step>),
-    Cancel,
+    Cancel(TurnId),
     Answer,
     Stop(mpsc::UnboundedSender<ExitInfo>),
 }
+
+/// How many questions were asked, and whether the last one waits.
+type Asks = Arc<Mutex<(u32, bool)>>;
 
 struct FakeLink {
     backend: FakeBackend,
     key: SessionKey,
     orders: mpsc::UnboundedSender<Do>,
+    asks: Asks,
     player: tokio::task::AbortHandle,
 }
 
@@ -269,67 +285,165 @@ impl Link for FakeLink {
             .map_err(|_| LinkError::Gone)
     }
 
-    fn cancel(&self, _turn: TurnId) {
-        let _ = self.orders.send(Do::Cancel);
+    fn cancel(&self, turn: TurnId) {
+        let _ = self.orders.send(Do::Cancel(turn));
     }
 
-    fn answer(&self, _ask: &str, _answer: &Answer) -> Result<(), LinkError> {
+    fn answer(&self, ask: &str, _answer: &Answer) -> Result<(), LinkError> {
+        if self.orders.is_closed() {
+            return Err(LinkError::Gone);
+        }
+        let mut asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
+        if !asks.1 || ask != ask_id(asks.0) {
+            return Err(LinkError::Unknown);
+        }
+        asks.1 = false;
         self.orders.send(Do::Answer).map_err(|_| LinkError::Gone)
     }
 
     async fn stop(&self, hurry: bool) -> ExitInfo {
         let (sender, mut receiver) = mpsc::unbounded_channel();
+        let mut exit = ExitInfo::default();
         if self.orders.send(Do::Stop(sender)).is_ok() {
-            let polite = if hurry {
-                Duration::ZERO
-            } else {
-                Duration::from_millis(50)
-            };
-            tokio::time::sleep(polite).await;
-            if let Some(exit) = receiver.recv().await {
-                return exit;
+            if !hurry {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            exit = receiver.recv().await.unwrap_or_default();
+        }
+        self.backend.gone(&self.key, Duration::from_secs(5)).await;
+        exit
+    }
+}
+
+/// The agent itself.
+struct Player {
+    events: mpsc::Sender<AgentEvent>,
+    inbox: mpsc::UnboundedReceiver<Do>,
+    asks: Asks,
+    /// The turn before this one.
+    last: Option<TurnId>,
+}
+
+async fn play(mut player: Player, alive: Alive, mut killed: mpsc::UnboundedReceiver<()>) {
+    let exit = tokio::select! {
+        biased;
+        _ = killed.recv() => ExitInfo { signal: Some(9), ..ExitInfo::default() },
+        exit = player.run() => exit,
+    };
+    drop(alive);
+    player.say(None, Said::Exited(exit)).await;
+}
+
+impl Player {
+    async fn run(&mut self) -> ExitInfo {
+        while let Some(order) = self.inbox.recv().await {
+            match order {
+                Do::Prompt(turn, script) => {
+                    if let Some(exit) = self.turn(turn, script).await {
+                        return exit;
+                    }
+                    self.last = Some(turn);
+                }
+                Do::Stop(reply) => return stopped(&reply),
+                Do::Cancel(_) | Do::Answer => {}
             }
         }
         ExitInfo::default()
     }
-}
 
-async fn play(
-    backend: FakeBackend,
-    alive: Alive,
-    mut inbox: mpsc::UnboundedReceiver<Do>,
-    mut killed: mpsc::UnboundedReceiver<()>,
-    events: mpsc::Sender<AgentEvent>,
-) {
-    let exit = tokio::select! {
-        biased;
-        _ = killed.recv() => ExitInfo { signal: Some(9), ..ExitInfo::default() },
-        exit = run(&mut inbox, &events) => exit,
-    };
-    drop(alive);
-    let _ = &backend;
-    let said = Said::Exited(exit);
-    let _ = events.send(AgentEvent { turn: None, said }).await;
-}
+    async fn say(&self, turn: Option<TurnId>, said: Said) {
+        let _ = self.events.send(AgentEvent { turn, said }).await;
+    }
 
-async fn run(
-    inbox: &mut mpsc::UnboundedReceiver<Do>,
-    events: &mpsc::Sender<AgentEvent>,
-) -> ExitInfo {
-    let mut last = None;
-    while let Some(order) = inbox.recv().await {
-        match order {
-            Do::Prompt(turn, script) => {
-                if let Some(exit) = turn_of(turn, last, script, inbox, events).await {
-                    return exit;
+    async fn end(&self, turn: TurnId, stop: AgentStop) {
+        self.say(Some(turn), Said::TurnEnded(stop)).await;
+    }
+
+    /// Plays a turn; gives the exit if the process ends in it.
+    async fn turn(&mut self, turn: TurnId, script: Vec<Step>) -> Option<ExitInfo> {
+        let mut deaf = false;
+        for step in script {
+            let mut pause = Duration::ZERO;
+            let mut for_answer = false;
+            match step {
+                Step::Say(text) => self.say(Some(turn), Said::Text(text.into())).await,
+                Step::Flood(times) => {
+                    for _ in 0..times {
+                        self.say(Some(turn), Said::Text("word ".into())).await;
+                    }
                 }
-                last = Some(turn);
+                Step::Count(times) => {
+                    for number in 0..times {
+                        self.say(Some(turn), Said::Text(format!("{number} "))).await;
+                    }
+                }
+                Step::Wait(time) => pause = time,
+                Step::Ask => {
+                    let ask = self.ask();
+                    self.say(Some(turn), Said::Permission(ask)).await;
+                    for_answer = true;
+                    pause = DAY;
+                }
+                Step::LateEnd => {
+                    self.say(self.last, Said::Text("late".into())).await;
+                    self.say(self.last, Said::TurnEnded(AgentStop::EndTurn))
+                        .await;
+                }
+                Step::Fail => {
+                    let message = "the fake agent fails".into();
+                    let class = FaultClass::Other;
+                    let fault = AgentFault { class, message };
+                    self.end(turn, AgentStop::Error(fault)).await;
+                    return None;
+                }
+                Step::Exit(code) => {
+                    return Some(ExitInfo {
+                        code: Some(code),
+                        ..ExitInfo::default()
+                    });
+                }
+                Step::Hang => pause = 30 * DAY,
+                Step::IgnoreCancel => deaf = true,
             }
-            Do::Stop(reply) => return stopped(&reply),
-            Do::Cancel | Do::Answer => {}
+            let until = tokio::time::Instant::now() + pause;
+            loop {
+                tokio::select! {
+                    biased;
+                    order = self.inbox.recv() => match order {
+                        Some(Do::Cancel(of)) if of == turn && !deaf => {
+                            self.end(turn, AgentStop::Cancelled).await;
+                            return None;
+                        }
+                        Some(Do::Stop(reply)) => return Some(stopped(&reply)),
+                        Some(Do::Answer) if for_answer => break,
+                        Some(_) => {}
+                        None => return Some(ExitInfo::default()),
+                    },
+                    () = tokio::time::sleep_until(until) => break,
+                }
+            }
+        }
+        self.end(turn, AgentStop::EndTurn).await;
+        None
+    }
+
+    fn ask(&self) -> Ask {
+        let mut asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
+        *asks = (asks.0 + 1, true);
+        Ask {
+            id: ask_id(asks.0),
+            tool: Tool {
+                id: "tool".into(),
+                kind: Some("execute".into()),
+                ..Tool::default()
+            },
+            options: Vec::new(),
         }
     }
-    ExitInfo::default()
+}
+
+fn ask_id(number: u32) -> String {
+    format!("ask-{number}")
 }
 
 fn stopped(reply: &mpsc::UnboundedSender<ExitInfo>) -> ExitInfo {
@@ -340,87 +454,6 @@ fn stopped(reply: &mpsc::UnboundedSender<ExitInfo>) -> ExitInfo {
     };
     let _ = reply.send(exit.clone());
     exit
-}
-
-async fn turn_of(
-    turn: TurnId,
-    last: Option<TurnId>,
-    script: Vec<Step>,
-    inbox: &mut mpsc::UnboundedReceiver<Do>,
-    events: &mpsc::Sender<AgentEvent>,
-) -> Option<ExitInfo> {
-    let mut deaf = false;
-    let say = |turn, said| async move {
-        let _ = events.send(AgentEvent { turn, said }).await;
-    };
-    let end = |stop| say(Some(turn), Said::TurnEnded(stop));
-    for step in script {
-        let mut pause = Duration::ZERO;
-        let mut for_answer = false;
-        match step {
-            Step::Say(text) => say(Some(turn), Said::Text(text.into())).await,
-            Step::Flood(times) => {
-                for _ in 0..times {
-                    say(Some(turn), Said::Text("word ".into())).await;
-                }
-            }
-            Step::Wait(time) => pause = time,
-            Step::Ask => {
-                say(Some(turn), Said::Permission(ask())).await;
-                for_answer = true;
-                pause = Duration::from_secs(86_400);
-            }
-            Step::LateEnd => {
-                say(last, Said::Text("late".into())).await;
-                say(last, Said::TurnEnded(AgentStop::EndTurn)).await;
-            }
-            Step::Fail => {
-                let message = "the fake agent fails".into();
-                let class = FaultClass::Other;
-                end(AgentStop::Error(AgentFault { class, message })).await;
-                return None;
-            }
-            Step::Exit(code) => {
-                return Some(ExitInfo {
-                    code: Some(code),
-                    ..ExitInfo::default()
-                });
-            }
-            Step::Hang => pause = Duration::from_secs(86_400 * 30),
-            Step::IgnoreCancel => deaf = true,
-        }
-        let until = tokio::time::Instant::now() + pause;
-        loop {
-            tokio::select! {
-                biased;
-                order = inbox.recv() => match order {
-                    Some(Do::Cancel) if !deaf => {
-                        end(AgentStop::Cancelled).await;
-                        return None;
-                    }
-                    Some(Do::Stop(reply)) => return Some(stopped(&reply)),
-                    Some(Do::Answer) if for_answer => break,
-                    Some(_) => {}
-                    None => return Some(ExitInfo::default()),
-                },
-                () = tokio::time::sleep_until(until) => break,
-            }
-        }
-    }
-    end(AgentStop::EndTurn).await;
-    None
-}
-
-fn ask() -> Ask {
-    Ask {
-        id: "ask".into(),
-        tool: Tool {
-            id: "tool".into(),
-            kind: Some("execute".into()),
-            ..Tool::default()
-        },
-        options: Vec::new(),
-    }
 }
 
 /// One agent by the name of `fake`, and its processes.

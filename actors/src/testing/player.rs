@@ -9,6 +9,7 @@ use crate::outcome::TaskState;
 use crate::testing::faults::{CHATS, Event, Plan};
 use crate::testing::harness::{Harness, Setup};
 use crate::testing::invariants;
+use crate::tree::Status;
 
 /// Plays `plan` on a fresh tree.
 ///
@@ -24,11 +25,15 @@ pub(super) async fn play(plan: Plan) {
         invariants::check(&player.harness.store, &player.harness.backend);
     }
     if let Some(grace) = plan.stop {
-        player.harness = player.harness.start_over(grace, setup).await;
+        player.harness = player.harness.start_over(grace, setup.clone()).await;
         invariants::check(&player.harness.store, &player.harness.backend);
     }
     player.mend();
-    player.all_end().await;
+    if !player.all_end().await {
+        // Its root gave up, as it must after too many failures: init starts it again.
+        player.harness = player.harness.start_over(Duration::ZERO, setup).await;
+        assert!(player.all_end().await, "it gave up although nothing breaks");
+    }
     player.harness.shutdown().await;
 }
 
@@ -75,7 +80,12 @@ impl Player {
     async fn quiet_until(&mut self, moment: Instant) {
         loop {
             let (up, usable) = (self.up_again, self.usable_again);
-            let Some(next) = up.into_iter().chain(usable).min().filter(|at| *at <= moment) else {
+            let Some(next) = up
+                .into_iter()
+                .chain(usable)
+                .min()
+                .filter(|at| *at <= moment)
+            else {
                 break;
             };
             tokio::time::sleep_until(next).await;
@@ -155,15 +165,20 @@ impl Player {
         self.harness.backend.calm();
     }
 
-    /// Every task gets its end.
-    async fn all_end(&self) {
+    /// Every task gets its end; false when the tree gave up before.
+    async fn all_end(&self) -> bool {
         for task in &self.tasks {
-            self.harness
-                .until(&format!("task {task} ends"), |harness| {
-                    let state = harness.task(*task).state;
-                    (!matches!(state, TaskState::Pending | TaskState::Running)).then_some(())
-                })
-                .await;
+            let what = format!("task {task} ends");
+            let ended = self.harness.until(&what, |harness| {
+                let state = harness.task(*task).state;
+                let waits = matches!(state, TaskState::Pending | TaskState::Running);
+                let gave_up = matches!(*harness.tree.status().borrow(), Status::Failed(_));
+                (!waits || gave_up).then_some(!waits)
+            });
+            if !ended.await {
+                return false;
+            }
         }
+        true
     }
 }

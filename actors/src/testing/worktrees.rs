@@ -1,4 +1,8 @@
-//! Worktrees and processes that exist only by name.
+//! Worktrees that exist only by name, with files that exist only in memory.
+//!
+//! They pass the contract suite of [`super::contract_worktrees`]. Every file is a
+//! new one, because there is no commit to start from; edits, deletions, renames,
+//! modes, secrets and the refs themselves are the real adapter's alone.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::ids::{CheckpointId, WorktreeId};
-use crate::model::{Checkpoint, Diff, Worktree, WorktreeSpec};
+use crate::model::{BlobRef, Checkpoint, Diff, FileChange, Operation, Worktree, WorktreeSpec};
 use crate::ports::{WorktreeError, Worktrees};
 
 /// Worktrees in memory.
@@ -20,6 +24,8 @@ pub struct FakeWorktrees {
 #[derive(Default)]
 struct State {
     made: BTreeMap<PathBuf, Worktree>,
+    /// By worktree and path.
+    files: BTreeMap<(PathBuf, String), String>,
     fail: Option<String>,
     latency: Duration,
 }
@@ -33,6 +39,28 @@ impl FakeWorktrees {
     /// From now on every call takes so long.
     pub fn slow(&self, latency: Duration) {
         self.with(|state| state.latency = latency);
+    }
+
+    /// Writes a file, as an agent would.
+    pub fn put(&self, worktree: &Worktree, path: &str, content: &str) {
+        let place = (worktree.path.clone(), path.to_owned());
+        self.with(|state| state.files.insert(place, content.to_owned()));
+    }
+
+    /// Removes a file, as an agent would.
+    pub fn remove(&self, worktree: &Worktree, path: &str) {
+        let place = (worktree.path.clone(), path.to_owned());
+        self.with(|state| state.files.remove(&place));
+    }
+
+    /// The files of a worktree by path, each as a change.
+    fn changes(&self, worktree: &Worktree) -> Vec<FileChange> {
+        self.with(|state| {
+            let files = state.files.iter();
+            let ours = files.filter(|((of, _), _)| *of == worktree.path);
+            ours.map(|((_, path), content)| created(path, content))
+                .collect()
+        })
     }
 
     fn with<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
@@ -68,7 +96,7 @@ impl Worktrees for FakeWorktrees {
 
     async fn checkpoint(
         &self,
-        _worktree: &Worktree,
+        worktree: &Worktree,
         id: CheckpointId,
         _known: Option<&str>,
     ) -> Result<Checkpoint, WorktreeError> {
@@ -76,15 +104,44 @@ impl Worktrees for FakeWorktrees {
         Ok(Checkpoint {
             id,
             commit: id.to_string(),
-            tree: "tree".into(),
+            tree: tree_of(&self.changes(worktree)),
         })
     }
 
-    async fn diff(&self, _worktree: &Worktree) -> Result<Diff, WorktreeError> {
+    async fn diff(&self, worktree: &Worktree) -> Result<Diff, WorktreeError> {
         self.reach().await?;
+        let changes = self.changes(worktree);
         Ok(Diff {
-            tree: "tree".into(),
+            tree: tree_of(&changes),
+            changes,
             ..Diff::default()
         })
     }
+}
+
+fn created(path: &str, content: &str) -> FileChange {
+    FileChange {
+        path: path.to_owned(),
+        old_path: None,
+        operation: Operation::Create,
+        before: None,
+        after: Some(BlobRef {
+            id: content.to_owned(),
+            mode: 0o100_644,
+            size: content.len() as u64,
+        }),
+        diff: format!("+{content}"),
+        truncated: false,
+        binary: false,
+        secret: false,
+    }
+}
+
+/// Equal for equal files.
+fn tree_of(changes: &[FileChange]) -> String {
+    let files: Vec<_> = changes
+        .iter()
+        .map(|change| (&change.path, change.after.as_ref().map(|blob| &blob.id)))
+        .collect();
+    format!("{files:?}")
 }

@@ -11,7 +11,11 @@ enum Op {
     Wake,
     Credit(usize),
     Begin,
-    Claimed { share: usize, more: bool, due: Option<u64> },
+    Claimed {
+        share: usize,
+        more: bool,
+        due: Option<u64>,
+    },
     Failed,
 }
 

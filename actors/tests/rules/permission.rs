@@ -47,7 +47,11 @@ fn every_policy_meets_every_kind_of_tool() {
         assert_eq!(decide(AllowAll, &ask), option("reject"), "{kind}");
         assert_eq!(decide(Deny, &ask), option("allow"), "{kind}");
         assert_eq!(decide(Policy::Ask, &ask), Decision::Human, "{kind}");
-        let expected = if edits { option("reject") } else { Decision::Human };
+        let expected = if edits {
+            option("reject")
+        } else {
+            Decision::Human
+        };
         assert_eq!(decide(AllowEdits, &ask), expected, "{kind}");
     }
     assert_eq!(decide(AllowEdits, &ask(None, &all)), Decision::Human);
@@ -66,7 +70,11 @@ fn a_single_answer_is_preferred_and_the_wrong_meaning_never_taken() {
         (Deny, &[AllowOnce, AllowAlways], withdrawn.clone()),
         (Deny, &[], withdrawn),
     ] {
-        assert_eq!(decide(policy, &ask(Some("edit"), offered)), decision, "{offered:?}");
+        assert_eq!(
+            decide(policy, &ask(Some("edit"), offered)),
+            decision,
+            "{offered:?}"
+        );
     }
 }
 
@@ -76,7 +84,10 @@ fn a_task_may_tighten_and_never_loosen() {
     for (strictness, &agent) in policies.iter().enumerate() {
         assert_eq!(tightened(agent, None), agent);
         for (other, &task) in policies.iter().enumerate() {
-            assert_eq!(tightened(agent, Some(task)), policies[strictness.min(other)]);
+            assert_eq!(
+                tightened(agent, Some(task)),
+                policies[strictness.min(other)]
+            );
         }
     }
 }

@@ -30,14 +30,18 @@ fn slots(of: &[(u8, Slot)]) -> BTreeMap<SessionKey, Slot> {
 }
 
 fn slot() -> impl Strategy<Value = Slot> {
-    (any::<bool>(), prop::bool::weighted(0.2), 0u64..100_000, 0u64..100_000).prop_map(
-        |(busy, leaving, used, ttl)| Slot {
+    (
+        any::<bool>(),
+        prop::bool::weighted(0.2),
+        0u64..100_000,
+        0u64..100_000,
+    )
+        .prop_map(|(busy, leaving, used, ttl)| Slot {
             busy,
             leaving,
             used: at(used),
             idle_ttl: millis(ttl),
-        },
-    )
+        })
 }
 
 proptest! {
@@ -103,6 +107,10 @@ fn one_at_a_time_is_asked_to_go() {
     leaving.leaving = true;
     let slots = slots(&[(1, leaving), (2, idle(20))]);
     assert_eq!(admit(&slots, &key(9), 2, &[]), Admission::Wait);
-    assert_eq!(admit(&slots, &key(1), 9, &[]), Admission::Wait, "it comes back later");
+    assert_eq!(
+        admit(&slots, &key(1), 9, &[]),
+        Admission::Wait,
+        "it comes back later"
+    );
     assert_eq!(admit(&slots, &key(2), 2, &[]), Admission::Reuse);
 }

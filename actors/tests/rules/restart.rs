@@ -62,7 +62,10 @@ fn the_fourth_crash_in_a_minute_cools_the_key_down_once() {
     let rest = history.crashed(at(3000), &intensity, 1.0);
     assert_eq!(rest, Rest::CoolDown(at(63_000)));
     let next = history.crashed(at(63_000), &intensity, 1.0);
-    assert!(matches!(next, Rest::BackOff(_)), "a new window after the rest");
+    assert!(
+        matches!(next, Rest::BackOff(_)),
+        "a new window after the rest"
+    );
 }
 
 #[test]

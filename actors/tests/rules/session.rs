@@ -20,13 +20,18 @@ enum Op {
     /// A new task, if one is welcome.
     Assign,
     /// One of the pending jobs comes back, well or badly.
-    Complete { which: usize, how: u8 },
+    Complete {
+        which: usize,
+        how: u8,
+    },
     /// The agent's process dies.
     Die,
     /// The agent does something in its turn.
     Agent(u8),
     /// The store says that the turn is not ours, or refuses its words.
-    Disown { refused: bool },
+    Disown {
+        refused: bool,
+    },
     Cancel(Why),
     Stop,
     /// Something that was said before is said again, too late.
@@ -226,7 +231,10 @@ impl World {
         self.said.push(input.clone());
         let was_up = self.machine.is_warm();
         let effects = self.machine.step(self.now, input.clone());
-        assert!(!self.stopped || effects.is_empty(), "after the end: {effects:?}");
+        assert!(
+            !self.stopped || effects.is_empty(),
+            "after the end: {effects:?}"
+        );
         if let Input::Opened(turn) = input
             && self.turn.id == Some(turn)
         {
@@ -280,12 +288,18 @@ impl World {
                 self.jobs.push(Job::Diff(of_turn()));
             }
             Effect::Finish(_) => {
-                assert!(!std::mem::replace(&mut self.turn.ended, true), "ended twice");
+                assert!(
+                    !std::mem::replace(&mut self.turn.ended, true),
+                    "ended twice"
+                );
                 self.jobs.push(Job::Finish(of_turn()));
             }
             Effect::GiveBack => {
                 assert!(!self.turn.open_asked, "given back after its opening");
-                assert!(!std::mem::replace(&mut self.turn.ended, true), "ended twice");
+                assert!(
+                    !std::mem::replace(&mut self.turn.ended, true),
+                    "ended twice"
+                );
                 self.jobs.push(Job::GiveBack(of_turn()));
             }
             Effect::TurnOver(outcome) => {
@@ -304,7 +318,11 @@ impl World {
 
     fn check(&self) {
         let machine = &self.machine;
-        assert_eq!(machine.turn(), self.turn.id, "every turn is over exactly once");
+        assert_eq!(
+            machine.turn(),
+            self.turn.id,
+            "every turn is over exactly once"
+        );
         assert!(!machine.is_warm() || self.link == Some(machine.link_no()));
         assert_eq!(machine.is_stopping(), self.stopping);
         assert!(!machine.is_idle() || self.turn.id.is_none());

@@ -126,7 +126,11 @@ fn what_meets_only_a_stop_before_its_opening_waits_again() {
     let effects = feed(&mut session, [Input::Stop]);
     assert_eq!(
         effects,
-        [Effect::AbandonPreparation, Effect::DropLink, Effect::GiveBack]
+        [
+            Effect::AbandonPreparation,
+            Effect::DropLink,
+            Effect::GiveBack
+        ]
     );
     let effects = feed(&mut session, [Input::Finished(turn)]);
     assert_eq!(effects, [Effect::TurnOver(None), Effect::StopSelf]);

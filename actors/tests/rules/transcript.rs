@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use hearth_actors::event::{Batch, FrameDraft, FrameKind, PartKind, PartWrite, Said, Tool, ToolStatus};
+use hearth_actors::event::{
+    Batch, FrameDraft, FrameKind, PartKind, PartWrite, Said, Tool, ToolStatus,
+};
 use hearth_actors::model::Usage;
 use hearth_actors::rules::transcript::{PART_BYTES, Transcript};
 use proptest::prelude::*;
@@ -25,17 +27,24 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn tool() -> impl Strategy<Value = Said> {
-    let status = prop_oneof![Just(Pending), Just(InProgress), Just(Completed), Just(Failed)];
+    let status = prop_oneof![
+        Just(Pending),
+        Just(InProgress),
+        Just(Completed),
+        Just(Failed)
+    ];
     let word = prop::option::of((0u8..3).prop_map(|n| n.to_string()));
-    (0u8..4, word.clone(), prop::option::of(status), word).prop_map(|(id, title, status, output)| {
-        Said::Tool(Tool {
-            id: id.to_string(),
-            title,
-            status,
-            output: output.map(Value::String),
-            ..Tool::default()
-        })
-    })
+    (0u8..4, word.clone(), prop::option::of(status), word).prop_map(
+        |(id, title, status, output)| {
+            Said::Tool(Tool {
+                id: id.to_string(),
+                title,
+                status,
+                output: output.map(Value::String),
+                ..Tool::default()
+            })
+        },
+    )
 }
 
 fn op() -> impl Strategy<Value = Op> {

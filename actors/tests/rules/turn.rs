@@ -248,7 +248,10 @@ fn a_death_in_mid_turn_is_told_with_its_last_words() {
     let verdict = seen.verdict.expect("a verdict");
     assert_eq!(verdict.outcome, Outcome::AgentCrashed);
     let detail = verdict.detail.expect("a reason");
-    assert!(detail.contains("signal 9") && detail.contains("out of cheese"), "{detail}");
+    assert!(
+        detail.contains("signal 9") && detail.contains("out of cheese"),
+        "{detail}"
+    );
 }
 
 #[test]

@@ -21,7 +21,10 @@ impl Rows {
         self.owned(turn)?.prompted = true;
         self.write_user_message(open.user_message, &open.input);
         self.messages.entry(turn.message).or_default().status = "streaming";
-        let last_tree = self.worktrees.remove(&turn.session).and_then(|(_, tree)| tree);
+        let last_tree = self
+            .worktrees
+            .remove(&turn.session)
+            .and_then(|(_, tree)| tree);
         self.worktrees
             .insert(turn.session, (open.worktree.clone(), last_tree));
         Ok(self.frames(
@@ -29,7 +32,10 @@ impl Rows {
             [
                 (FrameKind::MessageStarted, json!({})),
                 (FrameKind::TaskUpdated, json!({ "state": "running" })),
-                (FrameKind::AgentStatusUpdated, json!({ "status": "working" })),
+                (
+                    FrameKind::AgentStatusUpdated,
+                    json!({ "status": "working" }),
+                ),
             ],
         ))
     }
@@ -57,7 +63,12 @@ impl Rows {
         Ok(self.end(turn, end.outcome, end.diff.as_ref()))
     }
 
-    pub(super) fn end(&mut self, turn: &TurnRef, outcome: Outcome, diff: Option<&Diff>) -> Vec<Frame> {
+    pub(super) fn end(
+        &mut self,
+        turn: &TurnRef,
+        outcome: Outcome,
+        diff: Option<&Diff>,
+    ) -> Vec<Frame> {
         if let Some(row) = self.turns.get_mut(&turn.fence.turn) {
             row.ended = true;
         }
@@ -77,8 +88,14 @@ impl Rows {
         let news = changed.then(|| (FrameKind::PendingChangesUpdated, json!({})));
         let state = outcome.task_state();
         let told = [
-            (FrameKind::MessageComplete, json!({ "status": outcome.message_status() })),
-            (FrameKind::TaskUpdated, json!({ "state": state, "outcome": outcome })),
+            (
+                FrameKind::MessageComplete,
+                json!({ "status": outcome.message_status() }),
+            ),
+            (
+                FrameKind::TaskUpdated,
+                json!({ "state": state, "outcome": outcome }),
+            ),
             (FrameKind::AgentStatusUpdated, json!({ "status": "idle" })),
         ];
         self.frames(turn, told.into_iter().chain(news))
@@ -90,7 +107,9 @@ impl Rows {
         let count = old.len();
         let mut changed = diff.changes.len() != count;
         let rows = diff.changes.iter().map(|change| {
-            let kept = old.remove(&change.path).filter(|(_, after)| *after == change.after);
+            let kept = old
+                .remove(&change.path)
+                .filter(|(_, after)| *after == change.after);
             changed |= kept.is_none();
             let fresh = PendingChange {
                 id: ChangeId::new(),

@@ -7,12 +7,9 @@ use tokio::time::Instant;
 
 use crate::event::{Frame, PartWrite, TurnRef};
 use crate::ids::{
-    AgentName, ChatId, MessageId, NodeId, ProjectId, SessionId, SessionKey, TaskId,
-    TurnId,
+    AgentName, ChatId, MessageId, NodeId, ProjectId, SessionId, SessionKey, TaskId, TurnId,
 };
-use crate::model::{
-    Assignment, BlobRef, Fence, PendingChange, Resume, Worktree, WorktreeSpec,
-};
+use crate::model::{Assignment, BlobRef, Fence, PendingChange, Resume, Worktree, WorktreeSpec};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Claim, Reconciled};
 
@@ -246,7 +243,9 @@ impl Rows {
                 }
             };
             found.interrupted += usize::from(outcome == Outcome::Interrupted);
-            found.frames.extend(self.end(&turn.reference, outcome, None));
+            found
+                .frames
+                .extend(self.end(&turn.reference, outcome, None));
         }
         found
     }

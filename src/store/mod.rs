@@ -8,6 +8,7 @@
 //! the order, and takes gate, entry and task with `skip locked`: it never waits
 //! for what another transaction holds.
 
+mod cancels;
 mod control;
 mod doubt;
 pub mod embedded;

@@ -174,7 +174,7 @@ impl World {
     }
 
     fn complete(&mut self, job: Job, how: u8) {
-        let well = how % 8 != 0;
+        let well = !how.is_multiple_of(8);
         self.step(match job {
             Job::Worktree(turn) if well => Input::WorktreeReady(turn),
             Job::Checkpoint(turn) if well => Input::CheckpointReady(turn),
@@ -182,6 +182,7 @@ impl World {
             Job::Start(no) if well => Input::LinkReady(no),
             Job::Start(no) => Input::LinkFailed(no, Outcome::NoStart, "no".into()),
             Job::Open(turn) | Job::Finish(turn) if how == 0 => Input::Fenced(turn),
+            Job::Open(turn) if how % 16 == 8 => Input::CancelledFirst(turn),
             Job::Open(turn) if !well => Input::Refused(turn, "no".into()),
             Job::Open(turn) => Input::Opened(turn),
             Job::StopLink(no) => Input::LinkStopped(no),
@@ -373,6 +374,7 @@ fn is_stale(input: &Input, turn: Option<TurnId>, link: LinkNo) -> bool {
         | Input::CheckpointReady(of)
         | Input::PrepareFailed(of, _)
         | Input::Opened(of)
+        | Input::CancelledFirst(of)
         | Input::Fenced(of)
         | Input::Refused(of, _)
         | Input::Spoke(of)

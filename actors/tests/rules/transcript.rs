@@ -13,6 +13,7 @@ use serde_json::Value;
 use ToolStatus::{Completed, Failed, InProgress, Pending};
 
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "few of them live at a time")]
 enum Op {
     Say(Said),
     /// A group commit.

@@ -13,7 +13,7 @@ pub struct LinkNo(pub u32);
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A claimed task is to be run. Only given when [`Session::is_idle`].
+    /// A claimed task is to be run. Only given when [`Session::is_idle`](super::Session::is_idle).
     Assign {
         /// Its turn.
         turn: TurnId,

@@ -43,9 +43,6 @@ pub(crate) fn main() {
                     "sessionId": "clock", "update": { "sessionUpdate": "agent_message_chunk",
                         "content": { "type": "text", "text": "tick" } } } }),
                 );
-                note("prompted", arrived);
-                note("spoke", spoke);
-                note("pid", u64::from(std::process::id()));
                 if !text.contains("wait") {
                     send(
                         json!({ "jsonrpc": "2.0", "id": id, "result": { "stopReason": "end_turn" } }),

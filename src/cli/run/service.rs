@@ -92,11 +92,15 @@ impl Service {
     }
 
     /// Leaves. A service of our own stays while other terminals' turns run in
-    /// it, unless told twice.
+    /// it. After a second interrupt everything ends with this process: the shims
+    /// see to the agents, the kernel to the database.
     pub(super) async fn leave(self, screen: &mut Screen, interrupts: &mut Interrupts) {
         let Some(app) = self.own else {
             return;
         };
+        if interrupts.came_twice() {
+            return;
+        }
         let mut said = false;
         while others_run(&self.client).await {
             if !std::mem::replace(&mut said, true) {

@@ -148,21 +148,21 @@ async fn ctrl_c_cancels_the_turn_and_leaves_nothing() {
     let args = ["run", "-a", "demo", "--json", prompt];
     let mut child = newcomer.hearth(&repository, &args).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut until = async |word: &str| {
+    let mut until = async |words: &[&str]| {
         let found = async {
             loop {
                 let line = lines.next_line().await.unwrap().expect("more lines");
-                if line.contains(word) {
+                if words.iter().all(|word| line.contains(word)) {
                     return line;
                 }
             }
         };
         let found = tokio::time::timeout(Duration::from_secs(30), found).await;
-        found.unwrap_or_else(|_| panic!("no {word:?} in time"))
+        found.unwrap_or_else(|_| panic!("no {words:?} in time"))
     };
-    until("begun").await;
+    until(&["\"delta\"", "begun"]).await;
     signal(i32::try_from(child.id().unwrap()).unwrap(), Signal::SIGINT);
-    let result = until("\"type\":\"result\"").await;
+    let result = until(&["\"type\":\"result\""]).await;
     let result: Value = serde_json::from_str(&result).unwrap();
     assert_eq!(result["outcome"], "cancelled", "{result}");
     assert_eq!(result["changes"][0]["file_path"], "half.txt", "{result}");

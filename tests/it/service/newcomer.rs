@@ -156,7 +156,12 @@ impl Ended {
 pub(super) fn state_of(repository: &Path) -> (String, String) {
     // The tests' user may be another one than the repository's.
     let safe = format!("safe.directory={}", repository.display());
-    let ask = |arguments: &[&str]| git(repository, &[&["-c", &safe], arguments].concat());
+    let ask = |arguments: &[&str]| {
+        git(
+            repository,
+            &[&["-c", safe.as_str()][..], arguments].concat(),
+        )
+    };
     (
         ask(&["status", "--porcelain", "--branch"]),
         ask(&["rev-parse", "HEAD"]),

@@ -147,7 +147,8 @@ async fn a_database_away_for_longer_than_the_lease_stops_the_agents() {
     };
     service.until("the agents' end", stopped).await;
     let health = unready(&service).await;
-    println!("agents gone after {:?}; {health}", frozen.elapsed());
+    assert_eq!(health["status"], "database_unavailable", "{health}");
+    println!("agents gone after {:?}", frozen.elapsed());
     assert!(frozen.elapsed() > Duration::from_secs(10), "too early");
     server.thaw();
     assert_eq!(

@@ -144,7 +144,7 @@ async fn launch(dir: &Path, port: u16) -> Child {
 /// `right.pem` signed the server's certificate, `wrong.pem` did not.
 fn make_certificates(dir: &Path) {
     let authority = |name: &str| {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         std::fs::write(dir.join(name), params.self_signed(&key).unwrap().pem()).unwrap();

@@ -15,11 +15,13 @@ async fn a_session_is_seen_to_appear_to_work_and_to_rest() {
         None,
         "at once, and without it"
     );
-    let task = service.say(&chat, "wait 500ms\nsay done").await;
-    let busy = tree.until(&chat, "running").await;
-    let agent = &session_in(&busy, &chat).unwrap()["children"];
-    let pid = service.agent_pid(&chat).await;
-    assert!(agent.to_string().contains(&pid.to_string()), "{agent}");
+    let task = service.say(&chat, "wait 1s\nsay done").await;
+    tree.until(&chat, "running").await;
+    let pid = service.agent_pid(&chat).await.to_string();
+    tree.find("its process", |tree| {
+        session_in(tree, &chat).is_some_and(|node| node["children"].to_string().contains(&pid))
+    })
+    .await;
     tree.until(&chat, "idle").await;
     assert_eq!(service.outcome(&task).await, "ok");
     service

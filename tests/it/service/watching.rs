@@ -24,12 +24,8 @@ async fn a_session_is_seen_to_appear_to_work_and_to_rest() {
     .await;
     tree.until(&chat, "idle").await;
     assert_eq!(service.outcome(&task).await, "ok");
-    service
-        .post(
-            &format!("/api/debug/sessions/{}/demo/evict", chat.id),
-            Value::Null,
-        )
-        .await;
+    let evict = format!("/api/debug/sessions/{}/demo/evict", chat.id);
+    assert_eq!(service.post(&evict, Value::Null).await.0, 204);
     tree.until_gone(&chat).await;
 }
 

@@ -14,6 +14,7 @@ mod checkpoint;
 mod contents;
 mod create;
 mod diff;
+mod differing;
 mod errors;
 mod fingerprint;
 mod follow;

@@ -152,3 +152,123 @@ fn by_libgit2(scanned: &Scanned<'_>) -> Result<Found, WorktreeError> {
     };
     Ok((shadow, None))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::worktrees::stat::time_of;
+
+    /// A repository with `a/file`, `b/file`, an ignored `out` and an empty `c`.
+    struct Lab {
+        dir: TempDir,
+        home: TempDir,
+        repo: Repository,
+    }
+
+    impl Lab {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().expect("a folder");
+            let repo = Repository::init(dir.path()).expect("a repository");
+            for folder in ["a", "b", "c", "out"] {
+                fs::create_dir(dir.path().join(folder)).expect("a folder");
+            }
+            for (file, text) in [("a/file", "a"), ("b/file", "b"), (".gitignore", "out/\n")] {
+                fs::write(dir.path().join(file), text).expect("a file");
+            }
+            let mut index = repo.index().expect("an index");
+            for file in ["a/file", "b/file", ".gitignore"] {
+                index.add_path(Path::new(file)).expect("added");
+            }
+            index.write().expect("written");
+            let home = tempfile::tempdir().expect("a folder");
+            Self { dir, home, repo }
+        }
+
+        fn snapshot(&self, began: Time) -> Snapshot {
+            let worktree = WorktreeId::new();
+            let private = Private::of(self.home.path(), worktree).expect("a folder");
+            let scanned = Scanned {
+                repo: &self.repo,
+                private: &private,
+                worktree,
+                began,
+            };
+            from_index(&scanned, None).expect("a snapshot").1
+        }
+
+        fn moved(&self, snapshot: &Snapshot) -> Vec<String> {
+            let moved = look(self.dir.path(), snapshot).expect("a look");
+            let name = |folder: &[u8], name: &[u8]| {
+                String::from_utf8_lossy(&[folder, b"/", name].concat()).into_owned()
+            };
+            let mut names = Vec::new();
+            for moved in moved {
+                names.extend(moved.itself.map(|_| name(&moved.path, b"")));
+                names.extend(moved.files.iter().map(|file| name(&moved.path, file)));
+            }
+            names
+        }
+
+        /// The file system's time once it is past everything done so far.
+        fn later(&self) -> Time {
+            let probe = self.home.path().join("probe");
+            let now = || {
+                fs::write(&probe, "x").expect("written");
+                let found = fs::metadata(&probe).expect("there");
+                time_of(found.modified().expect("a time"))
+            };
+            let begin = now();
+            let mut times = (0..1_000_000).map(|_| now());
+            times.find(|time| *time > begin).expect("the clock ticks")
+        }
+    }
+
+    fn moved_by(act: impl FnOnce(&Path)) -> Vec<String> {
+        let lab = Lab::new();
+        let snapshot = lab.snapshot(lab.later());
+        assert_eq!(lab.moved(&snapshot), Vec::<String>::new());
+        act(lab.dir.path());
+        lab.moved(&snapshot)
+    }
+
+    #[test]
+    fn what_moved_is_named_and_what_is_ignored_is_not_looked_at() {
+        let write = |path: &'static str| {
+            move |root: &Path| fs::write(root.join(path), "new").expect("written")
+        };
+        assert_eq!(moved_by(write("a/file")), ["a/file"]);
+        assert_eq!(moved_by(write("b/new")), ["b/"]);
+        assert_eq!(moved_by(write("c/first")), ["c/"]);
+        assert_eq!(moved_by(write("at-the-root")), ["/"]);
+        assert_eq!(moved_by(write("out/ignored")), Vec::<String>::new());
+        let gone = moved_by(|root| fs::remove_file(root.join("a/file")).expect("removed"));
+        assert_eq!(gone, ["a/", "a/file"]);
+    }
+
+    #[test]
+    fn rules_outside_the_files_are_watched() {
+        for rule in [".git/config", ".git/info/exclude", ".git/info/attributes"] {
+            let lab = Lab::new();
+            let snapshot = lab.snapshot(lab.later());
+            assert!(rules_stand(&snapshot));
+            let path = lab.dir.path().join(rule);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            fs::write(path, "# new\n").expect("written");
+            assert!(!rules_stand(&snapshot), "{rule}");
+        }
+    }
+
+    #[test]
+    fn what_is_younger_than_the_look_is_looked_at_again() {
+        let lab = Lab::new();
+        let began = lab.later();
+        fs::write(lab.dir.path().join("a/file"), "during the scan").expect("written");
+        assert_eq!(lab.moved(&lab.snapshot(began)), ["a/file"]);
+        assert!(lab.moved(&lab.snapshot(lab.later())).is_empty());
+    }
+}

@@ -112,7 +112,11 @@ impl Follow<'_> {
             let name = entry.file_name();
             let name = name.as_bytes();
             if name == b".git" {
-                continue;
+                if path.is_empty() || self.look.first {
+                    continue;
+                }
+                // The folder became a repository of its own.
+                return Err(Stop::Anew);
             }
             let recorded = before.names.remove(name);
             match recorded {
@@ -343,10 +347,13 @@ impl Follow<'_> {
         self.root.join(as_path(path))
     }
 
-    /// A folder that went away while it was read is no failure.
+    /// A folder that went away while it was read is no failure, and what to do
+    /// about one that may not be read is left to libgit2.
     fn lost(&self, error: io::Error, full: &Path) -> Stop {
         match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Stop::Anew,
+            io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::PermissionDenied => Stop::Anew,
             _ => match Err::<(), _>(error).cannot("list", full) {
                 Err(error) => Stop::Failed(error),
                 Ok(()) => Stop::Anew,

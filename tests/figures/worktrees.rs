@@ -175,19 +175,22 @@ impl Bench {
                 self.runtime.block_on(diff).expect("a diff")
             })
         });
+        // Alone in its worktree: what a small turn costs.
+        let other = self.ensured();
+        self.checkpoint(&other);
         let one = median(|run| {
-            put(at, &path_of(0, 1), &format!("one {run}\n"));
+            put(&other.path, &path_of(0, 1), &format!("one {run}\n"));
             sleep(PAUSE);
             timed(|| {
-                self.checkpoint(worktree);
-                let diff = self.port.diff(worktree);
+                self.checkpoint(&other);
+                let diff = self.port.diff(&other);
                 self.runtime.block_on(diff).expect("a diff")
             })
         });
         print("diff, 100 edits: git, with new files", whole, whole);
         print("  git, tracked files only", tracked, whole);
         print("  Hearth", ours, whole);
-        print("  Hearth, checkpoint and diff, 1 more edit", one, whole);
+        print("  Hearth, checkpoint and diff, 1 edit", one, whole);
     }
 
     /// 50 files changed and 50 new ones, and the time in which an agent would

@@ -340,7 +340,9 @@ async fn a_folder_that_becomes_a_repository_and_back_is_followed() {
     write(at, "new/inside.txt", "inside");
     let inside = lab.checkpoint(&worktree).await.tree;
     git(&at.join("new"), ["init", "-q"]);
-    lab.checkpoint(&worktree).await;
+    let nested = lab.diff(&worktree).await;
+    assert!(nested.warnings.join("\n").contains("new"), "{nested:?}");
+    assert!(!names(&worktree, &nested.tree).contains(&"new/inside.txt".to_owned()));
     fs::remove_dir_all(at.join("new/.git")).expect("removed");
     assert_eq!(lab.checkpoint(&worktree).await.tree, inside);
     let other = at.join("nested");

@@ -37,7 +37,10 @@ pub(crate) fn main() {
             }
             Some("session/prompt") => {
                 let text = message["params"]["prompt"].to_string();
-                let spoke = now_ns();
+                // Whoever hears the word may read the notes.
+                note("prompted", arrived);
+                note("pid", u64::from(std::process::id()));
+                note("spoke", now_ns());
                 send(
                     json!({ "jsonrpc": "2.0", "method": "session/update", "params": {
                     "sessionId": "clock", "update": { "sessionUpdate": "agent_message_chunk",

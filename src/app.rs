@@ -100,7 +100,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     };
     let store = Store::connect(options)
         .await
-        .with_context(|| format!("{place} cannot be used"))?;
+        // Its words hold their cause.
+        .map_err(|error| anyhow!("{place} cannot be used: {error}"))?;
     store::migrate(store.pool()).await?;
     store::refuse_other_consumer(store.pool()).await?;
 

@@ -258,8 +258,8 @@ async fn lease(service: &Service, session: SessionId, task: TaskId) {
         .unwrap();
     sqlx::query(
         "insert into hearth.turns(id, task_id, session_id, attempt, node, incarnation, agent,
-            user_message_id, assistant_message_id)
-         values ($1, $2, $3, 1, $4, 1, 'demo', $1, $1)",
+            user_message_id, assistant_message_id, claim_id)
+         values ($1, $2, $3, 1, $4, 1, 'demo', $1, $1, $1)",
     )
     .bind(Uuid::now_v7())
     .bind(task.0)

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::failure::{Exit, Failure};
 use super::frames::Frames;
+use crate::store::rows::tasks::Task;
 
 /// Longest wait for a connection.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -29,6 +30,37 @@ pub(super) struct Client {
 pub(super) struct Page<T> {
     pub(super) items: Vec<T>,
     pub(super) next_cursor: Option<String>,
+}
+
+/// How a service is.
+#[derive(serde::Deserialize)]
+pub(super) struct Health {
+    /// `ready`, `starting` or `stopping`.
+    #[serde(default)]
+    pub(super) readiness: String,
+    /// Agents that tasks may name.
+    #[serde(default)]
+    pub(super) agents: Vec<Agent>,
+    /// Runs tasks that name nobody.
+    #[serde(default)]
+    pub(super) default_agent: Option<String>,
+}
+
+/// An agent that the service knows.
+#[derive(serde::Deserialize)]
+pub(super) struct Agent {
+    pub(super) name: String,
+    /// What it may do unasked.
+    pub(super) permission: Option<String>,
+}
+
+impl Health {
+    /// Whether a pending task waits for nothing but its place.
+    pub(super) fn would_run(&self, task: &Task) -> bool {
+        let agent = task.agent.as_ref().or(self.default_agent.as_ref());
+        let known = agent.is_some_and(|name| self.agents.iter().any(|agent| agent.name == *name));
+        known && task.not_before.is_none()
+    }
 }
 
 impl Client {
@@ -57,6 +89,24 @@ impl Client {
 
     pub(super) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// How the service is, ready or not; none when it went away.
+    ///
+    /// # Errors
+    /// It does not accept the token.
+    pub(super) async fn health(&self) -> Result<Option<Health>, Failure> {
+        let Ok(answer) = self.request(Method::GET, "/api/health").send().await else {
+            return Ok(None);
+        };
+        let status = answer.status();
+        let Ok(bytes) = answer.bytes().await else {
+            return Ok(None);
+        };
+        if status.is_success() || status == StatusCode::SERVICE_UNAVAILABLE {
+            return Ok(serde_json::from_slice(&bytes).ok());
+        }
+        Err(problem(status, &bytes))
     }
 
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {

@@ -51,6 +51,17 @@ impl Frames {
         }
     }
 
+    /// The same, behind what was seen before.
+    pub(super) fn after(mut self, seq: Option<i64>) -> Self {
+        self.last_seq = seq;
+        self
+    }
+
+    /// Where the stream would go on.
+    pub(super) fn last_seq(&self) -> Option<i64> {
+        self.last_seq
+    }
+
     /// The next event. Cancel-safe.
     ///
     /// # Errors

@@ -30,15 +30,23 @@ pub(super) async fn serve(
             )
         })?,
     };
-    tracing::info!(url = app.url, "ready");
-    notify(env, "READY=1");
-    tokio::select! {
-        biased;
-        () = interrupts.next() => {}
-        why = app.failed() => {
-            let failure = format!("the supervision tree gave up: {why}");
-            app.stop().await;
-            return Err(Failure::new(Exit::Failed, failure, "the log tells what failed before; start it again"));
+    let mut told = false;
+    loop {
+        tokio::select! {
+            biased;
+            () = interrupts.next() => break,
+            why = app.failed() => {
+                let failure = format!("the supervision tree gave up: {why}");
+                app.stop().await;
+                return Err(Failure::new(Exit::Failed, failure, "the log tells what failed before; start it again"));
+            }
+            ready = app.ready(), if !told => {
+                told = true;
+                if ready.is_ok() {
+                    tracing::info!(url = app.url, "ready");
+                    notify(env, "READY=1");
+                }
+            }
         }
     }
     tracing::info!("stopping; a second signal leaves at once");

@@ -10,13 +10,12 @@ mod def;
 mod fields;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use hearth_actors::ids::AgentName;
 use hearth_actors::model::{Deadlines, Policy};
 use toml::Table;
 
-pub use def::{AgentDef, Agents, ConfigError, Home, Program, Protocol};
+pub use def::{AgentDef, Agents, ConfigError, Defaults, Home, Program, Protocol};
 use fields::Fields;
 
 /// Keys of an agent's table, in the order people write them.
@@ -45,15 +44,15 @@ const DEADLINE_KEYS: &[&str] = &[
     "term_ms",
 ];
 
-/// Reads the `agents` table over the built-in agents. `idle_ttl` applies where
+/// Reads the `agents` table over the built-in agents. `defaults` apply where
 /// an agent says nothing.
 ///
 /// # Errors
 /// Every problem found, ordered by agent.
-pub fn parse(table: Option<&Table>, idle_ttl: Duration) -> Result<Agents, Vec<ConfigError>> {
+pub fn parse(table: Option<&Table>, defaults: &Defaults) -> Result<Agents, Vec<ConfigError>> {
     let mut errors = Vec::new();
     let mut agents = Agents {
-        defs: builtin::defs(idle_ttl),
+        defs: builtin::defs(defaults),
         aliases: BTreeMap::new(),
     };
     for (name, value) in table.into_iter().flatten() {
@@ -77,7 +76,7 @@ pub fn parse(table: Option<&Table>, idle_ttl: Duration) -> Result<Agents, Vec<Co
         read_agent(
             name,
             &mut Fields::new(&path, table, &mut errors),
-            idle_ttl,
+            defaults,
             &mut agents,
         );
     }
@@ -89,7 +88,7 @@ pub fn parse(table: Option<&Table>, idle_ttl: Duration) -> Result<Agents, Vec<Co
     }
 }
 
-fn read_agent(name: &str, fields: &mut Fields<'_>, idle_ttl: Duration, agents: &mut Agents) {
+fn read_agent(name: &str, fields: &mut Fields<'_>, defaults: &Defaults, agents: &mut Agents) {
     fields.refuse_unknown(KEYS);
     let name = AgentName::from(name);
     if let Some(alias) = fields.text("alias") {
@@ -100,7 +99,7 @@ fn read_agent(name: &str, fields: &mut Fields<'_>, idle_ttl: Duration, agents: &
     }
     let known = agents.defs.remove(&name);
     let is_new = known.is_none();
-    let mut def = known.unwrap_or_else(|| AgentDef::plain(idle_ttl));
+    let mut def = known.unwrap_or_else(|| AgentDef::plain(defaults));
     if let Some(protocol) = fields.word("protocol", Protocol::WORDS) {
         def.protocol = protocol;
     }

@@ -160,7 +160,21 @@ fn read(from: &mut Sources<'_>, config_file: Option<PathBuf>) -> Option<Settings
             source::millis(1),
         )
         .unwrap_or(Duration::from_secs(30 * 60));
-    let agents = read_agents(from, pool_idle_ttl);
+    let deadlines = Deadlines {
+        spawn: deadline(from, "deadlines.spawn_ms", defaults.spawn),
+        first_byte: deadline(from, "deadlines.first_byte_ms", defaults.first_byte),
+        stall: deadline(from, "deadlines.stall_ms", defaults.stall),
+        wall: deadline(from, "deadlines.wall_ms", defaults.wall),
+        cancel: deadline(from, "deadlines.cancel_ms", defaults.cancel),
+        term: deadline(from, "deadlines.term_ms", defaults.term),
+    };
+    let agents = read_agents(
+        from,
+        &agents::Defaults {
+            idle_ttl: pool_idle_ttl,
+            deadlines,
+        },
+    );
     let settings = Settings {
         listen: from
             .get("listen", "HEARTH_LISTEN", listen_address)
@@ -170,13 +184,7 @@ fn read(from: &mut Sources<'_>, config_file: Option<PathBuf>) -> Option<Settings
         token: from.get("token", "HEARTH_TOKEN", |value| {
             source::text(value).and_then(|text| Token::parse(&text).map_err(str::to_owned))
         }),
-        pool_idle_ttl: from
-            .get(
-                "pool.idle_ttl_ms",
-                "AGENT_POOL_IDLE_TTL_MS",
-                source::millis(1),
-            )
-            .unwrap_or(Duration::from_secs(30 * 60)),
+        pool_idle_ttl,
         pool_max_live: from
             .get(
                 "pool.max_live",
@@ -202,14 +210,7 @@ fn read(from: &mut Sources<'_>, config_file: Option<PathBuf>) -> Option<Settings
         project_roots: from
             .get("project_roots", "HEARTH_PROJECT_ROOTS", path_list)
             .unwrap_or_default(),
-        deadlines: Deadlines {
-            spawn: deadline(from, "deadlines.spawn_ms", defaults.spawn),
-            first_byte: deadline(from, "deadlines.first_byte_ms", defaults.first_byte),
-            stall: deadline(from, "deadlines.stall_ms", defaults.stall),
-            wall: deadline(from, "deadlines.wall_ms", defaults.wall),
-            cancel: deadline(from, "deadlines.cancel_ms", defaults.cancel),
-            term: deadline(from, "deadlines.term_ms", defaults.term),
-        },
+        deadlines,
         shutdown_grace: from
             .get(
                 "shutdown_grace_ms",
@@ -243,9 +244,9 @@ fn read_home(from: &mut Sources<'_>) -> Option<PathBuf> {
     }
 }
 
-fn read_agents(from: &mut Sources<'_>, idle_ttl: Duration) -> Agents {
+fn read_agents(from: &mut Sources<'_>, defaults: &agents::Defaults) -> Agents {
     let table = from.take_table("agents");
-    agents::parse(Some(&table), idle_ttl).unwrap_or_else(|errors| {
+    agents::parse(Some(&table), defaults).unwrap_or_else(|errors| {
         for error in errors {
             let place = format!("{}: {}", from.file_name(), error.path);
             from.problems

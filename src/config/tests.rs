@@ -53,6 +53,21 @@ fn a_flag_wins_over_the_environment_which_wins_over_the_file() {
 }
 
 #[test]
+fn the_clocks_apply_to_every_agent_that_names_none_of_its_own() {
+    let (_dir, flags) = file(
+        "[deadlines]\nstall_ms = 7\nwall_ms = 8\n[agents.x]\ncommand = 'x'\n[agents.x.deadlines]\nwall_ms = 9\n",
+    );
+    let env = env(&[("HEARTH_DEADLINES_CANCEL_MS", "6")]);
+    let settings = Settings::load(&flags, &env).expect("settings");
+    let clocks = |name: &str| {
+        let clocks = settings.agents.defs[&name.into()].deadlines;
+        [clocks.cancel, clocks.stall, clocks.wall].map(|clock| clock.as_millis())
+    };
+    assert_eq!(clocks("demo"), [6, 7, 8]);
+    assert_eq!(clocks("x"), [6, 7, 9]);
+}
+
+#[test]
 fn all_that_is_wrong_is_said_at_once_with_place_and_cure() {
     let (_dir, mut flags) = file(
         "lisen = 'x'\n[pool]\nmax_lives = 3\nidle_ttl_ms = -1\n[deadlines]\nwall_ms = 'long'\n[agents.x]\nprotocol = 'telnet'\n",

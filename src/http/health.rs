@@ -67,6 +67,8 @@ pub(super) struct Database {
     ok: bool,
     /// What it says it is.
     version: Option<String>,
+    /// Why it does not answer.
+    problem: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -95,16 +97,13 @@ pub(super) async fn health(
     Extension(caller): Extension<Caller>,
 ) -> Response {
     let told = state.health.borrow().clone();
-    let version = database_version(state.store.pool()).await;
-    let status = judge(told.readiness, version.is_some());
+    let database = database(state.store.pool()).await;
+    let status = judge(told.readiness, database.ok);
     let details = caller.trusted.then(|| Details {
         version: env!("CARGO_PKG_VERSION"),
         started_at: told.started_at,
         readiness: told.readiness,
-        database: Database {
-            ok: version.is_some(),
-            version,
-        },
+        database,
         agents: state.agents.iter().map(Agent::from).collect(),
         default_agent: state.default_agent.clone(),
         last_restart: told.last_restart,
@@ -125,16 +124,17 @@ pub(super) async fn live() -> Response {
     responses((status = 200, body = HealthBody), (status = 503, body = HealthBody)))]
 pub(super) async fn ready(State(state): State<AppState>) -> Response {
     let readiness = state.health.borrow().readiness;
-    let database = database_version(state.store.pool()).await.is_some();
+    let database = database(state.store.pool()).await.ok;
     answer(judge(readiness, database), None)
 }
 
+/// Without a database nothing starts: that is what a person must know first.
 fn judge(readiness: Readiness, database: bool) -> Status {
     match readiness {
-        Readiness::Starting => Status::Starting,
         Readiness::Stopping => Status::Stopping,
-        Readiness::Ready if database => Status::Ok,
-        Readiness::Ready => Status::DatabaseUnavailable,
+        _ if !database => Status::DatabaseUnavailable,
+        Readiness::Starting => Status::Starting,
+        Readiness::Ready => Status::Ok,
     }
 }
 
@@ -146,10 +146,19 @@ fn answer(status: Status, details: Option<Details>) -> Response {
     (code, axum::Json(HealthBody { status, details })).into_response()
 }
 
-async fn database_version(pool: &PgPool) -> Option<String> {
+async fn database(pool: &PgPool) -> Database {
     let asked = sqlx::query_scalar("show server_version").fetch_one(pool);
-    tokio::time::timeout(DATABASE_DEADLINE, asked)
-        .await
-        .ok()?
-        .ok()
+    let (version, problem) = match tokio::time::timeout(DATABASE_DEADLINE, asked).await {
+        Ok(Ok(version)) => (Some(version), None),
+        Ok(Err(error)) => (None, Some(format!("it refuses: {error}"))),
+        Err(_) => (
+            None,
+            Some("it does not answer within 2 s; running turns wait for it, new ones too".into()),
+        ),
+    };
+    Database {
+        ok: version.is_some(),
+        version,
+        problem,
+    }
 }

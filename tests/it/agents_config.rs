@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth::backends::registry::{Means, Registry, launch};
-use hearth::config::agents::{Agents, Home, Program, Protocol, parse};
+use hearth::config::agents::{Agents, Defaults, Home, Program, Protocol, parse};
 use hearth::process::{Room, RoomConfig, ShimPath};
 use hearth_actors::ids::AgentName;
-use hearth_actors::model::Policy;
+use hearth_actors::model::{Deadlines, Policy};
 use hearth_actors::ports::Agents as _;
 
 const TTL: Duration = Duration::from_secs(1800);
@@ -15,7 +15,11 @@ const TTL: Duration = Duration::from_secs(1800);
 fn read(text: &str) -> Result<Agents, Vec<String>> {
     let table: toml::Table = text.parse().unwrap();
     let agents = table.get("agents").and_then(toml::Value::as_table);
-    parse(agents, TTL).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    let defaults = Defaults {
+        idle_ttl: TTL,
+        deadlines: Deadlines::default(),
+    };
+    parse(agents, &defaults).map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use nix::sys::statvfs::statvfs;
+use nix::unistd::AccessFlags;
 
 use super::report::Finding;
 use crate::access::{self, Token, TokenError};
@@ -31,9 +32,14 @@ pub(super) fn home(home: &Path) -> Vec<Finding> {
     let us = nix::unistd::geteuid().as_raw();
     let shown = home.display();
     let state = match fs::metadata(home) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Finding::ok("home", format!("{shown} will be made at the first start"))
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match unwritable(home) {
+            None => Finding::ok("home", format!("{shown} will be made at the first start")),
+            Some(why) => Finding::fail(
+                "home",
+                format!("{shown} cannot be made: {why}"),
+                "set HEARTH_HOME to a directory that you may write",
+            ),
+        },
         Err(error) => Finding::fail(
             "home",
             format!("{shown}: {error}"),
@@ -57,11 +63,26 @@ pub(super) fn home(home: &Path) -> Vec<Finding> {
             ),
             format!("chmod 700 {shown}; the next start does it too"),
         ),
-        Ok(_) => Finding::ok("home", shown.to_string()),
+        Ok(_) => match unwritable(home) {
+            None => Finding::ok("home", shown.to_string()),
+            Some(why) => Finding::fail(
+                "home",
+                why,
+                format!("chmod u+rwx {shown}, or set HEARTH_HOME to another directory"),
+            ),
+        },
     };
     let mut findings = vec![state];
     findings.extend(disk(home));
     findings
+}
+
+/// Why nothing can be made in the nearest directory that exists.
+fn unwritable(home: &Path) -> Option<String> {
+    let existing = home.ancestors().find(|path| path.exists())?;
+    let wanted = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
+    let why = nix::unistd::access(existing, wanted).err()?;
+    Some(format!("{} cannot be written ({})", existing.display(), why.desc()))
 }
 
 /// Of the nearest directory that exists.

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
+use uuid::Uuid;
+
 use super::args::Run;
 use super::client::Client;
 use super::failure::{Exit, Failure};
@@ -19,9 +21,13 @@ use super::interrupt::Interrupts;
 use crate::config::Flags;
 use screen::Screen;
 use service::Service;
+use session::Place;
+use turn::Task;
 
 /// Longest prompt, in Unicode scalar values, as the service has it.
 const MAX_PROMPT_CHARS: usize = 64_000;
+/// Services that one turn may see go away before it gives up.
+const MAX_SERVICES: u32 = 3;
 
 /// Runs one turn.
 ///
@@ -40,49 +46,97 @@ pub(super) async fn run(
     })?;
     let root = repository::root(&here)?;
     let mut screen = Screen::new(args.json, env.contains_key("NO_COLOR"));
-    screen.phase("looking for the service");
-    let began = async {
-        let service = Service::find_or_start(flags, env, &mut screen).await?;
-        let begun = begin(args, &prompt, &root, service.client(), &mut screen).await;
-        Ok::<_, Failure>((service, begun))
-    };
-    let (service, begun) = tokio::select! {
-        biased;
-        () = interrupts.next() => {
-            return Ok(Exit::Interrupted);
+    let mut journey = Journey::new(args, &root, &prompt);
+    for _ in 0..MAX_SERVICES {
+        screen.phase("looking for the service");
+        let service = tokio::select! {
+            biased;
+            () = interrupts.next() => return Ok(Exit::Interrupted),
+            found = Service::find_or_start(flags, env, &mut screen) => found?,
+        };
+        let ended = journey
+            .go(service.client(), &mut screen, &mut interrupts)
+            .await;
+        screen.clear();
+        match ended {
+            Err(failure) if failure.exit == Exit::Unreachable && !service.is_own() => {
+                screen.line(&format!("{}; going on with another", failure.what));
+            }
+            ended => {
+                service.leave(&mut screen, &mut interrupts).await;
+                return ended;
+            }
         }
-        began = began => began?,
-    };
-    let ended = match begun {
-        Ok(task) => turn::follow(args, service.client(), &task, &mut screen, &mut interrupts).await,
-        Err(failure) => Err(failure),
-    };
-    screen.clear();
-    service.leave(&mut screen, &mut interrupts).await;
-    ended
+    }
+    Err(Failure::new(
+        Exit::Unreachable,
+        format!("{MAX_SERVICES} services in a row went away"),
+        "start one that stays: hearth serve",
+    ))
 }
 
-/// Registers what is not there yet and posts the message.
-async fn begin(
-    args: &Run,
-    prompt: &str,
-    root: &Path,
-    client: &Client,
-    screen: &mut Screen,
-) -> Result<turn::Task, Failure> {
-    let agent = session::choose_agent(client, args.agent.as_deref()).await?;
-    screen.phase("opening the session");
-    let place = session::open(client, root, args.session.as_deref(), prompt, screen).await?;
-    screen.phase("queued");
-    turn::post(args, client, place, agent, prompt).await
+/// From a prompt to its outcome. It can go on with another service on the same
+/// home when one leaves: another terminal's `run` ends with its own turn.
+struct Journey<'a> {
+    args: &'a Run,
+    root: &'a Path,
+    prompt: &'a str,
+    key: String,
+    place: Option<Place>,
+    task: Option<Task>,
+}
+
+impl<'a> Journey<'a> {
+    fn new(args: &'a Run, root: &'a Path, prompt: &'a str) -> Self {
+        Self {
+            args,
+            root,
+            prompt,
+            key: Uuid::new_v4().to_string(),
+            place: None,
+            task: None,
+        }
+    }
+
+    /// An interrupt during the post is heeded after it: what was posted must be
+    /// cancelled, not forgotten.
+    async fn go(
+        &mut self,
+        client: &Client,
+        screen: &mut Screen,
+        interrupts: &mut Interrupts,
+    ) -> Result<Exit, Failure> {
+        let place = match &self.place {
+            Some(place) => place,
+            None => {
+                let open = session::open(self.args, client, self.root, self.prompt, screen);
+                let place = tokio::select! {
+                    biased;
+                    () = interrupts.next() => return Ok(Exit::Interrupted),
+                    opened = open => opened?,
+                };
+                self.place.insert(place)
+            }
+        };
+        let task = match &mut self.task {
+            Some(task) => task,
+            None => {
+                screen.phase("queued");
+                let task = turn::post(self.args, client, place, &self.key, self.prompt).await?;
+                self.task.insert(task)
+            }
+        };
+        turn::follow(self.args, client, task, screen, interrupts).await
+    }
 }
 
 fn prompt(given: &str) -> Result<String, Failure> {
     let mut prompt = given.to_owned();
     if given == "-" {
         prompt.clear();
-        // Four bytes a character at most, and one more that shows the excess.
-        let limit = 4 * MAX_PROMPT_CHARS as u64 + 1;
+        // Four bytes a character at most, and one character more that shows the
+        // excess.
+        let limit = 4 * MAX_PROMPT_CHARS as u64 + 4;
         std::io::stdin()
             .take(limit)
             .read_to_string(&mut prompt)

@@ -2,9 +2,8 @@
 //! this process.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
-
-use serde_json::Value;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::screen::{Screen, TICK};
 use crate::app::{self, App};
@@ -13,10 +12,12 @@ use crate::cli::discover;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::interrupt::Interrupts;
 use crate::config::{Flags, Settings};
+use crate::store::rows::tasks::Task;
 
-/// Two `run`s may start at once; one wins, and the other finds it.
-const TRIES: u32 = 20;
-const BETWEEN_TRIES: Duration = Duration::from_millis(250);
+/// Longest wait for another Hearth on the same home, which starts or stops: its
+/// first start may fetch a database.
+const PATIENCE: Duration = Duration::from_secs(120);
+const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 /// Between two looks at what other terminals still run.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -27,6 +28,10 @@ pub(super) struct Service {
 }
 
 impl Service {
+    /// The service that runs, once it is ready; else one of our own.
+    ///
+    /// # Errors
+    /// None runs and none can be started.
     pub(super) async fn find_or_start(
         flags: &Flags,
         env: &BTreeMap<String, String>,
@@ -35,43 +40,51 @@ impl Service {
         let home = discover::home_of(flags, env).ok_or_else(|| {
             Failure::new(Exit::Usage, "there is no home directory", "set HEARTH_HOME")
         })?;
-        if let Some(client) = discover::find(&home, env).await? {
-            return Ok(Self { client, own: None });
-        }
-        let settings = Settings::load(flags, env)
-            .map_err(|errors| Failure::plain(Exit::Usage, errors.to_string()))?;
-        screen.phase("starting database and service");
-        let starting = app::start(settings);
-        tokio::pin!(starting);
-        let mut ticks = tokio::time::interval(TICK);
-        let started = loop {
-            tokio::select! {
-                started = &mut starting => break started,
-                _ = ticks.tick() => screen.tick(),
-            }
-        };
-        match started {
-            Ok(app) => Ok(Self {
-                client: Client::new(&app.url, &app.token)?,
-                own: Some(app),
-            }),
-            Err(error) => {
-                for _ in 0..TRIES {
-                    if let Some(client) = discover::find(&home, env).await? {
-                        return Ok(Self { client, own: None });
-                    }
-                    if !is_taken(&error) {
-                        break;
-                    }
-                    tokio::time::sleep(BETWEEN_TRIES).await;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(client) = discover::find(&home, env).await? {
+                // None: it left since it was found.
+                let health = client.health().await?;
+                if health.is_some_and(|health| health.readiness == "ready") {
+                    return Ok(Self { client, own: None });
                 }
-                Err(Failure::new(
-                    Exit::Unreachable,
-                    format!("the service cannot start: {error:#}"),
-                    "`hearth doctor` shows what is missing",
-                ))
+                if Instant::now() >= deadline {
+                    return Err(not_in_time(&home));
+                }
+                screen.phase("waiting for the service");
+            } else {
+                match start(flags, env, screen).await? {
+                    Start::Ours(app) => return Self::own(*app).await,
+                    Start::Taken if Instant::now() < deadline => {
+                        screen.phase("waiting for another hearth");
+                    }
+                    Start::Taken => return Err(not_in_time(&home)),
+                }
             }
+            screen.tick();
+            tokio::time::sleep(BETWEEN_TRIES).await;
         }
+    }
+
+    async fn own(app: App) -> Result<Self, Failure> {
+        let ready = tokio::time::timeout(PATIENCE, app.ready()).await;
+        let why = match ready {
+            Ok(Ok(())) => {
+                return Ok(Self {
+                    client: Client::new(&app.url, &app.token)?,
+                    own: Some(app),
+                });
+            }
+            Ok(Err(error)) => format!("the service cannot start: {error:#}"),
+            Err(_) => "the service does not become ready: its database may be away".into(),
+        };
+        app.stop().await;
+        Err(unstartable(why))
+    }
+
+    /// It runs in this process, and ends with it.
+    pub(super) fn is_own(&self) -> bool {
+        self.own.is_some()
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -104,6 +117,54 @@ impl Service {
     }
 }
 
+enum Start {
+    Ours(Box<App>),
+    /// Another process holds the data directory.
+    Taken,
+}
+
+async fn start(
+    flags: &Flags,
+    env: &BTreeMap<String, String>,
+    screen: &mut Screen,
+) -> Result<Start, Failure> {
+    let settings = Settings::load(flags, env)
+        .map_err(|errors| Failure::plain(Exit::Usage, errors.to_string()))?;
+    screen.phase("starting database and service");
+    let starting = app::start(settings);
+    tokio::pin!(starting);
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        tokio::select! {
+            started = &mut starting => return match started {
+                Ok(app) => Ok(Start::Ours(Box::new(app))),
+                Err(error) if is_taken(&error) => Ok(Start::Taken),
+                Err(error) => Err(unstartable(format!("the service cannot start: {error:#}"))),
+            },
+            _ = ticks.tick() => screen.tick(),
+        }
+    }
+}
+
+fn unstartable(what: String) -> Failure {
+    Failure::new(
+        Exit::Unreachable,
+        what,
+        "`hearth doctor` shows what is missing",
+    )
+}
+
+fn not_in_time(home: &Path) -> Failure {
+    Failure::new(
+        Exit::Unreachable,
+        format!(
+            "another hearth on {} neither gets ready nor ends",
+            home.display()
+        ),
+        "look at its terminal or log, and end it",
+    )
+}
+
 /// Another process holds the data directory, so that waiting for its service
 /// makes sense.
 fn is_taken(error: &anyhow::Error) -> bool {
@@ -114,12 +175,17 @@ fn is_taken(error: &anyhow::Error) -> bool {
     })
 }
 
+/// Turns that run, or wait only for their place in this service.
 async fn others_run(client: &Client) -> bool {
-    for state in ["running", "blocked"] {
-        let page: Result<Page<Value>, Failure> = client
-            .get(&format!("/api/tasks?limit=1&state={state}"))
-            .await;
-        if page.is_ok_and(|page| !page.items.is_empty()) {
+    let known = match client.health().await {
+        Ok(Some(health)) => health,
+        _ => return false,
+    };
+    for state in ["running", "blocked", "pending"] {
+        let page: Result<Page<Task>, Failure> =
+            client.get(&format!("/api/tasks?state={state}")).await;
+        let runs = |task: &Task| state != "pending" || known.would_run(task);
+        if page.is_ok_and(|page| page.items.iter().any(runs)) {
             return true;
         }
     }

@@ -7,7 +7,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::screen::Screen;
-use crate::cli::client::Client;
+use crate::cli::args::Run;
+use crate::cli::client::{Agent, Client};
 use crate::cli::failure::{Exit, Failure};
 use crate::store::rows::chats::Chat;
 use crate::store::rows::projects::Project;
@@ -20,32 +21,49 @@ const MAX_CHATS: usize = 200;
 /// Characters of a prompt that make a session's name.
 const NAME_CHARS: usize = 48;
 
-/// An agent that the service knows.
-#[derive(Deserialize)]
-pub(super) struct Agent {
-    pub(super) name: String,
-    /// What it may do unasked.
-    pub(super) permission: Option<String>,
-}
-
 /// Where a turn runs.
 pub(super) struct Place {
+    pub(super) agent: Agent,
     pub(super) session: Session,
     pub(super) chat: Uuid,
 }
 
-/// The agent that was named, else the service's default one.
+/// Registers the project and opens the session and its chat where they are not
+/// there yet.
 ///
 /// # Errors
-/// None was named and there is no default.
-pub(super) async fn choose_agent(client: &Client, named: Option<&str>) -> Result<Agent, Failure> {
-    #[derive(Deserialize)]
-    struct Known {
-        #[serde(default)]
-        agents: Vec<Agent>,
-        default_agent: Option<String>,
-    }
-    let known: Known = client.get("/api/health").await?;
+/// The service's, or no agent was named and there is no default.
+pub(super) async fn open(
+    args: &Run,
+    client: &Client,
+    root: &Path,
+    prompt: &str,
+    screen: &mut Screen,
+) -> Result<Place, Failure> {
+    let agent = choose_agent(client, args.agent.as_deref()).await?;
+    screen.phase("opening the session");
+    let project = register(client, root, screen).await?;
+    let session = match args.session.as_deref() {
+        None => create(client, project.id, &name_of(prompt)).await?,
+        Some(wanted) => find(client, project.id, wanted, screen).await?,
+    };
+    let chat = chat_of(client, session.id).await?;
+    Ok(Place {
+        agent,
+        session,
+        chat,
+    })
+}
+
+/// The agent that was named, else the service's default one.
+async fn choose_agent(client: &Client, named: Option<&str>) -> Result<Agent, Failure> {
+    let Some(known) = client.health().await? else {
+        return Err(Failure::new(
+            Exit::Unreachable,
+            format!("the service at {} went away", client.url()),
+            "try again; its log tells why",
+        ));
+    };
     let Some(name) = named.map(str::to_owned).or(known.default_agent) else {
         let names: Vec<_> = known.agents.into_iter().map(|agent| agent.name).collect();
         return Err(Failure::new(
@@ -58,27 +76,6 @@ pub(super) async fn choose_agent(client: &Client, named: Option<&str>) -> Result
     let found = known.agents.into_iter().find(|agent| agent.name == name);
     // The service refuses a name it does not know, and lists those it does.
     Ok(found.unwrap_or(Agent { name, permission }))
-}
-
-/// Registers the project and opens the session and its chat where they are not
-/// there yet.
-///
-/// # Errors
-/// The service's.
-pub(super) async fn open(
-    client: &Client,
-    root: &Path,
-    wanted: Option<&str>,
-    prompt: &str,
-    screen: &mut Screen,
-) -> Result<Place, Failure> {
-    let project = register(client, root, screen).await?;
-    let session = match wanted {
-        None => create(client, project.id, &name_of(prompt)).await?,
-        Some(wanted) => find(client, project.id, wanted, screen).await?,
-    };
-    let chat = chat_of(client, session.id).await?;
-    Ok(Place { session, chat })
 }
 
 async fn register(client: &Client, root: &Path, screen: &mut Screen) -> Result<Project, Failure> {

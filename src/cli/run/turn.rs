@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::progress::{Over, Progress, Show};
 use super::screen::{Screen, TICK};
-use super::session::{Agent, Place};
+use super::session::Place;
 use super::summary::{self, Summary};
 use crate::cli::args::Run;
 use crate::cli::client::Client;
@@ -22,45 +22,50 @@ use crate::store::rows::sessions::Session;
 /// Changes that are fetched for the summary.
 const MAX_CHANGES: usize = 2000;
 
-/// A posted message.
+/// A posted message, and how much of its turn was shown.
 pub(super) struct Task {
     id: Uuid,
     session: Uuid,
     agent: String,
     began: Instant,
+    progress: Progress,
+    seen: Option<i64>,
+    interrupted: bool,
 }
 
-/// Posts the message.
+/// Posts the message; `key` makes a repeat harmless.
 ///
 /// # Errors
 /// The service's.
 pub(super) async fn post(
     args: &Run,
     client: &Client,
-    place: Place,
-    agent: Agent,
+    place: &Place,
+    key: &str,
     prompt: &str,
 ) -> Result<Task, Failure> {
     #[derive(Deserialize)]
     struct Accepted {
         task_id: Uuid,
     }
-    let mut body = json!({ "content": prompt, "agent": agent.name });
+    let mut body = json!({ "content": prompt, "agent": place.agent.name });
     if let Some(model) = &args.model {
         body["model"] = json!(model);
     }
-    if agent.permission.as_deref() == Some("ask") && !std::io::stdin().is_terminal() {
+    if place.agent.permission.as_deref() == Some("ask") && !std::io::stdin().is_terminal() {
         // Nobody is there to be asked.
         body["policy"] = json!("deny");
     }
     let address = format!("/api/chats/{}/messages", place.chat);
-    let key = Uuid::new_v4().to_string();
-    let accepted: Accepted = client.post_once(&address, &key, &body).await?;
+    let accepted: Accepted = client.post_once(&address, key, &body).await?;
     Ok(Task {
         id: accepted.task_id,
         session: place.session.id,
-        agent: agent.name,
+        agent: place.agent.name.clone(),
         began: Instant::now(),
+        progress: Progress::new(&place.agent.name),
+        seen: None,
+        interrupted: false,
     })
 }
 
@@ -71,20 +76,20 @@ pub(super) async fn post(
 pub(super) async fn follow(
     args: &Run,
     client: &Client,
-    task: &Task,
+    task: &mut Task,
     screen: &mut Screen,
     interrupts: &mut Interrupts,
 ) -> Result<Exit, Failure> {
-    let mut frames = client.frames(&format!("/api/tasks/{}/stream", task.id));
-    let mut progress = Progress::new(&task.agent);
+    let mut frames = client
+        .frames(&format!("/api/tasks/{}/stream", task.id))
+        .after(task.seen);
     let mut ticks = tokio::time::interval(TICK);
-    let mut interrupted = false;
     let over = loop {
         tokio::select! {
             biased;
             () = interrupts.next() => {
                 screen.clear();
-                if std::mem::replace(&mut interrupted, true) {
+                if std::mem::replace(&mut task.interrupted, true) {
                     return Ok(Exit::Interrupted);
                 }
                 screen.line("cancelling (Ctrl-C again leaves at once)");
@@ -92,10 +97,11 @@ pub(super) async fn follow(
             }
             event = frames.next() => {
                 let event = event?;
+                task.seen = frames.last_seq();
                 if args.json {
                     print_json(&event.data)?;
                 }
-                if let Some(over) = show(&mut progress, &event, args.json, screen)? {
+                if let Some(over) = show(&mut task.progress, &event, args.json, screen)? {
                     break over;
                 }
             }
@@ -104,7 +110,7 @@ pub(super) async fn follow(
     };
     screen.clear();
     report(args, client, task, &over).await?;
-    Ok(summary::exit(&over, interrupted))
+    Ok(summary::exit(&over, task.interrupted))
 }
 
 fn show(

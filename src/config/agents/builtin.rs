@@ -1,11 +1,10 @@
 //! The agents that need no configuration.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use hearth_actors::ids::AgentName;
 
-use super::{AgentDef, Program};
+use super::{AgentDef, Defaults, Program};
 
 /// Model providers' own variables, which several agents read.
 const PROVIDERS: &[&str] = &[
@@ -18,8 +17,8 @@ const PROVIDERS: &[&str] = &[
 
 /// The built-in definitions. The commands and modes were checked with goose
 /// 1.52, qwen-code 0.24 and opencode 1.18.
-pub(super) fn defs(idle_ttl: Duration) -> BTreeMap<AgentName, AgentDef> {
-    let plain = || AgentDef::plain(idle_ttl);
+pub(super) fn defs(defaults: &Defaults) -> BTreeMap<AgentName, AgentDef> {
+    let plain = || AgentDef::plain(defaults);
     [
         (
             "demo",

@@ -97,9 +97,18 @@ pub struct AgentDef {
     pub deadlines: Deadlines,
 }
 
+/// What applies to every agent that says nothing of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Defaults {
+    /// Unused this long, its process is stopped.
+    pub idle_ttl: Duration,
+    /// The clocks of its turns.
+    pub deadlines: Deadlines,
+}
+
 impl AgentDef {
     /// What an agent is when its table says nothing: ACP, asking, in the user's home.
-    pub(super) fn plain(idle_ttl: Duration) -> Self {
+    pub(super) fn plain(defaults: &Defaults) -> Self {
         Self {
             protocol: Protocol::Acp,
             command: Program::Named(String::new()),
@@ -108,10 +117,10 @@ impl AgentDef {
             pass_env: Vec::new(),
             mode: None,
             permission: Policy::Ask,
-            idle_ttl,
+            idle_ttl: defaults.idle_ttl,
             home: Home::User,
             quirks: Vec::new(),
-            deadlines: Deadlines::default(),
+            deadlines: defaults.deadlines,
         }
     }
 }

@@ -142,7 +142,7 @@ async fn a_turn_is_shown_and_its_outcome_is_the_exit_code() {
         .await
         .unwrap();
         sqlx::query(
-            "insert into worktrees(session_id, path, branch) values ($1, '/work/tree', 'session-1')",
+            "insert into worktrees(session_id, path, branch) values ($1, '/srv/tree', 'session-1')",
         )
         .bind(session.0)
         .execute(service.store.pool())
@@ -156,7 +156,7 @@ async fn a_turn_is_shown_and_its_outcome_is_the_exit_code() {
         assert_eq!(ended.out, "hi there\n");
         for told in [
             "✓ write a.txt",
-            "1 file changed in /work/tree",
+            "1 file changed in /srv/tree",
             "create a.txt  +1 -0",
             "hearth run --session",
         ] {
@@ -258,8 +258,8 @@ async fn lease(service: &Service, session: SessionId, task: TaskId) {
         .unwrap();
     sqlx::query(
         "insert into hearth.turns(id, task_id, session_id, attempt, node, incarnation, agent,
-            user_message_id, assistant_message_id)
-         values ($1, $2, $3, 1, $4, 1, 'demo', $1, $1)",
+            user_message_id, assistant_message_id, claim_id)
+         values ($1, $2, $3, 1, $4, 1, 'demo', $1, $1, $1)",
     )
     .bind(Uuid::now_v7())
     .bind(task.0)

@@ -82,7 +82,11 @@ fn unwritable(home: &Path) -> Option<String> {
     let existing = home.ancestors().find(|path| path.exists())?;
     let wanted = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
     let why = nix::unistd::access(existing, wanted).err()?;
-    Some(format!("{} cannot be written ({})", existing.display(), why.desc()))
+    Some(format!(
+        "{} cannot be written ({})",
+        existing.display(),
+        why.desc()
+    ))
 }
 
 /// Of the nearest directory that exists.

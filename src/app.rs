@@ -36,7 +36,8 @@ use crate::worktrees::{self, GitWorktrees, WorktreesConfig};
 const SIGNALS: usize = 64;
 /// Longest wait for open requests when the service stops.
 const HTTP_BOUND: Duration = Duration::from_secs(5);
-
+/// Longest wait for statements that still run then.
+const STORE_BOUND: Duration = Duration::from_secs(2);
 /// Owners that a warning names.
 const MAX_OWNERS: usize = 10;
 
@@ -55,6 +56,7 @@ pub struct App {
     /// Opens its API.
     pub token: String,
     tree: TreeHandle,
+    store: Store,
     health: Arc<watch::Sender<Health>>,
     closing: CancellationToken,
     http: JoinHandle<io::Result<()>>,
@@ -103,7 +105,17 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     let (connect, database) = database(&settings, &room).await?;
     let mut options = StoreOptions::new(connect, node);
     options.default_agent = settings.default_agent.as_deref().map(AgentName::from);
-    let store = Store::connect(options).await?;
+    let place = match &database {
+        Some(_) => "the private PostgreSQL".to_owned(),
+        None => format!(
+            "the database at {}:{}",
+            options.connect.get_host(),
+            options.connect.get_port()
+        ),
+    };
+    let store = Store::connect(options)
+        .await
+        .with_context(|| format!("{place} cannot be used"))?;
     store::migrate(store.pool()).await?;
     store::refuse_other_consumer(store.pool()).await?;
 
@@ -156,7 +168,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     let closing = CancellationToken::new();
     let address = listener.local_addr()?;
     let state = Shared::new(Parts {
-        store,
+        store: store.clone(),
         tree: Arc::new(tree.clone()),
         token: token.clone(),
         hosts: HostRules::new(settings.listen, &settings.allowed_hosts),
@@ -180,6 +192,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         url,
         token: token.expose().to_owned(),
         tree,
+        store,
         health,
         closing,
         http,
@@ -234,6 +247,13 @@ impl App {
             task.abort();
         }
         ServiceFile::remove(&self.home, std::process::id());
+        // Else every connection complains when the private server ends.
+        if tokio::time::timeout(STORE_BOUND, self.store.close())
+            .await
+            .is_err()
+        {
+            tracing::warn!("open statements were cut after {STORE_BOUND:?}");
+        }
         if let Some(database) = self.database {
             database.stop().await;
         }

@@ -8,6 +8,8 @@ use super::failure::{Exit, Failure};
 pub(super) struct Interrupts {
     interrupt: Signal,
     terminate: Signal,
+    /// How many came.
+    count: u32,
 }
 
 impl Interrupts {
@@ -20,6 +22,7 @@ impl Interrupts {
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
+            count: 0,
         })
     }
 
@@ -29,5 +32,11 @@ impl Interrupts {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
+        self.count += 1;
+    }
+
+    /// Whether a person asked twice, and wants no more politeness.
+    pub(super) fn came_twice(&self) -> bool {
+        self.count > 1
     }
 }

@@ -68,7 +68,7 @@ mod tests {
         };
         file.write(home.path()).expect("written");
         ServiceFile::remove(home.path(), 8);
-        assert_eq!(ServiceFile::read(home.path()), Some(file));
+        assert_eq!(ServiceFile::read(home.path()), Some(file.clone()));
         ServiceFile::remove(home.path(), 7);
         assert_eq!(ServiceFile::read(home.path()), None);
         file.write(home.path()).expect("written");

@@ -33,7 +33,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use uuid::Uuid;
 
 pub use control::{CancelRequest, Created, MAX_INPUT_CHARS, MAX_KEY_BYTES, NewMessage, NewTask};
-pub use error::StoreError;
+pub use error::{StoreError, connect_cure};
 pub use frames::FRAMES_PER_READ;
 pub use listen::{Listener, Signal};
 pub use migrate::migrate;
@@ -112,7 +112,8 @@ impl Store {
         let base = session_settings(&options);
         let pool = pool_options(&options, options.connections)
             .connect_with(base.clone())
-            .await?;
+            .await
+            .map_err(error::connect_error)?;
         let journal = pool_options(&options, options.journal_connections)
             .connect_lazy_with(journal_settings(base.clone()));
         let claims = pool_options(&options, options.claim_connections)

@@ -9,6 +9,7 @@ use sqlx::{Connection, PgConnection};
 use super::agents::{find, version};
 use super::report::Finding;
 use crate::config::Settings;
+use crate::store::connect_cure;
 use crate::store::embedded::parse_database_url;
 
 /// Longest wait for the database.
@@ -51,7 +52,7 @@ async fn remote(url: &str) -> Finding {
         Ok(Err(error)) => Finding::fail(
             "database",
             format!("{place}: {error}"),
-            "correct DATABASE_URL, or leave it out to have a private database",
+            connect_cure(&error),
         ),
         Err(_) => Finding::fail(
             "database",

@@ -9,7 +9,7 @@ mod summary;
 mod turn;
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use uuid::Uuid;
@@ -145,20 +145,13 @@ async fn unless<T>(
 }
 
 fn prompt(given: &str) -> Result<String, Failure> {
-    let mut prompt = given.to_owned();
-    if given == "-" {
-        prompt.clear();
-        // Four bytes a character at most, and one character more that shows the
-        // excess.
-        let limit = 4 * MAX_INPUT_CHARS as u64 + 4;
-        std::io::stdin()
-            .take(limit)
-            .read_to_string(&mut prompt)
-            .map_err(|error| {
-                let what = format!("the prompt cannot be read from standard input: {error}");
-                Failure::new(Exit::Usage, what, "give UTF-8 text")
-            })?;
-    }
+    let prompt = match given {
+        "-" => piped().map_err(|error| {
+            let what = format!("the prompt cannot be read from standard input: {error}");
+            Failure::new(Exit::Usage, what, "give UTF-8 text")
+        })?,
+        given => given.to_owned(),
+    };
     match prompt.chars().count() {
         0 => Err(Failure::new(
             Exit::Usage,
@@ -172,6 +165,20 @@ fn prompt(given: &str) -> Result<String, Failure> {
             "put the long part into a file and name the file in the prompt",
         )),
     }
+}
+
+/// Standard input, up to a little more than a prompt may have.
+fn piped() -> io::Result<String> {
+    // Four bytes a character at most.
+    let limit = 4 * (MAX_INPUT_CHARS + 1);
+    let mut bytes = Vec::new();
+    io::stdin().take(limit as u64).read_to_end(&mut bytes)?;
+    if let Err(error) = std::str::from_utf8(&bytes) {
+        // The limit may lie inside a character.
+        let cut = bytes.len() == limit && error.error_len().is_none();
+        bytes.truncate(if cut { error.valid_up_to() } else { limit });
+    }
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 #[cfg(test)]

@@ -102,11 +102,15 @@ impl Service {
     }
 
     /// Leaves. A service of our own stays while other terminals' turns run in
-    /// it, unless told twice.
+    /// it. After a second interrupt everything ends with this process: the shims
+    /// see to the agents, the kernel to the database.
     pub(super) async fn leave(self, screen: &mut Screen, interrupts: &mut Interrupts) {
         let Some(app) = self.own else {
             return;
         };
+        if interrupts.came_twice() {
+            return;
+        }
         tokio::select! {
             biased;
             // Nobody runs them any more.

@@ -31,6 +31,7 @@ pub(super) struct Task {
     progress: Progress,
     seen: Option<i64>,
     interrupted: bool,
+    over: Option<Over>,
 }
 
 /// Posts the message; `key` makes a repeat harmless.
@@ -66,6 +67,7 @@ pub(super) async fn post(
         progress: Progress::new(&place.agent.name),
         seen: None,
         interrupted: false,
+        over: None,
     })
 }
 
@@ -80,17 +82,37 @@ pub(super) async fn follow(
     screen: &mut Screen,
     interrupts: &mut Interrupts,
 ) -> Result<Exit, Failure> {
+    let over = match task.over.clone() {
+        Some(over) => over,
+        None => match watch(args, client, task, screen, interrupts).await? {
+            Some(over) => task.over.insert(over).clone(),
+            None => return Ok(Exit::Interrupted),
+        },
+    };
+    screen.clear();
+    report(args, client, task, &over).await?;
+    Ok(summary::exit(&over, task.interrupted))
+}
+
+/// Shows the turn until it is over; none when the second interrupt came first.
+async fn watch(
+    args: &Run,
+    client: &Client,
+    task: &mut Task,
+    screen: &mut Screen,
+    interrupts: &mut Interrupts,
+) -> Result<Option<Over>, Failure> {
     let mut frames = client
         .frames(&format!("/api/tasks/{}/stream", task.id))
         .after(task.seen);
     let mut ticks = tokio::time::interval(TICK);
-    let over = loop {
+    loop {
         tokio::select! {
             biased;
             () = interrupts.next() => {
                 screen.clear();
                 if std::mem::replace(&mut task.interrupted, true) {
-                    return Ok(Exit::Interrupted);
+                    return Ok(None);
                 }
                 screen.line("cancelling (Ctrl-C again leaves at once)");
                 cancel(client, task.id, screen).await;
@@ -102,15 +124,12 @@ pub(super) async fn follow(
                     print_json(&event.data)?;
                 }
                 if let Some(over) = show(&mut task.progress, &event, args.json, screen)? {
-                    break over;
+                    return Ok(Some(over));
                 }
             }
             _ = ticks.tick() => screen.tick(),
         }
-    };
-    screen.clear();
-    report(args, client, task, &over).await?;
-    Ok(summary::exit(&over, task.interrupted))
+    }
 }
 
 fn show(

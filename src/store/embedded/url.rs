@@ -25,6 +25,16 @@ pub enum DatabaseUrlError {
         /// Why not.
         reason: String,
     },
+    /// A certificate file that it names cannot be read.
+    #[error("DATABASE_URL names {path} as {parameter}, which cannot be read ({reason})")]
+    Certificate {
+        /// `sslrootcert`, `sslcert` or `sslkey`.
+        parameter: &'static str,
+        /// The file.
+        path: String,
+        /// Why not.
+        reason: String,
+    },
 }
 
 /// Reads a `DATABASE_URL`. `sslmode` (`disable`, `allow`, `prefer`, `require`,
@@ -41,12 +51,31 @@ pub fn parse_database_url(url: &str) -> Result<PgConnectOptions, DatabaseUrlErro
             found: scheme.chars().take(20).collect(),
         });
     }
+    check_files(url)?;
     PgConnectOptions::from_str(url).map_err(|error| DatabaseUrlError::Malformed {
         reason: match error {
             sqlx::Error::Configuration(source) => source.to_string(),
             other => other.to_string(),
         },
     })
+}
+
+/// A file that is missing shows itself at each connection only, and without its
+/// name. One whose name is escaped is left to that.
+fn check_files(url: &str) -> Result<(), DatabaseUrlError> {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    for parameter in ["sslrootcert", "sslcert", "sslkey"] {
+        let given = query.split('&').filter_map(|pair| pair.split_once('='));
+        let named = given.filter(|(name, path)| *name == parameter && !path.contains('%'));
+        for (_, path) in named {
+            std::fs::File::open(path).map_err(|error| DatabaseUrlError::Certificate {
+                parameter,
+                path: path.to_owned(),
+                reason: error.to_string(),
+            })?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -149,6 +149,15 @@ impl Service {
         }
     }
 
+    /// An answer whose body is still to be read, and never ends by itself.
+    pub(super) async fn stream(&self, path: &str) -> reqwest::Response {
+        let request = self
+            .http
+            .get(format!("{}{path}", self.url))
+            .bearer_auth(&self.token);
+        request.send().await.unwrap().error_for_status().unwrap()
+    }
+
     /// Status and body.
     pub(super) async fn post(&self, path: &str, body: Value) -> (u16, Value) {
         let request = self
@@ -407,7 +416,8 @@ pub(super) fn repository_at(path: &Path) {
     }
 }
 
-pub(super) fn git(path: &Path, arguments: &[&str]) {
+/// Runs git there; returns what it said.
+pub(super) fn git(path: &Path, arguments: &[&str]) -> String {
     let done = std::process::Command::new("git")
         .arg("-C")
         .arg(path)
@@ -419,6 +429,7 @@ pub(super) fn git(path: &Path, arguments: &[&str]) {
         "git {arguments:?}: {}",
         String::from_utf8_lossy(&done.stderr)
     );
+    String::from_utf8(done.stdout).unwrap()
 }
 
 pub(super) fn id_of(row: &Value) -> String {

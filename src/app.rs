@@ -1,7 +1,8 @@
 //! Builds the parts, starts them in order, and stops them in order: the only
 //! place that knows all rooms.
 
-use std::fs::{File, TryLockError};
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,12 +21,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Token;
+use crate::backends::acp::quirks;
 use crate::backends::registry::{Means, Registry};
 use crate::config::service_file::ServiceFile;
-use crate::config::{Settings, home};
+use crate::config::{ConfigErrors, Flags, Settings, home};
 use crate::http::state::{Health, Parts, Readiness, Repositories, Repository, Shared};
 use crate::http::{self, HostRules};
-use crate::process::{self, Room, RoomConfig, ShimPath};
+use crate::process::{self, Room, RoomConfig, ShimPath, SweepReport};
 use crate::store::embedded::{self, EmbeddedConfig, EmbeddedPg};
 use crate::store::{self, Signal, Store, StoreOptions};
 use crate::worktrees::{self, GitWorktrees, WorktreesConfig};
@@ -36,9 +38,18 @@ const SIGNALS: usize = 64;
 const CANCEL_LOOK: Duration = Duration::from_secs(1);
 /// Longest wait for open requests when the service stops.
 const HTTP_BOUND: Duration = Duration::from_secs(5);
-
 /// Longest wait for statements that still run then.
 const STORE_BOUND: Duration = Duration::from_secs(2);
+/// Owners that a warning names.
+const MAX_OWNERS: usize = 10;
+
+/// The settings, checked against what the rooms know.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn settings(flags: &Flags, env: &BTreeMap<String, String>) -> Result<Settings, ConfigErrors> {
+    Settings::load(flags, env, quirks::NAMES)
+}
 
 /// A running service.
 pub struct App {
@@ -66,7 +77,9 @@ pub struct App {
 /// the chain means that another Hearth holds the data directory.
 pub async fn start(settings: Settings) -> anyhow::Result<App> {
     home::prepare(&settings.home)?;
-    let lock = lock(&settings.home)?;
+    let lock = lock(&settings.home).await?;
+    // What an earlier life left must lead nobody to whoever has its port now.
+    ServiceFile::clear(&settings.home);
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!(
             "{} cannot be listened on\n  cure: end what uses it, or set HEARTH_LISTEN to another address",
@@ -86,6 +99,10 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     })?;
     let swept = room.sweep().await;
     tracing::debug!(?swept, "processes of earlier lives");
+    let unswept = unswept(&swept);
+    if let Some(warning) = &unswept {
+        tracing::warn!("{warning}");
+    }
 
     let (connect, database) = database(&settings, &room).await?;
     let mut options = StoreOptions::new(connect, node);
@@ -118,6 +135,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         .unusable()
         .iter()
         .map(|(name, why)| format!("agent {name}: {why}"))
+        .chain(unswept)
         .collect();
     let worktrees = GitWorktrees::new(WorktreesConfig::new(settings.home.join("worktrees")));
     let memory = Arc::new(store.clone());
@@ -321,23 +339,41 @@ fn registry(settings: &Settings, room: &Room) -> anyhow::Result<Registry> {
     Ok(Registry::new(&settings.agents, &means))
 }
 
-fn lock(home: &Path) -> anyhow::Result<File> {
-    let path = home.join("lock");
-    let file =
-        File::create(&path).with_context(|| format!("{} cannot be written", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(anyhow!(io::Error::from(io::ErrorKind::WouldBlock)))
-            .with_context(|| {
-                format!(
-                    "another Hearth runs on {}\n  cure: use it, stop it, or set HEARTH_HOME to another directory",
-                    home.display()
-                )
-            }),
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("{} cannot be locked", path.display()))
-        }
+/// What the boot could not clear away.
+fn unswept(swept: &SweepReport) -> Option<String> {
+    if swept.left == 0 {
+        return None;
     }
+    let owners: Vec<&str> = swept.owners.iter().map(String::as_str).collect();
+    let named = &owners[..owners.len().min(MAX_OWNERS)];
+    let more = match owners.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "{} processes of an earlier life could not be killed and may still write to worktrees; found alive: {}{more}. Cure: find them by {} in /proc/*/environ, end them, and start again",
+        swept.left,
+        if named.is_empty() {
+            "nobody the ledger knows".into()
+        } else {
+            named.join(", ")
+        },
+        process::MARKER,
+    ))
+}
+
+async fn lock(home: &Path) -> anyhow::Result<File> {
+    let path = home::lock_file(home);
+    let held = home::lock(home)
+        .await
+        .with_context(|| format!("{} cannot be locked", path.display()))?;
+    held.ok_or_else(|| anyhow!(io::Error::from(io::ErrorKind::WouldBlock)))
+        .with_context(|| {
+            format!(
+                "another Hearth runs on {}\n  cure: use it, stop it, or set HEARTH_HOME to another directory",
+                home.display()
+            )
+        })
 }
 
 /// The identity of this data directory, made at its first start.
@@ -380,5 +416,27 @@ impl Repositories for Git {
             root: facts.root,
             dirty: facts.dirty,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_killed_is_told_with_its_owners() {
+        let mut swept = SweepReport {
+            killed: 3,
+            owners: vec!["chat 1, goose".into()],
+            ..SweepReport::default()
+        };
+        assert_eq!(unswept(&swept), None);
+        swept.left = 2;
+        let warning = unswept(&swept).expect("a warning");
+        assert!(warning.starts_with("2 processes"), "{warning}");
+        assert!(warning.contains("chat 1, goose."), "{warning}");
+        swept.owners = (0..12).map(|n| format!("chat {n}")).collect();
+        let warning = unswept(&swept).expect("a warning");
+        assert!(warning.contains("chat 9 and 2 more."), "{warning}");
     }
 }

@@ -24,7 +24,9 @@ pub(super) fn home_of(flags: &Flags, env: &BTreeMap<String, String>) -> Option<P
 }
 
 /// The service that answers: at `HEARTH_URL`, else where the data directory
-/// says. None when none runs.
+/// says. None when none runs. The directory is believed only while a service
+/// holds it: after a crash anybody may have the address, and would be given the
+/// token.
 ///
 /// # Errors
 /// `HEARTH_URL` names a service that does not answer, or there is no token for
@@ -37,8 +39,8 @@ pub(super) async fn find(
     let url = match named {
         Some(url) => url.clone(),
         None => match ServiceFile::read(home) {
-            Some(file) => file.url,
-            None => return Ok(None),
+            Some(file) if home::is_taken(home) => file.url,
+            _ => return Ok(None),
         },
     };
     let token = || token_of(home, env);

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 pub use args::{Cli, Command};
 pub use failure::{Exit, Failure};
 
+use crate::app;
 use crate::config::{Flags, Settings};
 
 /// Does what was typed. The private commands are not handled here: they must
@@ -42,7 +43,7 @@ pub async fn dispatch(cli: &Cli, env: &BTreeMap<String, String>) -> Result<Exit,
 }
 
 fn settings(flags: &Flags, env: &BTreeMap<String, String>) -> Result<Settings, Failure> {
-    Settings::load(flags, env).map_err(|errors| Failure::plain(Exit::Usage, errors.to_string()))
+    app::settings(flags, env).map_err(|errors| Failure::plain(Exit::Usage, errors.to_string()))
 }
 
 fn home(flags: &Flags, env: &BTreeMap<String, String>) -> Result<PathBuf, Failure> {

@@ -45,11 +45,15 @@ const DEADLINE_KEYS: &[&str] = &[
 ];
 
 /// Reads the `agents` table over the built-in agents. `defaults` apply where
-/// an agent says nothing.
+/// an agent says nothing; `quirks` are the names that its `quirks` may hold.
 ///
 /// # Errors
 /// Every problem found, ordered by agent.
-pub fn parse(table: Option<&Table>, defaults: &Defaults) -> Result<Agents, Vec<ConfigError>> {
+pub fn parse(
+    table: Option<&Table>,
+    defaults: &Defaults,
+    quirks: &[&str],
+) -> Result<Agents, Vec<ConfigError>> {
     let mut errors = Vec::new();
     let mut agents = Agents {
         defs: builtin::defs(defaults),
@@ -77,6 +81,7 @@ pub fn parse(table: Option<&Table>, defaults: &Defaults) -> Result<Agents, Vec<C
             name,
             &mut Fields::new(&path, table, &mut errors),
             defaults,
+            quirks,
             &mut agents,
         );
     }
@@ -88,7 +93,13 @@ pub fn parse(table: Option<&Table>, defaults: &Defaults) -> Result<Agents, Vec<C
     }
 }
 
-fn read_agent(name: &str, fields: &mut Fields<'_>, defaults: &Defaults, agents: &mut Agents) {
+fn read_agent(
+    name: &str,
+    fields: &mut Fields<'_>,
+    defaults: &Defaults,
+    quirks: &[&str],
+    agents: &mut Agents,
+) {
     fields.refuse_unknown(KEYS);
     let name = AgentName::from(name);
     if let Some(alias) = fields.text("alias") {
@@ -133,7 +144,7 @@ fn read_agent(name: &str, fields: &mut Fields<'_>, defaults: &Defaults, agents: 
     if let Some(home) = fields.word("home", HOMES) {
         def.home = home;
     }
-    if let Some(quirks) = fields.known_texts("quirks", crate::backends::acp::quirks::NAMES) {
+    if let Some(quirks) = fields.known_texts("quirks", quirks) {
         def.quirks = quirks;
     }
     if let Some(mut clocks) = fields.table("deadlines") {

@@ -1,10 +1,11 @@
 //! The data directory: where it is, and that nobody else can read it.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -74,6 +75,42 @@ pub fn prepare(path: &Path) -> Result<(), HomeError> {
     Ok(())
 }
 
+/// A client that looks whether the lock is held holds it for a moment itself.
+const LOCK_TRIES: u32 = 10;
+const BETWEEN_TRIES: Duration = Duration::from_millis(10);
+
+/// Held by the service that runs on the data directory, for as long as it lives.
+#[must_use]
+pub fn lock_file(home: &Path) -> PathBuf {
+    home.join("lock")
+}
+
+/// Takes the data directory for one service; the lock goes with the file. None
+/// when another one has it.
+///
+/// # Errors
+/// The file cannot be made or locked.
+pub async fn lock(home: &Path) -> io::Result<Option<File>> {
+    let file = File::create(lock_file(home))?;
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(BETWEEN_TRIES).await,
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a service has the data directory.
+#[must_use]
+pub fn is_taken(home: &Path) -> bool {
+    let Ok(file) = File::open(lock_file(home)) else {
+        return false;
+    };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
 /// `/var/lib/hearth` for root, else below `$XDG_DATA_HOME` or `~/.local/share`.
 #[must_use]
 pub fn default_home(env: &BTreeMap<String, String>) -> Option<PathBuf> {
@@ -97,4 +134,22 @@ fn xdg(env: &BTreeMap<String, String>, variable: &str, below_home: &str) -> Opti
             .filter(|path| path.is_absolute())
     };
     absolute(variable).or_else(|| absolute("HOME").map(|home| home.join(below_home)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_service_has_the_directory_and_looking_takes_nothing() {
+        let home = tempfile::tempdir().expect("a directory");
+        assert!(!is_taken(home.path()), "no file yet");
+        let first = lock(home.path()).await.expect("locked");
+        assert!(first.is_some());
+        assert!(is_taken(home.path()));
+        assert!(lock(home.path()).await.expect("looked").is_none());
+        drop(first);
+        assert!(!is_taken(home.path()));
+        assert!(lock(home.path()).await.expect("locked").is_some());
+    }
 }

@@ -49,7 +49,8 @@ pub struct Settings {
     pub pool_max_live: usize,
     /// Between two sweeps of the reaper (`lifecycle_sweep_ms`, 60 s).
     pub lifecycle_sweep: Duration,
-    /// claude runs warm by its own protocol (`claude_sdk_backend`, on).
+    /// Reserved for a backend that runs claude warm by its own protocol
+    /// (`claude_sdk_backend`, on): accepted, without an effect yet.
     pub claude_sdk_backend: bool,
     /// Who runs tasks that name no agent (`default_agent`); none leaves them unclaimed.
     pub default_agent: Option<String>,
@@ -62,44 +63,27 @@ pub struct Settings {
     pub deadlines: Deadlines,
     /// How long a stop waits for running turns (`shutdown_grace_ms`, 30 s).
     pub shutdown_grace: Duration,
-    /// What is kept how long (`retention.*`).
-    pub retention: Retention,
     /// The built-in agents and those of `[agents.*]`.
     pub agents: Agents,
     /// The file that was read, if there was one.
     pub config_file: Option<PathBuf>,
 }
 
-/// What is kept how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retention {
-    /// Frames (`frames_days`, 30).
-    pub frames: Duration,
-    /// Wire logs by age (`wire_days`, 7).
-    pub wire: Duration,
-    /// Wire logs by bytes (`wire_bytes`, 1 GiB).
-    pub wire_bytes: u64,
-    /// Checkpoints per chat, never the last (`checkpoints_per_chat`, 20).
-    pub checkpoints_per_chat: u64,
-    /// Checkpoints by age (`checkpoints_days`, 14).
-    pub checkpoints: Duration,
-    /// Archives (`archives_days`, 14).
-    pub archives: Duration,
-    /// A clean and pushed worktree of an idle session is archived after this
-    /// (`worktree_idle_hours`, 72).
-    pub worktree_idle: Duration,
-}
-
 impl Settings {
-    /// Reads the three places.
+    /// Reads the three places. `quirks` are the names that the `quirks` of an
+    /// agent may hold.
     ///
     /// # Errors
     /// Everything that is wrong, at once.
-    pub fn load(flags: &Flags, env: &BTreeMap<String, String>) -> Result<Self, ConfigErrors> {
+    pub fn load(
+        flags: &Flags,
+        env: &BTreeMap<String, String>,
+        quirks: &[&str],
+    ) -> Result<Self, ConfigErrors> {
         let (config_file, missing) = config_file(flags, env);
         let mut sources = Sources::new(&flags.values, env, config_file.as_deref());
         sources.problems.extend(missing);
-        let settings = read(&mut sources, config_file);
+        let settings = read(&mut sources, config_file, quirks);
         sources.refuse_unknown();
         match settings {
             Some(settings) if sources.problems.is_empty() => Ok(settings),
@@ -107,7 +91,7 @@ impl Settings {
         }
     }
 
-    /// Where the service listens, as a base address for clients on this host.
+    /// Whether nobody beyond this host can reach the service.
     #[must_use]
     pub fn listens_on_loopback(&self) -> bool {
         self.listen.ip().is_loopback()
@@ -151,7 +135,7 @@ fn config_file(
     (default.filter(|path| path.is_file()), None)
 }
 
-fn read(from: &mut Sources<'_>, config_file: Option<PathBuf>) -> Option<Settings> {
+fn read(from: &mut Sources<'_>, config_file: Option<PathBuf>, quirks: &[&str]) -> Option<Settings> {
     let defaults = Deadlines::default();
     let pool_idle_ttl = from
         .get(
@@ -174,6 +158,7 @@ fn read(from: &mut Sources<'_>, config_file: Option<PathBuf>) -> Option<Settings
             idle_ttl: pool_idle_ttl,
             deadlines,
         },
+        quirks,
     );
     let settings = Settings {
         listen: from
@@ -218,7 +203,6 @@ fn read(from: &mut Sources<'_>, config_file: Option<PathBuf>) -> Option<Settings
                 source::millis(0),
             )
             .unwrap_or(Duration::from_secs(30)),
-        retention: retention(from),
         agents,
         config_file,
     };
@@ -244,9 +228,9 @@ fn read_home(from: &mut Sources<'_>) -> Option<PathBuf> {
     }
 }
 
-fn read_agents(from: &mut Sources<'_>, defaults: &agents::Defaults) -> Agents {
+fn read_agents(from: &mut Sources<'_>, defaults: &agents::Defaults, quirks: &[&str]) -> Agents {
     let table = from.take_table("agents");
-    agents::parse(Some(&table), defaults).unwrap_or_else(|errors| {
+    agents::parse(Some(&table), defaults, quirks).unwrap_or_else(|errors| {
         for error in errors {
             let place = format!("{}: {}", from.file_name(), error.path);
             from.problems
@@ -260,25 +244,6 @@ fn deadline(from: &mut Sources<'_>, key: &'static str, default: Duration) -> Dur
     let variable = format!("HEARTH_{}", key.replace('.', "_").to_uppercase());
     from.get(key, &variable, source::millis(1))
         .unwrap_or(default)
-}
-
-fn retention(from: &mut Sources<'_>) -> Retention {
-    const HOUR: u64 = 60 * 60;
-    let mut amount = |key: &'static str, default: u64| {
-        let variable = format!("HEARTH_{}", key.replace('.', "_").to_uppercase());
-        from.get(key, &variable, source::number(1, u64::from(u32::MAX)))
-            .unwrap_or(default)
-    };
-    let days = |days: u64| Duration::from_secs(days * 24 * HOUR);
-    Retention {
-        frames: days(amount("retention.frames_days", 30)),
-        wire: days(amount("retention.wire_days", 7)),
-        wire_bytes: amount("retention.wire_bytes", 1 << 30),
-        checkpoints_per_chat: amount("retention.checkpoints_per_chat", 20),
-        checkpoints: days(amount("retention.checkpoints_days", 14)),
-        archives: days(amount("retention.archives_days", 14)),
-        worktree_idle: Duration::from_secs(amount("retention.worktree_idle_hours", 72) * HOUR),
-    }
 }
 
 fn listen_address(value: &toml::Value) -> Result<SocketAddr, String> {

@@ -19,8 +19,8 @@ pub struct ServiceFile {
 }
 
 impl ServiceFile {
-    /// What the data directory says; none when there is no readable file. It
-    /// may be a leftover: ask the address before believing it.
+    /// What the data directory says; none when there is no readable file. It is
+    /// a leftover unless [`super::home::is_taken`].
     #[must_use]
     pub fn read(home: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(path(home)).ok()?).ok()
@@ -36,11 +36,16 @@ impl ServiceFile {
         fs::rename(&draft, path(home))
     }
 
+    /// Takes the file away, whoever wrote it: for the holder of the lock.
+    pub fn clear(home: &Path) {
+        // Without a lock on the home nobody believes it.
+        drop(fs::remove_file(path(home)));
+    }
+
     /// Takes the file away if it is still about process `pid`.
     pub fn remove(home: &Path, pid: u32) {
         if Self::read(home).is_some_and(|file| file.pid == pid) {
-            // A leftover is told from a service by asking it.
-            drop(fs::remove_file(path(home)));
+            Self::clear(home);
         }
     }
 }
@@ -63,8 +68,11 @@ mod tests {
         };
         file.write(home.path()).expect("written");
         ServiceFile::remove(home.path(), 8);
-        assert_eq!(ServiceFile::read(home.path()), Some(file));
+        assert_eq!(ServiceFile::read(home.path()), Some(file.clone()));
         ServiceFile::remove(home.path(), 7);
+        assert_eq!(ServiceFile::read(home.path()), None);
+        file.write(home.path()).expect("written");
+        ServiceFile::clear(home.path());
         assert_eq!(ServiceFile::read(home.path()), None);
     }
 }

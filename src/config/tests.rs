@@ -21,9 +21,13 @@ fn file(text: &str) -> (tempfile::TempDir, Flags) {
     (dir, flags)
 }
 
+fn load(flags: &Flags, env: &BTreeMap<String, String>) -> Result<Settings, ConfigErrors> {
+    Settings::load(flags, env, &["late_replay"])
+}
+
 #[test]
 fn nothing_set_gives_the_documented_defaults() {
-    let settings = Settings::load(&Flags::default(), &env(&[])).expect("settings");
+    let settings = load(&Flags::default(), &env(&[])).expect("settings");
     assert_eq!(settings.listen.to_string(), "127.0.0.1:9502");
     assert_eq!(settings.home, PathBuf::from("/srv/hearth"));
     assert_eq!(settings.pool_idle_ttl, Duration::from_millis(1_800_000));
@@ -45,7 +49,7 @@ fn a_flag_wins_over_the_environment_which_wins_over_the_file() {
         ("AGENT_POOL_MAX_LIVE", "4"),
         ("HEARTH_DEFAULT_AGENT", ""),
     ]);
-    let settings = Settings::load(&flags, &env).expect("settings");
+    let settings = load(&flags, &env).expect("settings");
     assert_eq!(settings.listen.port(), 3);
     assert_eq!(settings.pool_max_live, 4);
     assert_eq!(settings.pool_idle_ttl, Duration::from_millis(5));
@@ -58,7 +62,7 @@ fn the_clocks_apply_to_every_agent_that_names_none_of_its_own() {
         "[deadlines]\nstall_ms = 7\nwall_ms = 8\n[agents.x]\ncommand = 'x'\n[agents.x.deadlines]\nwall_ms = 9\n",
     );
     let env = env(&[("HEARTH_DEADLINES_CANCEL_MS", "6")]);
-    let settings = Settings::load(&flags, &env).expect("settings");
+    let settings = load(&flags, &env).expect("settings");
     let clocks = |name: &str| {
         let clocks = settings.agents.defs[&name.into()].deadlines;
         [clocks.cancel, clocks.stall, clocks.wall].map(|clock| clock.as_millis())
@@ -81,9 +85,29 @@ fn all_that_is_wrong_is_said_at_once_with_place_and_cure() {
         ("HEARTH_PROJECT_ROOTS", "/srv:code"),
         ("HEARTH_ALLOWED_HOSTS", "http://x"),
     ]);
-    let errors = Settings::load(&flags, &env).expect_err("refused");
+    let errors = load(&flags, &env).expect_err("refused");
     insta::assert_snapshot!(errors);
     assert!(!errors.to_string().contains("secret"));
+}
+
+#[test]
+fn quirks_are_those_that_the_caller_knows() {
+    let (_dir, flags) = file("[agents.x]\ncommand = 'x'\nquirks = ['shouts']\n");
+    let errors = load(&flags, &env(&[])).expect_err("refused");
+    assert!(
+        errors.to_string().contains("\"shouts\" is not known"),
+        "{errors}"
+    );
+    let settings = Settings::load(&flags, &env(&[]), &["shouts"]).expect("settings");
+    assert_eq!(settings.agents.defs[&"x".into()].quirks, ["shouts"]);
+}
+
+#[test]
+fn what_nothing_reads_yet_is_refused() {
+    let (_dir, flags) = file("[retention]\nframes_days = 30\n");
+    let errors = load(&flags, &env(&[])).expect_err("refused");
+    let said = errors.to_string();
+    assert!(said.contains("retention: no such setting"), "{said}");
 }
 
 #[test]
@@ -92,9 +116,9 @@ fn a_named_file_must_exist_and_must_be_toml() {
         config: Some("/nowhere/hearth.toml".into()),
         ..Flags::default()
     };
-    let errors = Settings::load(&flags, &env(&[])).expect_err("refused");
+    let errors = load(&flags, &env(&[])).expect_err("refused");
     assert_eq!(errors.0[0].place, "--config");
     let (_dir, flags) = file("listen = \n");
-    let errors = Settings::load(&flags, &env(&[])).expect_err("refused");
+    let errors = load(&flags, &env(&[])).expect_err("refused");
     assert!(errors.0[0].what.starts_with("is not TOML"), "{errors}");
 }

@@ -256,52 +256,29 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// The store alone knows which trouble of the database passes.
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
-        match &error {
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => database_away(&error),
-            sqlx::Error::Database(told) => match told.code().as_deref() {
-                // Connection lost, server stopping or starting, too many clients.
-                Some(state)
-                    if state.starts_with("08")
-                        || state.starts_with("57P")
-                        || state.starts_with("53") =>
-                {
-                    database_away(&error)
-                }
-                // query_canceled: the statement's own deadline.
-                Some("57014") => Self::timeout(0)
-                    .with_detail("the database took too long; try again in a moment"),
-                _ => Self::internal(&error),
-            },
-            _ => Self::internal(&error),
-        }
+        StoreError::from(error).into()
     }
 }
 
-fn database_away(error: &(dyn std::error::Error + 'static)) -> ApiError {
-    tracing::warn!(error = %chain(error), "the database cannot be reached");
-    ApiError::unavailable(
-        Code::DatabaseUnavailable,
-        "the database cannot be reached; nothing was changed, try again in a moment",
-    )
-}
-
-impl ApiError {
-    fn with_detail(mut self, detail: &str) -> Self {
-        detail.clone_into(&mut self.detail);
-        self
-    }
+/// Nothing is claimed about what was changed: a request may be more than the
+/// statement that failed.
+fn database_away(error: &StoreError) -> ApiError {
+    tracing::warn!(error = %chain(error), "the database cannot be used");
+    let detail = if matches!(error, StoreError::InDoubt(_)) {
+        "the connection to the database broke; it is not known whether the request was done: look, or repeat it with the same Idempotency-Key"
+    } else {
+        "the database cannot be reached, or is too busy; try again in a moment, with the same Idempotency-Key if you gave one"
+    };
+    ApiError::unavailable(Code::DatabaseUnavailable, detail)
 }
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) => database_away(&error),
+            StoreError::Unavailable(_) | StoreError::InDoubt(_) => database_away(&error),
             StoreError::Refused(_) => Self::internal(&error),
             StoreError::NotFound { what, id } => Self::field(
                 Code::UnknownReference,
@@ -366,11 +343,76 @@ mod tests {
         insta::assert_snapshot!(table.join("\n"));
     }
 
+    /// An error as the server words it.
+    #[derive(Debug)]
+    struct Told(&'static str);
+
+    impl std::fmt::Display for Told {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl std::error::Error for Told {}
+
+    impl sqlx::error::DatabaseError for Told {
+        fn message(&self) -> &str {
+            self.0
+        }
+
+        fn code(&self) -> Option<std::borrow::Cow<'_, str>> {
+            Some(self.0.into())
+        }
+
+        fn as_error(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn std::error::Error + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> sqlx::error::ErrorKind {
+            sqlx::error::ErrorKind::Other
+        }
+    }
+
+    fn told(state: &'static str) -> ApiError {
+        ApiError::from(sqlx::Error::Database(Box::new(Told(state))))
+    }
+
     #[test]
-    fn database_trouble_is_told_apart_from_our_own() {
-        let away = ApiError::from(sqlx::Error::PoolTimedOut);
-        assert_eq!(away.code(), Code::DatabaseUnavailable);
-        let ours = ApiError::from(sqlx::Error::RowNotFound);
-        assert_eq!(ours.code(), Code::Internal);
+    fn what_the_store_calls_passing_is_a_503_to_be_tried_again() {
+        let passing = [
+            "40001", "40P01", "53300", "55P03", "57014", "57P01", "25006",
+        ];
+        let away = passing.map(told).into_iter();
+        for error in away.chain([ApiError::from(sqlx::Error::PoolTimedOut)]) {
+            assert_eq!(error.code(), Code::DatabaseUnavailable);
+            assert!(!error.detail.contains("not known"), "{}", error.detail);
+            assert!(!error.detail.contains("nothing was changed"));
+            let answer = error.into_response();
+            assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(answer.headers()[header::RETRY_AFTER], "1");
+        }
+        for error in [told("23505"), ApiError::from(sqlx::Error::RowNotFound)] {
+            assert_eq!(error.code(), Code::Internal);
+        }
+    }
+
+    #[test]
+    fn a_lost_answer_is_not_taken_for_a_no() {
+        let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        for error in [sqlx::Error::Io(broken).into(), told("08006"), told("40003")] {
+            let error: ApiError = error;
+            assert_eq!(error.code(), Code::DatabaseUnavailable);
+            assert!(error.detail.contains("not known"), "{}", error.detail);
+            assert!(error.detail.contains("Idempotency-Key"));
+            assert_eq!(error.into_response().headers()[header::RETRY_AFTER], "1");
+        }
     }
 }

@@ -9,13 +9,10 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::error::{ApiError, Code, FieldError};
+use crate::store::MAX_KEY_BYTES;
 
 /// Largest body: 64 000 scalar values fit four times over.
 pub(super) const MAX_BODY_BYTES: usize = 1 << 20;
-/// Longest prompt, in Unicode scalar values.
-pub(super) const MAX_INPUT_CHARS: usize = 64_000;
-/// Longest `Idempotency-Key`.
-const MAX_KEY_CHARS: usize = 200;
 
 /// The id in the path.
 pub(super) struct Id(pub(super) Uuid);
@@ -123,10 +120,10 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Api
         return Ok(None);
     };
     match value.to_str() {
-        Ok(key) if (1..=MAX_KEY_CHARS).contains(&key.len()) => Ok(Some(key.to_owned())),
+        Ok(key) if (1..=MAX_KEY_BYTES).contains(&key.len()) => Ok(Some(key.to_owned())),
         _ => Err(ApiError::new(
             Code::InvalidHeader,
-            format!("Idempotency-Key must be 1 to {MAX_KEY_CHARS} visible ASCII characters"),
+            format!("Idempotency-Key must be 1 to {MAX_KEY_BYTES} visible ASCII characters"),
         )),
     }
 }

@@ -11,12 +11,12 @@ use uuid::Uuid;
 
 use super::agent::{choose, tighten};
 use super::error::{ApiError, ApiResult, ProblemBody};
-use super::extract::{Body, Check, Id, MAX_INPUT_CHARS, Params, idempotency_key};
+use super::extract::{Body, Check, Id, Params, idempotency_key};
 use super::page::{Page, PageParams};
 use super::state::AppState;
 use crate::store::rows::chats;
 use crate::store::rows::messages::{self, Message};
-use crate::store::{Created, NewMessage};
+use crate::store::{Created, MAX_INPUT_CHARS, NewMessage};
 
 /// Something to say to an agent.
 #[derive(Debug, Deserialize, ToSchema)]

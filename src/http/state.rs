@@ -1,6 +1,7 @@
 //! What the handlers share.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,8 +29,17 @@ const MAX_REQUESTS: usize = 256;
 /// What the handlers share. Cheap to clone.
 pub type AppState = Arc<Shared>;
 
-/// The parts behind [`AppState`].
+/// The parts behind [`AppState`], and what bounds their use.
 pub struct Shared {
+    parts: Parts,
+    /// Bounds open streams.
+    pub(super) streams: Arc<Semaphore>,
+    /// Bounds requests in flight.
+    pub(super) requests: Arc<Semaphore>,
+}
+
+/// What one service is made of.
+pub struct Parts {
     /// The memory.
     pub store: Store,
     /// The supervision tree.
@@ -50,34 +60,6 @@ pub struct Shared {
     pub health: watch::Receiver<Health>,
     /// Ends the streams, so that a stop need not wait for their readers.
     pub closing: CancellationToken,
-    /// Bounds open streams.
-    pub(super) streams: Arc<Semaphore>,
-    /// Bounds requests in flight.
-    pub(super) requests: Arc<Semaphore>,
-}
-
-/// What [`Shared::new`] needs; the fields mean what they mean there.
-pub struct Parts {
-    /// The memory.
-    pub store: Store,
-    /// The supervision tree.
-    pub tree: Arc<dyn Tree>,
-    /// Opens the API.
-    pub token: Token,
-    /// Which Host headers are ours.
-    pub hosts: HostRules,
-    /// Agents that tasks may name, and what each may do unasked.
-    pub agents: BTreeMap<String, Policy>,
-    /// Runs tasks that name nobody.
-    pub default_agent: Option<String>,
-    /// Looks at a directory before it becomes a project.
-    pub repositories: Arc<dyn Repositories>,
-    /// Projects lie below one of these; empty means anywhere.
-    pub project_roots: Vec<PathBuf>,
-    /// How the service is.
-    pub health: watch::Receiver<Health>,
-    /// Ends the streams.
-    pub closing: CancellationToken,
 }
 
 impl Shared {
@@ -85,19 +67,19 @@ impl Shared {
     #[must_use]
     pub fn new(parts: Parts) -> AppState {
         Arc::new(Self {
-            store: parts.store,
-            tree: parts.tree,
-            token: parts.token,
-            hosts: parts.hosts,
-            agents: parts.agents,
-            default_agent: parts.default_agent,
-            repositories: parts.repositories,
-            project_roots: parts.project_roots,
-            health: parts.health,
-            closing: parts.closing,
+            parts,
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
         })
+    }
+}
+
+/// Handlers read the parts as fields of the state.
+impl Deref for Shared {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
     }
 }
 

@@ -12,12 +12,12 @@ use uuid::Uuid;
 
 use super::agent::{choose, tighten};
 use super::error::{ApiError, ApiResult, Code, ProblemBody};
-use super::extract::{Body, Check, Id, MAX_INPUT_CHARS, Params, idempotency_key};
+use super::extract::{Body, Check, Id, Params, idempotency_key};
 use super::messages::{Accepted, accept};
 use super::page::{Page, slice};
 use super::state::AppState;
 use crate::store::rows::tasks::{self, Filter, Task, Turn};
-use crate::store::{CancelRequest, NewTask, StoreError};
+use crate::store::{CancelRequest, MAX_INPUT_CHARS, NewTask, StoreError};
 
 /// A prompt to run.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -20,7 +20,7 @@ const CANCELLED_FRAME: &str = include_str!("sql/cancelled_frame.sql");
 /// Longest prompt, in Unicode scalar values.
 pub const MAX_INPUT_CHARS: usize = 64_000;
 /// Longest idempotency key, in bytes.
-const MAX_KEY_BYTES: usize = 255;
+pub const MAX_KEY_BYTES: usize = 255;
 
 /// A user's message to an agent.
 #[derive(Clone, Debug)]

@@ -6,9 +6,13 @@ use thiserror::Error;
 /// Why the store did not do what was asked.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// Try again later, with back-off.
-    #[error("the database cannot be reached: {0}")]
+    /// The statement was not carried out: try again later, with back-off.
+    #[error("the database cannot be reached, or is too busy: {0}")]
     Unavailable(#[source] Source),
+    /// The connection broke: nobody knows whether the statement was carried
+    /// out. Look before trying again.
+    #[error("the database cannot be reached, or the connection to it broke: {0}")]
+    InDoubt(#[source] Source),
     /// Trying again would not help. Says what, where, and the cure.
     #[error("{0}")]
     Refused(String),
@@ -35,7 +39,9 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        if is_transient(&error) {
+        if is_in_doubt(&error) {
+            Self::InDoubt(error.into())
+        } else if is_transient(&error) {
             Self::Unavailable(error.into())
         } else {
             Self::Refused(format!("the database refused a statement: {error}"))
@@ -49,7 +55,8 @@ pub(super) fn connect_error(error: sqlx::Error) -> StoreError {
     if is_tls(&error) || !is_transient(&error) {
         StoreError::Refused(format!("{error}\n  cure: {}", connect_cure(&error)))
     } else {
-        error.into()
+        // Nothing was asked for yet, so that nothing is in doubt.
+        StoreError::Unavailable(error.into())
     }
 }
 
@@ -99,12 +106,16 @@ pub(super) fn journal_error(error: sqlx::Error) -> JournalError {
 }
 
 /// True when nobody can tell from the error whether the statement was committed:
-/// the connection broke, and the answer with it.
+/// the connection broke, and the answer with it. A pooler in between says so
+/// with a state of class 08, the server itself with 40003.
 pub(super) fn is_in_doubt(error: &sqlx::Error) -> bool {
-    matches!(
-        error,
-        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed
-    )
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(told) => told
+            .code()
+            .is_some_and(|code| code.starts_with("08") || code == "40003"),
+        _ => false,
+    }
 }
 
 /// True when the same statement may succeed later.

@@ -33,7 +33,7 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use uuid::Uuid;
 
-pub use control::{CancelRequest, Created, MAX_INPUT_CHARS, NewMessage, NewTask};
+pub use control::{CancelRequest, Created, MAX_INPUT_CHARS, MAX_KEY_BYTES, NewMessage, NewTask};
 pub use error::{StoreError, connect_cure};
 pub use frames::FRAMES_PER_READ;
 pub use listen::{Listener, Signal};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hearth::backends::acp::quirks;
 use hearth::backends::registry::{Means, Registry, launch};
 use hearth::config::agents::{Agents, Defaults, Home, Program, Protocol, parse};
 use hearth::process::{Room, RoomConfig, ShimPath};
@@ -19,7 +20,8 @@ fn read(text: &str) -> Result<Agents, Vec<String>> {
         idle_ttl: TTL,
         deadlines: Deadlines::default(),
     };
-    parse(agents, &defaults).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    parse(agents, &defaults, quirks::NAMES)
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
 
 #[test]

@@ -142,7 +142,7 @@ async fn a_turn_is_shown_and_its_outcome_is_the_exit_code() {
         .await
         .unwrap();
         sqlx::query(
-            "insert into worktrees(session_id, path, branch) values ($1, '/work/tree', 'session-1')",
+            "insert into worktrees(session_id, path, branch) values ($1, '/srv/tree', 'session-1')",
         )
         .bind(session.0)
         .execute(service.store.pool())
@@ -156,7 +156,7 @@ async fn a_turn_is_shown_and_its_outcome_is_the_exit_code() {
         assert_eq!(ended.out, "hi there\n");
         for told in [
             "✓ write a.txt",
-            "1 file changed in /work/tree",
+            "1 file changed in /srv/tree",
             "create a.txt  +1 -0",
             "hearth run --session",
         ] {
@@ -354,6 +354,75 @@ async fn what_is_wrong_is_said_with_its_cure_and_a_code() {
         assert!(ended.err.contains(said), "{name}: {}", ended.err);
         assert_eq!(ended.out, "", "{name}");
     }
+}
+
+/// A data directory whose service answers at `url`.
+fn home_of(url: &str) -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    let file = json!({ "url": url, "pid": 1, "started_at": "2026-01-01T00:00:00Z" });
+    std::fs::write(home.path().join("service.json"), file.to_string()).unwrap();
+    let token = home.path().join("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    home
+}
+
+#[tokio::test]
+async fn what_a_dead_service_left_gives_the_token_to_nobody() {
+    // It answers whatever it is asked, like somebody who took the port over.
+    let stranger = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", stranger.local_addr().unwrap());
+    let asked = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = stranger.accept().await.unwrap();
+            let mut head = vec![0; 4096];
+            let read = tokio::io::AsyncReadExt::read(&mut stream, &mut head)
+                .await
+                .unwrap();
+            let head = String::from_utf8_lossy(&head[..read]).to_ascii_lowercase();
+            if head.contains("authorization") {
+                return head;
+            }
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+            stream.write_all(answer).await.unwrap();
+        }
+    });
+    let home = home_of(&url);
+    // The lock's file outlives its holder.
+    std::fs::write(home.path().join("lock"), "").unwrap();
+    let ended = run(hearth(home.path(), &["ls"])).await;
+    assert_eq!(ended.code, Some(3), "{}{}", ended.out, ended.err);
+    assert!(ended.err.contains("no service runs"), "{}", ended.err);
+    assert!(
+        !asked.is_finished(),
+        "the token was sent: {:?}",
+        asked.await
+    );
+}
+
+#[tokio::test]
+async fn a_run_waits_for_another_one_that_takes_long_to_start() {
+    let service = service().await;
+    let repository = service.root.join("app");
+    committed_repository(&repository);
+    let home = home_of(&format!("http://{}", service.address));
+    let ready = home.path().join("service.json");
+    let early = home.path().join("service.later");
+    std::fs::rename(&ready, &early).unwrap();
+    let lock = std::fs::File::create(home.path().join("lock")).unwrap();
+    lock.lock().unwrap();
+    let mut command = hearth(home.path(), &["run", "-a", "demo", "hi"]);
+    command.current_dir(&repository);
+    let mut child = start(command);
+    // Longer than a port takes to open, shorter than a database to be made.
+    let waited = tokio::time::timeout(Duration::from_secs(6), child.wait()).await;
+    assert!(waited.is_err(), "it gave up: {waited:?}");
+    std::fs::rename(&early, &ready).unwrap();
+    let (session, task) = posted(&service).await;
+    let over = json!({ "state": "completed", "outcome": "ok" });
+    say(&service, session, task, FrameKind::TaskUpdated, over).await;
+    let ended = ended(child).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
 }
 
 #[tokio::test]

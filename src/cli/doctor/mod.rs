@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use super::args::Output;
 use super::failure::{Exit, Failure};
 use super::{discover, print};
-use crate::config::{Flags, Settings};
+use crate::app;
+use crate::config::Flags;
 use report::Finding;
 
 pub(super) async fn doctor(
@@ -30,7 +31,7 @@ pub(super) async fn doctor(
 
 async fn examine(flags: &Flags, env: &BTreeMap<String, String>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let settings = match Settings::load(flags, env) {
+    let settings = match app::settings(flags, env) {
         Ok(settings) => {
             findings.push(machine::settings(&settings));
             settings

@@ -19,13 +19,12 @@ use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::interrupt::Interrupts;
 use crate::config::Flags;
+use crate::store::MAX_INPUT_CHARS;
 use screen::Screen;
 use service::Service;
 use session::Place;
 use turn::Task;
 
-/// Longest prompt, in Unicode scalar values, as the service has it.
-const MAX_PROMPT_CHARS: usize = 64_000;
 /// Services that one turn may see go away before it gives up.
 const MAX_SERVICES: u32 = 3;
 
@@ -54,9 +53,8 @@ pub(super) async fn run(
             () = interrupts.next() => return Ok(Exit::Interrupted),
             found = Service::find_or_start(flags, env, &mut screen) => found?,
         };
-        let ended = journey
-            .go(service.client(), &mut screen, &mut interrupts)
-            .await;
+        let going = journey.go(service.client(), &mut screen, &mut interrupts);
+        let ended = unless(going, service.failed()).await;
         screen.clear();
         match ended {
             Err(failure) if failure.exit == Exit::Unreachable && !service.is_own() => {
@@ -130,6 +128,22 @@ impl<'a> Journey<'a> {
     }
 }
 
+/// The end of `work`, unless the service that does it gives up before.
+async fn unless<T>(
+    work: impl Future<Output = Result<T, Failure>>,
+    gave_up: impl Future<Output = String>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        why = gave_up => Err(Failure::new(
+            Exit::Failed,
+            format!("the service gave up: {why}"),
+            "try again: what was begun is ended first; `hearth serve` logs what fails",
+        )),
+    }
+}
+
 fn prompt(given: &str) -> Result<String, Failure> {
     let prompt = match given {
         "-" => piped().map_err(|error| {
@@ -144,10 +158,10 @@ fn prompt(given: &str) -> Result<String, Failure> {
             "the prompt is empty",
             "say what the agent should do: hearth run \"…\"",
         )),
-        1..=MAX_PROMPT_CHARS => Ok(prompt),
+        1..=MAX_INPUT_CHARS => Ok(prompt),
         more => Err(Failure::new(
             Exit::Usage,
-            format!("the prompt has {more} characters; {MAX_PROMPT_CHARS} are accepted"),
+            format!("the prompt has {more} characters; {MAX_INPUT_CHARS} are accepted"),
             "put the long part into a file and name the file in the prompt",
         )),
     }
@@ -156,7 +170,7 @@ fn prompt(given: &str) -> Result<String, Failure> {
 /// Standard input, up to a little more than a prompt may have.
 fn piped() -> io::Result<String> {
     // Four bytes a character at most.
-    let limit = 4 * (MAX_PROMPT_CHARS + 1);
+    let limit = 4 * (MAX_INPUT_CHARS + 1);
     let mut bytes = Vec::new();
     io::stdin().take(limit as u64).read_to_end(&mut bytes)?;
     if let Err(error) = std::str::from_utf8(&bytes) {
@@ -165,4 +179,22 @@ fn piped() -> io::Result<String> {
         bytes.truncate(if cut { error.valid_up_to() } else { limit });
     }
     String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_turn_is_not_waited_for_when_its_service_gave_up() {
+        let stuck = pending::<Result<Exit, Failure>>();
+        let failure = unless(stuck, ready("pool failed too often".into())).await;
+        let failure = failure.expect_err("given up");
+        assert_eq!(failure.exit, Exit::Failed);
+        assert!(failure.what.contains("pool failed too often"));
+        let done = unless(ready(Ok(Exit::Ok)), ready("too late".into())).await;
+        assert_eq!(done, Ok(Exit::Ok));
+    }
 }

@@ -11,12 +11,14 @@ use crate::cli::client::{Client, Page};
 use crate::cli::discover;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::interrupt::Interrupts;
-use crate::config::{Flags, Settings};
+use crate::config::Flags;
 use crate::store::rows::tasks::Task;
 
 /// Longest wait for another Hearth on the same home, which starts or stops: its
-/// first start may fetch a database.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// first start may fetch and set up a database.
+const PATIENCE: Duration = Duration::from_secs(5 * 60);
+/// Longest wait for our own lease: that of a node that died has run out by then.
+const READY_LIMIT: Duration = Duration::from_secs(120);
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 /// Between two looks at what other terminals still run.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -67,7 +69,7 @@ impl Service {
     }
 
     async fn own(app: App) -> Result<Self, Failure> {
-        let ready = tokio::time::timeout(PATIENCE, app.ready()).await;
+        let ready = tokio::time::timeout(READY_LIMIT, app.ready()).await;
         let why = match ready {
             Ok(Ok(())) => {
                 return Ok(Self {
@@ -87,6 +89,14 @@ impl Service {
         self.own.is_some()
     }
 
+    /// Waits until a service of our own gave up; returns why.
+    pub(super) async fn failed(&self) -> String {
+        match &self.own {
+            Some(app) => app.failed().await,
+            None => std::future::pending().await,
+        }
+    }
+
     pub(super) fn client(&self) -> &Client {
         &self.client
     }
@@ -101,23 +111,29 @@ impl Service {
         if interrupts.came_twice() {
             return;
         }
-        let mut said = false;
-        while others_run(&self.client).await {
-            if !std::mem::replace(&mut said, true) {
-                screen
-                    .line("other turns run in this service; it stays for them (Ctrl-C ends them)");
-            }
-            tokio::select! {
-                biased;
-                () = interrupts.next() => break,
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
-            }
+        tokio::select! {
+            biased;
+            // Nobody runs them any more.
+            _ = app.failed() => {}
+            () = interrupts.next() => {}
+            () = others(&self.client, screen) => {}
         }
         tokio::select! {
             biased;
             () = interrupts.next() => {}
             () = app.stop() => {}
         }
+    }
+}
+
+/// Waits until no other terminal needs the service.
+async fn others(client: &Client, screen: &mut Screen) {
+    let mut said = false;
+    while others_run(client).await {
+        if !std::mem::replace(&mut said, true) {
+            screen.line("other turns run in this service; it stays for them (Ctrl-C ends them)");
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 
@@ -132,7 +148,7 @@ async fn start(
     env: &BTreeMap<String, String>,
     screen: &mut Screen,
 ) -> Result<Start, Failure> {
-    let settings = Settings::load(flags, env)
+    let settings = app::settings(flags, env)
         .map_err(|errors| Failure::plain(Exit::Usage, errors.to_string()))?;
     screen.phase("starting database and service");
     let starting = app::start(settings);

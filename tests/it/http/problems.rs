@@ -238,7 +238,7 @@ async fn paths_queries_and_methods_are_refused_with_reason_and_place() {
     let body = json!({ "project_id": nobody, "input": "x", "agent": "demo" });
     let key = service
         .request(Method::POST, "/api/tasks")
-        .header("idempotency-key", "x".repeat(201))
+        .header("idempotency-key", "x".repeat(256))
         .json(&body);
     told(&mut out, "long key", key).await;
     settings().bind(|| insta::assert_snapshot!("http_problems_paths", out));

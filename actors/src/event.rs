@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::ids::{ChatId, MessageId, SessionId, TaskId, TurnId};
 use crate::model::{Fence, Usage};
@@ -262,6 +263,9 @@ pub struct PartWrite {
 /// What one group commit writes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
+    /// Names the commit, so that a repeat of one whose answer was lost writes
+    /// nothing twice; nil for one that is never repeated.
+    pub id: Uuid,
     /// Parts, ordered by sequence, each at most once.
     pub parts: Vec<PartWrite>,
     /// Frames in order; the store gives each its seq.

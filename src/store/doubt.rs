@@ -113,6 +113,21 @@ impl Store {
         tx.commit().await
     }
 
+    /// Nobody could say yet whether this group commit happened.
+    pub(super) fn is_doubtful(&self, write: Uuid) -> bool {
+        lock(&self.doubtful_writes).contains(&write)
+    }
+
+    /// To be asked again before it is tried again. At most one a live turn.
+    pub(super) fn remember_doubt(&self, write: Uuid) {
+        lock(&self.doubtful_writes).insert(write);
+    }
+
+    /// Now it is known.
+    pub(super) fn settle_doubt(&self, write: Uuid) {
+        lock(&self.doubtful_writes).remove(&write);
+    }
+
     /// Where the group commit `write` went, none if it did not happen.
     ///
     /// # Errors

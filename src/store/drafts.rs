@@ -139,7 +139,8 @@ impl Draft<'_> {
                 ('project', $1::uuid, exists (select 1 from projects where id = $1)),
                 ('session', $2::uuid, exists (
                     select 1 from sessions s left join hearth.gates g on g.session_id = s.id
-                    where s.id = $2 and g.deleted_at is null)),
+                    where s.id = $2 and g.deleted_at is null
+                        and ($1::uuid is null or s.project_id = $1))),
                 ('chat', $3::uuid, exists (
                     select 1 from chats c left join hearth.gates g on g.session_id = c.session_id
                     where c.id = $3 and g.deleted_at is null

@@ -35,6 +35,11 @@ const OPENED: &str = "\
     where t.id = $1 and t.attempt = $2 and t.node = $3 and t.incarnation = $4
         and t.ended_at is null and t.prompted_at is not null
         and f.session_id = t.session_id";
+const CANCELLED_FIRST: &str = "\
+    select exists (select 1 from hearth.turns t
+        where t.id = $1 and t.attempt = $2 and t.node = $3 and t.incarnation = $4
+            and t.ended_at is null and t.prompted_at is null
+            and t.cancel_requested_at is not null)";
 const NOTE_LINK: &str = include_str!("sql/note_link.sql");
 const NOTE_STATUS: &str = "\
     with link as (
@@ -72,12 +77,23 @@ impl Journal for Store {
         if !rows.is_empty() {
             return written(rows);
         }
-        // Either a repeat whose first answer was lost, or an old fence.
+        // A repeat whose first answer was lost, a cancel, or an old fence.
         let rows = fenced(OPENED, &turn.fence)
             .fetch_all(&self.journal)
             .await
             .map_err(journal_error)?;
-        written(rows)
+        if !rows.is_empty() {
+            return written(rows);
+        }
+        let (cancelled,): (bool,) = fenced(CANCELLED_FIRST, &turn.fence)
+            .fetch_one(&self.journal)
+            .await
+            .map_err(journal_error)?;
+        Err(if cancelled {
+            JournalError::Cancelled
+        } else {
+            JournalError::Fenced
+        })
     }
 
     async fn append(&self, turn: &TurnRef, batch: &Batch) -> Result<Vec<Frame>, JournalError> {
@@ -91,7 +107,19 @@ impl Journal for Store {
             .map(|frame| frame.kind.as_str())
             .collect();
         let data: Vec<String> = batch.frames.iter().map(|frame| json(&frame.data)).collect();
-        let write = Uuid::now_v7();
+        let write = if batch.id.is_nil() {
+            Uuid::now_v7()
+        } else {
+            batch.id
+        };
+        if self.is_doubtful(write) {
+            // The last try's answer was lost for longer than we looked for it.
+            let found = self.find_write(turn, write).await.map_err(journal_error)?;
+            self.settle_doubt(write);
+            if let Some(place) = found {
+                return place.number(turn, &batch.frames);
+            }
+        }
         let answer: sqlx::Result<Option<Place>> = fenced(APPEND, &turn.fence)
             .bind(turn.session.0)
             .bind(turn.chat.0)
@@ -114,6 +142,10 @@ impl Journal for Store {
             // "Nothing was written" has to be true, or a retry writes twice.
             Err(lost) if is_in_doubt(&lost) => match self.find_write(turn, write).await {
                 Ok(None) => return Err(journal_error(lost)),
+                Err(unknown) => {
+                    self.remember_doubt(write);
+                    Err(unknown)
+                }
                 found => found,
             },
             answered => answered,

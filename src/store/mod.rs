@@ -31,8 +31,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hearth_actors::ids::{AgentName, NodeId};
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection as _, PgPool};
 use uuid::Uuid;
 
 pub use cancel::CancelRequest;
@@ -105,6 +105,8 @@ pub struct Store {
     /// Claims that were sent and not answered. What they claimed is given back
     /// before the next one; so there are as many as claims in flight.
     unanswered_claims: Arc<Mutex<BTreeSet<Uuid>>>,
+    /// Group commits that nobody can tell from not having happened.
+    doubtful_writes: Arc<Mutex<BTreeSet<Uuid>>>,
     endings: Endings,
 }
 
@@ -118,6 +120,15 @@ impl Store {
     pub async fn connect(options: StoreOptions) -> Result<Self, StoreError> {
         let base = session_settings(&options);
         let pool = pool_options(&options, options.connections)
+            // Its callers do not try again: what slept may have died meanwhile.
+            .before_acquire(|connection, about| {
+                Box::pin(async move {
+                    if about.idle_for > Duration::from_secs(1) {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_with(base.clone())
             .await
             .map_err(error::connect_error)?;
@@ -133,6 +144,7 @@ impl Store {
             default_agent: options.default_agent,
             incarnation: Arc::new(AtomicI64::new(0)),
             unanswered_claims: Arc::default(),
+            doubtful_writes: Arc::default(),
             endings: Endings::default(),
         })
     }

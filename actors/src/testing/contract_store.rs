@@ -95,6 +95,7 @@ macro_rules! store_contract {
             take_over_requeues_the_unprompted_with_a_higher_attempt,
             take_over_interrupts_the_prompted,
             take_over_ends_the_cancelled,
+            a_cancelled_turn_is_not_opened,
             an_old_life_cannot_renew_or_claim,
             a_released_lease_claims_nothing,
             the_next_turn_knows_the_agents_session,
@@ -544,6 +545,25 @@ pub async fn take_over_ends_the_cancelled(store: &dyn StoreUnderTest) {
     }
 }
 
+/// A cancel that came between claim and prompt wins, and the turn ends with it.
+pub async fn a_cancelled_turn_is_not_opened(store: &dyn StoreUnderTest) {
+    acquire(store).await;
+    let task = store.insert_task(None, None, AGENT).await;
+    let assignment = claim_one(store).await;
+    store.request_cancel(task).await;
+    let turn = turn_ref(&assignment);
+    let opened = store.journal().open(&turn, &open_turn(&assignment)).await;
+    assert!(matches!(opened, Err(JournalError::Cancelled)), "{opened:?}");
+    let end = TurnEnd {
+        outcome: Outcome::Cancelled,
+        detail: None,
+        diff: None,
+        usage: Usage::default(),
+    };
+    store.journal().finish(&turn, &end).await.unwrap();
+    assert_eq!(store.task_state(task).await, TaskState::Cancelled);
+}
+
 /// A process that lost its life to another notices at its next word.
 pub async fn an_old_life_cannot_renew_or_claim(store: &dyn StoreUnderTest) {
     acquire(store).await;
@@ -832,6 +852,7 @@ pub fn batch(words: &[&str], sequence: i32) -> Batch {
         frames: words.iter().map(delta).collect(),
         usage: None,
         first_token: !words.is_empty(),
+        ..Batch::default()
     }
 }
 

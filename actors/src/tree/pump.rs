@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use crate::event::{AgentEvent, ExitInfo, Said, TurnRef};
 use crate::ids::TurnId;
@@ -184,10 +185,11 @@ impl State {
         let Some((turn, transcript)) = &mut self.open else {
             return;
         };
-        let (turn, batch) = (*turn, transcript.take());
+        let (turn, mut batch) = (*turn, transcript.take());
         if batch.is_empty() {
             return;
         }
+        batch.id = Uuid::now_v7();
         let shared = &self.to.shared;
         let current = &self.to.current;
         let written = until_written(|| async {

@@ -15,7 +15,9 @@ lease as materialized (
 picked as materialized (
     select gen_random_uuid() as turn_id, gen_random_uuid() as assistant_message_id,
         h.session_id, h.task_id, h.project_id, h.project_path,
-        q.queue_seq, q.policy, l.incarnation, q.attempts + 1 as attempt,
+        q.queue_seq, l.incarnation, q.attempts + 1 as attempt,
+        -- nobody watches a task that came without a message
+        coalesce(q.policy, case when q.user_message_id is null then 'deny' end) as policy,
         coalesce(nullif(q.agent, ''), $6) as agent,
         coalesce(q.user_message_id, q.task_id) as user_message_id,
         t.chat_id, t.input, t.model, t.mode_id, t.thinking_option_id

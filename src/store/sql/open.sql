@@ -1,10 +1,11 @@
 -- Stamps turn $1 (attempt $2, node $3, life $4) as prompted and writes what must
--- exist before the prompt. No row comes back when the fence is old, or when it has
--- been done.
+-- exist before the prompt. No row comes back when the fence is old, when it has
+-- been done, or when somebody cancelled the task first.
 with fence as materialized (
     select t.id from hearth.turns t
     where t.id = $1 and t.attempt = $2 and t.node = $3 and t.incarnation = $4
         and t.session_id = $5 and t.ended_at is null and t.prompted_at is null
+        and t.cancel_requested_at is null
     for no key update
 ),
 turn as (

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::{Msg, State};
 use crate::event::{Batch, FrameDraft, FrameKind, TurnRef};
@@ -75,6 +76,7 @@ impl State {
             tasks.push(Task::spawn(async move {
                 while let Some(frames) = inbox.recv().await {
                     let batch = Batch {
+                        id: Uuid::now_v7(),
                         frames,
                         ..Batch::default()
                     };

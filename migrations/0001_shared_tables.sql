@@ -2,6 +2,9 @@
 -- constraints: created only where absent, so that meeting a live database
 -- changes nothing here.
 
+-- The default path of a user called `hearth` begins with our own schema.
+set local search_path = public, pg_temp;
+
 create table if not exists projects (
     id uuid primary key default gen_random_uuid(),
     name text not null,
@@ -72,6 +75,11 @@ create table if not exists tasks (
     constraint tasks_execution_path_chk
         check (execution_path is null or execution_path in ('native', 'acp', 'pty', 'qwen'))
 );
+
+-- For lists. None has a column that a turn updates, so that those updates stay
+-- within their page.
+create index if not exists tasks_created_idx on tasks(created_at, id);
+create index if not exists tasks_session_created_idx on tasks(session_id, created_at, id);
 
 create or replace view human_inbox as
     select * from tasks where state in ('blocked', 'failed');

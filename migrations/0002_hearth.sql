@@ -3,7 +3,9 @@
 
 -- One row a data directory. The lease is per node: a turn belongs to
 -- (node, incarnation) and has none of its own, because renewing turn rows
--- would wait behind the journal's locks. Only the database's clock counts.
+-- would wait behind the journal's locks. Only the database's clock counts. Rows
+-- are never deleted; a claim checks its own, so nothing else refers to them by a
+-- foreign key, which would lock the row again for each claimed task.
 create table hearth.nodes (
     id uuid primary key,
     name text not null,
@@ -20,7 +22,7 @@ create table hearth.nodes (
 -- pin of the worktree to a node.
 create table hearth.gates (
     session_id uuid primary key references sessions(id) on delete cascade,
-    node uuid references hearth.nodes(id),
+    node uuid,
     epoch bigint not null default 0,
     turn_id uuid,
     operation text,
@@ -54,12 +56,12 @@ create table hearth.queue (
     retry_of uuid references tasks(id) on delete set null,
     user_message_id uuid
 );
--- A session's head, and the oldest entries of all: parked entries (with a
+-- A session's head, and an agent's oldest entries: parked entries (with a
 -- `not_before`) are in neither index, so that any number of them costs a claim
 -- nothing; a claim that finds one due un-parks it first.
 create index queue_head_idx on hearth.queue(session_id, priority desc, queue_seq)
     where waiting and not_before is null;
-create index queue_order_idx on hearth.queue(priority desc, queue_seq)
+create index queue_order_idx on hearth.queue(agent, priority desc, queue_seq)
     where waiting and not_before is null;
 create index queue_parked_idx on hearth.queue(not_before) where waiting and not_before is not null;
 create index queue_parked_chat_idx on hearth.queue(chat_id, agent)
@@ -86,7 +88,7 @@ create table hearth.turns (
     task_id uuid not null references tasks(id) on delete cascade,
     session_id uuid not null references sessions(id) on delete cascade,
     attempt integer not null,
-    node uuid not null references hearth.nodes(id),
+    node uuid not null,
     incarnation bigint not null,
     claim_id uuid not null,
     write_id uuid,

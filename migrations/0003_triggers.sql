@@ -64,7 +64,9 @@ create or replace trigger tasks_notify_new after insert on tasks
     for each row execute function notify_tasks_new();
 
 -- Only a claim, which writes its turn first, may lease a task. A foreign
--- consumer that marks tasks as running stops here with the reason.
+-- consumer that marks tasks as running stops here with the reason. Connections
+-- that only claim and journal say so in a setting and are not checked: it is
+-- no protection, only a way to save the look for each claimed task.
 create function hearth.task_lease_guard() returns trigger language plpgsql
     set search_path = public, pg_temp as $$
 begin
@@ -76,7 +78,8 @@ begin
 end $$;
 create trigger tasks_lease_guard before update of state on tasks
     for each row
-    when (new.state in ('running', 'blocked') and old.state is distinct from new.state)
+    when (new.state in ('running', 'blocked') and old.state is distinct from new.state
+        and current_setting('hearth.dispatches', true) is distinct from 'on')
     execute function hearth.task_lease_guard();
 
 -- Keeps the queue entry true to its task. A claim does so itself, which is why
@@ -100,9 +103,13 @@ begin
     end if;
     return null;
 end $$;
+-- A leased task that ends well or badly changes nothing in the queue.
 create trigger tasks_requeue after update of state, session_id, agent, chat_id on tasks
     for each row
     when (new.state not in ('running', 'blocked')
+        and not (old.state in ('running', 'blocked') and new.state in ('completed', 'failed')
+            and (new.session_id, new.agent, new.chat_id)
+                is not distinct from (old.session_id, old.agent, old.chat_id))
         and (new.state, new.session_id, new.agent, new.chat_id)
             is distinct from (old.state, old.session_id, old.agent, old.chat_id))
     execute function hearth.task_requeue();

@@ -34,6 +34,8 @@ use crate::worktrees::{self, GitWorktrees, WorktreesConfig};
 
 /// Signals of the database that may wait; they coalesce.
 const SIGNALS: usize = 64;
+/// Between two looks for cancels whose notification was lost.
+const CANCEL_LOOK: Duration = Duration::from_secs(1);
 /// Longest wait for open requests when the service stops.
 const HTTP_BOUND: Duration = Duration::from_secs(5);
 /// Longest wait for statements that still run then.
@@ -115,7 +117,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     };
     let store = Store::connect(options)
         .await
-        .with_context(|| format!("{place} cannot be used"))?;
+        // Its words hold their cause.
+        .map_err(|error| anyhow!("{place} cannot be used: {error}"))?;
     store::migrate(store.pool()).await?;
     store::refuse_other_consumer(store.pool()).await?;
 
@@ -162,6 +165,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     let tasks = vec![
         tokio::spawn(store.listener().run(signals)),
         tokio::spawn(heed(inbox, tree.clone())),
+        tokio::spawn(look_for_cancels(store.clone(), tree.clone())),
         tokio::spawn(report_health(tree.status(), health.clone())),
     ];
 
@@ -270,6 +274,17 @@ async fn heed(mut signals: mpsc::Receiver<Signal>, tree: TreeHandle) {
                 Some(("chat_deleted", id)) => with_id(id, |id| tree.close_chat(ChatId(id))),
                 _ => tracing::warn!(%verb, "an unknown control verb"),
             },
+        }
+    }
+}
+
+/// The net under `hearth_control`: a cancel is a row first.
+async fn look_for_cancels(store: Store, tree: TreeHandle) {
+    loop {
+        tokio::time::sleep(CANCEL_LOOK).await;
+        match store.wanted_cancels().await {
+            Ok(tasks) => tasks.into_iter().for_each(|task| tree.cancel(task)),
+            Err(error) => tracing::debug!(%error, "cancels could not be looked for"),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::ids::{
     ChangeId, ChatId, CheckpointId, MessageId, NodeId, ProjectId, SessionId, SessionKey, TaskId,
     TurnId, WorktreeId,
 };
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, words};
 
 /// What a writer must show before the store believes it: the attempt it owns
 /// and the life of the node that owned it. A dead or late owner shows an old
@@ -42,6 +42,10 @@ pub enum Policy {
     /// Everything is allowed.
     AllowAll,
 }
+
+words!(Policy {
+    Deny => "deny", Ask => "ask", AllowEdits => "allow_edits", AllowAll => "allow_all",
+});
 
 /// The clocks of one turn. Durations are wall time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -85,6 +85,8 @@ macro_rules! words {
     };
 }
 
+pub(crate) use words;
+
 words!(Outcome {
     Ok => "ok", Cancelled => "cancelled", Interrupted => "interrupted",
     AgentCrashed => "agent_crashed", AgentError => "agent_error", Overload => "overload",

@@ -163,6 +163,9 @@ pub enum JournalError {
     /// The turn is not ours any more: write nothing, stop the agent.
     #[error("the turn belongs to a newer owner")]
     Fenced,
+    /// The task was cancelled before its turn was opened: nothing was written.
+    #[error("the task was cancelled before it was prompted")]
+    Cancelled,
     /// Try again: nothing was written.
     #[error("the journal cannot be reached")]
     Unavailable(#[source] Source),

@@ -23,7 +23,7 @@ pub(super) struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// Cuts the one row too many that [`slice`] asked for.
+    /// Cuts the one row too many that [`slice()`] asked for.
     pub(super) fn cut(mut items: Vec<T>, slice: &Slice, at: impl Fn(&T) -> Cursor) -> Self {
         let wanted = usize::try_from(slice.limit - 1).unwrap_or(usize::MAX);
         let more = items.len() > wanted;

@@ -1,26 +1,15 @@
-//! What people and programs ask for: messages, tasks, cancels. Each call
-//! validates and is one transaction.
+//! What people and programs ask for: messages and tasks. Each call validates and
+//! is one transaction.
 
 use hearth_actors::event::Frame;
 use hearth_actors::ids::{AgentName, ChatId, MessageId, ProjectId, SessionId, TaskId};
 use hearth_actors::model::Policy;
-use sha2::{Digest, Sha256};
-use sqlx::postgres::PgConnection;
 use sqlx::{Connection, FromRow};
 use uuid::Uuid;
 
-use super::frames::{FrameRow, in_order};
-use super::text::clean;
+use super::drafts::Draft;
+use super::frames::in_order;
 use super::{Store, StoreError};
-
-const CREATE: &str = include_str!("sql/create_task.sql");
-const CANCEL: &str = include_str!("sql/cancel.sql");
-const CANCELLED_FRAME: &str = include_str!("sql/cancelled_frame.sql");
-
-/// Longest prompt, in Unicode scalar values.
-pub const MAX_INPUT_CHARS: usize = 64_000;
-/// Longest idempotency key, in bytes.
-pub const MAX_KEY_BYTES: usize = 255;
 
 /// A user's message to an agent.
 #[derive(Clone, Debug)]
@@ -88,17 +77,6 @@ pub struct Created {
     pub frames: Vec<Frame>,
 }
 
-/// What became of a cancel.
-#[derive(Clone, Debug, PartialEq)]
-pub enum CancelRequest {
-    /// It had not started: it is cancelled now. The frames are to be published.
-    Cancelled(Vec<Frame>),
-    /// It runs: its owner has been told.
-    Requested,
-    /// It had ended before.
-    Ended,
-}
-
 impl Store {
     /// Commits a user's message and the task that answers it.
     ///
@@ -152,18 +130,6 @@ impl Store {
         self.create(draft).await
     }
 
-    /// Cancels a task, or tells the owner of its turn to.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
-    pub async fn request_cancel(&self, task: TaskId) -> Result<CancelRequest, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        let mut tx = connection.begin().await?;
-        let outcome = cancel(&mut tx, task).await?;
-        tx.commit().await?;
-        Ok(outcome)
-    }
-
     async fn create(&self, draft: Draft<'_>) -> Result<Created, StoreError> {
         draft.validate()?;
         let mut connection = self.pool.acquire().await?;
@@ -215,246 +181,4 @@ struct Place {
     session_id: Uuid,
     chat_id: Uuid,
     message_id: Uuid,
-}
-
-#[derive(FromRow)]
-struct CancelRow {
-    found: bool,
-    cancelled: bool,
-    requested: bool,
-}
-
-/// Both kinds of request as the transaction needs them.
-struct Draft<'a> {
-    scope: Uuid,
-    project: Option<Uuid>,
-    session: Option<Uuid>,
-    chat: Option<Uuid>,
-    parent: Option<Uuid>,
-    input: &'a str,
-    input_field: &'static str,
-    agent: Option<&'a AgentName>,
-    model: Option<&'a str>,
-    mode: Option<&'a str>,
-    thinking: Option<&'a str>,
-    policy: Option<Policy>,
-    interrupt: bool,
-    retry_of: Option<TaskId>,
-    key: Option<&'a str>,
-}
-
-impl Draft<'_> {
-    fn validate(&self) -> Result<(), StoreError> {
-        let chars = self.input.chars().count();
-        if chars == 0 || chars > MAX_INPUT_CHARS {
-            return Err(StoreError::Invalid {
-                field: self.input_field,
-                problem: format!("has {chars} characters, may have 1 to {MAX_INPUT_CHARS}"),
-            });
-        }
-        if self
-            .agent
-            .is_some_and(|agent| agent.as_str().trim().is_empty())
-        {
-            return Err(StoreError::Invalid {
-                field: "agent",
-                problem: "is empty: name a configured agent".into(),
-            });
-        }
-        if self
-            .key
-            .is_some_and(|key| key.is_empty() || key.len() > MAX_KEY_BYTES)
-        {
-            return Err(StoreError::Invalid {
-                field: "Idempotency-Key",
-                problem: format!("may have 1 to {MAX_KEY_BYTES} bytes"),
-            });
-        }
-        Ok(())
-    }
-
-    /// Tells a repeat of this request from another one under the same key.
-    fn digest(&self) -> String {
-        let said = format!(
-            "{:?}",
-            (
-                (
-                    self.project,
-                    self.session,
-                    self.chat,
-                    self.parent,
-                    self.input,
-                    self.agent
-                ),
-                (
-                    self.model,
-                    self.mode,
-                    self.thinking,
-                    self.policy,
-                    self.interrupt,
-                    self.retry_of
-                ),
-            )
-        );
-        Sha256::digest(said)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
-    }
-
-    /// Takes the idempotency key for `task`, or returns the task that has it. A
-    /// simultaneous request with the same key waits here for our commit.
-    async fn claim_key(
-        &self,
-        tx: &mut PgConnection,
-        task: TaskId,
-    ) -> Result<Option<TaskId>, StoreError> {
-        let Some(key) = self.key else { return Ok(None) };
-        let taken = sqlx::query(
-            "insert into hearth.requests (scope, key, digest, task_id) values ($1, $2, $3, $4)
-             on conflict do nothing",
-        )
-        .bind(self.scope)
-        .bind(clean(key))
-        .bind(self.digest())
-        .bind(task.0)
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
-        if taken == 1 {
-            return Ok(None);
-        }
-        let (digest, earlier): (String, Uuid) = sqlx::query_as(
-            "select digest, task_id from hearth.requests where scope = $1 and key = $2",
-        )
-        .bind(self.scope)
-        .bind(clean(key))
-        .fetch_one(tx)
-        .await?;
-        if digest == self.digest() {
-            Ok(Some(earlier.into()))
-        } else {
-            Err(StoreError::KeyReused)
-        }
-    }
-
-    /// Says which of the named rows is missing, before a foreign key does.
-    async fn check_references(&self, tx: &mut PgConnection) -> Result<(), StoreError> {
-        let missing: Option<(String, Uuid)> = sqlx::query_as(
-            "select what, id from (values
-                ('project', $1::uuid, exists (select 1 from projects where id = $1)),
-                ('session', $2::uuid, exists (
-                    select 1 from sessions s left join hearth.gates g on g.session_id = s.id
-                    where s.id = $2 and g.deleted_at is null)),
-                ('chat', $3::uuid, exists (
-                    select 1 from chats c left join hearth.gates g on g.session_id = c.session_id
-                    where c.id = $3 and g.deleted_at is null
-                        and ($2::uuid is null or c.session_id = $2))),
-                ('task', $4::uuid, exists (select 1 from tasks where id = $4))
-             ) named(what, id, found)
-             where id is not null and not found limit 1",
-        )
-        .bind(self.project)
-        .bind(self.session)
-        .bind(self.chat)
-        .bind(self.parent.or(self.retry_of.map(|task| task.0)))
-        .fetch_optional(tx)
-        .await?;
-        match missing {
-            None => Ok(()),
-            Some((what, id)) => Err(StoreError::NotFound {
-                what: match what.as_str() {
-                    "project" => "project",
-                    "session" => "session",
-                    "chat" => "chat",
-                    _ => "task",
-                },
-                id: id.to_string(),
-            }),
-        }
-    }
-
-    /// Ends what runs in this chat; other queued tasks stay.
-    async fn interrupt_chat(&self, tx: &mut PgConnection) -> Result<(), StoreError> {
-        let running: Option<Uuid> = sqlx::query_scalar(
-            "select t.id from tasks t where t.chat_id = $1 and t.state in ('running', 'blocked')",
-        )
-        .bind(self.chat)
-        .fetch_optional(&mut *tx)
-        .await?;
-        if let Some(task) = running {
-            cancel(tx, task.into()).await?;
-        }
-        Ok(())
-    }
-
-    async fn insert(&self, tx: &mut PgConnection, task: TaskId) -> sqlx::Result<Vec<FrameRow>> {
-        sqlx::query(
-            "insert into tasks (id, project_id, session_id, chat_id, parent_task_id, input, agent,
-                model, mode_id, thinking_option_id)
-             select $1, coalesce($2, (select s.project_id from chats c join sessions s
-                    on s.id = c.session_id where c.id = $4)), $3, $4, $5, $6, $7, $8, $9, $10",
-        )
-        .bind(task.0)
-        .bind(self.project)
-        .bind(self.session)
-        .bind(self.chat)
-        .bind(self.parent)
-        .bind(clean(self.input))
-        .bind(self.agent.map(|agent| clean(agent.as_str())))
-        .bind(self.model.map(clean))
-        .bind(self.mode.map(clean))
-        .bind(self.thinking.map(clean))
-        .execute(&mut *tx)
-        .await?;
-        sqlx::query_as(CREATE)
-            .bind(task.0)
-            .bind(self.policy.map(policy_word))
-            .bind(self.interrupt)
-            .bind(self.retry_of.map(|task| task.0))
-            .bind(MessageId::new().0)
-            .fetch_all(tx)
-            .await
-    }
-}
-
-async fn cancel(tx: &mut PgConnection, task: TaskId) -> Result<CancelRequest, StoreError> {
-    // The gate first: a claim of this task has either committed or will skip it.
-    sqlx::query(
-        "select 1 from hearth.gates g join hearth.queue q on q.session_id = g.session_id
-         where q.task_id = $1 for no key update of g",
-    )
-    .bind(task.0)
-    .execute(&mut *tx)
-    .await?;
-    let row: CancelRow = sqlx::query_as(CANCEL)
-        .bind(task.0)
-        .fetch_one(&mut *tx)
-        .await?;
-    if !row.found {
-        return Err(StoreError::NotFound {
-            what: "task",
-            id: task.to_string(),
-        });
-    }
-    if row.requested {
-        return Ok(CancelRequest::Requested);
-    }
-    if !row.cancelled {
-        return Ok(CancelRequest::Ended);
-    }
-    let rows = sqlx::query_as(CANCELLED_FRAME)
-        .bind(task.0)
-        .fetch_all(tx)
-        .await?;
-    Ok(CancelRequest::Cancelled(in_order(rows)))
-}
-
-fn policy_word(policy: Policy) -> &'static str {
-    match policy {
-        Policy::Deny => "deny",
-        Policy::Ask => "ask",
-        Policy::AllowEdits => "allow_edits",
-        Policy::AllowAll => "allow_all",
-    }
 }

@@ -1,24 +1,27 @@
 //! Statements whose answer never came. The connection broke or the caller
 //! stopped waiting, and the server may have committed all the same: a claim
-//! would leave a task that runs nowhere, a group commit would be written twice.
-//! Both carry a name by which the next statement finds out.
+//! would leave a task that runs nowhere, a group commit would be written twice,
+//! an end would look as if another owner had written it. Each carries a name by
+//! which the next statement finds out.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hearth_actors::event::TurnRef;
-use sqlx::Connection;
+use hearth_actors::event::{Frame, TurnRef};
 use sqlx::postgres::PgConnection;
+use sqlx::{Connection, PgPool};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::Store;
+use super::error::is_transient;
+use super::frames::{FrameRow, in_order};
 use super::journal::Place;
 use super::queue::RELEASE;
 
 /// How long a group commit waits for the database to say whether it happened.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Waits for claims that still run: they hold the row `for share`.
@@ -27,13 +30,22 @@ const UNANSWERED: &str = "\
     select id, attempt, incarnation from hearth.turns
     where node = $1 and claim_id = $2 and ended_at is null and prompted_at is null
     order by session_id";
-/// The lock waits for the lost statement, if it still runs.
+/// Waits for a lost statement that still runs: only a statement that begins
+/// afterwards sees what it wrote.
+const LOCK_TURN: &str = "select 1 from hearth.turns where id = $1 for no key update";
 const LAST_WRITE: &str = "\
     select t.write_after as seq_before, (
         select f.at from hearth.frames f
         where f.session_id = t.session_id and f.seq = t.write_after + 1) as at
-    from (select * from hearth.turns where id = $1 for no key update) t
-    where t.write_id = $2";
+    from hearth.turns t where t.id = $1 and t.write_id = $2";
+/// Which frames ended the turn $1 (attempt $2, node $3, life $4), if the write
+/// $5 did.
+const ENDED_BY: &str = "\
+    select f.seq, f.kind, f.session_id, f.chat_id, f.task_id, f.message_id, f.at, f.data
+    from hearth.turns t
+        join hearth.frames f on f.session_id = t.session_id
+            and f.message_id = t.assistant_message_id and f.at >= t.ended_at
+    where t.id = $1 and t.attempt = $2 and t.node = $3 and t.incarnation = $4 and t.write_id = $5";
 
 /// A claim on its way. Dropped without an answer, it is remembered.
 pub(super) struct SentClaim<'a> {
@@ -110,19 +122,59 @@ impl Store {
         turn: &TurnRef,
         write: Uuid,
     ) -> sqlx::Result<Option<Place>> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let found = sqlx::query_as(LAST_WRITE)
+        until_answered(Instant::now() + PATIENCE, || async {
+            lock_turn(&self.journal, turn).await?;
+            sqlx::query_as(LAST_WRITE)
                 .bind(turn.fence.turn.0)
                 .bind(write)
                 .fetch_optional(&self.journal)
-                .await;
-            match found {
-                Err(error) if super::error::is_transient(&error) && Instant::now() < deadline => {
-                    sleep(PAUSE).await;
-                }
-                found => return found,
-            }
+                .await
+        })
+        .await
+    }
+}
+
+/// The frames by which the write `write` ended the turn; none if it did not.
+///
+/// # Errors
+/// The database did not come back in time: it stays unknown.
+pub(super) async fn ended_by(
+    journal: &PgPool,
+    turn: &TurnRef,
+    write: Uuid,
+    deadline: Instant,
+) -> sqlx::Result<Vec<Frame>> {
+    let rows: Vec<FrameRow> = until_answered(deadline, || async {
+        lock_turn(journal, turn).await?;
+        sqlx::query_as(ENDED_BY)
+            .bind(turn.fence.turn.0)
+            .bind(turn.fence.attempt)
+            .bind(turn.fence.node.0)
+            .bind(turn.fence.incarnation)
+            .bind(write)
+            .fetch_all(journal)
+            .await
+    })
+    .await?;
+    Ok(in_order(rows))
+}
+
+async fn lock_turn(journal: &PgPool, turn: &TurnRef) -> sqlx::Result<()> {
+    sqlx::query(LOCK_TURN)
+        .bind(turn.fence.turn.0)
+        .execute(journal)
+        .await
+        .map(drop)
+}
+
+async fn until_answered<T, F>(deadline: Instant, ask: impl Fn() -> F) -> sqlx::Result<T>
+where
+    F: Future<Output = sqlx::Result<T>>,
+{
+    loop {
+        match ask().await {
+            Err(error) if is_transient(&error) && Instant::now() < deadline => sleep(PAUSE).await,
+            answer => return answer,
         }
     }
 }

@@ -52,13 +52,22 @@ impl From<sqlx::Error> for StoreError {
 /// Why no first connection was made, and the cure where trying again would not
 /// help.
 pub(super) fn connect_error(error: sqlx::Error) -> StoreError {
-    match &error {
-        sqlx::Error::Database(_) | sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) => {
-            StoreError::Refused(format!("{error}\n  cure: {}", connect_cure(&error)))
-        }
+    if is_tls(&error) || !is_transient(&error) {
+        StoreError::Refused(format!("{error}\n  cure: {}", connect_cure(&error)))
+    } else {
         // Nothing was asked for yet, so that nothing is in doubt.
-        _ if is_transient(&error) => StoreError::Unavailable(error.into()),
-        _ => error.into(),
+        StoreError::Unavailable(error.into())
+    }
+}
+
+/// A handshake that fails comes as trouble of the socket.
+fn is_tls(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Tls(_) => true,
+        sqlx::Error::Io(error) => error
+            .get_ref()
+            .is_some_and(|inner| inner.is::<rustls::Error>()),
+        _ => false,
     }
 }
 
@@ -67,14 +76,14 @@ pub(super) fn connect_error(error: sqlx::Error) -> StoreError {
 #[must_use]
 pub fn connect_cure(error: &sqlx::Error) -> &'static str {
     let state = error.as_database_error().and_then(|error| error.code());
-    match (error, state.as_deref()) {
-        (_, Some("28P01")) => "correct the user or the password in DATABASE_URL",
-        (_, Some("28000")) => {
+    match state.as_deref() {
+        Some("28P01") => "correct the user or the password in DATABASE_URL",
+        Some("28000") => {
             "add sslmode=require to DATABASE_URL if the server wants TLS, else let us in by its pg_hba.conf"
         }
-        (_, Some("3D000")) => "make the database with createdb, or correct DATABASE_URL",
-        (_, Some("53300")) => "raise the server's max_connections: we use up to 15",
-        (sqlx::Error::Tls(_), _) => {
+        Some("3D000") => "make the database with createdb, or correct DATABASE_URL",
+        Some("53300") => "raise the server's max_connections: we use up to 15",
+        _ if is_tls(error) => {
             "name the file of the server's certificate authority with sslrootcert, or encrypt without checking by sslmode=require"
         }
         _ => "start the database, or correct DATABASE_URL; without one there is a private database",

@@ -3,9 +3,9 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use hearth_actors::event::{Batch, Frame, FrameDraft, TurnRef};
+use hearth_actors::event::{Batch, Frame, FrameDraft, FrameKind, TurnRef};
 use hearth_actors::model::{Fence, FileChange, TurnEnd, Usage};
-use hearth_actors::outcome::Outcome;
+use hearth_actors::outcome::TaskState;
 use hearth_actors::ports::{Journal, JournalError, LinkNote, OpenTurn};
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::QueryAs;
@@ -13,13 +13,28 @@ use sqlx::{FromRow, Postgres};
 use uuid::Uuid;
 
 use super::Store;
+use super::endings::{EndRow, status_after};
 use super::error::{is_in_doubt, journal_error};
 use super::frames::FrameRow;
 use super::text::{clean, clean_value, json};
 
 const OPEN: &str = include_str!("sql/open.sql");
 const APPEND: &str = include_str!("sql/append.sql");
-const FINISH: &str = include_str!("sql/finish.sql");
+const FINISH_DIFF: &str = include_str!("sql/finish_diff.sql");
+/// The three frames of an `open` of the turn $1 (attempt $2, node $3, life $4)
+/// that happened.
+const OPENED: &str = "\
+    select f.seq, f.kind, f.session_id, f.chat_id, f.task_id, f.message_id, f.at, f.data
+    from hearth.turns t,
+        lateral (
+            select s.seq from hearth.frames s
+            where s.session_id = t.session_id and s.message_id = t.assistant_message_id
+                and s.kind = 'message_started'
+            order by s.seq desc limit 1) first
+        join hearth.frames f on f.seq between first.seq and first.seq + 2
+    where t.id = $1 and t.attempt = $2 and t.node = $3 and t.incarnation = $4
+        and t.ended_at is null and t.prompted_at is not null
+        and f.session_id = t.session_id";
 const NOTE_LINK: &str = include_str!("sql/note_link.sql");
 const NOTE_STATUS: &str = "\
     with link as (
@@ -54,6 +69,14 @@ impl Journal for Store {
             .fetch_all(&self.journal)
             .await
             .map_err(journal_error)?;
+        if !rows.is_empty() {
+            return written(rows);
+        }
+        // Either a repeat whose first answer was lost, or an old fence.
+        let rows = fenced(OPENED, &turn.fence)
+            .fetch_all(&self.journal)
+            .await
+            .map_err(journal_error)?;
         written(rows)
     }
 
@@ -84,6 +107,7 @@ impl Journal for Store {
             .bind(usage.cost)
             .bind(batch.first_token)
             .bind(write)
+            .bind(state_after(&batch.frames).map(TaskState::as_str))
             .fetch_optional(&self.journal)
             .await;
         let place = match answer {
@@ -101,11 +125,16 @@ impl Journal for Store {
     }
 
     async fn finish(&self, turn: &TurnRef, end: &TurnEnd) -> Result<Vec<Frame>, JournalError> {
-        let mut connection = self.journal.acquire().await.map_err(journal_error)?;
-        let rows = finish_on(&mut connection, turn, end)
-            .await
-            .map_err(journal_error)?;
-        written(rows)
+        if let Some(row) = EndRow::of(turn, end) {
+            let frames = self.end_together(row).await?;
+            if !frames.is_empty() {
+                return Ok(frames);
+            }
+            if end.diff.is_none() {
+                return Err(JournalError::Fenced);
+            }
+        }
+        self.end_with_diff(turn, end).await
     }
 
     async fn note_link(&self, note: &LinkNote) -> Result<(), JournalError> {
@@ -131,6 +160,39 @@ impl Journal for Store {
     }
 }
 
+impl Store {
+    /// Planned each time at first, on the pool for that: how many rows a diff
+    /// joins decides how.
+    async fn end_with_diff(
+        &self,
+        turn: &TurnRef,
+        end: &TurnEnd,
+    ) -> Result<Vec<Frame>, JournalError> {
+        let write = Uuid::now_v7();
+        let mut connection = self.pool.acquire().await.map_err(journal_error)?;
+        let answer = finish_as(&mut connection, turn, end, write).await;
+        drop(connection);
+        match answer {
+            Ok(rows) if rows.is_empty() => {
+                let frames = self.endings.recall(&self.journal, turn).await?;
+                if frames.is_empty() {
+                    return Err(JournalError::Fenced);
+                }
+                Ok(frames)
+            }
+            Ok(rows) => Ok(super::frames::in_order(rows)),
+            Err(lost) if is_in_doubt(&lost) => {
+                self.endings.remember(turn, write);
+                match self.endings.recall(&self.journal, turn).await {
+                    Ok(frames) if !frames.is_empty() => Ok(frames),
+                    _ => Err(journal_error(lost)),
+                }
+            }
+            Err(error) => Err(journal_error(error)),
+        }
+    }
+}
+
 /// Ends a turn on `connection`, which may be in a transaction. No row when the
 /// turn has ended already or the fence is old.
 pub(super) async fn finish_on(
@@ -138,13 +200,22 @@ pub(super) async fn finish_on(
     turn: &TurnRef,
     end: &TurnEnd,
 ) -> sqlx::Result<Vec<FrameRow>> {
+    finish_as(connection, turn, end, Uuid::now_v7()).await
+}
+
+async fn finish_as(
+    connection: &mut PgConnection,
+    turn: &TurnRef,
+    end: &TurnEnd,
+    write: Uuid,
+) -> sqlx::Result<Vec<FrameRow>> {
     let changes = end.diff.as_ref().map_or(&[][..], |diff| &diff.changes);
     let Usage {
         input_tokens,
         output_tokens,
         cost,
     } = end.usage;
-    let query = fenced(FINISH, &turn.fence)
+    let query = fenced(FINISH_DIFF, &turn.fence)
         .bind(turn.session.0)
         .bind(turn.chat.0)
         .bind(end.outcome.as_str())
@@ -158,7 +229,10 @@ pub(super) async fn finish_on(
         .bind(end.diff.is_some())
         .bind(end.diff.as_ref().map(|diff| diff.tree.as_str()))
         .bind(covered_to(end));
-    bind_changes(query, changes).fetch_all(connection).await
+    bind_changes(query, changes)
+        .bind(write)
+        .fetch_all(connection)
+        .await
 }
 
 /// Starts every journal statement: its first four parameters are the fence.
@@ -209,6 +283,16 @@ fn bind_changes<'q>(
         .bind(column(changes, |change| change.truncated))
 }
 
+/// A turn that asks a human is blocked until the answer is known; none when the
+/// frames say nothing about it.
+fn state_after(frames: &[FrameDraft]) -> Option<TaskState> {
+    frames.iter().rev().find_map(|frame| match frame.kind {
+        FrameKind::PermissionRequested => Some(TaskState::Blocked),
+        FrameKind::PermissionResolved => Some(TaskState::Running),
+        _ => None,
+    })
+}
+
 /// A diff that left files out says nothing of paths behind its last one: their
 /// rows stay. None covers every path.
 fn covered_to(end: &TurnEnd) -> Option<&str> {
@@ -218,13 +302,6 @@ fn covered_to(end: &TurnEnd) -> Option<&str> {
             .last()
             .map_or("", |change| change.path.as_str()),
     )
-}
-
-fn status_after(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Ok | Outcome::Cancelled | Outcome::Interrupted => "idle",
-        _ => "error",
-    }
 }
 
 /// `null` only if serde fails, which it cannot for this type.

@@ -8,9 +8,12 @@
 //! the order, and takes gate, entry and task with `skip locked`: it never waits
 //! for what another transaction holds.
 
+mod cancel;
 mod control;
 mod doubt;
+mod drafts;
 pub mod embedded;
+mod endings;
 mod error;
 mod frames;
 mod journal;
@@ -32,7 +35,10 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use uuid::Uuid;
 
-pub use control::{CancelRequest, Created, MAX_INPUT_CHARS, MAX_KEY_BYTES, NewMessage, NewTask};
+pub use cancel::CancelRequest;
+pub use control::{Created, NewMessage, NewTask};
+pub use drafts::{MAX_INPUT_CHARS, MAX_KEY_BYTES};
+use endings::Endings;
 pub use error::{StoreError, connect_cure};
 pub use frames::FRAMES_PER_READ;
 pub use listen::{Listener, Signal};
@@ -99,6 +105,7 @@ pub struct Store {
     /// Claims that were sent and not answered. What they claimed is given back
     /// before the next one; so there are as many as claims in flight.
     unanswered_claims: Arc<Mutex<BTreeSet<Uuid>>>,
+    endings: Endings,
 }
 
 impl Store {
@@ -115,9 +122,9 @@ impl Store {
             .await
             .map_err(error::connect_error)?;
         let journal = pool_options(&options, options.journal_connections)
-            .connect_lazy_with(journal_settings(base.clone()));
+            .connect_lazy_with(probe_settings(base.clone()));
         let claims = pool_options(&options, options.claim_connections)
-            .connect_lazy_with(claim_settings(base));
+            .connect_lazy_with(probe_settings(base));
         Ok(Self {
             pool,
             journal,
@@ -126,6 +133,7 @@ impl Store {
             default_agent: options.default_agent,
             incarnation: Arc::new(AtomicI64::new(0)),
             unanswered_claims: Arc::default(),
+            endings: Endings::default(),
         })
     }
 
@@ -147,8 +155,8 @@ impl Store {
         let base = with_settings(connect.clone(), statement_timeout);
         self.pool.set_connect_options(base.clone());
         self.journal
-            .set_connect_options(journal_settings(base.clone()));
-        self.claims.set_connect_options(claim_settings(base));
+            .set_connect_options(probe_settings(base.clone()));
+        self.claims.set_connect_options(probe_settings(base));
     }
 
     /// Closes every connection, after what runs on them has ended.
@@ -191,21 +199,14 @@ fn with_settings(connect: PgConnectOptions, statement_timeout: Duration) -> PgCo
     ])
 }
 
-/// The journal's statements are long and their plans never depend on values:
-/// planning one again each time would take longer than running it. A plan that
-/// was made while a table was empty must not read all of it ever after.
-fn journal_settings(base: PgConnectOptions) -> PgConnectOptions {
+/// Claims and the journal are all index probes. A queue that was just filled has
+/// no statistics, and those of an hour ago are worse than none; planning their
+/// long statements each time would take longer than running them. So a plan
+/// follows the statement's structure, and is made once a connection.
+fn probe_settings(base: PgConnectOptions) -> PgConnectOptions {
     base.options([
-        ("plan_cache_mode", "force_generic_plan"),
-        ("enable_seqscan", "off"),
-    ])
-}
-
-/// A claim is all index probes. A queue that was just filled has no statistics,
-/// and those of an hour ago are worse than none; so its plan follows the
-/// statement's structure, and is made once a connection.
-fn claim_settings(base: PgConnectOptions) -> PgConnectOptions {
-    base.options([
+        // Known to the trigger that guards leased states.
+        ("hearth.dispatches", "on"),
         ("plan_cache_mode", "force_generic_plan"),
         ("enable_seqscan", "off"),
         ("enable_bitmapscan", "off"),

@@ -19,7 +19,15 @@ use super::error::{is_in_doubt, queue_error};
 use super::journal::finish_on;
 use super::lease::live_turn;
 
-const CLAIM: &str = include_str!("sql/claim.sql");
+/// Two looks at the queue, which both end with taking what they found.
+const CLAIM_OLDEST: &str = concat!(
+    include_str!("sql/claim_oldest.sql"),
+    include_str!("sql/claim_take.sql")
+);
+const CLAIM_ANYWHERE: &str = concat!(
+    include_str!("sql/claim_anywhere.sql"),
+    include_str!("sql/claim_take.sql")
+);
 pub(super) const RELEASE: &str = include_str!("sql/release.sql");
 
 /// Entries whose time has come wait like all others from now on. At most 1 000
@@ -32,9 +40,11 @@ const UNPARK: &str = "\
         order by not_before limit 1000
         for no key update skip locked)";
 
-/// What a claim looks at from each end, at least. Larger finds the oldest head
-/// more surely behind a busy session's entries; each costs a few index probes.
-const LOOK: i64 = 8;
+/// How many of the oldest entries a claim looks at, and else at how many free
+/// sessions, at least. It bounds the order: what is claimed comes by
+/// `queue_seq` as long as fewer entries of busy sessions than this stand in
+/// front. Each costs a few index probes, and only where they wait.
+const LOOK: i64 = 32;
 
 #[async_trait]
 impl TaskQueue for Store {
@@ -74,16 +84,40 @@ impl TaskQueue for Store {
 }
 
 impl Store {
+    /// The oldest entries; the whole queue only when these are of busy sessions.
     async fn claim_once(&self, credit: usize, agents: &[AgentName]) -> Result<Claim, QueueError> {
         self.settle_claims().await.map_err(queue_error)?;
+        let look = Look::of(credit);
+        let near = self.look(CLAIM_OLDEST, credit, look, agents).await?;
+        let hidden = near.looked_at >= look.0;
+        let mut claim = near.claim;
+        if !hidden || claim.assignments.len() >= credit {
+            claim.more |= hidden;
+            return Ok(claim);
+        }
+        let left = credit - claim.assignments.len();
+        match self.look(CLAIM_ANYWHERE, left, look, agents).await {
+            Ok(far) => Ok(join(claim, far.claim)),
+            Err(error) if claim.assignments.is_empty() => Err(error),
+            Err(_) => Ok(claim),
+        }
+    }
+
+    async fn look(
+        &self,
+        sql: &'static str,
+        credit: usize,
+        look: Look,
+        agents: &[AgentName],
+    ) -> Result<Looked, QueueError> {
         let credit = i64::try_from(credit).unwrap_or(i64::MAX / 4);
         let sent = self.new_claim();
-        let answer: sqlx::Result<Vec<ClaimRow>> = sqlx::query_as(CLAIM)
+        let answer: sqlx::Result<Vec<ClaimRow>> = sqlx::query_as(sql)
             .bind(self.node.0)
             .bind(self.incarnation())
             .bind(self.claimable(agents))
             .bind(credit)
-            .bind(LOOK.max(credit * 2))
+            .bind(look.0)
             .bind(self.default_agent.as_ref().map(AgentName::as_str))
             .bind(sent.id)
             .fetch_all(&self.claims)
@@ -120,26 +154,29 @@ impl Store {
             .collect()
     }
 
-    fn read_claim(&self, rows: Vec<ClaimRow>, credit: i64) -> Result<Claim, QueueError> {
+    fn read_claim(&self, rows: Vec<ClaimRow>, credit: i64) -> Result<Looked, QueueError> {
         let Some(first) = rows.first() else {
-            return Ok(Claim::default());
+            return Ok(Looked::default());
         };
         if !first.leased {
             return Err(QueueError::LeaseLost);
         }
-        let heads = first.heads;
+        let (heads, looked_at) = (first.heads, first.entries);
         let next_due = first
             .next_due_ms
             .map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or_default()));
         let mut claimed: Vec<Claimed> = rows.into_iter().filter_map(|row| row.claimed).collect();
         claimed.sort_by_key(|task| task.queue_seq);
-        Ok(Claim {
-            more: heads > credit,
-            assignments: claimed
-                .into_iter()
-                .map(|task| task.assignment(self))
-                .collect(),
-            next_due,
+        Ok(Looked {
+            looked_at,
+            claim: Claim {
+                more: heads > credit,
+                assignments: claimed
+                    .into_iter()
+                    .map(|task| task.assignment(self))
+                    .collect(),
+                next_due,
+            },
         })
     }
 
@@ -164,6 +201,23 @@ impl Store {
     }
 }
 
+/// How many entries or sessions one look may touch.
+#[derive(Clone, Copy)]
+struct Look(i64);
+
+impl Look {
+    fn of(credit: usize) -> Self {
+        Self(LOOK.max(i64::try_from(credit * 2).unwrap_or(i64::MAX / 4)))
+    }
+}
+
+/// What one look brought, and how much it had to look at.
+#[derive(Default)]
+struct Looked {
+    looked_at: i64,
+    claim: Claim,
+}
+
 fn join(mut claim: Claim, rest: Claim) -> Claim {
     claim.assignments.extend(rest.assignments);
     Claim {
@@ -175,6 +229,7 @@ fn join(mut claim: Claim, rest: Claim) -> Claim {
 struct ClaimRow {
     leased: bool,
     heads: i64,
+    entries: i64,
     next_due_ms: Option<i64>,
     claimed: Option<Claimed>,
 }
@@ -185,6 +240,7 @@ impl FromRow<'_, PgRow> for ClaimRow {
         Ok(Self {
             leased: row.try_get("leased")?,
             heads: row.try_get("heads")?,
+            entries: row.try_get("entries")?,
             next_due_ms: row.try_get("next_due_ms")?,
             claimed: turn.map(|_| Claimed::from_row(row)).transpose()?,
         })
@@ -244,7 +300,7 @@ impl Claimed {
             model: self.model,
             mode: self.mode_id,
             thinking: self.thinking_option_id,
-            policy: self.policy.as_deref().and_then(parse_policy),
+            policy: self.policy.as_deref().and_then(Policy::parse),
             worktree: WorktreeSpec {
                 session: self.session_id.into(),
                 project: self.project_id.into(),
@@ -274,15 +330,5 @@ impl Claimed {
             home_id: self.home_id.clone()?,
             config_hash: self.config_hash.clone()?,
         })
-    }
-}
-
-fn parse_policy(word: &str) -> Option<Policy> {
-    match word {
-        "deny" => Some(Policy::Deny),
-        "ask" => Some(Policy::Ask),
-        "allow_edits" => Some(Policy::AllowEdits),
-        "allow_all" => Some(Policy::AllowAll),
-        _ => None,
     }
 }

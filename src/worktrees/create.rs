@@ -165,8 +165,6 @@ fn fill(
         None => wanted.worktree(Record::starting_at(branch_point(&repo, project)?)),
     };
     write_record(entry, &worktree)?;
-    let private = Private::of(&room.config.home, worktree.id)?;
-    private.forget();
     fs::rename(aside, &wanted.path).cannot("move the worktree to its place", &wanted.path)?;
     admin::unlock(entry).cannot("unlock", entry)?;
     settle(room, project, &worktree, entry)

@@ -6,6 +6,7 @@ use git2::{
 use hearth_actors::model::{BlobRef, FileChange, Operation};
 use hearth_actors::ports::WorktreeError;
 
+use super::differing;
 use super::errors::Context;
 use super::patch::{Budget, MAX_SHOWN, Patched};
 use super::secret::is_secret;
@@ -57,7 +58,11 @@ fn compare(repo: &Repository, baseline: Oid, now: Oid) -> Result<Changes, git2::
         .include_typechange(true)
         .show_binary(true)
         .id_abbrev(12)
-        .max_size(MAX_SHOWN.cast_signed());
+        .max_size(MAX_SHOWN.cast_signed())
+        .disable_pathspec_match(true);
+    for path in differing::paths(repo, &before, &after)? {
+        options.pathspec(path);
+    }
     let mut diff = repo.diff_tree_to_tree(Some(&before), Some(&after), Some(&mut options))?;
     let mut find = DiffFindOptions::new();
     find.renames(true)

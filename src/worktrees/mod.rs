@@ -11,25 +11,34 @@
 
 mod admin;
 mod checkpoint;
+mod contents;
 mod create;
 mod diff;
+mod differing;
 mod errors;
 mod fingerprint;
+mod follow;
 mod git;
 mod guard;
 mod index;
 mod locks;
+mod look;
+mod notes;
 mod patch;
-mod proof;
 mod refs;
+mod rules;
 mod scan;
 mod secret;
+mod snapshot;
+mod snapshots;
+mod stat;
+mod whole;
 
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::available_parallelism;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use git2::{Oid, Repository};
@@ -49,8 +58,8 @@ pub use secret::is_secret;
 use errors::{Context, failed};
 use index::Private;
 use locks::Locks;
-use proof::Proofs;
-use scan::{Scanned, Shadow};
+use scan::Scanned;
+use snapshots::Snapshots;
 
 /// Where worktrees live and how long work on them may take.
 #[derive(Clone, Debug)]
@@ -88,7 +97,7 @@ pub fn worktree_path(home: &Path, project: ProjectId, session: SessionId) -> Pat
 pub struct GitWorktrees {
     config: Arc<WorktreesConfig>,
     locks: Locks,
-    proofs: Proofs,
+    snapshots: Snapshots,
     /// As many scans at a time as there are processors, two at least.
     slots: Arc<Semaphore>,
 }
@@ -101,7 +110,7 @@ impl GitWorktrees {
         Self {
             config: Arc::new(config),
             locks: Locks::default(),
-            proofs: Proofs::default(),
+            snapshots: Snapshots::default(),
             slots: Arc::new(Semaphore::new(processors.max(2))),
         }
     }
@@ -126,7 +135,7 @@ impl GitWorktrees {
         let room = Room {
             config: Arc::clone(&self.config),
             locks: self.locks.clone(),
-            proofs: self.proofs.clone(),
+            snapshots: self.snapshots.clone(),
             runtime: Handle::current(),
         };
         let ended = spawn_blocking(move || {
@@ -135,26 +144,6 @@ impl GitWorktrees {
         })
         .await;
         ended.unwrap_or_else(|panic| Err(failed("finish the work", &path, panic)))
-    }
-
-    /// Makes the proof that spares the next scan, when nobody waits for it.
-    fn prove_later(&self, worktree: &Worktree, found: Shadow, began: SystemTime) {
-        if found.proven {
-            return;
-        }
-        let this = self.clone();
-        let worktree = worktree.clone();
-        tokio::spawn(async move {
-            let path = worktree.path.clone();
-            let proved = this.alone(path, move |room| {
-                let open = room.open(&worktree)?;
-                scan::prove(&open.scanned(&worktree), found, began, &room.proofs)
-            });
-            if let Err(error) = proved.await {
-                // The next scan is a whole one, that is all.
-                tracing::debug!("no proof for the next scan: {error}");
-            }
-        });
     }
 }
 
@@ -177,36 +166,31 @@ impl Worktrees for GitWorktrees {
         id: CheckpointId,
         _known: Option<&str>,
     ) -> Result<Checkpoint, WorktreeError> {
-        let this = self.clone();
         let worktree = worktree.clone();
         self.alone(worktree.path.clone(), move |room| {
             let open = room.open(&worktree)?;
-            let shadow = scan::shadow(&open.scanned(&worktree), &room.proofs)?;
+            let shadow = scan::shadow(&open.scanned(&worktree), &room.snapshots)?;
             for note in &shadow.notes {
                 tracing::debug!(worktree = %worktree.id, "{note}");
             }
             let _alone = room.hold(open.repo.commondir())?;
-            let taken = checkpoint::commit(&open.repo, id, shadow.tree)?;
-            this.prove_later(&worktree, shadow, open.began);
-            Ok(taken)
+            checkpoint::commit(&open.repo, id, shadow.tree)
         })
         .await
     }
 
     async fn diff(&self, worktree: &Worktree) -> Result<Diff, WorktreeError> {
-        let this = self.clone();
         let worktree = worktree.clone();
         self.alone(worktree.path.clone(), move |room| {
             let open = room.open(&worktree)?;
             let baseline =
                 Oid::from_str(&worktree.baseline).cannot("read the baseline", &worktree.path)?;
-            let shadow = scan::shadow(&open.scanned(&worktree), &room.proofs)?;
+            let shadow = scan::shadow(&open.scanned(&worktree), &room.snapshots)?;
             let changes = diff::between(&open.repo, baseline, shadow.tree)?;
             let (common, git_dir) = (open.repo.commondir(), open.repo.path());
             let mut warnings = fingerprint::changes(&open.private, common, git_dir)?;
             warnings.extend(shadow.notes.iter().cloned());
             let tree = shadow.tree.to_string();
-            this.prove_later(&worktree, shadow, open.began);
             Ok(Diff {
                 tree,
                 changes: changes.listed,
@@ -222,7 +206,7 @@ impl Worktrees for GitWorktrees {
 struct Room {
     config: Arc<WorktreesConfig>,
     locks: Locks,
-    proofs: Proofs,
+    snapshots: Snapshots,
     runtime: Handle,
 }
 
@@ -230,7 +214,7 @@ struct Room {
 struct Open {
     repo: Repository,
     private: Private,
-    began: SystemTime,
+    began: stat::Time,
 }
 
 impl Open {

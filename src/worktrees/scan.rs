@@ -5,24 +5,24 @@
 //! and after a turn alike. Ignored files and submodules are left out, and so
 //! is what no tree can hold: devices, FIFOs, sockets, nested repositories,
 //! names that git forbids.
+//!
+//! A scan begins with the snapshot of the last one (`look`, then `follow`).
+//! Without one, it begins with what the agent's index says. What a snapshot
+//! cannot tell is left to libgit2 (`whole`).
 
-use std::fs::{self, File};
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
-
-use git2::{Delta, DiffOptions, ErrorCode, FileMode, Index, Oid, Repository};
+use git2::{Oid, Repository};
 use hearth_actors::ids::WorktreeId;
 use hearth_actors::ports::WorktreeError;
 
-use super::errors::Context;
-use super::index::{Opened, Private, has_object, may_be_absent};
-use super::proof::{Moved, Proof, Proofs};
-use super::refs;
-
-/// How many files that were left out are told by name.
-const MAX_NOTES: usize = 20;
+use super::follow::{Look, Stop, follow};
+use super::index::{Private, has_object};
+use super::look::{look, rules_stand};
+use super::notes::Notes;
+use super::rules::Rules;
+use super::snapshot::Snapshot;
+use super::snapshots::{Kept, Snapshots};
+use super::stat::{Stat, Time};
+use super::{refs, whole};
 
 /// What a scan found.
 #[derive(Clone, Debug)]
@@ -31,8 +31,6 @@ pub(super) struct Shadow {
     pub(super) tree: Oid,
     /// What was left out and why, at most a few.
     pub(super) notes: Vec<String>,
-    /// There is a proof for the next scan; otherwise [`prove`] can make one.
-    pub(super) proven: bool,
 }
 
 /// A worktree to scan.
@@ -42,246 +40,235 @@ pub(super) struct Scanned<'a> {
     pub(super) worktree: WorktreeId,
     /// When the repository and its settings were opened, by the file system's
     /// clock.
-    pub(super) began: SystemTime,
+    pub(super) began: Time,
 }
 
-/// Finds the tree of all files. When nothing moved since the last scan, that is
-/// proved and no file is read; otherwise what may have moved is read, and new
+/// Finds the tree of all files; what moved since the last scan is read, and new
 /// blobs and trees are written. The tree is kept under a private ref until the
 /// next scan, safe from `git gc`.
-pub(super) fn shadow(scanned: &Scanned<'_>, proofs: &Proofs) -> Result<Shadow, WorktreeError> {
-    let Scanned { repo, worktree, .. } = *scanned;
-    let proof = proofs.take(worktree);
-    let at = repo.workdir().unwrap_or(repo.path());
-    let mut moved = proof.as_ref().map_or(Moved::Anything, |p| p.moved(at));
-    if let Some(proof) = proof {
-        if moved == Moved::Nothing && has_object(repo, proof.tree) {
-            let (tree, notes) = (proof.tree, proof.notes.clone());
-            proofs.keep(worktree, proof);
-            return Ok(Shadow {
-                tree,
-                notes,
-                proven: true,
-            });
-        }
-        if !proof.notes.is_empty() {
-            // A part of the files would tell only a part of what is left out.
-            moved = Moved::Anything;
-        }
-    }
-    let result = try_twice(scanned, &moved);
-    if result.is_err() {
-        scanned.private.forget();
-    }
-    let found = result?;
-    let name = format!("refs/hearth/trees/{worktree}");
-    refs::keep(repo, &name, found.tree)?;
-    Ok(found)
-}
-
-/// Remembers the scan that began at `began` and found `found`, for the next
-/// one. Costs about as much as the scan and can wait until after it: what moved
-/// in between is younger than `began` and makes the proof none.
-pub(super) fn prove(
+pub(super) fn shadow(
     scanned: &Scanned<'_>,
-    found: Shadow,
-    began: SystemTime,
-    proofs: &Proofs,
-) -> Result<(), WorktreeError> {
-    let opened = scanned.private.open(scanned.repo)?;
-    if !opened.fresh {
-        let proof = Proof::of(scanned.repo, &opened.index, found.tree, found.notes, began);
-        proofs.offer(scanned.worktree, proof);
+    snapshots: &Snapshots,
+) -> Result<Shadow, WorktreeError> {
+    let Scanned { repo, worktree, .. } = *scanned;
+    let name = format!("refs/hearth/trees/{worktree}");
+    let kept = snapshots
+        .take(worktree)
+        .filter(|kept| is_kept(repo, &name, kept.tree));
+    let (found, snapshot) = scan(scanned, kept)?;
+    refs::keep(repo, &name, found.tree)?;
+    if let Some(snapshot) = snapshot.filter(|kept| kept.rules_are_older_than(scanned.began)) {
+        snapshots.keep(worktree, found.tree, snapshot);
     }
-    Ok(())
-}
-
-fn try_twice(scanned: &Scanned<'_>, moved: &Moved) -> Result<Shadow, WorktreeError> {
-    match scan(scanned, moved) {
-        Ok(found) if has_object(scanned.repo, found.tree) => Ok(found),
-        // What the private index names may be gone: a `git gc --prune=now` can
-        // have come between its last writing and the ref. A fresh copy of the
-        // worktree's own index names only what git keeps.
-        _ => {
-            scanned.private.forget();
-            scan(scanned, &Moved::Anything)
-        }
-    }
-}
-
-fn scan(scanned: &Scanned<'_>, moved: &Moved) -> Result<Shadow, WorktreeError> {
-    let Scanned { repo, private, .. } = *scanned;
-    let mut opened = private.open(repo)?;
-    let found = bring_up_to_date(repo, &mut opened, moved)?;
-    private.close(&opened, scanned.began)?;
     Ok(found)
 }
 
-fn bring_up_to_date(
-    repo: &Repository,
-    opened: &mut Opened,
-    moved: &Moved,
-) -> Result<Shadow, WorktreeError> {
-    let at = repo.workdir().unwrap_or(repo.path());
-    let fresh = opened.fresh;
-    let index = &mut opened.index;
-    let only = match moved {
-        Moved::Only(paths) if !fresh => paths.as_slice(),
-        _ => &[],
-    };
-    let moves = differences(repo, index, only).cannot("scan the files", at)?;
+/// Whether the tree, and with it all that it names, is safe from `git gc`.
+fn is_kept(repo: &Repository, name: &str, tree: Oid) -> bool {
+    repo.refname_to_id(name).is_ok_and(|kept| kept == tree) && has_object(repo, tree)
+}
+
+type Found = (Shadow, Option<Snapshot>);
+
+fn scan(scanned: &Scanned<'_>, kept: Option<Kept>) -> Result<Found, WorktreeError> {
+    let mut memory = None;
+    if let Some(Kept { tree, mut snapshot }) = kept {
+        match from_snapshot(scanned, tree, &mut snapshot) {
+            Ok(tree) => return Ok(found(tree, snapshot)),
+            Err(Stop::Anew) => memory = Some(snapshot),
+            Err(Stop::Failed(error)) => return Err(error),
+        }
+    }
+    match from_index(scanned, memory) {
+        Ok((tree, snapshot)) if has_object(scanned.repo, tree) => Ok(found(tree, snapshot)),
+        Ok(_) | Err(Stop::Anew) => by_libgit2(scanned),
+        Err(Stop::Failed(error)) => Err(error),
+    }
+}
+
+fn found(tree: Oid, snapshot: Snapshot) -> Found {
     let mut notes = Notes::default();
-    for gone in &moves.gone {
-        forget(index, gone).cannot("update the index", at)?;
-    }
-    for path in &moves.present {
-        take_up(repo, index, path, &mut notes)?;
-    }
-    for nested in &moves.nested {
-        notes.add(nested, "is a repository of its own");
-    }
-    let tree = index.write_tree().cannot("write the tree", at)?;
-    if fresh || moves.any() {
-        index.write().cannot("write the index", at)?;
-    }
-    Ok(Shadow {
-        tree,
-        notes: notes.into_lines(),
-        proven: false,
-    })
-}
-
-/// How the files differ from the index.
-#[derive(Default)]
-struct Moves {
-    gone: Vec<PathBuf>,
-    present: Vec<PathBuf>,
-    nested: Vec<PathBuf>,
-}
-
-impl Moves {
-    fn any(&self) -> bool {
-        !self.gone.is_empty() || !self.present.is_empty()
-    }
-}
-
-/// Compares the files with the index: those at or below the paths of `only`,
-/// or all when it is empty.
-fn differences(repo: &Repository, index: &Index, only: &[Vec<u8>]) -> Result<Moves, git2::Error> {
-    let mut options = DiffOptions::new();
-    options
-        .include_untracked(true)
-        .recurse_untracked_dirs(true)
-        .include_typechange(true)
-        .ignore_submodules(true)
-        .skip_binary_check(true)
-        .update_index(true);
-    if !only.is_empty() {
-        options.disable_pathspec_match(true);
-        for path in only {
-            options.pathspec(path.as_slice());
+    for (path, skip) in snapshot.skipped() {
+        if let Some(why) = skip.note() {
+            notes.add(&path, why);
         }
     }
-    let diff = repo.diff_index_to_workdir(Some(index), Some(&mut options))?;
-    let mut moves = Moves::default();
-    for delta in diff.deltas() {
-        let file = match delta.status() {
-            Delta::Deleted => delta.old_file(),
-            _ => delta.new_file(),
-        };
-        let Some(bytes) = file.path_bytes() else {
-            continue;
-        };
-        let path = PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
-        match delta.status() {
-            Delta::Deleted if index.get_path(&path, 0).is_some_and(|e| may_be_absent(&e)) => {}
-            Delta::Deleted => moves.gone.push(path),
-            _ if bytes.ends_with(b"/") || file.mode() == FileMode::Commit => {
-                moves.nested.push(path);
+    let notes = notes.into_lines();
+    (Shadow { tree, notes }, Some(snapshot))
+}
+
+fn from_snapshot(scanned: &Scanned<'_>, tree: Oid, snapshot: &mut Snapshot) -> Result<Oid, Stop> {
+    let repo = scanned.repo;
+    if !rules_stand(snapshot) {
+        return Err(Stop::Anew);
+    }
+    let root = repo.workdir().ok_or(Stop::Anew)?;
+    let moved = look(root, snapshot).ok_or(Stop::Anew)?;
+    if moved.is_empty() {
+        return Ok(tree);
+    }
+    let look = Look {
+        repo,
+        began: scanned.began,
+        first: false,
+        memory: None,
+    };
+    follow(&look, snapshot, moved)
+}
+
+/// Scans without a snapshot; `memory` spares the reading of what it knows.
+fn from_index(scanned: &Scanned<'_>, memory: Option<Snapshot>) -> Result<(Oid, Snapshot), Stop> {
+    let repo = scanned.repo;
+    let rules = Rules::of(repo).ok_or(Stop::Anew)?;
+    let path = repo.path().join("index");
+    let written = Stat::at(&path).ok_or(Stop::Anew)?.modified();
+    // Split and sparse indexes are beyond libgit2.
+    let index = git2::Index::open(&path).map_err(|_| Stop::Anew)?;
+    let mut snapshot = Snapshot::of_index(&index, written).ok_or(Stop::Anew)?;
+    snapshot.plain = rules.plain && !snapshot.has_attributes();
+    snapshot.outside = rules.files;
+    let root = repo.workdir().ok_or(Stop::Anew)?;
+    let moved = look(root, &snapshot).ok_or(Stop::Anew)?;
+    let look = Look {
+        repo,
+        began: scanned.began,
+        first: true,
+        memory: memory
+            .as_ref()
+            .filter(|memory| memory.plain && snapshot.plain),
+    };
+    let tree = follow(&look, &mut snapshot, moved)?;
+    Ok((tree, snapshot))
+}
+
+fn by_libgit2(scanned: &Scanned<'_>) -> Result<Found, WorktreeError> {
+    let Scanned { repo, private, .. } = *scanned;
+    let mut index = private.seed(repo)?;
+    let shadow = match whole::scan(repo, &mut index) {
+        Ok(found) if has_object(repo, found.tree) => found,
+        // What the agent's index remembers of its trees may be gone: HEAD names
+        // only what git keeps.
+        _ => whole::scan(repo, &mut private.seed_from_head(repo)?)?,
+    };
+    Ok((shadow, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::worktrees::stat::time_of;
+
+    /// A repository with `a/file`, `b/file`, an ignored `out` and an empty `c`.
+    struct Lab {
+        dir: TempDir,
+        home: TempDir,
+        repo: Repository,
+    }
+
+    impl Lab {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().expect("a folder");
+            let repo = Repository::init(dir.path()).expect("a repository");
+            for folder in ["a", "b", "c", "out"] {
+                fs::create_dir(dir.path().join(folder)).expect("a folder");
             }
-            _ => moves.present.push(path),
+            for (file, text) in [("a/file", "a"), ("b/file", "b"), (".gitignore", "out/\n")] {
+                fs::write(dir.path().join(file), text).expect("a file");
+            }
+            let mut index = repo.index().expect("an index");
+            for file in ["a/file", "b/file", ".gitignore"] {
+                index.add_path(Path::new(file)).expect("added");
+            }
+            index.write().expect("written");
+            let home = tempfile::tempdir().expect("a folder");
+            Self { dir, home, repo }
         }
-    }
-    Ok(moves)
-}
 
-/// Writes the file's blob and its entry, or says why not.
-fn take_up(
-    repo: &Repository,
-    index: &mut Index,
-    path: &Path,
-    notes: &mut Notes,
-) -> Result<(), WorktreeError> {
-    let Err(error) = index.add_path(path) else {
-        return Ok(());
-    };
-    let full = repo.workdir().unwrap_or(repo.path()).join(path);
-    match why_not(&full, &error) {
-        // It went away, or stopped being a file, after the scan saw it.
-        WhyNot::Gone => forget(index, path).cannot("update the index", &full),
-        WhyNot::LeftOut(why) => {
-            notes.add(path, why);
-            Ok(())
+        fn snapshot(&self, began: Time) -> Snapshot {
+            let worktree = WorktreeId::new();
+            let private = Private::of(self.home.path(), worktree).expect("a folder");
+            let scanned = Scanned {
+                repo: &self.repo,
+                private: &private,
+                worktree,
+                began,
+            };
+            from_index(&scanned, None).expect("a snapshot").1
         }
-        WhyNot::Failed => Err(error).cannot("store the file", &full),
-    }
-}
 
-enum WhyNot {
-    Gone,
-    LeftOut(&'static str),
-    Failed,
-}
-
-fn why_not(full: &Path, error: &git2::Error) -> WhyNot {
-    let Ok(found) = fs::symlink_metadata(full) else {
-        return WhyNot::Gone;
-    };
-    if !found.is_file() && !found.is_symlink() {
-        return WhyNot::Gone;
-    }
-    if error.message().contains("invalid path") {
-        return WhyNot::LeftOut("has a name that git forbids");
-    }
-    match File::open(full) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            WhyNot::LeftOut("may not be read")
+        fn moved(&self, snapshot: &Snapshot) -> Vec<String> {
+            let moved = look(self.dir.path(), snapshot).expect("a look");
+            let name = |folder: &[u8], name: &[u8]| {
+                String::from_utf8_lossy(&[folder, b"/", name].concat()).into_owned()
+            };
+            let mut names = Vec::new();
+            for moved in moved {
+                names.extend(moved.itself.map(|_| name(&moved.path, b"")));
+                names.extend(moved.files.iter().map(|file| name(&moved.path, file)));
+            }
+            names
         }
-        _ => WhyNot::Failed,
-    }
-}
 
-/// Removes the entry; a file that took its folder's place did so already.
-fn forget(index: &mut Index, path: &Path) -> Result<(), git2::Error> {
-    match index.remove(path, 0) {
-        Err(error) if error.code() != ErrorCode::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// A bounded list of what was left out.
-#[derive(Default)]
-struct Notes {
-    lines: Vec<String>,
-    more: usize,
-}
-
-impl Notes {
-    fn add(&mut self, path: &Path, why: &str) {
-        if self.lines.len() < MAX_NOTES {
-            let path = path.to_string_lossy();
-            let path = path.trim_end_matches('/').escape_debug();
-            self.lines.push(format!("not recorded: {path} {why}"));
-        } else {
-            self.more += 1;
+        /// The file system's time once it is past everything done so far.
+        fn later(&self) -> Time {
+            let probe = self.home.path().join("probe");
+            let now = || {
+                fs::write(&probe, "x").expect("written");
+                let found = fs::metadata(&probe).expect("there");
+                time_of(found.modified().expect("a time"))
+            };
+            let begin = now();
+            let mut times = (0..1_000_000).map(|_| now());
+            times.find(|time| *time > begin).expect("the clock ticks")
         }
     }
 
-    fn into_lines(mut self) -> Vec<String> {
-        if self.more > 0 {
-            self.lines
-                .push(format!("not recorded: {} more files", self.more));
+    fn moved_by(act: impl FnOnce(&Path)) -> Vec<String> {
+        let lab = Lab::new();
+        let snapshot = lab.snapshot(lab.later());
+        assert_eq!(lab.moved(&snapshot), Vec::<String>::new());
+        act(lab.dir.path());
+        lab.moved(&snapshot)
+    }
+
+    #[test]
+    fn what_moved_is_named_and_what_is_ignored_is_not_looked_at() {
+        let write = |path: &'static str| {
+            move |root: &Path| fs::write(root.join(path), "new").expect("written")
+        };
+        assert_eq!(moved_by(write("a/file")), ["a/file"]);
+        assert_eq!(moved_by(write("b/new")), ["b/"]);
+        assert_eq!(moved_by(write("c/first")), ["c/"]);
+        assert_eq!(moved_by(write("at-the-root")), ["/"]);
+        assert_eq!(moved_by(write("out/ignored")), Vec::<String>::new());
+        let gone = moved_by(|root| fs::remove_file(root.join("a/file")).expect("removed"));
+        assert_eq!(gone, ["a/", "a/file"]);
+    }
+
+    #[test]
+    fn rules_outside_the_files_are_watched() {
+        for rule in [".git/config", ".git/info/exclude", ".git/info/attributes"] {
+            let lab = Lab::new();
+            let snapshot = lab.snapshot(lab.later());
+            assert!(rules_stand(&snapshot));
+            let path = lab.dir.path().join(rule);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            fs::write(path, "# new\n").expect("written");
+            assert!(!rules_stand(&snapshot), "{rule}");
         }
-        self.lines
+    }
+
+    #[test]
+    fn what_is_younger_than_the_look_is_looked_at_again() {
+        let lab = Lab::new();
+        let began = lab.later();
+        fs::write(lab.dir.path().join("a/file"), "during the scan").expect("written");
+        assert_eq!(lab.moved(&lab.snapshot(began)), ["a/file"]);
+        assert!(lab.moved(&lab.snapshot(lab.later())).is_empty());
     }
 }

@@ -4,12 +4,12 @@
 //!
 //! `HEARTH_IT_FSYNC=1 cargo bench --bench figures_dispatch`: durable commits
 
-#[expect(dead_code, reason = "the tests of the store use all of it")]
-#[path = "../it/store/pg.rs"]
+#[path = "server.rs"]
 mod pg;
 
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use hearth::store::{Signal, Store};
 use hearth_actors::event::{Batch, FrameDraft, FrameKind, TurnRef};
 use hearth_actors::ids::{AgentName, NodeId};
@@ -29,12 +29,12 @@ const BATCHES: usize = 20;
 
 #[tokio::main]
 async fn main() {
-    println!("INSERT committed → NOTIFY → claim committed ({ROUNDS} rounds)");
+    println!("INSERT committed → NOTIFY → … committed ({ROUNDS} rounds)");
     let raw = raw_dispatch().await;
-    raw.print("raw limit: bare table", None);
-    ours_dispatch()
-        .await
-        .print("hearth: tasks, claim", Some(&raw));
+    raw.print("raw limit: claim, bare table", None);
+    let (claimed, opened) = ours_dispatch().await;
+    claimed.print("hearth: claim", Some(&raw));
+    opened.print("hearth: claim, open", Some(&raw));
 
     println!("one claim on a just-filled, unanalysed queue of {WAITING}");
     for sessions in [1, 10, 10_000] {
@@ -91,14 +91,15 @@ async fn raw_dispatch() -> Sample {
     sample
 }
 
-async fn ours_dispatch() -> Sample {
+/// To the committed claim, and to the `open` that the prompt waits for.
+async fn ours_dispatch() -> (Sample, Sample) {
     let connect = pg::database().await;
     let store = store(&connect).await;
     let session = session(store.pool()).await;
     let (signals, mut inbox) = mpsc::channel(1);
     tokio::spawn(store.listener().run(signals));
     assert_eq!(inbox.recv().await, Some(Signal::Scan), "listening");
-    let mut sample = Sample::default();
+    let (mut claimed, mut opened) = (Sample::default(), Sample::default());
     for _ in 0..ROUNDS {
         insert_task(store.pool(), session).await;
         let start = Instant::now();
@@ -108,10 +109,12 @@ async fn ours_dispatch() -> Sample {
                 break turn;
             }
         };
-        sample.add(start);
+        claimed.add(start);
+        store.journal_open(&turn).await;
+        opened.add(start);
         finish(&store, &turn).await;
     }
-    sample
+    (claimed, opened)
 }
 
 async fn claims_of_a_full_queue(sessions: i32) -> Sample {
@@ -127,7 +130,7 @@ async fn claims_of_a_full_queue(sessions: i32) -> Sample {
     sample
 }
 
-/// A null agent: claim what there is room for, end it, again.
+/// A null agent: claim what there is room for, end each by itself, again.
 async fn drain() {
     let store = store(&pg::database().await).await;
     fill(store.pool(), 10_000).await;
@@ -136,17 +139,10 @@ async fn drain() {
     while start.elapsed() < Duration::from_secs(3) {
         let turns = claim(&store, 64).await;
         done += turns.len();
-        let (left, right) = turns.split_at(turns.len() / 2);
-        tokio::join!(finish_all(&store, left), finish_all(&store, right));
+        join_all(turns.iter().map(|turn| finish(&store, turn))).await;
     }
     let rate = done as f64 / start.elapsed().as_secs_f64();
-    println!("  drained, one commit each: {rate:.0} tasks/s");
-}
-
-async fn finish_all(store: &Store, turns: &[Assignment]) {
-    for turn in turns {
-        finish(store, turn).await;
-    }
+    println!("  drained by a null agent: {rate:.0} tasks/s");
 }
 
 // --- frames ------------------------------------------------------------------

@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 const RUNS: usize = 9;
 
 /// Between an edit and a measurement, as between an agent's last edit and the
-/// end of its turn; Hearth prepares its next scan meanwhile.
+/// end of its turn.
 const PAUSE: Duration = Duration::from_millis(100);
 
 fn main() {
@@ -98,13 +98,23 @@ impl Bench {
             let add = ["-c", config, "worktree", "add", "-q", "-b", &name, &path];
             timed(|| git(&self.project, &add))
         };
-        let one = median(|run| add("checkout.workers=1", "cli1", run));
-        let many = median(|run| add("checkout.workers=0", "cli0", run));
-        let plain = median(|run| {
-            let (name, path) = fresh("plain", run);
-            timed(|| libgit2_worktree(&self.project, &name, &path))
-        });
-        let ours = median(|_| timed(|| self.ensured()));
+        // In turns: what one leaves the disk to write slows the next.
+        let ways: [&dyn Fn(usize) -> Duration; 4] = [
+            &|run| add("checkout.workers=1", "cli1", run),
+            &|run| add("checkout.workers=0", "cli0", run),
+            &|run| {
+                let (name, path) = fresh("plain", run);
+                timed(|| libgit2_worktree(&self.project, &name, &path))
+            },
+            &|_| timed(|| self.ensured()),
+        ];
+        let mut took: [Vec<Duration>; 4] = Default::default();
+        for run in 0..RUNS {
+            for (way, took) in ways.iter().zip(&mut took) {
+                took.push(way(run));
+            }
+        }
+        let [one, many, plain, ours] = took.map(middle);
         print("worktree add: git", one, one);
         print("  git, a worker per processor", many, one);
         print("  libgit2", plain, one);
@@ -129,14 +139,12 @@ impl Bench {
         let plain = median(|_| timed(|| self.libgit2_checkpoint(at)));
         print("  libgit2", plain, unchanged);
         let cold = median(|_| {
-            let private = self.dir.path().join("home/.index");
-            let private = private.join(worktree.id.to_string());
-            // Not there yet before the first scan.
-            let _ = fs::remove_file(private.join("index"));
-            sleep(PAUSE);
-            timed(|| self.checkpoint(worktree))
+            // As after a restart: nothing is remembered.
+            let home = self.dir.path().join("home");
+            let port = GitWorktrees::new(WorktreesConfig::new(home));
+            let taken = port.checkpoint(worktree, CheckpointId::new(), None);
+            timed(|| self.runtime.block_on(taken).expect("a checkpoint"))
         });
-        sleep(PAUSE);
         print("  Hearth, cold", cold, unchanged);
         let warm = median(|_| timed(|| self.checkpoint(worktree)));
         print("  Hearth", warm, unchanged);
@@ -167,9 +175,22 @@ impl Bench {
                 self.runtime.block_on(diff).expect("a diff")
             })
         });
+        // Alone in its worktree: what a small turn costs.
+        let other = self.ensured();
+        self.checkpoint(&other);
+        let one = median(|run| {
+            put(&other.path, &path_of(0, 1), &format!("one {run}\n"));
+            sleep(PAUSE);
+            timed(|| {
+                self.checkpoint(&other);
+                let diff = self.port.diff(&other);
+                self.runtime.block_on(diff).expect("a diff")
+            })
+        });
         print("diff, 100 edits: git, with new files", whole, whole);
         print("  git, tracked files only", tracked, whole);
         print("  Hearth", ours, whole);
+        print("  Hearth, checkpoint and diff, 1 edit", one, whole);
     }
 
     /// 50 files changed and 50 new ones, and the time in which an agent would
@@ -284,9 +305,12 @@ fn timed<T>(work: impl FnOnce() -> T) -> Duration {
 }
 
 fn median(mut run: impl FnMut(usize) -> Duration) -> Duration {
-    let mut all: Vec<Duration> = (0..RUNS).map(&mut run).collect();
+    middle((0..RUNS).map(&mut run).collect())
+}
+
+fn middle(mut all: Vec<Duration>) -> Duration {
     all.sort();
-    all[RUNS / 2]
+    all[all.len() / 2]
 }
 
 fn print(what: &str, took: Duration, reference: Duration) {

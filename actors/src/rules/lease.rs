@@ -46,14 +46,20 @@ impl Trust {
     /// Agents must be stopped from here on.
     #[must_use]
     pub fn is_over(&self, now: Moment) -> bool {
-        now >= self.good_from + TRUST
+        now >= self.ends()
+    }
+
+    /// When that is.
+    #[must_use]
+    pub fn ends(&self) -> Moment {
+        self.good_from + TRUST
     }
 
     /// When to try the next renewal.
     #[must_use]
     pub fn next_renewal(&self, now: Moment) -> Moment {
         if self.failing {
-            (now + RETRY_EVERY).min(self.good_from + TRUST)
+            (now + RETRY_EVERY).min(self.ends())
         } else {
             self.good_from + RENEW_EVERY
         }

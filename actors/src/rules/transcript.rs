@@ -14,6 +14,13 @@ use crate::model::Usage;
 /// Longest text of one part, in bytes; longer text goes on in the next part.
 pub const PART_BYTES: usize = 16 * 1024;
 
+/// Bytes folded after which a commit is due, however much has arrived: it bounds
+/// the statement and what a flood holds in memory.
+pub const BATCH_BYTES: usize = 1024 * 1024;
+
+/// What a tool's update counts as; backends cap its parts at 64 KiB.
+const TOOL_BYTES: usize = 32 * 1024;
+
 /// The transcript of one turn.
 #[derive(Debug, Default)]
 pub struct Transcript {
@@ -21,6 +28,8 @@ pub struct Transcript {
     open: Option<OpenPart>,
     tools: BTreeMap<String, OpenTool>,
     spoken: bool,
+    /// Bytes folded since the last commit.
+    weight: usize,
     batch: Batch,
     /// Parts of this batch, by sequence.
     parts: BTreeMap<i32, PartWrite>,
@@ -58,12 +67,9 @@ impl Transcript {
                     json!({ "status": "working", "mode": mode }),
                 );
             }
-            Said::Permission(ask) => {
-                // Some agents show a tool here for the first time.
-                self.tool(ask.tool.clone());
-                let ask = serde_json::to_value(&ask).unwrap_or(Value::Null);
-                self.frame(FrameKind::PermissionRequested, json!({ "request": ask }));
-            }
+            // Some agents show a tool here for the first time. Whether a human
+            // is asked is for the session to say.
+            Said::Permission(ask) => self.tool(ask.tool),
             Said::Raw { .. } | Said::TurnEnded(_) | Said::Exited(_) => {}
         }
     }
@@ -83,8 +89,15 @@ impl Transcript {
         }
     }
 
+    /// Enough has been folded for a commit of its own.
+    #[must_use]
+    pub fn is_heavy(&self) -> bool {
+        self.weight >= BATCH_BYTES
+    }
+
     /// What is to be committed now; the transcript goes on after it.
     pub fn take(&mut self) -> Batch {
+        self.weight = 0;
         self.flush_text();
         let mut batch = std::mem::take(&mut self.batch);
         batch.parts = std::mem::take(&mut self.parts).into_values().collect();
@@ -96,6 +109,7 @@ impl Transcript {
     }
 
     fn text(&mut self, kind: PartKind, mut text: &str) {
+        self.weight += text.len();
         while !text.is_empty() {
             if self
                 .open
@@ -147,6 +161,7 @@ impl Transcript {
     }
 
     fn tool(&mut self, update: Tool) {
+        self.weight += TOOL_BYTES;
         self.close_text();
         let id = update.id.clone();
         let sequence = match self.tools.get(&id) {

@@ -290,7 +290,10 @@ fn by_us(why: Why, deadlines: Deadlines) -> Verdict {
             outcome: Outcome::Cancelled,
             detail: None,
         },
-        Why::Interrupted => Verdict::because(Outcome::Interrupted, "Hearth stopped in mid-turn"),
+        Why::Interrupted => Verdict::because(
+            Outcome::Interrupted,
+            "Hearth stopped, or restarted this session, in mid-turn",
+        ),
         Why::FirstByte => Verdict::because(
             Outcome::Stalled,
             format!(

@@ -97,7 +97,7 @@ pub async fn a_turn_ends_once_after_all_its_words(under: &dyn BackendUnderTest) 
         assert_eq!(stop, AgentStop::EndTurn);
     }
     live.link.stop(true).await;
-    let rest = live.to_the_end().await;
+    let rest = live.drain().await;
     assert!(!rest.iter().any(|said| matches!(said, Said::TurnEnded(_))));
 }
 
@@ -108,7 +108,7 @@ pub async fn the_end_of_the_agent_is_its_last_word(under: &dyn BackendUnderTest)
     live.rest_of(turn).await;
     let exit = live.link.stop(false).await;
     assert!(exit.expected);
-    let rest = live.to_the_end().await;
+    let rest = live.drain().await;
     assert_eq!(rest.last(), Some(&Said::Exited(exit)));
     let prompt = under.prompt(Play::Hello);
     let refused = live.link.prompt(TurnId::new(), &prompt);
@@ -119,7 +119,7 @@ pub async fn the_end_of_the_agent_is_its_last_word(under: &dyn BackendUnderTest)
 pub async fn a_crash_in_mid_turn_ends_the_link(under: &dyn BackendUnderTest) {
     let mut live = Live::start(under).await;
     live.prompt(Play::Crash);
-    let rest = live.to_the_end().await;
+    let rest = live.drain().await;
     assert_eq!(text(&rest), "hello");
     let Some(Said::Exited(ExitInfo { code, expected, .. })) = rest.last() else {
         panic!("no exit: {rest:?}");
@@ -298,7 +298,7 @@ impl<'a> Live<'a> {
     }
 
     /// Everything up to the close of the channel; the exit only at its end.
-    async fn to_the_end(&mut self) -> Vec<Said> {
+    async fn drain(&mut self) -> Vec<Said> {
         let mut said = Vec::new();
         while let Some(event) = within("the end", self.events.recv()).await {
             let exited = said.iter().any(|said| matches!(said, Said::Exited(_)));

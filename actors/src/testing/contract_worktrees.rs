@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::super::ids::{CheckpointId, SessionId};
-use super::super::model::{FileChange, Operation, Worktree, WorktreeSpec};
-use super::super::ports::Worktrees;
+use crate::ids::{CheckpointId, SessionId};
+use crate::model::{FileChange, Operation, Worktree, WorktreeSpec};
+use crate::ports::Worktrees;
 
 /// A project to work on, and a hand that edits its worktrees as agents do.
 pub trait Scratch: Send + Sync {

@@ -10,7 +10,7 @@ use crate::rules::dispatch::Dispatch;
 use crate::tree::addr::{Addr, Depth, Task, report};
 use crate::tree::board::Snapshot;
 use crate::tree::pool;
-use crate::tree::shared::Shared;
+use crate::tree::shared::{Shared, with_source};
 
 /// What the dispatcher is told.
 pub(crate) enum Msg {
@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
     pub(crate) pool: Addr<pool::Msg>,
     pub(crate) depth: Depth,
     /// Told when the store says that the lease is over.
-    pub(crate) lease_lost: Arc<dyn Fn() + Send + Sync>,
+    pub(crate) lease_doubted: Arc<dyn Fn() + Send + Sync>,
 }
 
 pub(crate) struct State {
@@ -100,8 +100,7 @@ impl Actor for DispatcherActor {
             Msg::Claimed(Err(error)) => {
                 state.claim = None;
                 if matches!(error, QueueError::LeaseLost) {
-                    state.rule.pause();
-                    (state.to.lease_lost)();
+                    (state.to.lease_doubted)();
                 }
                 state.failed(&error);
             }
@@ -132,7 +131,7 @@ impl State {
 
     fn failed(&mut self, error: &QueueError) {
         self.rule.failed(self.to.shared.now());
-        let text = error.to_string();
+        let text = with_source(error);
         if self.last_error.as_ref() != Some(&text) {
             tracing::warn!(error = %text, "claiming failed, trying again");
         }

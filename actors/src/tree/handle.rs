@@ -58,7 +58,7 @@ pub enum Refusal {
 
 impl TreeHandle {
     /// Starts the tree. It claims nothing before its node's lease is won, which
-    /// [`TreeHandle::ready`] waits for.
+    /// [`TreeHandle::status`] tells.
     ///
     /// # Errors
     /// When the root actor cannot be started.

@@ -42,6 +42,8 @@ impl Hub {
     #[must_use]
     pub fn subscribe(&self, session: SessionId) -> broadcast::Receiver<Arc<Frame>> {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever comes sweeps up after those who left.
+        streams.retain(|_, stream| stream.receiver_count() > 0);
         streams
             .entry(session)
             .or_insert_with(|| broadcast::Sender::new(BACKLOG))

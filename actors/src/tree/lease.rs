@@ -11,7 +11,7 @@ use crate::rules::moment::Moment;
 use crate::tree::addr::{Addr, Depth, Task, report};
 use crate::tree::board::Snapshot;
 use crate::tree::root;
-use crate::tree::shared::Shared;
+use crate::tree::shared::{Shared, with_source};
 
 /// What the lease keeper is told.
 pub(crate) enum Msg {
@@ -23,8 +23,8 @@ pub(crate) enum Msg {
     Due,
     /// A renewal begun then came back.
     Renewed(Moment, Result<(), QueueError>),
-    /// The store refused a claim: the lease is over.
-    Lost,
+    /// The store refused a claim: see at once whether the lease can be renewed.
+    Doubt,
 }
 
 pub(crate) struct LeaseKeeper;
@@ -41,6 +41,8 @@ pub(crate) struct State {
     trust: Option<Trust>,
     incarnation: i64,
     task: Option<Task>,
+    /// A renewal is under way; it is never cut off for a second one.
+    renewing: bool,
     timer: Option<Task>,
     last_error: Option<String>,
 }
@@ -63,6 +65,7 @@ impl Actor for LeaseKeeper {
             trust: None,
             incarnation: 0,
             task: None,
+            renewing: false,
             timer: None,
             last_error: None,
         })
@@ -85,14 +88,17 @@ impl Actor for LeaseKeeper {
             }
             Msg::Due => state.renew_or_give_up(now),
             Msg::Renewed(started, Ok(())) => {
+                state.renewing = false;
                 state.last_error = None;
                 if let Some(trust) = &mut state.trust {
                     trust.renewed(started);
                 }
                 state.arm(now);
             }
-            Msg::Renewed(_, Err(QueueError::LeaseLost)) | Msg::Lost => state.give_up(),
+            Msg::Doubt => state.renew_or_give_up(now),
+            Msg::Renewed(_, Err(QueueError::LeaseLost)) => state.give_up(),
             Msg::Renewed(_, Err(error)) => {
+                state.renewing = false;
                 state.note(&error);
                 if let Some(trust) = &mut state.trust {
                     trust.failed();
@@ -109,6 +115,7 @@ impl State {
     fn acquire(&mut self, now: Moment) {
         self.trust = None;
         self.timer = None;
+        self.renewing = false;
         let lease = self.to.shared.ports.lease.clone();
         let work = async move { Msg::Acquired(now, lease.acquire().await) };
         let lost = move |why: String| Msg::Acquired(now, Err(QueueError::Unavailable(why.into())));
@@ -128,13 +135,16 @@ impl State {
         if trust.is_over(now) {
             return self.give_up();
         }
-        let lease = self.to.shared.ports.lease.clone();
-        let work = async move { Msg::Renewed(now, lease.renew().await) };
-        let lost = move |why: String| Msg::Renewed(now, Err(QueueError::Unavailable(why.into())));
-        self.task = Some(report(&self.me, work, lost));
-        // A renewal that hangs must not outlive the trust.
-        let over = trust.next_renewal(now).max(now) + RETRY_EVERY;
-        self.timer = Some(self.me.cast_after(self.to.shared.until(over), Msg::Due));
+        if !self.renewing {
+            self.renewing = true;
+            let lease = self.to.shared.ports.lease.clone();
+            let work = async move { Msg::Renewed(now, lease.renew().await) };
+            let lost =
+                move |why: String| Msg::Renewed(now, Err(QueueError::Unavailable(why.into())));
+            self.task = Some(report(&self.me, work, lost));
+        }
+        let over = self.to.shared.until(trust.ends());
+        self.timer = Some(self.me.cast_after(over, Msg::Due));
     }
 
     fn give_up(&mut self) {
@@ -142,6 +152,7 @@ impl State {
             tracing::error!("this node's lease is over: stopping its agents");
             self.timer = None;
             self.task = None;
+            self.renewing = false;
             self.to.root.cast(root::Msg::LeaseLost);
         }
     }
@@ -154,7 +165,7 @@ impl State {
     }
 
     fn note(&mut self, error: &QueueError) {
-        let text = error.to_string();
+        let text = with_source(error);
         if self.last_error.as_ref() != Some(&text) {
             tracing::warn!(error = %text, "the lease could not be won or renewed, trying again");
         }

@@ -20,7 +20,7 @@ use crate::tree::session;
 use crate::tree::shared::{Shared, until_written};
 
 /// Events that may wait between an agent and its pump.
-pub(crate) const CHANNEL: usize = 4096;
+pub(crate) const CHANNEL: usize = 1024;
 
 /// The turn whose words are to be stored, set by the session.
 #[derive(Clone, Default)]
@@ -138,7 +138,16 @@ impl State {
                 self.flush().await;
                 self.to.session.cast(session::Msg::Asked(turn, ask));
             }
-            said => self.fold(said),
+            said => {
+                self.fold(said);
+                if self
+                    .open
+                    .as_ref()
+                    .is_some_and(|(_, transcript)| transcript.is_heavy())
+                {
+                    self.flush().await;
+                }
+            }
         }
     }
 

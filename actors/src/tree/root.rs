@@ -78,6 +78,8 @@ pub(crate) struct State {
     /// Clearing or shutting down.
     task: Option<Task>,
     clearing: bool,
+    /// How long turns may go on after a stop was asked for.
+    grace: Duration,
     shutdown: Vec<RpcReplyPort<()>>,
 }
 
@@ -110,6 +112,7 @@ impl Actor for Root {
             failures: History::default(),
             task: None,
             clearing: false,
+            grace: Duration::ZERO,
             shutdown: Vec::new(),
         };
         state.start_lease().await?;
@@ -127,7 +130,7 @@ impl Actor for Root {
         match message {
             Msg::LeaseWon(found) => state.start_workers(*found).await?,
             Msg::LeaseLost => state.clear(),
-            Msg::Cleared => state.cleared(),
+            Msg::Cleared => state.cleared().await?,
             Msg::Wake => {
                 if let Some((dispatcher, _)) = &state.dispatcher {
                     dispatcher.cast(dispatcher::Msg::Wake);
@@ -167,6 +170,9 @@ impl Actor for Root {
         let Some(name) = state.name_of(child) else {
             return Ok(());
         };
+        if name == "lease" {
+            state.lease = None;
+        }
         if state.clearing || !state.shutdown.is_empty() {
             return Ok(());
         }
@@ -177,10 +183,6 @@ impl Actor for Root {
             state.say(Status::Failed(why.clone()));
             myself.stop(Some(why));
             return Ok(());
-        }
-        if name == "lease" {
-            state.lease = None;
-            state.start_lease().await?;
         }
         state.clear();
         state.show();
@@ -214,7 +216,7 @@ impl State {
     }
 
     async fn start_workers(&mut self, found: Reconciled) -> Result<(), ActorProcessingErr> {
-        if self.pool.is_some() || !self.shutdown.is_empty() {
+        if self.pool.is_some() || self.clearing || !self.shutdown.is_empty() {
             return Ok(());
         }
         tracing::info!(
@@ -238,9 +240,9 @@ impl State {
             shared,
             pool: pool.clone(),
             depth: depth.clone(),
-            lease_lost: Arc::new(move || {
+            lease_doubted: Arc::new(move || {
                 if let Some(lease) = &lease {
-                    lease.cast(lease::Msg::Lost);
+                    lease.cast(lease::Msg::Doubt);
                 }
             }),
         };
@@ -275,21 +277,34 @@ impl State {
         }));
     }
 
-    fn cleared(&mut self) {
+    async fn cleared(&mut self) -> Result<(), ActorProcessingErr> {
         self.clearing = false;
         self.task = None;
         self.to.shared.board.remove(&["root", "dispatcher"]);
         self.to.shared.board.remove(&["root", "pool"]);
-        if let Some(lease) = &self.lease {
+        if !self.shutdown.is_empty() {
+            self.stop_workers();
+        } else if let Some(lease) = &self.lease {
             lease.cast(lease::Msg::Acquire);
+        } else {
+            self.start_lease().await?;
         }
+        Ok(())
     }
 
     fn shut_down(&mut self, grace: Duration, reply: RpcReplyPort<()>) {
         self.shutdown.push(reply);
-        if self.shutdown.len() > 1 {
-            return;
+        if self.shutdown.len() == 1 {
+            self.grace = grace;
+            // What is being cleared is awaited first.
+            if !self.clearing {
+                self.stop_workers();
+            }
         }
+    }
+
+    fn stop_workers(&mut self) {
+        let grace = self.grace;
         let (dispatcher, pool) = (self.dispatcher.take(), self.pool.take());
         let (me, lease) = (self.me.clone(), self.to.shared.ports.lease.clone());
         self.task = Some(Task::spawn(async move {

@@ -96,13 +96,36 @@ where
     F: Future<Output = Result<T, JournalError>>,
 {
     let mut backoff = Backoff::new();
+    let mut away = false;
     loop {
         match call().await {
             Err(JournalError::Unavailable(error)) => {
-                tracing::debug!(%error, "the journal is away, trying again");
+                if !std::mem::replace(&mut away, true) {
+                    let why = with_source(error.as_ref());
+                    tracing::warn!(%why, "the journal cannot be written, trying again until it can");
+                }
                 backoff.wait().await;
             }
-            written => return written,
+            written => {
+                if away {
+                    tracing::info!("the journal is written again");
+                }
+                return written;
+            }
         }
     }
+}
+
+/// The error with what caused it, on one line for the person who reads it.
+pub(crate) fn with_source(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
 }

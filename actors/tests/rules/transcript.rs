@@ -13,6 +13,7 @@ use serde_json::Value;
 use ToolStatus::{Completed, Failed, InProgress, Pending};
 
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a few dozen of them at a time")]
 enum Op {
     Say(Said),
     /// A group commit.

@@ -1,14 +1,15 @@
 -- Stamps turn $1 (attempt $2, node $3, life $4) as prompted and writes what must
--- exist before the prompt. No row comes back when the fence is old.
+-- exist before the prompt. No row comes back when the fence is old, or when it has
+-- been done.
 with fence as materialized (
     select t.id from hearth.turns t
     where t.id = $1 and t.attempt = $2 and t.node = $3 and t.incarnation = $4
-        and t.session_id = $5 and t.ended_at is null
+        and t.session_id = $5 and t.ended_at is null and t.prompted_at is null
     for no key update
 ),
 turn as (
     update hearth.turns t
-    set prompted_at = coalesce(t.prompted_at, clock_timestamp()), checkpoint_id = $14
+    set prompted_at = clock_timestamp(), checkpoint_id = $14
     from fence f where t.id = f.id
     returning t.task_id, t.session_id, t.attempt, t.agent, t.assistant_message_id
 ),
@@ -51,6 +52,11 @@ checkpoint as (
     from turn join task on task.id = turn.task_id
     where $14 is not null and task.chat_id is not null
     on conflict (id) do nothing
+),
+link as (
+    update agent_sessions a set status = 'active', last_active_at = clock_timestamp()
+    from turn join task on task.id = turn.task_id
+    where a.chat_id = task.chat_id and a.agent = turn.agent
 ),
 drafts as (
     select d.n, d.kind, d.data, turn.task_id, turn.assistant_message_id

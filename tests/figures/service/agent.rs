@@ -37,15 +37,15 @@ pub(crate) fn main() {
             }
             Some("session/prompt") => {
                 let text = message["params"]["prompt"].to_string();
-                let spoke = now_ns();
+                // Whoever hears the word may read the notes.
+                note("prompted", arrived);
+                note("pid", u64::from(std::process::id()));
+                note("spoke", now_ns());
                 send(
                     json!({ "jsonrpc": "2.0", "method": "session/update", "params": {
                     "sessionId": "clock", "update": { "sessionUpdate": "agent_message_chunk",
                         "content": { "type": "text", "text": "tick" } } } }),
                 );
-                note("prompted", arrived);
-                note("spoke", spoke);
-                note("pid", u64::from(std::process::id()));
                 if !text.contains("wait") {
                     send(
                         json!({ "jsonrpc": "2.0", "id": id, "result": { "stopReason": "end_turn" } }),

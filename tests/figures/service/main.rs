@@ -171,7 +171,7 @@ async fn flood(hearth: &Hearth) {
         let frame = stream.next().await;
         match frame["type"].as_str() {
             Some("delta") => text.push_str(frame["text"].as_str().unwrap_or_default()),
-            Some("task_updated") if frame["state"] != "running" => break,
+            Some("task_updated") if frame["state"] == "completed" => break,
             _ => {}
         }
     }

@@ -42,6 +42,22 @@ async fn a_hundred_tasks_survive_cuts_each_prompted_once_in_order() {
     }
 }
 
+#[tokio::test]
+async fn a_cancel_that_nobody_was_told_of_still_ends_the_turn() {
+    let service = Service::start().await;
+    let chat = service.chat().await;
+    let task = service.say(&chat, "slow 100000 20").await;
+    service.state(&chat, "running").await;
+    let pool = service.pool().await;
+    // What a cancel leaves when its notification is lost with a connection.
+    sqlx::query("update hearth.turns set cancel_requested_at = now() where task_id = $1::uuid")
+        .bind(&task)
+        .execute(&pool)
+        .await
+        .unwrap();
+    assert_eq!(service.outcome(&task).await, "cancelled");
+}
+
 /// Tries until the row is committed, as a client with a retry would; the unique
 /// input makes a repeat harmless.
 async fn insert(service: &Service, project: &str, session: &str, task: usize) {

@@ -236,6 +236,55 @@ async fn a_claim_does_not_feel_a_long_queue() {
     }
 }
 
+/// Not even when it may claim none of it.
+#[tokio::test]
+async fn a_claim_does_not_feel_tasks_of_unknown_agents() {
+    let store = RealStore::fresh().await;
+    acquire(&store).await;
+    fill(&store, 10, 10_000).await;
+    sqlx::query("update hearth.queue set agent = 'nobody'")
+        .execute(store.store.pool())
+        .await
+        .unwrap();
+    let mut times = Vec::new();
+    for _ in 0..20 {
+        let task = store.insert_task(None, None, AGENT).await;
+        let start = Instant::now();
+        let turn = claim_one(&store).await;
+        times.push(start.elapsed());
+        assert_eq!(turn.fence.task, task);
+        finish(&store, &turn, Outcome::Ok).await;
+    }
+    times.sort();
+    println!("100 000 of unknown agents: a claim takes {:?}", times[10]);
+    assert!(times[10] < Duration::from_millis(10), "{times:?}");
+}
+
+/// More entries of a busy session stand in front than a claim looks at.
+#[tokio::test]
+async fn behind_a_busy_session_the_oldest_heads_go_first() {
+    let store = RealStore::fresh().await;
+    acquire(&store).await;
+    let busy = store.insert_session().await;
+    store.insert_task(Some(busy), None, AGENT).await;
+    claim_one(&store).await;
+    for _ in 0..100 {
+        store.insert_task(Some(busy), None, AGENT).await;
+    }
+    let mut free = Vec::new();
+    for _ in 0..20 {
+        free.push(store.insert_task(None, None, AGENT).await);
+    }
+    let claimed = claim(&store, 5).await;
+    let order: Vec<_> = claimed
+        .assignments
+        .iter()
+        .map(|turn| turn.fence.task)
+        .collect();
+    assert_eq!(order, free[..5]);
+    assert!(claimed.more);
+}
+
 /// In one statement, so that no statistics exist.
 async fn fill(store: &RealStore, sessions: i32, each: i32) {
     let project = store.insert_project().await;

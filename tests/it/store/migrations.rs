@@ -65,8 +65,13 @@ async fn missing_rights_are_named() {
     let database = pg::empty_database().await;
     let pool = connect(&database).await;
     let name = database.get_database().unwrap();
-    execute(&pool, &format!("create role {name}_poor login")).await;
-    let poor = connect(&database.clone().username(&format!("{name}_poor"))).await;
+    execute(
+        &pool,
+        &format!("create role {name}_poor login password 'poor'"),
+    )
+    .await;
+    let poor = database.clone().username(&format!("{name}_poor"));
+    let poor = connect(&poor.password("poor")).await;
     let refused = refusal(migrate(&poor).await);
     assert!(refused.contains("grant create on database"), "{refused}");
 }

@@ -292,6 +292,67 @@ async fn line_endings_are_stored_as_git_stores_them() {
     assert_eq!(tree, reference_tree(&worktree.path));
 }
 
+#[tokio::test]
+async fn line_endings_stay_right_from_scan_to_scan() {
+    let lab = Lab::new();
+    let worktree = lab.worktree().await;
+    let at = &worktree.path;
+    for (round, content) in ["a\r\nb\r\n", "a\nb\n", "a\r\n"].iter().enumerate() {
+        write(at, "plain.txt", content);
+        assert_eq!(lab.checkpoint(&worktree).await.tree, reference_tree(at));
+        if round == 1 {
+            write(at, "src/.gitattributes", "* text=auto\n");
+        }
+        write(at, "src/auto.txt", format!("{content}{round}\r\n"));
+        assert_eq!(lab.checkpoint(&worktree).await.tree, reference_tree(at));
+    }
+    fs::remove_file(at.join("src/.gitattributes")).expect("removed");
+    assert_eq!(lab.checkpoint(&worktree).await.tree, reference_tree(at));
+    git(at, ["config", "core.autocrlf", "input"]);
+    write(at, "last.txt", "a\r\nb\r\n");
+    assert_eq!(lab.checkpoint(&worktree).await.tree, reference_tree(at));
+}
+
+#[tokio::test]
+async fn what_is_tracked_though_ignored_may_go_and_come_back() {
+    let lab = Lab::new();
+    let worktree = lab.worktree().await;
+    let at = &worktree.path;
+    write(at, "kept.log", "ignored");
+    write(at, "target/deep/out", "ignored");
+    git(at, ["add", "-f", "kept.log", "target/deep/out"]);
+    let both = lab.checkpoint(&worktree).await.tree;
+    fs::remove_file(at.join("kept.log")).expect("removed");
+    fs::remove_dir_all(at.join("target")).expect("removed");
+    assert_ne!(lab.checkpoint(&worktree).await.tree, both);
+    write(at, "kept.log", "ignored");
+    write(at, "target/deep/out", "ignored");
+    write(at, "target/deep/new", "ignored");
+    assert_eq!(lab.checkpoint(&worktree).await.tree, both);
+    assert_eq!(both, reference_tree(at));
+}
+
+#[tokio::test]
+async fn a_folder_that_becomes_a_repository_and_back_is_followed() {
+    let lab = Lab::new();
+    let worktree = lab.worktree().await;
+    let at = &worktree.path;
+    write(at, "new/inside.txt", "inside");
+    let inside = lab.checkpoint(&worktree).await.tree;
+    git(&at.join("new"), ["init", "-q"]);
+    let nested = lab.diff(&worktree).await;
+    assert!(nested.warnings.join("\n").contains("new"), "{nested:?}");
+    assert!(!names(&worktree, &nested.tree).contains(&"new/inside.txt".to_owned()));
+    fs::remove_dir_all(at.join("new/.git")).expect("removed");
+    assert_eq!(lab.checkpoint(&worktree).await.tree, inside);
+    let other = at.join("nested");
+    write(at, "nested/inside.txt", "inside");
+    git(&other, ["init", "-q"]);
+    assert_eq!(lab.checkpoint(&worktree).await.tree, inside);
+    fs::remove_dir_all(other.join(".git")).expect("removed");
+    assert_eq!(lab.checkpoint(&worktree).await.tree, reference_tree(at));
+}
+
 /// One thing an agent may do to its files.
 #[derive(Clone, Debug)]
 enum Edit {

@@ -6,18 +6,9 @@ use std::sync::Arc;
 use hearth::worktrees::{GitWorktrees, WorktreesConfig};
 use hearth_actors::ids::SessionId;
 use hearth_actors::model::{Worktree, WorktreeSpec};
-// What the included suite finds above itself, as in its own crate.
-use hearth_actors::{ids, model, ports};
+use hearth_actors::testing::contract_worktrees::{Scratch, check};
 
 use super::scratch::{Lab, write};
-
-#[expect(unreachable_pub, reason = "the suite is public in its own crate")]
-#[path = "."]
-mod testing {
-    #[path = "../../../actors/src/testing/contract_worktrees.rs"]
-    pub(super) mod contract_worktrees;
-}
-use testing::contract_worktrees::{Scratch, check};
 
 impl Scratch for Lab {
     fn spec(&self, session: SessionId) -> WorktreeSpec {

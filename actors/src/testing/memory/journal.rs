@@ -18,7 +18,11 @@ impl Rows {
         turn: &TurnRef,
         open: &OpenTurn,
     ) -> Result<Vec<Frame>, JournalError> {
-        self.owned(turn)?.prompted = true;
+        let row = self.owned(turn)?;
+        if row.cancelled {
+            return Err(JournalError::Cancelled);
+        }
+        row.prompted = true;
         self.write_user_message(open.user_message, &open.input);
         self.messages.entry(turn.message).or_default().status = "streaming";
         let last_tree = self

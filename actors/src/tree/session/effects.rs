@@ -14,7 +14,10 @@ use crate::rules::session::{Effect, Input, LinkNo};
 use crate::tree::addr::report;
 use crate::tree::pool;
 use crate::tree::pump::{self, CurrentTurn, Pump};
+use crate::tree::shared::with_source;
 
+/// Longest wait for a worktree or a checkpoint: a large repository on a cold disk.
+const WORKTREE_BOUND: Duration = Duration::from_secs(600);
 /// Longest wait for the processes of an earlier life of this key.
 const GONE_BOUND: Duration = Duration::from_secs(10);
 /// The stop ladder's longest way: 3 s, 2 s, and the kernel's time.
@@ -82,7 +85,7 @@ impl State {
         turn.ensured = true;
         let id = turn.reference.fence.turn;
         let spec = turn.assignment.worktree.clone();
-        let bound = self.to.entry.deadlines.spawn;
+        let bound = WORKTREE_BOUND;
         let worktrees = self.to.shared.ports.worktrees.clone();
         let work = async move {
             let made = match timeout(bound, worktrees.ensure(&spec)).await {
@@ -103,7 +106,7 @@ impl State {
         let Some(turn) = &mut self.turn else { return };
         let id = turn.reference.fence.turn;
         let known = turn.assignment.last_tree.clone();
-        let bound = self.to.entry.deadlines.spawn;
+        let bound = WORKTREE_BOUND;
         let worktrees = self.to.shared.ports.worktrees.clone();
         let work = async move {
             let taking = worktrees.checkpoint(&worktree, CheckpointId::new(), known.as_deref());
@@ -264,18 +267,4 @@ fn refusal(error: &StartError) -> (Outcome, String) {
 
 fn overdue(what: &str, bound: Duration) -> String {
     format!("{what} within {} s", bound.as_secs())
-}
-
-/// The error with what caused it, for the person who reads the outcome.
-fn with_source(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

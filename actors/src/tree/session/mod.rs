@@ -11,8 +11,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::mpsc;
 
-use crate::event::{Answer, Ask, Command, TurnRef};
+use serde_json::json;
+
+use crate::event::{Answer, Ask, Command, FrameDraft, FrameKind, TurnRef};
 use crate::ids::{Generation, SessionId, SessionKey, TaskId, TurnId};
 use crate::model::{Assignment, Checkpoint, Diff, Policy, Worktree};
 use crate::outcome::Outcome;
@@ -56,6 +59,8 @@ pub(crate) enum Msg {
     Stop,
     /// A clock ran out.
     Tick,
+    /// The turn's end cannot be written: start over, the pool settles the turn.
+    Broken(String),
 }
 
 /// Tells whoever finds a turn without its session whether it was prompted.
@@ -95,6 +100,8 @@ struct Turn {
     diff: Option<Diff>,
     prompted: Orphanage,
     asks: BTreeMap<String, Ask>,
+    /// Frames of the session's own, in order.
+    announcements: Option<mpsc::UnboundedSender<Vec<FrameDraft>>>,
     /// The worktree was made sure of in this turn.
     ensured: bool,
     tasks: Vec<Task>,
@@ -149,6 +156,9 @@ impl Actor for SessionActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         state.to.depth.taken();
+        if let Msg::Broken(why) = message {
+            return Err(why.into());
+        }
         state.take(message).await;
         Ok(())
     }
@@ -253,6 +263,8 @@ impl State {
                 self.timer = None;
                 self.step(Input::Tick).await;
             }
+            // Answered by the handler itself.
+            Msg::Broken(_) => {}
         }
     }
 
@@ -280,6 +292,7 @@ impl State {
             diff: None,
             prompted,
             asks: BTreeMap::new(),
+            announcements: None,
             ensured: false,
             tasks: Vec::new(),
         });
@@ -298,7 +311,13 @@ impl State {
         match permission::decide(running.policy, &ask) {
             Decision::Answer(answer) => self.answer_agent(&ask.id, &answer),
             Decision::Human => {
+                let request = serde_json::to_value(&ask).unwrap_or_default();
                 running.asks.insert(ask.id.clone(), ask);
+                self.announce(
+                    FrameKind::PermissionRequested,
+                    json!({ "request": request }),
+                    "blocked",
+                );
                 self.step(Input::Asked(turn)).await;
             }
         }
@@ -309,13 +328,21 @@ impl State {
             return;
         };
         if turn.asks.remove(id).is_some() {
+            let open = turn.asks.len();
             let turn = turn.reference.fence.turn;
             self.answer_agent(id, answer);
+            let status = if open == 0 { "working" } else { "blocked" };
+            self.announce(
+                FrameKind::PermissionResolved,
+                json!({ "id": id, "answer": answer }),
+                status,
+            );
             self.step(Input::Answered(turn)).await;
         }
     }
 
-    /// Whoever cancels does not want the questions answered any more.
+    /// Whoever cancels does not want the questions answered any more; the end of
+    /// the turn tells subscribers.
     fn withdraw_asks(&mut self) {
         let Some(turn) = self.turn.as_mut() else {
             return;

@@ -3,15 +3,17 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::{Msg, State};
-use crate::event::TurnRef;
+use crate::event::{Batch, FrameDraft, FrameKind, TurnRef};
 use crate::model::{TurnEnd, Usage};
 use crate::ports::{JournalError, LinkNote, LinkStatus, OpenTurn};
 use crate::rules::session::Input;
 use crate::rules::turn::Verdict;
-use crate::tree::addr::report;
+use crate::tree::addr::{Task, report};
 use crate::tree::shared::{Backoff, until_written};
 
 /// Longest wait for the comparison of a worktree after a turn.
@@ -52,6 +54,41 @@ impl State {
         };
         let lost = move |why| Msg::Input(Input::Refused(reference.fence.turn, why));
         turn.tasks.push(report(&self.me, work, lost));
+    }
+
+    /// Stores and shows a word of the session's own in the turn's stream. One
+    /// task writes them in order; few come, one for each question and answer.
+    pub(super) fn announce(&mut self, kind: FrameKind, data: Value, status: &str) {
+        let frames = vec![
+            FrameDraft { kind, data },
+            FrameDraft {
+                kind: FrameKind::AgentStatusUpdated,
+                data: json!({ "status": status, "agent": self.to.key.agent }),
+            },
+        ];
+        let shared = self.to.shared.clone();
+        let Some(turn) = &mut self.turn else { return };
+        let reference = turn.reference;
+        let tasks = &mut turn.tasks;
+        let announcements = turn.announcements.get_or_insert_with(|| {
+            let (sender, mut inbox) = mpsc::unbounded_channel();
+            tasks.push(Task::spawn(async move {
+                while let Some(frames) = inbox.recv().await {
+                    let batch = Batch {
+                        frames,
+                        ..Batch::default()
+                    };
+                    let journal = &shared.ports.journal;
+                    match until_written(|| journal.append(&reference, &batch)).await {
+                        Ok(frames) => shared.hub.publish(frames),
+                        Err(error) => tracing::debug!(%error, "a question was not announced"),
+                    }
+                }
+            }));
+            sender
+        });
+        // The turn is over when nobody listens any more.
+        let _ = announcements.send(frames);
     }
 
     pub(super) fn take_diff(&mut self) {
@@ -115,13 +152,14 @@ impl State {
                     shared.hub.publish(frames);
                     Input::Finished(reference.fence.turn)
                 }
+                Err(JournalError::Refused(why)) => return Msg::Broken(why),
                 Err(error) => {
                     tracing::warn!(task = %reference.fence.task, %error, "the turn's end was not ours to write");
                     Input::Fenced(reference.fence.turn)
                 }
             })
         };
-        let lost = move |_| Msg::Input(Input::Fenced(reference.fence.turn));
+        let lost = Msg::Broken;
         turn.tasks.push(report(&self.me, work, lost));
     }
 
@@ -136,7 +174,7 @@ impl State {
             }
             Msg::Input(Input::Finished(fence.turn))
         };
-        let lost = move |_| Msg::Input(Input::Finished(fence.turn));
+        let lost = Msg::Broken;
         turn.tasks.push(report(&self.me, work, lost));
     }
 
@@ -179,6 +217,7 @@ impl State {
 fn refused(turn: TurnRef, error: JournalError) -> Input {
     match error {
         JournalError::Refused(why) => Input::Refused(turn.fence.turn, why),
+        JournalError::Cancelled => Input::CancelledFirst(turn.fence.turn),
         _ => Input::Fenced(turn.fence.turn),
     }
 }

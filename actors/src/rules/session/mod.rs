@@ -13,106 +13,17 @@
 //! A link outlives its turns: that is what warm means. Every input carries the
 //! turn or the link number it speaks of; late ones change nothing.
 
+mod words;
+
 use std::time::Duration;
 
-use crate::event::{AgentStop, ExitInfo};
+use crate::event::ExitInfo;
 use crate::ids::TurnId;
 use crate::model::Deadlines;
 use crate::outcome::Outcome;
 use crate::rules::moment::Moment;
 use crate::rules::turn::{Guard, Order, Verdict, Why, crash_report};
-
-/// Counts the links of one session actor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkNo(pub u32);
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// A claimed task is to be run. Only given when [`Session::is_idle`].
-    Assign {
-        /// Its turn.
-        turn: TurnId,
-        /// Its clocks.
-        deadlines: Deadlines,
-    },
-    /// The worktree is there.
-    WorktreeReady(TurnId),
-    /// The checkpoint is taken.
-    CheckpointReady(TurnId),
-    /// Worktree or checkpoint cannot be had.
-    PrepareFailed(TurnId, String),
-    /// The agent can be prompted.
-    LinkReady(LinkNo),
-    /// The agent did not start.
-    LinkFailed(LinkNo, Outcome, String),
-    /// `prompted_at` is committed.
-    Opened(TurnId),
-    /// The turn is not ours any more.
-    Fenced(TurnId),
-    /// The journal refused it for good.
-    Refused(TurnId, String),
-    /// The agent said something in this turn.
-    Spoke(TurnId),
-    /// A human is asked.
-    Asked(TurnId),
-    /// A human answered, or the question was withdrawn.
-    Answered(TurnId),
-    /// The agent ended the turn; all it said before is stored.
-    AgentEnded(TurnId, AgentStop),
-    /// The agent is gone; all it said before is stored.
-    LinkExited(LinkNo, ExitInfo),
-    /// The stop ladder is through.
-    LinkStopped(LinkNo),
-    /// End the turn.
-    Cancel(TurnId, Why),
-    /// The worktree was compared, or could not be.
-    Diffed(TurnId),
-    /// The outcome is committed.
-    Finished(TurnId),
-    /// End the turn if one runs, then the link, then yourself.
-    Stop,
-    /// Time passed.
-    Tick,
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Find or create the worktree.
-    EnsureWorktree,
-    /// Take the checkpoint.
-    TakeCheckpoint,
-    /// Start the agent under this number.
-    StartLink(LinkNo),
-    /// Forget the preparations of the current turn.
-    AbandonPreparation,
-    /// Commit `prompted_at`.
-    OpenJournal,
-    /// Hand the prompt over.
-    SendPrompt,
-    /// Ask the agent to end the turn.
-    SendCancel,
-    /// Run the stop ladder.
-    StopLink {
-        /// Skip the polite wait.
-        hurry: bool,
-    },
-    /// The link is gone: forget it.
-    DropLink,
-    /// The agent crashed or did not start: the key rests.
-    CountCrash(String),
-    /// Compare the worktree.
-    TakeDiff,
-    /// Commit the outcome.
-    Finish(Verdict),
-    /// Give the unprompted task back to the queue.
-    GiveBack,
-    /// The turn is over; `None` when it is not ours any more.
-    TurnOver(Option<Outcome>),
-    /// Nothing is left: stop the actor.
-    StopSelf,
-}
+pub use words::{Effect, Input, LinkNo};
 
 #[derive(Clone, Debug)]
 enum Phase {
@@ -137,7 +48,12 @@ enum Link {
     Down,
     Starting,
     Up,
-    Stopping,
+    Stopping {
+        /// The stop ladder is through.
+        gone: bool,
+        /// Its last words are stored.
+        said_all: bool,
+    },
 }
 
 /// The machine.
@@ -222,7 +138,7 @@ impl Session {
     #[must_use]
     pub fn state(&self) -> &'static str {
         match (&self.phase, self.link) {
-            (_, Link::Stopping) => "stopping",
+            (_, Link::Stopping { .. }) => "stopping",
             (Phase::Idle, Link::Up) => "idle",
             (Phase::Idle, Link::Starting) => "starting",
             (Phase::Idle, Link::Down) => "cold",
@@ -251,6 +167,10 @@ impl Session {
             return effects;
         }
         self.react(now, input, &mut effects);
+        if let Link::Stopping { gone: true, .. } = self.link {
+            // Perhaps nobody waits for last words any more.
+            self.stopping_went_on(true, false, &mut effects);
+        }
         if self.stopping && matches!(self.phase, Phase::Idle) {
             self.go(&mut effects);
         }
@@ -297,6 +217,11 @@ impl Session {
                 self.start_failed(outcome, detail, out);
             }
             Input::Opened(turn) if self.turn == Some(turn) => self.opened(now, out),
+            Input::CancelledFirst(turn) if self.turn == Some(turn) => {
+                if matches!(self.phase, Phase::Opening { .. }) {
+                    self.end_unprompted(Why::Asked, out);
+                }
+            }
             Input::Fenced(turn) if self.turn == Some(turn) => self.fenced(now, out),
             Input::Refused(turn, detail) if self.turn == Some(turn) => self.refused(detail, out),
             Input::Cancel(turn, why) if self.turn == Some(turn) => self.cancel(now, why, out),
@@ -312,11 +237,10 @@ impl Session {
                 }
             }
             Input::LinkExited(no, exit) if no == self.link_no => self.exited(&exit, out),
-            Input::LinkStopped(no) if no == self.link_no && self.link == Link::Stopping => {
-                self.link = Link::Down;
-                out.push(Effect::DropLink);
-                self.start_again(out);
-                self.guarded(out, |guard| guard.exited(&ExitInfo::default()));
+            Input::LinkStopped(no) if no == self.link_no => {
+                if let Link::Stopping { said_all, .. } = self.link {
+                    self.stopping_went_on(true, said_all, out);
+                }
             }
             Input::Spoke(turn) => self.guard_of(turn, out, |guard| {
                 guard.spoke(now);
@@ -401,7 +325,7 @@ impl Session {
             Some(why) => {
                 let (outcome, what) = match why {
                     Why::Asked => (Outcome::Cancelled, "cancelled"),
-                    _ => (Outcome::Interrupted, "Hearth stopped"),
+                    _ => (Outcome::Interrupted, "stopped"),
                 };
                 let detail = format!("{what} before the prompt reached the agent");
                 self.finish(Verdict::because(outcome, detail), out);
@@ -458,8 +382,22 @@ impl Session {
                 let detail = crash_report("the agent's process ended as it started", exit);
                 self.start_failed(Outcome::NoStart, detail, out);
             }
-            // The ladder reports when the whole tree is gone.
-            Link::Stopping | Link::Down => {}
+            Link::Stopping { gone, .. } => self.stopping_went_on(gone, true, out),
+            Link::Down => {}
+        }
+    }
+
+    /// A link that is being stopped is down when its processes are gone and, if
+    /// a turn listens, its last words are stored.
+    fn stopping_went_on(&mut self, gone: bool, said_all: bool, out: &mut Vec<Effect>) {
+        let listened_to = matches!(self.phase, Phase::Running(_));
+        if gone && (said_all || !listened_to) {
+            self.link = Link::Down;
+            out.push(Effect::DropLink);
+            self.start_again(out);
+            self.guarded(out, |guard| guard.exited(&ExitInfo::default()));
+        } else {
+            self.link = Link::Stopping { gone, said_all };
         }
     }
 
@@ -529,7 +467,10 @@ impl Session {
 
     fn stop_link(&mut self, hurry: bool, out: &mut Vec<Effect>) {
         if self.link == Link::Up {
-            self.link = Link::Stopping;
+            self.link = Link::Stopping {
+                gone: false,
+                said_all: false,
+            };
             out.push(Effect::StopLink { hurry });
         }
     }

@@ -1,0 +1,101 @@
+//! What a session's machine is told, and what it wants done.
+
+use crate::event::{AgentStop, ExitInfo};
+use crate::ids::TurnId;
+use crate::model::Deadlines;
+use crate::outcome::Outcome;
+use crate::rules::turn::{Verdict, Why};
+
+/// Counts the links of one session actor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkNo(pub u32);
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A claimed task is to be run. Only given when [`Session::is_idle`](super::Session::is_idle).
+    Assign {
+        /// Its turn.
+        turn: TurnId,
+        /// Its clocks.
+        deadlines: Deadlines,
+    },
+    /// The worktree is there.
+    WorktreeReady(TurnId),
+    /// The checkpoint is taken.
+    CheckpointReady(TurnId),
+    /// Worktree or checkpoint cannot be had.
+    PrepareFailed(TurnId, String),
+    /// The agent can be prompted.
+    LinkReady(LinkNo),
+    /// The agent did not start.
+    LinkFailed(LinkNo, Outcome, String),
+    /// `prompted_at` is committed.
+    Opened(TurnId),
+    /// It was cancelled before that could be committed.
+    CancelledFirst(TurnId),
+    /// The turn is not ours any more.
+    Fenced(TurnId),
+    /// The journal refused it for good.
+    Refused(TurnId, String),
+    /// The agent said something in this turn.
+    Spoke(TurnId),
+    /// A human is asked.
+    Asked(TurnId),
+    /// A human answered, or the question was withdrawn.
+    Answered(TurnId),
+    /// The agent ended the turn; all it said before is stored.
+    AgentEnded(TurnId, AgentStop),
+    /// The agent is gone; all it said before is stored.
+    LinkExited(LinkNo, ExitInfo),
+    /// The stop ladder is through.
+    LinkStopped(LinkNo),
+    /// End the turn.
+    Cancel(TurnId, Why),
+    /// The worktree was compared, or could not be.
+    Diffed(TurnId),
+    /// The outcome is committed.
+    Finished(TurnId),
+    /// End the turn if one runs, then the link, then yourself.
+    Stop,
+    /// Time passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Find or create the worktree.
+    EnsureWorktree,
+    /// Take the checkpoint.
+    TakeCheckpoint,
+    /// Start the agent under this number.
+    StartLink(LinkNo),
+    /// Forget the preparations of the current turn.
+    AbandonPreparation,
+    /// Commit `prompted_at`.
+    OpenJournal,
+    /// Hand the prompt over.
+    SendPrompt,
+    /// Ask the agent to end the turn.
+    SendCancel,
+    /// Run the stop ladder.
+    StopLink {
+        /// Skip the polite wait.
+        hurry: bool,
+    },
+    /// The link is gone: forget it.
+    DropLink,
+    /// The agent crashed or did not start: the key rests.
+    CountCrash(String),
+    /// Compare the worktree.
+    TakeDiff,
+    /// Commit the outcome.
+    Finish(Verdict),
+    /// Give the unprompted task back to the queue.
+    GiveBack,
+    /// The turn is over; `None` when it is not ours any more.
+    TurnOver(Option<Outcome>),
+    /// Nothing is left: stop the actor.
+    StopSelf,
+}

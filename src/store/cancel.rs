@@ -1,0 +1,101 @@
+//! Cancels: of what waits at once, of what runs through its owner.
+
+use hearth_actors::event::Frame;
+use hearth_actors::ids::TaskId;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, FromRow};
+use uuid::Uuid;
+
+use super::frames::in_order;
+use super::{Store, StoreError};
+
+const CANCEL: &str = include_str!("sql/cancel.sql");
+const CANCELLED_FRAME: &str = include_str!("sql/cancelled_frame.sql");
+
+const WANTED: &str = "\
+    select u.task_id
+    from hearth.turns u join tasks t on t.id = u.task_id
+    where u.node = $1 and u.ended_at is null
+        and (u.cancel_requested_at is not null or t.state = 'cancelled')";
+
+/// What became of a cancel.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CancelRequest {
+    /// It had not started: it is cancelled now. The frames are to be published.
+    Cancelled(Vec<Frame>),
+    /// It runs: its owner has been told.
+    Requested,
+    /// It had ended before.
+    Ended,
+}
+
+impl Store {
+    /// Cancels a task, or tells the owner of its turn to.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
+    pub async fn request_cancel(&self, task: TaskId) -> Result<CancelRequest, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        let mut tx = connection.begin().await?;
+        let outcome = cancel(&mut tx, task).await?;
+        tx.commit().await?;
+        Ok(outcome)
+    }
+
+    /// Tasks whose turn runs here and is to be ended, by a route's wish or by
+    /// plain SQL: the net under notifications that were lost. Asking for the end
+    /// of one twice does no harm.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the database does not answer.
+    pub async fn wanted_cancels(&self) -> Result<Vec<TaskId>, StoreError> {
+        let tasks: Vec<Uuid> = sqlx::query_scalar(WANTED)
+            .bind(self.node.0)
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(tasks.into_iter().map(TaskId).collect())
+    }
+}
+
+#[derive(FromRow)]
+struct CancelRow {
+    found: bool,
+    cancelled: bool,
+    requested: bool,
+}
+
+/// In the caller's transaction.
+pub(super) async fn cancel(
+    tx: &mut PgConnection,
+    task: TaskId,
+) -> Result<CancelRequest, StoreError> {
+    // The gate first: a claim of this task has either committed or will skip it.
+    sqlx::query(
+        "select 1 from hearth.gates g join hearth.queue q on q.session_id = g.session_id
+         where q.task_id = $1 for no key update of g",
+    )
+    .bind(task.0)
+    .execute(&mut *tx)
+    .await?;
+    let row: CancelRow = sqlx::query_as(CANCEL)
+        .bind(task.0)
+        .fetch_one(&mut *tx)
+        .await?;
+    if !row.found {
+        return Err(StoreError::NotFound {
+            what: "task",
+            id: task.to_string(),
+        });
+    }
+    if row.requested {
+        return Ok(CancelRequest::Requested);
+    }
+    if !row.cancelled {
+        return Ok(CancelRequest::Ended);
+    }
+    let rows = sqlx::query_as(CANCELLED_FRAME)
+        .bind(task.0)
+        .fetch_all(tx)
+        .await?;
+    Ok(CancelRequest::Cancelled(in_order(rows)))
+}

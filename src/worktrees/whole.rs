@@ -1,0 +1,132 @@
+//! The tree of all files by libgit2 alone: slower, on one thread, and right for
+//! every repository, such as those with a sparse checkout or with names that
+//! are compared without case.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use git2::{Delta, DiffOptions, ErrorCode, FileMode, Index, Repository};
+use hearth_actors::ports::WorktreeError;
+
+use super::errors::Context;
+use super::index::may_be_absent;
+use super::notes::Notes;
+use super::scan::Shadow;
+
+/// Finds the tree of all files. Nothing is remembered.
+pub(super) fn scan(repo: &Repository, index: &mut Index) -> Result<Shadow, WorktreeError> {
+    let at = repo.workdir().unwrap_or(repo.path());
+    let moves = differences(repo, index).cannot("scan the files", at)?;
+    let mut notes = Notes::default();
+    for gone in &moves.gone {
+        forget(index, gone).cannot("update the index", at)?;
+    }
+    for path in &moves.present {
+        take_up(repo, index, path, &mut notes)?;
+    }
+    for nested in &moves.nested {
+        notes.add(nested, "is a repository of its own");
+    }
+    let tree = index.write_tree().cannot("write the tree", at)?;
+    Ok(Shadow {
+        tree,
+        notes: notes.into_lines(),
+    })
+}
+
+/// How the files differ from the index.
+#[derive(Default)]
+struct Moves {
+    gone: Vec<PathBuf>,
+    present: Vec<PathBuf>,
+    nested: Vec<PathBuf>,
+}
+
+/// Compares the files with the index.
+fn differences(repo: &Repository, index: &Index) -> Result<Moves, git2::Error> {
+    let mut options = DiffOptions::new();
+    options
+        .include_untracked(true)
+        .recurse_untracked_dirs(true)
+        .include_typechange(true)
+        .ignore_submodules(true)
+        .skip_binary_check(true)
+        .update_index(false);
+    let diff = repo.diff_index_to_workdir(Some(index), Some(&mut options))?;
+    let mut moves = Moves::default();
+    for delta in diff.deltas() {
+        let file = match delta.status() {
+            Delta::Deleted => delta.old_file(),
+            _ => delta.new_file(),
+        };
+        let Some(bytes) = file.path_bytes() else {
+            continue;
+        };
+        let path = PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
+        match delta.status() {
+            Delta::Deleted if index.get_path(&path, 0).is_some_and(|e| may_be_absent(&e)) => {}
+            Delta::Deleted => moves.gone.push(path),
+            _ if bytes.ends_with(b"/") || file.mode() == FileMode::Commit => {
+                moves.nested.push(path);
+            }
+            _ => moves.present.push(path),
+        }
+    }
+    Ok(moves)
+}
+
+/// Writes the file's blob and its entry, or says why not.
+fn take_up(
+    repo: &Repository,
+    index: &mut Index,
+    path: &Path,
+    notes: &mut Notes,
+) -> Result<(), WorktreeError> {
+    let Err(error) = index.add_path(path) else {
+        return Ok(());
+    };
+    let full = repo.workdir().unwrap_or(repo.path()).join(path);
+    match why_not(&full, &error) {
+        // It went away, or stopped being a file, after the scan saw it.
+        WhyNot::Gone => forget(index, path).cannot("update the index", &full),
+        WhyNot::LeftOut(why) => {
+            notes.add(path, why);
+            Ok(())
+        }
+        WhyNot::Failed => Err(error).cannot("store the file", &full),
+    }
+}
+
+enum WhyNot {
+    Gone,
+    LeftOut(&'static str),
+    Failed,
+}
+
+fn why_not(full: &Path, error: &git2::Error) -> WhyNot {
+    let Ok(found) = fs::symlink_metadata(full) else {
+        return WhyNot::Gone;
+    };
+    if !found.is_file() && !found.is_symlink() {
+        return WhyNot::Gone;
+    }
+    if error.message().contains("invalid path") {
+        return WhyNot::LeftOut("has a name that git forbids");
+    }
+    match File::open(full) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            WhyNot::LeftOut("may not be read")
+        }
+        _ => WhyNot::Failed,
+    }
+}
+
+/// Removes the entry; a file that took its folder's place did so already.
+fn forget(index: &mut Index, path: &Path) -> Result<(), git2::Error> {
+    match index.remove(path, 0) {
+        Err(error) if error.code() != ErrorCode::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -236,3 +236,33 @@ fn problem(status: StatusCode, body: &[u8]) -> Failure {
     }
     Failure::plain(exit, format!("{detail} ({code})"))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_service_is_needed_by_queued_tasks_that_it_would_run() {
+        let health = |default_agent: Option<&str>| -> Health {
+            let health = json!({ "agents": [{ "name": "demo" }], "default_agent": default_agent });
+            serde_json::from_value(health).expect("health")
+        };
+        let task = |agent: Option<&str>, not_before: Option<&str>| -> Task {
+            let task = json!({
+                "id": Uuid::nil(), "project_id": Uuid::nil(), "state": "pending", "input": "x",
+                "agent": agent, "not_before": not_before, "attempts": 0,
+                "created_at": "2026-01-01T00:00:00Z",
+            });
+            serde_json::from_value(task).expect("a task")
+        };
+        assert!(health(None).would_run(&task(Some("demo"), None)));
+        assert!(health(Some("demo")).would_run(&task(None, None)));
+        assert!(!health(None).would_run(&task(None, None)), "nobody's");
+        assert!(!health(None).would_run(&task(Some("hal"), None)), "unknown");
+        let parked = task(Some("demo"), Some("2026-01-01T00:00:00Z"));
+        assert!(!health(None).would_run(&parked), "parked");
+    }
+}

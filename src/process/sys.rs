@@ -25,14 +25,23 @@ pub(super) struct BeforeExec {
 
 /// Arranges for `steps` to run in the child of `command`.
 pub(super) fn before_exec(command: &mut Command, steps: BeforeExec) {
+    let parent = std::process::id();
     // SAFETY: between fork and exec only async-signal-safe calls are allowed;
-    // the closure makes sigprocmask, prctl and fcntl calls and allocates nothing.
+    // the closure makes sigprocmask, signal, prctl, getppid and fcntl calls and
+    // allocates nothing.
     unsafe {
         command.pre_exec(move || {
             // A blocked signal stays blocked across exec.
             SigSet::empty().thread_set_mask()?;
             if let Some(signal) = steps.death_signal {
+                // Until exec the child has its parent's handlers, which would
+                // swallow the signal.
+                libc::signal(signal, libc::SIG_DFL);
                 set_death_signal(signal)?;
+                // A parent that died before this sends none.
+                if std::os::unix::process::parent_id() != parent {
+                    return Err(io::Error::from_raw_os_error(libc::ESRCH));
+                }
             }
             if let Some(fd) = steps.keep {
                 set_close_on_exec(fd, false)?;

@@ -165,7 +165,9 @@ async fn flood(hearth: &Hearth) {
     let mut stream = hearth.stream(&chat.session).await;
     let before = hearth.rss_mb();
     let started = Instant::now();
-    hearth.say(&chat, "demo", &format!("flood {CHUNKS} 1")).await;
+    hearth
+        .say(&chat, "demo", &format!("flood {CHUNKS} 1"))
+        .await;
     let mut text = String::new();
     loop {
         let frame = stream.next().await;

@@ -104,7 +104,12 @@ impl State {
         let work = async move {
             let diff = match worktree {
                 Some(worktree) => match timeout(DIFF_BOUND, worktrees.diff(&worktree)).await {
-                    Ok(Ok(diff)) => Some(diff),
+                    Ok(Ok(diff)) => {
+                        for warning in &diff.warnings {
+                            tracing::warn!(session = %key, %warning, "in the worktree");
+                        }
+                        Some(diff)
+                    }
                     Ok(Err(error)) => {
                         tracing::warn!(session = %key, %error, "the worktree could not be compared");
                         None

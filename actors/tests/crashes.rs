@@ -21,6 +21,16 @@ async fn a_death_in_mid_turn_ends_that_turn_and_the_next_starts_again() {
     assert_eq!(harness.outcome(first).await, Outcome::AgentCrashed);
     assert_eq!(harness.outcome(second).await, Outcome::Ok);
     assert_eq!(harness.backend.started().len(), 2);
+    let board = harness.tree.board();
+    let shown = board
+        .get(&["root", "pool", &key.to_string()])
+        .expect("a session");
+    assert_eq!(shown.restarts, 1);
+    assert!(
+        shown
+            .last_exit
+            .is_some_and(|why| why.contains("exit code 1"))
+    );
     harness.shutdown().await;
 }
 

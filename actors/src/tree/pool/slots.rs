@@ -75,6 +75,7 @@ impl State {
         let record = self.records.entry(key.clone()).or_default();
         record.generation = record.generation.next();
         let generation = record.generation;
+        let (crashes, last_exit) = (record.history.total(), record.last_exit.clone());
         let depth = Depth::default();
         let idle_ttl = entry.idle_ttl;
         let arguments = session::Arguments {
@@ -85,6 +86,8 @@ impl State {
             generation,
             entry,
             depth: depth.clone(),
+            crashes,
+            last_exit,
         };
         let cell = self.me.actor().get_cell();
         match Actor::spawn_linked(None, SessionActor, arguments, cell).await {
@@ -332,6 +335,10 @@ impl State {
 async fn settle_orphan(shared: &Shared, turn: &HeldTurn) {
     let fence = turn.reference.fence;
     if turn.was_prompted() {
+        tracing::info!(
+            task = %fence.task, outcome = %Outcome::Interrupted,
+            detail = "its session's actor failed", "turn ended"
+        );
         let end = TurnEnd {
             outcome: Outcome::Interrupted,
             detail: Some("the session's actor failed in mid-turn".into()),

@@ -62,6 +62,8 @@ impl State {
                 self.link_task = None;
             }
             Effect::CountCrash(why) => {
+                self.to.crashes += 1;
+                self.to.last_exit = Some(why.clone());
                 self.note_link(LinkStatus::Crashed);
                 self.tell_pool(|key, generation| pool::Msg::Crashed(key, generation, why));
             }

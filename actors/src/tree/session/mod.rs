@@ -76,6 +76,9 @@ pub(crate) struct Arguments {
     pub(crate) generation: Generation,
     pub(crate) entry: AgentEntry,
     pub(crate) depth: Depth,
+    /// Crashes of the key so far, and how the last one came about.
+    pub(crate) crashes: u64,
+    pub(crate) last_exit: Option<String>,
 }
 
 pub(crate) struct State {

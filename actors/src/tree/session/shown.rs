@@ -19,6 +19,8 @@ impl State {
                 name: name.clone(),
                 state: self.machine.state().into(),
                 generation: to.generation.0,
+                restarts: to.crashes,
+                last_exit: to.last_exit.clone(),
                 mailbox: to.depth.get(),
                 detail: json!({
                     "session_id": to.session,

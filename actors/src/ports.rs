@@ -94,6 +94,14 @@ pub trait Journal: Send + Sync {
     /// [`Link::prompt`].
     async fn open(&self, turn: &TurnRef, open: &OpenTurn) -> Result<Vec<Frame>, JournalError>;
 
+    /// Replaces the commit of the checkpoint that an `open` named, under the same
+    /// id: files moved while the prompt was not sent yet.
+    async fn recheckpoint(
+        &self,
+        turn: &TurnRef,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), JournalError>;
+
     /// Stores what the agent said; the frames come back with their seq.
     async fn append(&self, turn: &TurnRef, batch: &Batch) -> Result<Vec<Frame>, JournalError>;
 
@@ -320,6 +328,24 @@ pub trait Worktrees: Send + Sync {
         id: CheckpointId,
         known: Option<&str>,
     ) -> Result<Checkpoint, WorktreeError>;
+
+    /// Takes the checkpoint of a turn that has not come yet, under the id it will
+    /// have. A worktree has one at a time: a newer one takes its place, and with
+    /// it goes what keeps the older one, unless that was confirmed.
+    async fn prepare(
+        &self,
+        worktree: &Worktree,
+        id: CheckpointId,
+    ) -> Result<Checkpoint, WorktreeError>;
+
+    /// Whether `prepared` is what [`Worktrees::checkpoint`] would take now; it
+    /// is one from then on. False when something moved since, and whenever that
+    /// cannot be told, such as for one that a newer one replaced.
+    async fn confirm(
+        &self,
+        worktree: &Worktree,
+        prepared: &Checkpoint,
+    ) -> Result<bool, WorktreeError>;
 
     /// Compares the worktree with its baseline.
     async fn diff(&self, worktree: &Worktree) -> Result<Diff, WorktreeError>;

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use hearth_actors::event::{Batch, Frame, FrameDraft, FrameKind, TurnRef};
-use hearth_actors::model::{Fence, FileChange, TurnEnd, Usage};
+use hearth_actors::model::{Checkpoint, Fence, FileChange, TurnEnd, Usage};
 use hearth_actors::outcome::TaskState;
 use hearth_actors::ports::{Journal, JournalError, LinkNote, OpenTurn};
 use sqlx::postgres::{PgArguments, PgConnection};
@@ -40,6 +40,16 @@ const CANCELLED_FIRST: &str = "\
         where t.id = $1 and t.attempt = $2 and t.node = $3 and t.incarnation = $4
             and t.ended_at is null and t.prompted_at is null
             and t.cancel_requested_at is not null)";
+/// The row keeps its id, so that whoever read it finds the newer commit.
+const RECHECKPOINT: &str = "\
+    with fence as materialized (
+        select t.checkpoint_id from hearth.turns t
+        where t.id = $1 and t.attempt = $2 and t.node = $3 and t.incarnation = $4
+            and t.ended_at is null and t.prompted_at is not null and t.checkpoint_id = $5
+        for no key update),
+    checkpoint as (
+        update checkpoints c set commit_sha = $6 from fence where c.id = fence.checkpoint_id)
+    select true from fence";
 const NOTE_LINK: &str = include_str!("sql/note_link.sql");
 const NOTE_STATUS: &str = "\
     with link as (
@@ -94,6 +104,20 @@ impl Journal for Store {
         } else {
             JournalError::Fenced
         })
+    }
+
+    async fn recheckpoint(
+        &self,
+        turn: &TurnRef,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), JournalError> {
+        let row: Option<(bool,)> = fenced(RECHECKPOINT, &turn.fence)
+            .bind(checkpoint.id.0)
+            .bind(&checkpoint.commit)
+            .fetch_optional(&self.journal)
+            .await
+            .map_err(journal_error)?;
+        row.map(drop).ok_or(JournalError::Fenced)
     }
 
     async fn append(&self, turn: &TurnRef, batch: &Batch) -> Result<Vec<Frame>, JournalError> {

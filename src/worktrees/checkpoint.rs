@@ -8,6 +8,9 @@ use hearth_actors::ports::WorktreeError;
 use super::errors::Context;
 use super::refs;
 
+/// What the message of a checkpoint says before its id.
+const MESSAGE: &str = "Checkpoint ";
+
 /// Commits `tree` under `refs/hearth/checkpoints/<id>` with HEAD as it is now
 /// for its parent. Index, HEAD, branches and stash are not touched. A second
 /// call with the same id moves the ref.
@@ -18,7 +21,7 @@ pub(super) fn commit(
 ) -> Result<Checkpoint, WorktreeError> {
     let at = repo.workdir().unwrap_or(repo.path());
     let commit = write(repo, id, tree).cannot("write the checkpoint", at)?;
-    refs::keep(repo, &format!("refs/hearth/checkpoints/{id}"), commit)?;
+    keep(repo, id, commit)?;
     Ok(Checkpoint {
         id,
         commit: commit.to_string(),
@@ -26,11 +29,23 @@ pub(super) fn commit(
     })
 }
 
-fn write(repo: &Repository, id: CheckpointId, tree: Oid) -> Result<Oid, git2::Error> {
+/// Makes `commit` the checkpoint `id`.
+pub(super) fn keep(repo: &Repository, id: CheckpointId, commit: Oid) -> Result<(), WorktreeError> {
+    refs::keep(repo, &format!("refs/hearth/checkpoints/{id}"), commit)
+}
+
+pub(super) fn write(repo: &Repository, id: CheckpointId, tree: Oid) -> Result<Oid, git2::Error> {
     let head = repo.head().and_then(|head| head.peel_to_commit()).ok();
     let parents: Vec<&Commit<'_>> = head.iter().collect();
     let author = Signature::now("Hearth", "hearth@localhost")?;
-    let message = format!("Checkpoint {id}");
+    let message = format!("{MESSAGE}{id}");
     let tree = repo.find_tree(tree)?;
     repo.commit(None, &author, &author, &message, &tree, &parents)
+}
+
+/// The id that a checkpoint's commit was written for.
+pub(super) fn id_of(commit: &Commit<'_>) -> Option<CheckpointId> {
+    let message = commit.message().ok()?;
+    let id = message.strip_prefix(MESSAGE)?.trim();
+    id.parse::<uuid::Uuid>().ok().map(CheckpointId)
 }

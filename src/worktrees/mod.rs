@@ -6,8 +6,9 @@
 //! HEAD or stash. Everything of ours is under `refs/hearth/`, in the entry
 //! `.git/worktrees/<session>` and in `<home>/.index/<worktree>`.
 //!
-//! `ensure` → `create`; `checkpoint` and `diff` → `scan` (the tree of all
-//! files now), then `checkpoint` or `diff`.
+//! `ensure` → `create`; `checkpoint`, `prepare` and `diff` → `scan` (the tree of
+//! all files now), then `checkpoint`, `prepared` or `diff`; `confirm` → `scan`
+//! (whether anything moved).
 
 mod admin;
 mod checkpoint;
@@ -25,6 +26,7 @@ mod locks;
 mod look;
 mod notes;
 mod patch;
+mod prepared;
 mod refs;
 mod rules;
 mod scan;
@@ -58,6 +60,7 @@ pub use secret::is_secret;
 use errors::{Context, failed};
 use index::Private;
 use locks::Locks;
+use prepared::Prepared;
 use scan::Scanned;
 use snapshots::Snapshots;
 
@@ -98,6 +101,7 @@ pub struct GitWorktrees {
     config: Arc<WorktreesConfig>,
     locks: Locks,
     snapshots: Snapshots,
+    prepared: Prepared,
     /// As many scans at a time as there are processors, two at least.
     slots: Arc<Semaphore>,
 }
@@ -111,6 +115,7 @@ impl GitWorktrees {
             config: Arc::new(config),
             locks: Locks::default(),
             snapshots: Snapshots::default(),
+            prepared: Prepared::default(),
             slots: Arc::new(Semaphore::new(processors.max(2))),
         }
     }
@@ -136,6 +141,7 @@ impl GitWorktrees {
             config: Arc::clone(&self.config),
             locks: self.locks.clone(),
             snapshots: self.snapshots.clone(),
+            prepared: self.prepared.clone(),
             runtime: Handle::current(),
         };
         let ended = spawn_blocking(move || {
@@ -179,6 +185,46 @@ impl Worktrees for GitWorktrees {
         .await
     }
 
+    async fn prepare(
+        &self,
+        worktree: &Worktree,
+        id: CheckpointId,
+    ) -> Result<Checkpoint, WorktreeError> {
+        let worktree = worktree.clone();
+        self.alone(worktree.path.clone(), move |room| {
+            let open = room.open(&worktree)?;
+            let shadow = scan::shadow(&open.scanned(&worktree), &room.snapshots)?;
+            let _alone = room.hold(open.repo.commondir())?;
+            prepared::prepare(&open.repo, worktree.id, id, shadow.tree, &room.prepared)
+        })
+        .await
+    }
+
+    async fn confirm(
+        &self,
+        worktree: &Worktree,
+        prepared: &Checkpoint,
+    ) -> Result<bool, WorktreeError> {
+        let (worktree, checkpoint) = (worktree.clone(), prepared.clone());
+        self.alone(worktree.path.clone(), move |room| {
+            if !room.prepared.is_latest(worktree.id, checkpoint.id) {
+                return Ok(false);
+            }
+            let (entry, _) = room.entry(&worktree)?;
+            let repo = guard::open_exactly(&entry, &worktree.path)?;
+            let (tree, commit) = prepared::parse(&checkpoint)?;
+            if !scan::stands(&repo, worktree.id, tree, &room.snapshots)
+                || !prepared::is_of_head(&repo, commit)
+            {
+                return Ok(false);
+            }
+            let _alone = room.hold(repo.commondir())?;
+            checkpoint::keep(&repo, checkpoint.id, commit)?;
+            Ok(true)
+        })
+        .await
+    }
+
     async fn diff(&self, worktree: &Worktree) -> Result<Diff, WorktreeError> {
         let worktree = worktree.clone();
         self.alone(worktree.path.clone(), move |room| {
@@ -207,6 +253,7 @@ struct Room {
     config: Arc<WorktreesConfig>,
     locks: Locks,
     snapshots: Snapshots,
+    prepared: Prepared,
     runtime: Handle,
 }
 
@@ -238,6 +285,18 @@ impl Room {
     }
 
     fn open(&self, worktree: &Worktree) -> Result<Open, WorktreeError> {
+        let (entry, private) = self.entry(worktree)?;
+        let began = private.now()?;
+        let repo = guard::open_exactly(&entry, &worktree.path)?;
+        Ok(Open {
+            repo,
+            private,
+            began,
+        })
+    }
+
+    /// Its entry in the repository, and what is kept about it.
+    fn entry(&self, worktree: &Worktree) -> Result<(PathBuf, Private), WorktreeError> {
         let shown = worktree.path.display();
         if !worktree.path.is_dir() {
             return Err(WorktreeError::Unusable(format!(
@@ -251,13 +310,7 @@ impl Room {
                 "the worktree {shown} is not set up on this host: the next turn sets it up"
             )));
         };
-        let began = private.now()?;
-        let repo = guard::open_exactly(&entry, &worktree.path)?;
-        Ok(Open {
-            repo,
-            private,
-            began,
-        })
+        Ok((entry, private))
     }
 }
 

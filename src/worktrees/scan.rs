@@ -63,6 +63,27 @@ pub(super) fn shadow(
     Ok(found)
 }
 
+/// Whether the files still make `tree`, without reading or writing any; false
+/// where only reading them could tell.
+pub(super) fn stands(
+    repo: &Repository,
+    worktree: WorktreeId,
+    tree: Oid,
+    snapshots: &Snapshots,
+) -> bool {
+    let Some(kept) = snapshots.take(worktree) else {
+        return false;
+    };
+    let stands = kept.tree == tree
+        && rules_stand(&kept.snapshot)
+        && repo
+            .workdir()
+            .and_then(|root| look(root, &kept.snapshot))
+            .is_some_and(|moved| moved.is_empty());
+    snapshots.keep(worktree, kept.tree, kept.snapshot);
+    stands
+}
+
 /// Whether the tree, and with it all that it names, is safe from `git gc`.
 fn is_kept(repo: &Repository, name: &str, tree: Oid) -> bool {
     repo.refname_to_id(name).is_ok_and(|kept| kept == tree) && has_object(repo, tree)

@@ -63,6 +63,8 @@ pub trait StoreUnderTest: Send + Sync {
     async fn frames(&self, session: SessionId) -> Vec<Frame>;
     /// Pending changes of the session, by path.
     async fn changes(&self, session: SessionId) -> Vec<PendingChange>;
+    /// The commit of the checkpoint that the turn's row names.
+    async fn checkpoint(&self, turn: &Assignment) -> Option<String>;
     /// Status and content of a message, if it exists.
     async fn message(&self, message: crate::ids::MessageId) -> Option<(String, String)>;
 }
@@ -85,6 +87,7 @@ macro_rules! store_contract {
             a_parked_task_holds_back_its_own_chat_only,
             the_old_fence_of_a_released_task_fails,
             open_writes_what_exists_before_the_prompt,
+            a_checkpoint_is_replaced_after_the_opening_only,
             append_numbers_frames_without_holes,
             nul_characters_are_stored,
             an_old_attempt_is_fenced,
@@ -311,6 +314,42 @@ pub async fn open_writes_what_exists_before_the_prompt(store: &dyn StoreUnderTes
     assert_eq!(user, Some(("complete".into(), turn.input.clone())));
     let assistant = store.message(turn.assistant_message).await;
     assert_eq!(assistant, Some(("streaming".into(), String::new())));
+}
+
+/// The id stays, the commit changes, as often as it is said; an old fence and a
+/// checkpoint that the opening did not name change nothing.
+pub async fn a_checkpoint_is_replaced_after_the_opening_only(store: &dyn StoreUnderTest) {
+    acquire(store).await;
+    store.insert_task(None, None, AGENT).await;
+    let turn = claim_one(store).await;
+    let opened = open_turn(&turn);
+    let named = opened.checkpoint.clone().expect("a checkpoint");
+    let taken = Checkpoint {
+        commit: "taken again".into(),
+        ..named.clone()
+    };
+    let early = store.journal().recheckpoint(&turn_ref(&turn), &taken).await;
+    assert!(matches!(early, Err(JournalError::Fenced)), "{early:?}");
+    store
+        .journal()
+        .open(&turn_ref(&turn), &opened)
+        .await
+        .expect("open");
+    for _ in 0..2 {
+        let again = store.journal().recheckpoint(&turn_ref(&turn), &taken).await;
+        again.expect("replaced");
+    }
+    assert_eq!(store.checkpoint(&turn).await, Some("taken again".into()));
+    let other = Checkpoint {
+        id: CheckpointId::new(),
+        ..taken.clone()
+    };
+    let other = store.journal().recheckpoint(&turn_ref(&turn), &other).await;
+    assert!(matches!(other, Err(JournalError::Fenced)), "{other:?}");
+    finish(store, &turn, Outcome::Ok).await;
+    let late = store.journal().recheckpoint(&turn_ref(&turn), &named).await;
+    assert!(matches!(late, Err(JournalError::Fenced)), "{late:?}");
+    assert_eq!(store.checkpoint(&turn).await, Some("taken again".into()));
 }
 
 /// seq counts from 1, over all turns of a session.

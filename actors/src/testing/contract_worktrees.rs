@@ -1,6 +1,7 @@
 //! What every [`Worktrees`] keeps to: run on the real one and on the fake.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::ids::{CheckpointId, SessionId};
 use crate::model::{FileChange, Operation, Worktree, WorktreeSpec};
@@ -28,6 +29,8 @@ pub async fn check(port: Arc<dyn Worktrees>, scratch: &dyn Scratch) {
     equal_files_make_equal_trees(&*port, scratch).await;
     a_diff_names_each_file_once(&*port, scratch).await;
     a_known_tree_is_no_excuse(&*port, scratch).await;
+    a_prepared_checkpoint_stands_until_something_moves(&*port, scratch).await;
+    the_latest_prepared_checkpoint_counts(&*port, scratch).await;
 }
 
 async fn ensure_is_idempotent(port: &dyn Worktrees, scratch: &dyn Scratch) {
@@ -107,6 +110,52 @@ async fn a_known_tree_is_no_excuse(port: &dyn Worktrees, scratch: &dyn Scratch) 
     assert_eq!(later.id, id);
     assert_ne!(later.tree, known, "files moved since the tree was known");
     assert_ne!(later.commit, same.commit);
+}
+
+/// On a clock with coarse ticks a file that was just written may have to be read
+/// again; so the files rest before they are prepared.
+async fn a_prepared_checkpoint_stands_until_something_moves(
+    port: &dyn Worktrees,
+    scratch: &dyn Scratch,
+) {
+    let worktree = ensured(port, &scratch.spec(SessionId::new())).await;
+    let id = CheckpointId::new();
+    let prepared = prepare_at_rest(port, &worktree, id).await;
+    assert_eq!(prepared.id, id);
+    assert_eq!(prepared.tree, tree(port, &worktree).await);
+    for _ in 0..2 {
+        let stands = port.confirm(&worktree, &prepared).await;
+        assert!(stands.expect("an answer"), "nothing moved");
+    }
+    scratch.put(&worktree, "moved.txt", "moved\n");
+    let stands = port.confirm(&worktree, &prepared).await;
+    assert!(!stands.expect("an answer"), "a file came");
+    scratch.remove(&worktree, "moved.txt");
+    let never = crate::model::Checkpoint {
+        id: CheckpointId::new(),
+        ..prepared
+    };
+    let stands = port.confirm(&worktree, &never).await;
+    assert!(!stands.expect("an answer"), "nobody prepared it");
+}
+
+async fn the_latest_prepared_checkpoint_counts(port: &dyn Worktrees, scratch: &dyn Scratch) {
+    let worktree = ensured(port, &scratch.spec(SessionId::new())).await;
+    let older = prepare_at_rest(port, &worktree, CheckpointId::new()).await;
+    let newer = prepare_at_rest(port, &worktree, CheckpointId::new()).await;
+    let stands = port.confirm(&worktree, &older).await;
+    assert!(!stands.expect("an answer"), "it was replaced");
+    let stands = port.confirm(&worktree, &newer).await;
+    assert!(stands.expect("an answer"));
+}
+
+async fn prepare_at_rest(
+    port: &dyn Worktrees,
+    worktree: &Worktree,
+    id: CheckpointId,
+) -> crate::model::Checkpoint {
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    port.prepare(worktree, id).await.expect("a checkpoint")
 }
 
 async fn ensured(port: &dyn Worktrees, spec: &WorktreeSpec) -> Worktree {

@@ -26,6 +26,8 @@ struct State {
     made: BTreeMap<PathBuf, Worktree>,
     /// By worktree and path.
     files: BTreeMap<(PathBuf, String), String>,
+    /// By worktree: the checkpoint of the turn that has not come yet.
+    prepared: BTreeMap<PathBuf, Checkpoint>,
     fail: Option<String>,
     latency: Duration,
 }
@@ -61,6 +63,15 @@ impl FakeWorktrees {
             ours.map(|((_, path), content)| created(path, content))
                 .collect()
         })
+    }
+
+    fn taken(&self, worktree: &Worktree, id: CheckpointId) -> Checkpoint {
+        let tree = tree_of(&self.changes(worktree));
+        Checkpoint {
+            id,
+            commit: format!("{id} of {tree}"),
+            tree,
+        }
     }
 
     fn with<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
@@ -101,11 +112,30 @@ impl Worktrees for FakeWorktrees {
         _known: Option<&str>,
     ) -> Result<Checkpoint, WorktreeError> {
         self.reach().await?;
-        Ok(Checkpoint {
-            id,
-            commit: id.to_string(),
-            tree: tree_of(&self.changes(worktree)),
-        })
+        Ok(self.taken(worktree, id))
+    }
+
+    async fn prepare(
+        &self,
+        worktree: &Worktree,
+        id: CheckpointId,
+    ) -> Result<Checkpoint, WorktreeError> {
+        self.reach().await?;
+        let taken = self.taken(worktree, id);
+        let path = worktree.path.clone();
+        self.with(|state| state.prepared.insert(path, taken.clone()));
+        Ok(taken)
+    }
+
+    async fn confirm(
+        &self,
+        worktree: &Worktree,
+        prepared: &Checkpoint,
+    ) -> Result<bool, WorktreeError> {
+        self.reach().await?;
+        let latest = self.with(|state| state.prepared.get(&worktree.path).cloned());
+        Ok(latest.as_ref() == Some(prepared)
+            && self.taken(worktree, prepared.id).tree == prepared.tree)
     }
 
     async fn diff(&self, worktree: &Worktree) -> Result<Diff, WorktreeError> {

@@ -131,8 +131,10 @@ impl State {
     async fn take_in(&mut self, turn: TurnId, said: Said) {
         match said {
             Said::TurnEnded(stop) => {
-                self.close().await;
+                // The files are compared while the last words are stored.
                 self.tell(Input::AgentEnded(turn, stop));
+                self.close().await;
+                self.tell(Input::SaidAll(turn));
             }
             Said::Permission(ask) => {
                 self.fold(Said::Permission(ask.clone()));

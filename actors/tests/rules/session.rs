@@ -17,8 +17,8 @@ use super::at;
 /// What the world does next.
 #[derive(Clone, Debug)]
 enum Op {
-    /// A new task, if one is welcome.
-    Assign,
+    /// A new task, if one is welcome, with a prepared checkpoint or without.
+    Assign(bool),
     /// One of the pending jobs comes back, well or badly.
     Complete {
         which: usize,
@@ -43,7 +43,7 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        8 => Just(Op::Assign),
+        8 => any::<bool>().prop_map(Op::Assign),
         30 => (any::<usize>(), any::<u8>()).prop_map(|(which, how)| Op::Complete { which, how }),
         2 => Just(Op::Die),
         6 => any::<u8>().prop_map(Op::Agent),
@@ -64,7 +64,12 @@ enum Job {
     Start(LinkNo),
     Open(TurnId),
     StopLink(LinkNo),
+    /// The proof of a prepared checkpoint, and its taking again.
+    Prove(TurnId),
+    Retake(TurnId),
     Diff(TurnId),
+    /// The agent's last words are on their way.
+    Words(TurnId),
     Finish(TurnId),
     GiveBack(TurnId),
 }
@@ -75,6 +80,11 @@ struct Turn {
     id: Option<TurnId>,
     open_asked: bool,
     prompted: bool,
+    committed: bool,
+    /// The checkpoint holds the files.
+    stands: bool,
+    /// Its files are compared.
+    compared: bool,
     /// Its end, or its return, was ordered.
     ended: bool,
     cancelled: bool,
@@ -113,7 +123,7 @@ impl World {
 
     fn happen(&mut self, op: Op) {
         match op {
-            Op::Assign => self.assign(),
+            Op::Assign(prepared) => self.assign(prepared),
             Op::Complete { which, how } => {
                 if !self.jobs.is_empty() {
                     let job = self.jobs.remove(which % self.jobs.len());
@@ -124,6 +134,7 @@ impl World {
                 if let Some(no) = self.link {
                     let starting = self.jobs.contains(&Job::Start(no));
                     if self.link_is_up || starting {
+                        self.store_words();
                         self.step(Input::LinkExited(no, ExitInfo::default()));
                     }
                 }
@@ -158,7 +169,19 @@ impl World {
         }
     }
 
-    fn assign(&mut self) {
+    /// The pump stores what was said before it tells of the end of the link.
+    fn store_words(&mut self) {
+        let words = self
+            .jobs
+            .iter()
+            .position(|job| matches!(job, Job::Words(_)));
+        if let Some(which) = words {
+            let job = self.jobs.remove(which);
+            self.complete(job, 1);
+        }
+    }
+
+    fn assign(&mut self, prepared: bool) {
         if self.machine.is_idle() {
             self.turns += 1;
             let turn = TurnId(Uuid::from_u128(self.turns.into()));
@@ -169,6 +192,7 @@ impl World {
             self.step(Input::Assign {
                 turn,
                 deadlines: Deadlines::default(),
+                prepared,
             });
         }
     }
@@ -186,7 +210,13 @@ impl World {
             Job::Open(turn) if !well => Input::Refused(turn, "no".into()),
             Job::Open(turn) => Input::Opened(turn),
             Job::StopLink(no) => Input::LinkStopped(no),
+            Job::Prove(turn) if well => Input::CheckpointStands(turn),
+            Job::Prove(turn) => Input::FilesMoved(turn),
+            Job::Retake(turn) if how == 0 => Input::Fenced(turn),
+            Job::Retake(turn) if well => Input::CheckpointStands(turn),
+            Job::Retake(turn) => Input::PrepareFailed(turn, "no".into()),
             Job::Diff(turn) => Input::Diffed(turn),
+            Job::Words(turn) => Input::SaidAll(turn),
             Job::Finish(turn) | Job::GiveBack(turn) => Input::Finished(turn),
         });
     }
@@ -195,12 +225,19 @@ impl World {
         let Some(turn) = self.turn.id.filter(|_| self.turn.prompted) else {
             return;
         };
-        self.step(match what % 8 {
+        let input = match what % 8 {
             0..3 => Input::Spoke(turn),
             3 | 4 => Input::Asked(turn),
             5 | 6 => Input::Answered(turn),
-            _ => Input::AgentEnded(turn, AgentStop::EndTurn),
-        });
+            _ => {
+                // Whatever the machine makes of it, the pump goes on to store
+                // what was said.
+                self.jobs.retain(|job| *job != Job::Words(turn));
+                self.jobs.push(Job::Words(turn));
+                Input::AgentEnded(turn, AgentStop::EndTurn)
+            }
+        };
+        self.step(input);
     }
 
     /// Words of an older turn or link: nothing follows, nothing changes.
@@ -224,15 +261,23 @@ impl World {
     fn step(&mut self, input: Input) {
         self.said.push(input.clone());
         let was_up = self.machine.is_warm();
+        let over = self.turn.ended;
         let effects = self.machine.step(self.now, input.clone());
         assert!(
             !self.stopped || effects.is_empty(),
             "after the end: {effects:?}"
         );
-        if let Input::Opened(turn) = input
+        match input {
+            Input::Opened(_) => self.turn.committed = true,
+            Input::CheckpointReady(_) | Input::CheckpointStands(_) => self.turn.stands = true,
+            Input::Diffed(_) => self.turn.compared = true,
+            _ => {}
+        }
+        if let Input::Opened(turn) | Input::CheckpointStands(turn) = input
             && self.turn.id == Some(turn)
         {
-            let due = was_up && !self.turn.cancelled;
+            let ready = self.turn.committed && self.turn.stands && !over;
+            let due = ready && was_up && !self.turn.cancelled;
             assert_eq!(effects.contains(&Effect::SendPrompt), due, "{effects:?}");
         }
         for effect in effects {
@@ -248,13 +293,21 @@ impl World {
         match effect {
             Effect::EnsureWorktree => self.jobs.push(Job::Worktree(of_turn())),
             Effect::TakeCheckpoint => self.jobs.push(Job::Checkpoint(of_turn())),
+            Effect::ProveCheckpoint => self.jobs.push(Job::Prove(of_turn())),
+            Effect::RetakeCheckpoint => {
+                assert!(self.turn.committed, "stored before there was a row");
+                self.jobs.push(Job::Retake(of_turn()));
+            }
+            Effect::PrepareCheckpoint => {
+                assert!(self.turn.ended && self.machine.is_warm());
+            }
+            Effect::StopListening => assert!(self.turn.prompted),
             Effect::StartLink(no) => {
                 assert_eq!(self.link.replace(no), None, "two live links");
                 self.jobs.push(Job::Start(no));
             }
             Effect::AbandonPreparation => {
-                self.jobs
-                    .retain(|job| !matches!(job, Job::Worktree(_) | Job::Checkpoint(_)));
+                self.jobs.retain(|job| job.turn() != turn);
             }
             Effect::OpenJournal => {
                 assert!(!self.turn.open_asked, "opened twice");
@@ -262,7 +315,10 @@ impl World {
                 self.jobs.push(Job::Open(of_turn()));
             }
             Effect::SendPrompt => {
-                assert!(matches!(cause, Input::Opened(id) if Some(*id) == turn));
+                assert!(
+                    matches!(cause, Input::Opened(id) | Input::CheckpointStands(id) if Some(*id) == turn)
+                );
+                assert!(self.turn.committed && self.turn.stands);
                 assert!(!self.turn.prompted, "prompted twice");
                 self.turn.prompted = true;
             }
@@ -282,6 +338,10 @@ impl World {
                 self.jobs.push(Job::Diff(of_turn()));
             }
             Effect::Finish(_) => {
+                assert!(
+                    !matches!(cause, Input::SaidAll(_)) || self.turn.compared,
+                    "ended without its files"
+                );
                 assert!(
                     !std::mem::replace(&mut self.turn.ended, true),
                     "ended twice"
@@ -348,7 +408,10 @@ impl Job {
             Self::Worktree(turn)
             | Self::Checkpoint(turn)
             | Self::Open(turn)
+            | Self::Prove(turn)
+            | Self::Retake(turn)
             | Self::Diff(turn)
+            | Self::Words(turn)
             | Self::Finish(turn)
             | Self::GiveBack(turn) => Some(turn),
             Self::Start(_) | Self::StopLink(_) => None,
@@ -374,6 +437,9 @@ fn is_stale(input: &Input, turn: Option<TurnId>, link: LinkNo) -> bool {
         | Input::Asked(of)
         | Input::Answered(of)
         | Input::AgentEnded(of, _)
+        | Input::SaidAll(of)
+        | Input::CheckpointStands(of)
+        | Input::FilesMoved(of)
         | Input::Cancel(of, _)
         | Input::Diffed(of)
         | Input::Finished(of) => Some(*of) != turn,
@@ -392,7 +458,7 @@ proptest! {
         world.settle();
         if !world.stopped {
             // It is as good as new: one more turn runs to a good end.
-            world.assign();
+            world.assign(false);
             for _ in 0..20 {
                 if let Some(job) = world.jobs.pop() {
                     world.complete(job, 1);

@@ -15,6 +15,7 @@ fn assign(turn: TurnId) -> Input {
     Input::Assign {
         turn,
         deadlines: Deadlines::default(),
+        prepared: false,
     }
 }
 
@@ -66,13 +67,116 @@ fn a_turn_from_cold_and_the_next_one_warm() {
     assert_eq!(step(Input::Opened(first)), [Effect::SendPrompt]);
     let ended = step(Input::AgentEnded(first, AgentStop::EndTurn));
     assert_eq!(ended, [Effect::TakeDiff]);
-    assert_eq!(outcome(&step(Input::Diffed(first))), Some(Outcome::Ok));
+    assert_eq!(step(Input::SaidAll(first)), [Effect::StopListening]);
+    let over = step(Input::Diffed(first));
+    assert_eq!(outcome(&over), Some(Outcome::Ok));
+    assert!(over.contains(&Effect::PrepareCheckpoint));
     assert_eq!(
         step(Input::Finished(first)),
         [Effect::TurnOver(Some(Outcome::Ok))]
     );
     assert_eq!(step(assign(second)), [Effect::TakeCheckpoint]);
     assert_eq!(step(Input::CheckpointReady(second)), [Effect::OpenJournal]);
+}
+
+fn warm() -> Session {
+    let turn = TurnId::new();
+    let mut session = opening(turn);
+    let end = [
+        Input::Opened(turn),
+        Input::AgentEnded(turn, AgentStop::EndTurn),
+        Input::Diffed(turn),
+        Input::SaidAll(turn),
+        Input::Finished(turn),
+    ];
+    feed(&mut session, end);
+    session
+}
+
+fn prepared(turn: TurnId) -> Input {
+    Input::Assign {
+        turn,
+        deadlines: Deadlines::default(),
+        prepared: true,
+    }
+}
+
+#[test]
+fn a_prepared_checkpoint_is_proved_beside_the_opening() {
+    for proof_first in [true, false] {
+        let turn = TurnId::new();
+        let mut session = warm();
+        let effects = feed(&mut session, [prepared(turn)]);
+        assert_eq!(effects, [Effect::OpenJournal, Effect::ProveCheckpoint]);
+        let mut both = [Input::Opened(turn), Input::CheckpointStands(turn)];
+        if proof_first {
+            both.reverse();
+        }
+        let [one, other] = both;
+        assert_eq!(feed(&mut session, [one]), []);
+        assert_eq!(feed(&mut session, [other]), [Effect::SendPrompt]);
+    }
+}
+
+#[test]
+fn files_that_moved_are_checkpointed_before_the_prompt() {
+    for moved_first in [true, false] {
+        let turn = TurnId::new();
+        let mut session = warm();
+        feed(&mut session, [prepared(turn)]);
+        let mut both = [Input::Opened(turn), Input::FilesMoved(turn)];
+        if moved_first {
+            both.reverse();
+        }
+        let [one, other] = both;
+        assert_eq!(feed(&mut session, [one]), []);
+        assert_eq!(feed(&mut session, [other]), [Effect::RetakeCheckpoint]);
+        let stored = feed(&mut session, [Input::CheckpointStands(turn)]);
+        assert_eq!(stored, [Effect::SendPrompt]);
+    }
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_taken_again_ends_the_turn_unprompted() {
+    let turn = TurnId::new();
+    let mut session = warm();
+    let moved = [prepared(turn), Input::Opened(turn), Input::FilesMoved(turn)];
+    feed(&mut session, moved);
+    let failed = Input::PrepareFailed(turn, "no space".into());
+    assert_eq!(
+        outcome(&feed(&mut session, [failed])),
+        Some(Outcome::NoStart)
+    );
+}
+
+/// A large worktree may take minutes to be read again.
+#[test]
+fn a_cancel_does_not_wait_for_the_files() {
+    let turn = TurnId::new();
+    let mut session = warm();
+    feed(&mut session, [prepared(turn), Input::Opened(turn)]);
+    let effects = feed(&mut session, [Input::Cancel(turn, Why::Asked)]);
+    assert_eq!(outcome(&effects), Some(Outcome::Cancelled));
+    assert!(effects.contains(&Effect::AbandonPreparation));
+}
+
+#[test]
+fn a_turn_ends_with_all_its_words_or_not_at_all() {
+    let turn = TurnId::new();
+    let mut session = warm();
+    let running = [
+        prepared(turn),
+        Input::Opened(turn),
+        Input::CheckpointStands(turn),
+        Input::AgentEnded(turn, AgentStop::EndTurn),
+    ];
+    feed(&mut session, running);
+    assert_eq!(feed(&mut session, [Input::Diffed(turn)]), []);
+    let refused = Input::Refused(turn, "too long".into());
+    assert_eq!(
+        outcome(&feed(&mut session, [refused])),
+        Some(Outcome::AgentError)
+    );
 }
 
 /// The store counts an opened turn as prompted and gives it back to nobody.

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use hearth::store::Store;
 use hearth_actors::event::Frame;
 use hearth_actors::ids::{ChangeId, ChatId, MessageId, SessionId, TaskId};
-use hearth_actors::model::{Operation, PendingChange};
+use hearth_actors::model::{Assignment, Operation, PendingChange};
 use hearth_actors::outcome::{Outcome, TaskState};
 use hearth_actors::ports::{Journal, NodeLease, TaskQueue};
 use hearth_actors::testing::contract_store::StoreUnderTest;
@@ -156,6 +156,17 @@ impl StoreUnderTest for RealStore {
             },
         };
         rows.into_iter().map(change).collect()
+    }
+
+    async fn checkpoint(&self, turn: &Assignment) -> Option<String> {
+        sqlx::query_scalar(
+            "select c.commit_sha from hearth.turns t join checkpoints c on c.id = t.checkpoint_id
+             where t.id = $1",
+        )
+        .bind(turn.fence.turn.0)
+        .fetch_optional(self.store.pool())
+        .await
+        .expect("read")
     }
 
     async fn message(&self, message: MessageId) -> Option<(String, String)> {

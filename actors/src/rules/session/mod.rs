@@ -2,17 +2,21 @@
 //!
 //! ```text
 //! turn:  Idle ─assign─► Preparing ─ready─► Opening ─committed─► Running
-//!          ▲             │ worktree, then    │ prompted_at         │ guard
-//!          │             │ checkpoint ‖ link │                     ▼
-//!          └─ finished ── Finishing ◄──────── (unprompted) ──── Diffing
+//!          ▲  └─ prepared ───────────────────►│ prompted_at ‖ proof │ guard
+//!          │             │ worktree, then    │                     ▼
+//!          │             │ checkpoint ‖ link │              Diffing ‖ last words
+//!          └─ finished ── Finishing ◄──────── (unprompted) ──────── │
 //!
 //! link:  Down ─start─► Starting ─ready─► Up ─stop─► Stopping ─gone─► Down
 //!                          └──failed──► Down ◄──exited──┘
 //! ```
 //!
-//! A link outlives its turns: that is what warm means. Every input carries the
+//! A link outlives its turns: that is what warm means. Between turns a checkpoint
+//! is prepared; the next turn then only proves, beside the commit, that nothing
+//! moved since. Every input carries the
 //! turn or the link number it speaks of; late ones change nothing.
 
+mod opening;
 mod words;
 
 use std::time::Duration;
@@ -23,6 +27,7 @@ use crate::model::Deadlines;
 use crate::outcome::Outcome;
 use crate::rules::moment::Moment;
 use crate::rules::turn::{Guard, Order, Verdict, Why, crash_report};
+use opening::{Opening, Proof};
 pub use words::{Effect, Input, LinkNo};
 
 #[derive(Clone, Debug)]
@@ -32,13 +37,14 @@ enum Phase {
         deadlines: Deadlines,
         checkpointed: bool,
     },
-    Opening {
-        deadlines: Deadlines,
-        /// Asked for while the commit was on its way.
-        cancelled: Option<Why>,
-    },
+    Opening(Opening),
     Running(Box<Guard>),
-    Diffing(Verdict),
+    Diffing {
+        verdict: Verdict,
+        compared: bool,
+        /// All that the agent said is stored.
+        said_all: bool,
+    },
     /// `None` while the task is given back.
     Finishing(Option<Outcome>),
 }
@@ -143,10 +149,10 @@ impl Session {
             (Phase::Idle, Link::Starting) => "starting",
             (Phase::Idle, Link::Down) => "cold",
             (Phase::Preparing { .. }, _) => "preparing",
-            (Phase::Opening { .. }, _) => "opening",
+            (Phase::Opening(_), _) => "opening",
             (Phase::Running(guard), _) if guard.waits_for_human() => "blocked",
             (Phase::Running(_), _) => "running",
-            (Phase::Diffing(_), _) => "diffing",
+            (Phase::Diffing { .. }, _) => "diffing",
             (Phase::Finishing(_), _) => "finishing",
         }
     }
@@ -192,7 +198,11 @@ impl Session {
 
     fn react(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
         match input {
-            Input::Assign { turn, deadlines } => self.assign(turn, deadlines, out),
+            Input::Assign {
+                turn,
+                deadlines,
+                prepared,
+            } => self.assign(turn, deadlines, prepared, out),
             Input::WorktreeReady(turn) if self.is_preparing(turn) => {
                 self.worktree_known = true;
                 out.push(Effect::TakeCheckpoint);
@@ -209,6 +219,15 @@ impl Session {
                 out.push(Effect::AbandonPreparation);
                 self.finish(Verdict::because(Outcome::NoStart, detail), out);
             }
+            Input::PrepareFailed(turn, detail) if self.turn == Some(turn) => {
+                self.retake_failed(detail, out);
+            }
+            Input::CheckpointStands(turn) if self.turn == Some(turn) => {
+                self.proved(now, Proof::Stands, out);
+            }
+            Input::FilesMoved(turn) if self.turn == Some(turn) => {
+                self.proved(now, Proof::Moved, out);
+            }
             Input::LinkReady(no) if self.awaits_link(no) => {
                 self.link = Link::Up;
                 self.open_if_ready(out);
@@ -218,7 +237,7 @@ impl Session {
             }
             Input::Opened(turn) if self.turn == Some(turn) => self.opened(now, out),
             Input::CancelledFirst(turn) if self.turn == Some(turn) => {
-                if matches!(self.phase, Phase::Opening { .. }) {
+                if matches!(self.phase, Phase::Opening(_)) {
                     self.end_unprompted(Why::Asked, out);
                 }
             }
@@ -226,10 +245,10 @@ impl Session {
             Input::Refused(turn, detail) if self.turn == Some(turn) => self.refused(detail, out),
             Input::Cancel(turn, why) if self.turn == Some(turn) => self.cancel(now, why, out),
             Input::Diffed(turn) if self.turn == Some(turn) => {
-                if let Phase::Diffing(verdict) = &self.phase {
-                    let verdict = verdict.clone();
-                    self.finish(verdict, out);
+                if let Phase::Diffing { compared, .. } = &mut self.phase {
+                    *compared = true;
                 }
+                self.finish_if_done(out);
             }
             Input::Finished(turn) if self.turn == Some(turn) => {
                 if let Phase::Finishing(outcome) = self.phase {
@@ -254,8 +273,19 @@ impl Session {
                 guard.answered(now);
                 Vec::new()
             }),
-            Input::AgentEnded(turn, stop) => {
-                self.guard_of(turn, out, |guard| guard.agent_ended(&stop));
+            Input::AgentEnded(turn, stop) if self.turn == Some(turn) => {
+                if let Phase::Running(guard) = &mut self.phase {
+                    let orders = guard.agent_ended(&stop);
+                    self.obey(orders, false, out);
+                }
+            }
+            Input::SaidAll(turn) if self.turn == Some(turn) => {
+                if let Phase::Diffing { said_all, .. } = &mut self.phase
+                    && !std::mem::replace(said_all, true)
+                {
+                    out.push(Effect::StopListening);
+                }
+                self.finish_if_done(out);
             }
             Input::Stop => {
                 self.stopping = true;
@@ -267,9 +297,21 @@ impl Session {
         }
     }
 
-    fn assign(&mut self, turn: TurnId, deadlines: Deadlines, out: &mut Vec<Effect>) {
+    fn assign(
+        &mut self,
+        turn: TurnId,
+        deadlines: Deadlines,
+        prepared: bool,
+        out: &mut Vec<Effect>,
+    ) {
         debug_assert!(self.is_idle(), "one turn at a time");
         self.turn = Some(turn);
+        if prepared && self.worktree_known && self.link == Link::Up {
+            self.phase = Phase::Opening(Opening::proving(deadlines));
+            out.push(Effect::OpenJournal);
+            out.push(Effect::ProveCheckpoint);
+            return;
+        }
         self.phase = Phase::Preparing {
             deadlines,
             checkpointed: false,
@@ -304,43 +346,8 @@ impl Session {
         } = self.phase
             && self.link == Link::Up
         {
-            self.phase = Phase::Opening {
-                deadlines,
-                cancelled: None,
-            };
+            self.phase = Phase::Opening(Opening::checkpointed(deadlines));
             out.push(Effect::OpenJournal);
-        }
-    }
-
-    fn opened(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        let Phase::Opening {
-            deadlines,
-            cancelled,
-        } = self.phase
-        else {
-            return;
-        };
-        match cancelled {
-            // Too late to be given back: the store counts it as prompted.
-            Some(why) => {
-                let (outcome, what) = match why {
-                    Why::Asked => (Outcome::Cancelled, "cancelled"),
-                    _ => (Outcome::Interrupted, "stopped"),
-                };
-                let detail = format!("{what} before the prompt reached the agent");
-                self.finish(Verdict::because(outcome, detail), out);
-            }
-            None if self.link == Link::Up => {
-                self.phase = Phase::Running(Box::new(Guard::new(now, deadlines)));
-                out.push(Effect::SendPrompt);
-            }
-            None => self.finish(
-                Verdict::because(
-                    Outcome::AgentCrashed,
-                    "the agent's process ended before the prompt reached it",
-                ),
-                out,
-            ),
         }
     }
 
@@ -354,14 +361,12 @@ impl Session {
                 }
                 self.end_unprompted(why, out);
             }
-            Phase::Opening { cancelled, .. } => {
-                cancelled.get_or_insert(why);
-            }
+            Phase::Opening(_) => self.cancel_opening(why, out),
             Phase::Running(guard) => {
                 let orders = guard.cancel(now, why);
-                self.obey(orders, out);
+                self.obey(orders, true, out);
             }
-            Phase::Idle | Phase::Diffing(_) | Phase::Finishing(_) => {}
+            Phase::Idle | Phase::Diffing { .. } | Phase::Finishing(_) => {}
         }
     }
 
@@ -390,7 +395,14 @@ impl Session {
     /// A link that is being stopped is down when its processes are gone and, if
     /// a turn listens, its last words are stored.
     fn stopping_went_on(&mut self, gone: bool, said_all: bool, out: &mut Vec<Effect>) {
-        let listened_to = matches!(self.phase, Phase::Running(_));
+        let listened_to = matches!(
+            self.phase,
+            Phase::Running(_)
+                | Phase::Diffing {
+                    said_all: false,
+                    ..
+                }
+        );
         if gone && (said_all || !listened_to) {
             self.link = Link::Down;
             out.push(Effect::DropLink);
@@ -421,10 +433,13 @@ impl Session {
 
     fn refused(&mut self, detail: String, out: &mut Vec<Effect>) {
         match self.phase {
-            Phase::Opening { .. } => {
+            Phase::Opening(_) => {
                 self.finish(Verdict::because(Outcome::NoStart, detail), out);
             }
-            Phase::Running(_) => {
+            Phase::Running(_)
+            | Phase::Diffing {
+                said_all: false, ..
+            } => {
                 if self.link == Link::Up {
                     self.stop_link(true, out);
                 }
@@ -448,19 +463,43 @@ impl Session {
     fn guarded(&mut self, out: &mut Vec<Effect>, act: impl FnOnce(&mut Guard) -> Vec<Order>) {
         if let Phase::Running(guard) = &mut self.phase {
             let orders = act(guard);
-            self.obey(orders, out);
+            self.obey(orders, true, out);
         }
     }
 
-    fn obey(&mut self, orders: Vec<Order>, out: &mut Vec<Effect>) {
+    /// `said_all`: what the agent said before is stored.
+    fn obey(&mut self, orders: Vec<Order>, said_all: bool, out: &mut Vec<Effect>) {
         for order in orders {
             match order {
                 Order::SendCancel => out.push(Effect::SendCancel),
                 Order::StopLink => self.stop_link(true, out),
                 Order::Settle(verdict) => {
-                    self.phase = Phase::Diffing(verdict);
+                    self.phase = Phase::Diffing {
+                        verdict,
+                        compared: false,
+                        said_all,
+                    };
+                    if said_all {
+                        out.push(Effect::StopListening);
+                    }
                     out.push(Effect::TakeDiff);
                 }
+            }
+        }
+    }
+
+    /// The end of a turn tells all of it: its files and its words.
+    fn finish_if_done(&mut self, out: &mut Vec<Effect>) {
+        if let Phase::Diffing {
+            verdict,
+            compared: true,
+            said_all: true,
+        } = &self.phase
+        {
+            let verdict = verdict.clone();
+            self.finish(verdict, out);
+            if self.link == Link::Up && !self.stopping {
+                out.push(Effect::PrepareCheckpoint);
             }
         }
     }

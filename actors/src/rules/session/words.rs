@@ -19,6 +19,8 @@ pub enum Input {
         turn: TurnId,
         /// Its clocks.
         deadlines: Deadlines,
+        /// A checkpoint of the files was prepared since the last turn.
+        prepared: bool,
     },
     /// The worktree is there.
     WorktreeReady(TurnId),
@@ -26,6 +28,11 @@ pub enum Input {
     CheckpointReady(TurnId),
     /// Worktree or checkpoint cannot be had.
     PrepareFailed(TurnId, String),
+    /// The prepared checkpoint holds the files as they are, or the one that was
+    /// taken instead is stored.
+    CheckpointStands(TurnId),
+    /// It does not, or nobody can tell.
+    FilesMoved(TurnId),
     /// The agent can be prompted.
     LinkReady(LinkNo),
     /// The agent did not start.
@@ -44,8 +51,10 @@ pub enum Input {
     Asked(TurnId),
     /// A human answered, or the question was withdrawn.
     Answered(TurnId),
-    /// The agent ended the turn; all it said before is stored.
+    /// The agent ended the turn; [`Input::SaidAll`] follows.
     AgentEnded(TurnId, AgentStop),
+    /// All that the agent said in the turn it ended is stored.
+    SaidAll(TurnId),
     /// The agent is gone; all it said before is stored.
     LinkExited(LinkNo, ExitInfo),
     /// The stop ladder is through.
@@ -69,6 +78,12 @@ pub enum Effect {
     EnsureWorktree,
     /// Take the checkpoint.
     TakeCheckpoint,
+    /// Prepare the checkpoint of the next turn, while there is none.
+    PrepareCheckpoint,
+    /// Find out whether the prepared checkpoint holds the files as they are.
+    ProveCheckpoint,
+    /// Take the checkpoint again, and store it instead of the prepared one.
+    RetakeCheckpoint,
     /// Start the agent under this number.
     StartLink(LinkNo),
     /// Forget the preparations of the current turn.
@@ -88,6 +103,8 @@ pub enum Effect {
     DropLink,
     /// The agent crashed or did not start: the key rests.
     CountCrash(String),
+    /// What the agent says from here on belongs to no turn.
+    StopListening,
     /// Compare the worktree.
     TakeDiff,
     /// Commit the outcome.

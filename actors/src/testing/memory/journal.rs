@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::rows::{Rows, TurnRow};
 use crate::event::{Batch, Frame, FrameDraft, FrameKind, PartKind, PartWrite, TurnRef};
 use crate::ids::{ChangeId, MessageId, SessionId};
-use crate::model::{Diff, Fence, PendingChange, TurnEnd};
+use crate::model::{Checkpoint, Diff, Fence, PendingChange, TurnEnd};
 use crate::outcome::Outcome;
 use crate::ports::{JournalError, OpenTurn};
 
@@ -23,6 +23,7 @@ impl Rows {
             return Err(JournalError::Cancelled);
         }
         row.prompted = true;
+        row.checkpoint = open.checkpoint.clone();
         self.write_user_message(open.user_message, &open.input);
         self.messages.entry(turn.message).or_default().status = "streaming";
         let last_tree = self
@@ -42,6 +43,21 @@ impl Rows {
                 ),
             ],
         ))
+    }
+
+    pub(super) fn recheckpoint(
+        &mut self,
+        turn: &TurnRef,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), JournalError> {
+        let row = self.owned(turn)?;
+        match &mut row.checkpoint {
+            Some(named) if row.prompted && named.id == checkpoint.id => {
+                *named = checkpoint.clone();
+                Ok(())
+            }
+            _ => Err(JournalError::Fenced),
+        }
     }
 
     pub(super) fn append(

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::event::{Batch, Frame, TurnRef};
 use crate::ids::{AgentName, SessionId, SessionKey, TaskId};
-use crate::model::{Fence, TurnEnd};
+use crate::model::{Checkpoint, Fence, TurnEnd};
 use crate::ports::{
     Claim, Journal, JournalError, LinkNote, NodeLease, OpenTurn, QueueError, Reconciled, Source,
     TaskQueue,
@@ -173,6 +173,15 @@ impl Journal for MemoryStore {
     async fn open(&self, turn: &TurnRef, open: &OpenTurn) -> Result<Vec<Frame>, JournalError> {
         self.reach().await.map_err(JournalError::Unavailable)?;
         self.with(|rows| rows.open(turn, open))
+    }
+
+    async fn recheckpoint(
+        &self,
+        turn: &TurnRef,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), JournalError> {
+        self.reach().await.map_err(JournalError::Unavailable)?;
+        self.with(|rows| rows.recheckpoint(turn, checkpoint))
     }
 
     async fn append(&self, turn: &TurnRef, batch: &Batch) -> Result<Vec<Frame>, JournalError> {

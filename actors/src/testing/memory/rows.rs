@@ -9,7 +9,9 @@ use crate::event::{Frame, PartWrite, TurnRef};
 use crate::ids::{
     AgentName, ChatId, MessageId, NodeId, ProjectId, SessionId, SessionKey, TaskId, TurnId,
 };
-use crate::model::{Assignment, BlobRef, Fence, PendingChange, Resume, Worktree, WorktreeSpec};
+use crate::model::{
+    Assignment, BlobRef, Checkpoint, Fence, PendingChange, Resume, Worktree, WorktreeSpec,
+};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Claim, Reconciled};
 
@@ -43,6 +45,8 @@ pub struct TurnRow {
     pub user_message: MessageId,
     /// `prompted_at` is set.
     pub prompted: bool,
+    /// What the files were before it.
+    pub checkpoint: Option<Checkpoint>,
     /// `ended_at` is set.
     pub ended: bool,
     /// `cancel_requested_at` is set.
@@ -182,6 +186,7 @@ impl Rows {
             reference,
             user_message: MessageId(task.0),
             prompted: false,
+            checkpoint: None,
             ended: false,
             cancelled: false,
         };

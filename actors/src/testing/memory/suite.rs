@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::MemoryStore;
 use crate::event::Frame;
 use crate::ids::{AgentName, ChatId, MessageId, SessionId, SessionKey, TaskId};
-use crate::model::PendingChange;
+use crate::model::{Assignment, PendingChange};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Journal, NodeLease, TaskQueue};
 use crate::testing::contract_store::StoreUnderTest;
@@ -79,6 +79,13 @@ impl StoreUnderTest for MemoryStore {
         self.with(|rows| {
             let changes = rows.changes.get(&session).into_iter().flatten();
             changes.map(|(_, (change, _))| change.clone()).collect()
+        })
+    }
+
+    async fn checkpoint(&self, turn: &Assignment) -> Option<String> {
+        self.with(|rows| {
+            let row = rows.turns.get(&turn.fence.turn)?;
+            Some(row.checkpoint.as_ref()?.commit.clone())
         })
     }
 

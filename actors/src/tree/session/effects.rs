@@ -7,17 +7,13 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::{LiveLink, Msg, State};
-use crate::ids::{CheckpointId, TurnId};
 use crate::outcome::Outcome;
 use crate::ports::{LinkSpec, LinkStatus, Prompt, StartError};
 use crate::rules::session::{Effect, Input, LinkNo};
 use crate::tree::addr::report;
 use crate::tree::pool;
 use crate::tree::pump::{self, CurrentTurn, Pump};
-use crate::tree::shared::with_source;
 
-/// Longest wait for a worktree or a checkpoint: a large repository on a cold disk.
-const WORKTREE_BOUND: Duration = Duration::from_secs(600);
 /// Longest wait for the processes of an earlier life of this key.
 const GONE_BOUND: Duration = Duration::from_secs(10);
 /// The stop ladder's longest way: 3 s, 2 s, and the kernel's time.
@@ -43,6 +39,9 @@ impl State {
         match effect {
             Effect::EnsureWorktree => self.ensure_worktree(),
             Effect::TakeCheckpoint => self.take_checkpoint(),
+            Effect::PrepareCheckpoint => self.prepare_checkpoint(),
+            Effect::ProveCheckpoint => self.prove_checkpoint(),
+            Effect::RetakeCheckpoint => self.retake_checkpoint(),
             Effect::StartLink(no) => self.start_link(no),
             Effect::AbandonPreparation => {
                 if let Some(turn) = &mut self.turn {
@@ -67,6 +66,7 @@ impl State {
                 self.note_link(LinkStatus::Crashed);
                 self.tell_pool(|key, generation| pool::Msg::Crashed(key, generation, why));
             }
+            Effect::StopListening => self.set_current(None),
             Effect::TakeDiff => self.take_diff(),
             Effect::Finish(verdict) => self.finish(verdict),
             Effect::GiveBack => self.give_back(),
@@ -80,59 +80,6 @@ impl State {
                 self.me.actor().stop(Some("asked to go".into()));
             }
         }
-    }
-
-    fn ensure_worktree(&mut self) {
-        let Some(turn) = &mut self.turn else { return };
-        turn.ensured = true;
-        let id = turn.reference.fence.turn;
-        let spec = turn.assignment.worktree.clone();
-        let bound = WORKTREE_BOUND;
-        let worktrees = self.to.shared.ports.worktrees.clone();
-        let work = async move {
-            let made = match timeout(bound, worktrees.ensure(&spec)).await {
-                Ok(made) => made.map_err(|error| with_source(&error)),
-                Err(_) => Err(overdue("the worktree was not ready", bound)),
-            };
-            Msg::Worktree(id, made)
-        };
-        turn.tasks.push(report(&self.me, work, move |why| {
-            Msg::Worktree(id, Err(why))
-        }));
-    }
-
-    fn take_checkpoint(&mut self) {
-        let Some(worktree) = self.worktree.clone() else {
-            return;
-        };
-        let Some(turn) = &mut self.turn else { return };
-        let id = turn.reference.fence.turn;
-        let known = turn.assignment.last_tree.clone();
-        let bound = WORKTREE_BOUND;
-        let worktrees = self.to.shared.ports.worktrees.clone();
-        let work = async move {
-            let taking = worktrees.checkpoint(&worktree, CheckpointId::new(), known.as_deref());
-            let taken = match timeout(bound, taking).await {
-                Ok(taken) => taken.map_err(|error| with_source(&error)),
-                Err(_) => Err(overdue("the checkpoint was not taken", bound)),
-            };
-            Msg::Checkpoint(id, taken)
-        };
-        turn.tasks.push(report(&self.me, work, move |why| {
-            Msg::Checkpoint(id, Err(why))
-        }));
-    }
-
-    /// The directory may have vanished since this actor last saw it.
-    pub(super) fn may_ensure_again(&self, turn: TurnId) -> bool {
-        self.is_turn(turn) && self.turn.as_ref().is_some_and(|turn| !turn.ensured)
-    }
-
-    pub(super) fn ensure_worktree_then_checkpoint(&mut self) {
-        if let (Some(turn), Some(worktree)) = (&mut self.turn, &self.worktree) {
-            turn.assignment.worktree.existing = Some(worktree.clone());
-        }
-        self.ensure_worktree();
     }
 
     fn start_link(&mut self, no: LinkNo) {
@@ -267,6 +214,6 @@ fn refusal(error: &StartError) -> (Outcome, String) {
     (outcome, error.to_string())
 }
 
-fn overdue(what: &str, bound: Duration) -> String {
+pub(super) fn overdue(what: &str, bound: Duration) -> String {
     format!("{what} within {} s", bound.as_secs())
 }

@@ -4,6 +4,7 @@
 //! effects, each as a task that reports back; a handler never waits.
 
 mod effects;
+mod files;
 mod settling;
 mod shown;
 
@@ -39,6 +40,8 @@ pub(crate) enum Msg {
     Worktree(TurnId, Result<Worktree, String>),
     /// The checkpoint is taken, or why not.
     Checkpoint(TurnId, Result<Checkpoint, String>),
+    /// The checkpoint of the next turn is prepared, or why not.
+    Prepared(Result<Checkpoint, String>),
     /// The agent can be prompted, or why not.
     LinkUp(LinkNo, Result<LiveLink, (Outcome, String)>),
     /// The worktree was compared, if it could be.
@@ -89,6 +92,9 @@ pub(crate) struct State {
     worktree: Option<Worktree>,
     link: Option<LiveLink>,
     commands: Vec<Command>,
+    /// The checkpoint of the next turn, if nothing moves until then.
+    prepared: Option<Checkpoint>,
+    preparing: Option<Task>,
     /// Starting the link, or stopping it. Outlives turns.
     link_task: Option<Task>,
     timer: Option<(crate::rules::moment::Moment, Task)>,
@@ -143,6 +149,8 @@ impl Actor for SessionActor {
             machine,
             turn: None,
             worktree: None,
+            prepared: None,
+            preparing: None,
             link: None,
             commands: Vec::new(),
             link_task: None,
@@ -221,6 +229,7 @@ impl State {
             Msg::Worktree(turn, Err(why)) | Msg::Checkpoint(turn, Err(why)) => {
                 self.step(Input::PrepareFailed(turn, why)).await;
             }
+            Msg::Prepared(prepared) => self.prepared(prepared),
             Msg::LinkUp(no, Ok(live)) => self.link_up(no, live).await,
             Msg::LinkUp(no, Err((outcome, why))) => {
                 self.step(Input::LinkFailed(no, outcome, why)).await;
@@ -287,11 +296,13 @@ impl State {
         let policy = permission::tightened(entry.policy, assignment.policy);
         let deadlines = entry.deadlines;
         let turn = reference.fence.turn;
+        let prepared = self.prepared.take();
+        let is_prepared = prepared.is_some();
         self.turn = Some(Turn {
             assignment,
             reference,
             policy,
-            checkpoint: None,
+            checkpoint: prepared,
             diff: None,
             prompted,
             asks: BTreeMap::new(),
@@ -299,7 +310,12 @@ impl State {
             ensured: false,
             tasks: Vec::new(),
         });
-        self.step(Input::Assign { turn, deadlines }).await;
+        self.step(Input::Assign {
+            turn,
+            deadlines,
+            prepared: is_prepared,
+        })
+        .await;
     }
 
     async fn asked(&mut self, turn: TurnId, ask: Ask) {

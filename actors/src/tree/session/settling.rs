@@ -94,8 +94,6 @@ impl State {
     }
 
     pub(super) fn take_diff(&mut self) {
-        // What the agent says from here on belongs to no turn.
-        self.set_current(None);
         let Some(turn) = &mut self.turn else { return };
         let id = turn.reference.fence.turn;
         let worktree = self.worktree.clone();
@@ -221,7 +219,7 @@ impl State {
     }
 }
 
-fn refused(turn: TurnRef, error: JournalError) -> Input {
+pub(super) fn refused(turn: TurnRef, error: JournalError) -> Input {
     match error {
         JournalError::Refused(why) => Input::Refused(turn.fence.turn, why),
         JournalError::Cancelled => Input::CancelledFirst(turn.fence.turn),

@@ -50,6 +50,20 @@ pub enum Said {
     Exited(ExitInfo),
 }
 
+impl Said {
+    /// Whether this is work on the prompt. Agents send command lists, mode
+    /// changes and updates of their own at any time, also while the model they
+    /// wait for says nothing.
+    #[must_use]
+    pub fn is_work(&self) -> bool {
+        match self {
+            Self::Text(text) | Self::Reasoning(text) => !text.is_empty(),
+            Self::Commands(_) | Self::Mode(_) | Self::Raw { .. } => false,
+            _ => true,
+        }
+    }
+}
+
 /// A tool call as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tool {
@@ -330,6 +344,10 @@ frame_kinds! {
     PermissionResolved => "permission_resolved",
     /// Slash commands on offer.
     AgentCommands => "agent_commands",
+    /// Something of the agent's that has no frame of its own: `{"kind","value"}`
+    /// in the agent's words, at most 64 KiB. It says nothing about the status,
+    /// and front ends that do not know it pass over it.
+    AgentUpdate => "agent_update",
     /// Tokens and money.
     Usage => "usage",
     /// The list of pending changes is new.

@@ -108,6 +108,20 @@ async fn silence_and_length_are_bounded_with_their_own_names() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agents_own_business_is_no_first_byte() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, key) = harness.chat();
+    harness.backend.next_turn(vec![Step::Mutter, Step::Hang]);
+    let started = Instant::now();
+    let task = harness.enqueue(session, &key, "hang");
+    assert_eq!(harness.outcome(task).await, Outcome::Stalled);
+    // The stall limit alone would be a quarter of an hour.
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(180), "{took:?}");
+    harness.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_human_may_think_for_hours() {
     let harness = Harness::start(Setup {
         policy: Policy::Ask,

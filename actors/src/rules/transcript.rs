@@ -21,13 +21,18 @@ pub const BATCH_BYTES: usize = 1024 * 1024;
 /// What a tool's update counts as; backends cap its parts at 64 KiB.
 const TOOL_BYTES: usize = 32 * 1024;
 
+/// What an update without a word of its own counts as; backends cap it at 64 KiB.
+const RAW_BYTES: usize = 32 * 1024;
+
 /// The transcript of one turn.
 #[derive(Debug, Default)]
 pub struct Transcript {
     next: i32,
     open: Option<OpenPart>,
     tools: BTreeMap<String, OpenTool>,
-    spoken: bool,
+    /// Work on the prompt was folded; its first commit is the first token's.
+    worked: bool,
+    told_first: bool,
     /// Bytes folded since the last commit.
     weight: usize,
     batch: Batch,
@@ -53,6 +58,7 @@ struct OpenTool {
 impl Transcript {
     /// Takes in one thing the agent said.
     pub fn fold(&mut self, said: Said) {
+        self.worked |= said.is_work();
         match said {
             Said::Text(text) => self.text(PartKind::Text, &text),
             Said::Reasoning(text) => self.text(PartKind::Reasoning, &text),
@@ -70,7 +76,14 @@ impl Transcript {
             // Some agents show a tool here for the first time. Whether a human
             // is asked is for the session to say.
             Said::Permission(ask) => self.tool(ask.tool),
-            Said::Raw { .. } | Said::TurnEnded(_) | Said::Exited(_) => {}
+            Said::Raw { kind, value } => {
+                self.weight += RAW_BYTES;
+                self.frame(
+                    FrameKind::AgentUpdate,
+                    json!({ "kind": kind, "value": value }),
+                );
+            }
+            Said::TurnEnded(_) | Said::Exited(_) => {}
         }
     }
 
@@ -101,8 +114,8 @@ impl Transcript {
         self.flush_text();
         let mut batch = std::mem::take(&mut self.batch);
         batch.parts = std::mem::take(&mut self.parts).into_values().collect();
-        if !self.spoken && !batch.is_empty() {
-            self.spoken = true;
+        if self.worked && !self.told_first && !batch.is_empty() {
+            self.told_first = true;
             batch.first_token = true;
         }
         batch

@@ -23,6 +23,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub enum Step {
     /// Says this.
     Say(&'static str),
+    /// Tells of business of its own, which is no work on the prompt.
+    Mutter,
     /// Says something so many times, as fast as it can.
     Flood(usize),
     /// Says the numbers from 0 up to this, each in a piece of its own.
@@ -367,6 +369,13 @@ impl Player {
             let mut for_answer = false;
             match step {
                 Step::Say(text) => self.say(Some(turn), Said::Text(text.into())).await,
+                Step::Mutter => {
+                    let own = Said::Raw {
+                        kind: "session_info_update".into(),
+                        value: serde_json::Value::Null,
+                    };
+                    self.say(Some(turn), own).await;
+                }
                 Step::Flood(times) => {
                     for _ in 0..times {
                         self.say(Some(turn), Said::Text("word ".into())).await;

@@ -54,6 +54,8 @@ pub(crate) struct State {
     to: Arguments,
     buffer: Vec<AgentEvent>,
     open: Option<(TurnRef, Transcript)>,
+    /// The turn whose work has begun.
+    working: Option<TurnId>,
 }
 
 impl Actor for Pump {
@@ -71,6 +73,7 @@ impl Actor for Pump {
             to,
             buffer: Vec::new(),
             open: None,
+            working: None,
         })
     }
 
@@ -91,7 +94,12 @@ impl Actor for Pump {
                 break;
             }
             if let Some(turn) = state.begin(event.turn) {
-                if spoke != Some(turn) {
+                if event.said.is_work() {
+                    state.working = Some(turn);
+                }
+                // Before its first work an agent's other words are no first
+                // byte; after it, any word is a sign of life.
+                if spoke != Some(turn) && state.working == Some(turn) {
                     spoke = Some(turn);
                     state.tell(Input::Spoke(turn));
                 }

@@ -78,8 +78,8 @@ struct Stored {
 
 impl Stored {
     fn commit(&mut self, batch: Batch) {
-        let is_first = self.parts.is_empty() && self.frames.is_empty();
-        assert_eq!(batch.first_token, is_first && !batch.is_empty());
+        let is_first = !self.frames.iter().any(is_work) && batch.frames.iter().any(is_work);
+        assert_eq!(batch.first_token, is_first);
         self.first_tokens += usize::from(batch.first_token);
         let sequences: Vec<_> = batch.parts.iter().map(|part| part.sequence).collect();
         assert!(sequences.is_sorted_by(|a, b| a < b), "{sequences:?}");
@@ -106,6 +106,14 @@ impl Stored {
         let frames = self.frames.iter().filter(|frame| frame.kind == kind);
         frames.map(|frame| words(&frame.data)).collect()
     }
+}
+
+/// Frames of the agent's own business are no first token.
+fn is_work(frame: &FrameDraft) -> bool {
+    !matches!(
+        frame.kind,
+        FrameKind::AgentCommands | FrameKind::AgentStatusUpdated | FrameKind::AgentUpdate
+    )
 }
 
 fn words(value: &Value) -> String {
@@ -221,6 +229,23 @@ fn the_first_words_are_marked_once() {
     let say = || Op::Say(Said::Text("x".into()));
     let stored = play(vec![Op::Take, say(), Op::Take, say(), Op::Take, Op::Take]);
     assert_eq!(stored.first_tokens, 1);
+}
+
+#[test]
+fn an_update_without_a_word_of_its_own_is_kept_and_is_no_first_token() {
+    let raw = Op::Say(Said::Raw {
+        kind: "plan".into(),
+        value: serde_json::json!({"entries": [1]}),
+    });
+    let stored = play(vec![raw, Op::Take]);
+    assert_eq!(stored.first_tokens, 0);
+    let frames: Vec<_> = stored
+        .frames
+        .iter()
+        .map(|frame| (frame.kind, frame.data.to_string()))
+        .collect();
+    let data = r#"{"kind":"plan","value":{"entries":[1]}}"#.to_owned();
+    assert_eq!(frames, [(FrameKind::AgentUpdate, data)]);
 }
 
 #[test]

@@ -138,7 +138,7 @@ fn mint(home: &Path) -> Result<(), TokenError> {
         .create_new(true)
         .mode(0o600)
         .open(&draft)
-        .and_then(|mut file| writeln!(file, "{}", random()).and_then(|()| file.sync_all()))
+        .and_then(|mut file| writeln!(file, "{}", random_secret()).and_then(|()| file.sync_all()))
         .and_then(|()| match fs::hard_link(&draft, &path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
@@ -148,7 +148,7 @@ fn mint(home: &Path) -> Result<(), TokenError> {
 }
 
 /// 244 random bits from the operating system: two version 4 UUIDs.
-fn random() -> String {
+pub(crate) fn random_secret() -> String {
     format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,9 +26,11 @@ use crate::backends::acp::quirks;
 use crate::backends::registry::{Means, Registry};
 use crate::config::service_file::ServiceFile;
 use crate::config::{ConfigErrors, Flags, Settings, home};
-use crate::http::state::{Health, Parts, Readiness, Repositories, Repository, Shared};
+use crate::http::state::{
+    Health, Limits, Origin, Parts, Peers, Readiness, Repositories, Repository, Shared,
+};
 use crate::http::{self, HostRules};
-use crate::process::{self, Room, RoomConfig, ShimPath, SweepReport};
+use crate::process::{self, CallerKind, Room, RoomConfig, ShimPath, SweepReport};
 use crate::store::embedded::{self, EmbeddedConfig, EmbeddedPg};
 use crate::store::{self, Signal, Store, StoreOptions};
 use crate::worktrees::{self, GitWorktrees, WorktreesConfig};
@@ -36,6 +39,8 @@ use crate::worktrees::{self, GitWorktrees, WorktreesConfig};
 const SIGNALS: usize = 64;
 /// Between two looks for cancels whose notification was lost.
 const CANCEL_LOOK: Duration = Duration::from_secs(1);
+/// Between two looks for what was kept long enough.
+const RETENTION_LOOK: Duration = Duration::from_secs(60 * 60);
 /// Longest wait for open requests when the service stops.
 const HTTP_BOUND: Duration = Duration::from_secs(5);
 /// Longest wait for statements that still run then.
@@ -167,6 +172,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         tokio::spawn(heed(inbox, tree.clone())),
         tokio::spawn(look_for_cancels(store.clone(), tree.clone())),
         tokio::spawn(report_health(tree.status(), health.clone())),
+        tokio::spawn(keep_for_a_time(store.clone(), settings.keep_frames)),
     ];
 
     let closing = CancellationToken::new();
@@ -182,6 +188,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         project_roots: settings.project_roots.clone(),
         health: health.subscribe(),
         closing: closing.clone(),
+        peers: Arc::new(Callers(room)),
+        limits: Limits::default(),
     });
     let http = tokio::spawn(http::serve(listener, state));
     let url = format!("http://{address}");
@@ -286,6 +294,18 @@ async fn look_for_cancels(store: Store, tree: TreeHandle) {
             Ok(tasks) => tasks.into_iter().for_each(|task| tree.cancel(task)),
             Err(error) => tracing::debug!(%error, "cancels could not be looked for"),
         }
+    }
+}
+
+/// Deletes what was kept long enough, in small steps.
+async fn keep_for_a_time(store: Store, frames: Duration) {
+    loop {
+        match store.prune_frames(frames).await {
+            Ok(0) => {}
+            Ok(deleted) => tracing::info!(deleted, "frames older than their retention"),
+            Err(error) => tracing::warn!(%error, "old frames stay for now"),
+        }
+        tokio::time::sleep(RETENTION_LOOK.min(frames)).await;
     }
 }
 
@@ -398,6 +418,23 @@ fn node_id(home: &Path) -> anyhow::Result<NodeId> {
             Ok(id)
         }
         Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
+    }
+}
+
+/// Access asks the process room whose process calls.
+struct Callers(Room);
+
+#[async_trait]
+impl Peers for Callers {
+    async fn origin(&self, peer: SocketAddr, local: SocketAddr) -> Origin {
+        let room = self.0.clone();
+        let caller = tokio::task::spawn_blocking(move || room.caller(peer, local)).await;
+        match caller {
+            Ok(CallerKind::Ours) => Origin::Agent,
+            Ok(CallerKind::Other) => Origin::Elsewhere,
+            // Who cannot be told is not let in.
+            Ok(CallerKind::Gone) | Err(_) => Origin::Gone,
+        }
     }
 }
 

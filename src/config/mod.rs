@@ -47,6 +47,8 @@ pub struct Settings {
     pub pool_idle_ttl: Duration,
     /// Warm agents at a time (`pool.max_live`, 10).
     pub pool_max_live: usize,
+    /// How long frames are kept (`retention.frames_ms`, 30 days).
+    pub keep_frames: Duration,
     /// Between two sweeps of the reaper (`lifecycle_sweep_ms`, 60 s).
     pub lifecycle_sweep: Duration,
     /// Reserved for a backend that runs claude warm by its own protocol
@@ -178,6 +180,13 @@ fn read(from: &mut Sources<'_>, config_file: Option<PathBuf>, quirks: &[&str]) -
             )
             .and_then(|number| usize::try_from(number).ok())
             .unwrap_or(10),
+        keep_frames: from
+            .get(
+                "retention.frames_ms",
+                "HEARTH_RETENTION_FRAMES_MS",
+                source::millis(1000),
+            )
+            .unwrap_or(Duration::from_secs(30 * 24 * 60 * 60)),
         lifecycle_sweep: from
             .get(
                 "lifecycle_sweep_ms",

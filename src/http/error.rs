@@ -62,10 +62,14 @@ codes! {
     OutsideProjectRoots = UNPROCESSABLE_ENTITY, "outside_project_roots", "The path may not be registered";
     /// The token is missing or wrong.
     Unauthorized = UNAUTHORIZED, "unauthorized", "A valid token is needed";
+    /// The ticket is unknown, used or too old.
+    TicketInvalid = UNAUTHORIZED, "ticket_invalid", "A fresh ticket is needed";
     /// The Host header names somebody else.
     HostNotAllowed = FORBIDDEN, "host_not_allowed", "The Host header is not on the allow-list";
     /// The request was made by a page of another site.
     CrossSite = FORBIDDEN, "cross_site", "The request comes from another site";
+    /// An agent's process asks for what only people may do.
+    AgentNotAllowed = FORBIDDEN, "agent_not_allowed", "Agents may not do this";
     /// The thing in the path does not exist.
     NotFound = NOT_FOUND, "not_found", "There is no such thing";
     /// The path is no route.
@@ -92,6 +96,8 @@ codes! {
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large";
     /// The body is not declared as JSON.
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Only application/json is understood";
+    /// The route speaks WebSocket only.
+    NotAWebSocket = UPGRADE_REQUIRED, "not_a_websocket", "A WebSocket handshake is needed";
     /// Too many requests or streams at a time.
     Busy = SERVICE_UNAVAILABLE, "busy", "Too much is going on";
     /// It took too long.

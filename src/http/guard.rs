@@ -2,16 +2,17 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, header};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 
 use super::error::{ApiError, Code};
 use super::state::AppState;
+use super::{operator, stream};
 
 /// Longest handling of a request; a stream's body may flow on.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -19,11 +20,15 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Routes that answer without a token: they show the bare status only.
 const OPEN_ROUTES: &[&str] = &["/api/health", "/api/health/live", "/api/health/ready"];
 
-/// Whether the caller showed the token. In the extensions of every request.
+/// What is known of the caller. In the extensions of every request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Caller {
-    /// It did.
+    /// It showed the token, or a ticket where one is enough.
     pub(super) trusted: bool,
+    /// It is known to be a process of an agent, which may not choose policies.
+    pub(super) agent: bool,
+    /// Where it calls from.
+    pub(super) address: Option<IpAddr>,
 }
 
 /// Which Host headers are ours. A foreign page that points its own name at
@@ -89,23 +94,82 @@ pub(super) async fn bound(State(state): State<AppState>, request: Request, next:
     }
 }
 
-/// Host, Origin, content type and token.
+/// Host, Origin, content type, token, and whether an agent asks.
 pub(super) async fn admit(
     State(state): State<AppState>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let trusted = presented(request.headers()).is_some_and(|token| state.token.matches(token));
     check_host(&state.hosts, &request)?;
-    if changes_something(request.method()) {
+    let streams = is_stream(&request);
+    if streams || changes_something(request.method()) {
         check_site(&request)?;
+    }
+    if changes_something(request.method()) {
         check_media_type(request.headers())?;
     }
+    let trusted = match presented(request.headers()) {
+        Some(token) => state.token.matches(token),
+        None if streams => redeem(&state, &request)?,
+        None => false,
+    };
     if !trusted && !OPEN_ROUTES.contains(&request.uri().path()) {
         return Err(unauthorized(request.headers()));
     }
-    request.extensions_mut().insert(Caller { trusted });
+    let address = operator::ends(&request).map(|ends| ends.caller());
+    let agent = operator::check(&state, &request);
+    let caller = Caller {
+        trusted,
+        agent: agent.await?,
+        address,
+    };
+    request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
+}
+
+/// What browsers are told of every answer: to run and frame nothing of it, to
+/// guess no type, to tell nobody where it came from, and to show it to no other
+/// site. A page says by itself what it needs beyond that.
+pub(super) async fn sealed(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        ),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
+    ] {
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// A stream can be opened by a page without the token in a header.
+fn is_stream(request: &Request) -> bool {
+    let path = request.extensions().get::<MatchedPath>();
+    path.is_some_and(|path| stream::ROUTES.contains(&path.as_str()))
+}
+
+/// Uses up the ticket in the address. False when there is none.
+fn redeem(state: &AppState, request: &Request) -> Result<bool, ApiError> {
+    let query = request.uri().query().unwrap_or_default();
+    let ticket = query.split('&').find_map(|pair| pair.strip_prefix("ticket="));
+    match ticket {
+        None => Ok(false),
+        Some(ticket) if state.tickets.redeem(ticket, Instant::now()) => Ok(true),
+        Some(_) => Err(ApiError::new(
+            Code::TicketInvalid,
+            "the ticket is unknown, used or too old: each opens one stream once; POST /api/tickets gives a new one",
+        )),
+    }
 }
 
 fn changes_something(method: &Method) -> bool {
@@ -140,6 +204,13 @@ fn authority(request: &Request) -> Option<&str> {
 }
 
 fn check_host(rules: &HostRules, request: &Request) -> Result<(), ApiError> {
+    // Of several, a proxy before us may have looked at another one.
+    if request.headers().get_all(header::HOST).iter().count() > 1 {
+        return Err(ApiError::new(
+            Code::HostNotAllowed,
+            "there is more than one Host header: send one",
+        ));
+    }
     match authority(request) {
         Some(host) if rules.allow(host) => Ok(()),
         Some(host) => Err(ApiError::new(
@@ -162,10 +233,10 @@ fn check_site(request: &Request) -> Result<(), ApiError> {
     let refused = |what: &str| {
         Err(ApiError::new(
             Code::CrossSite,
-            format!("{what}: changes are accepted from the service's own pages and from programs"),
+            format!("{what}: changes and streams are for the service's own pages and for programs"),
         ))
     };
-    match text(header::HeaderName::from_static("sec-fetch-site")) {
+    match text(HeaderName::from_static("sec-fetch-site")) {
         None | Some(Ok("same-origin" | "none")) => {}
         _ => return refused("Sec-Fetch-Site names another site"),
     }

@@ -8,8 +8,10 @@ pub mod error;
 mod extract;
 mod guard;
 mod health;
+mod listener;
 mod messages;
 mod openapi;
+mod operator;
 mod page;
 mod projects;
 pub mod render;
@@ -17,6 +19,7 @@ mod sessions;
 pub mod state;
 mod stream;
 mod tasks;
+mod tickets;
 
 use std::future::IntoFuture as _;
 use std::time::Duration;
@@ -24,14 +27,15 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::Uri;
-use axum::middleware::from_fn_with_state;
-use axum::serve::ListenerExt as _;
+use axum::middleware::{from_fn, from_fn_with_state};
 use tokio::net::TcpListener;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use error::{ApiError, Code};
 pub use guard::HostRules;
+use listener::Doorway;
+use operator::Ends;
 use state::AppState;
 
 /// How long requests in flight may take when the service stops.
@@ -46,6 +50,7 @@ pub fn router(state: AppState) -> Router {
         .layer(DefaultBodyLimit::max(extract::MAX_BODY_BYTES))
         .layer(from_fn_with_state(state.clone(), guard::admit))
         .layer(from_fn_with_state(state.clone(), guard::bound))
+        .layer(from_fn(guard::sealed))
         .with_state(state)
 }
 
@@ -56,14 +61,10 @@ pub fn router(state: AppState) -> Router {
 /// The listener broke.
 pub async fn serve(listener: TcpListener, state: AppState) -> std::io::Result<()> {
     let closing = state.closing.clone();
-    // A frame is one small write: it must not wait for the next one.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps its delay");
-        }
-    });
+    let listener = Doorway::new(listener, state.limits.write_deadline);
+    let service = router(state).into_make_service_with_connect_info::<Ends>();
     let asked = closing.clone();
-    let serving = axum::serve(listener, router(state))
+    let serving = axum::serve(listener, service)
         .with_graceful_shutdown(async move { asked.cancelled().await })
         .into_future();
     let too_late = async {
@@ -95,6 +96,8 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(stream::session))
         .routes(routes!(stream::task))
         .routes(routes!(stream::tree))
+        .routes(routes!(stream::socket))
+        .routes(routes!(tickets::create))
         .routes(routes!(debug::tree))
         .routes(routes!(debug::evict))
         .routes(routes!(debug::restart))

@@ -1,9 +1,11 @@
 //! What the handlers share.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -18,11 +20,11 @@ use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use super::guard::HostRules;
+use super::stream::Admission;
+use super::tickets::{self, Tickets};
 use crate::access::Token;
 use crate::store::Store;
 
-/// Streams open at a time: each holds a connection and a backlog of frames.
-const MAX_STREAMS: usize = 256;
 /// Requests handled at a time, streams not counted once they flow.
 const MAX_REQUESTS: usize = 256;
 
@@ -33,7 +35,9 @@ pub type AppState = Arc<Shared>;
 pub struct Shared {
     parts: Parts,
     /// Bounds open streams.
-    pub(super) streams: Arc<Semaphore>,
+    pub(super) streams: Arc<Admission>,
+    /// What pages open streams with.
+    pub(super) tickets: Tickets,
     /// Bounds requests in flight.
     pub(super) requests: Arc<Semaphore>,
 }
@@ -60,6 +64,34 @@ pub struct Parts {
     pub health: watch::Receiver<Health>,
     /// Ends the streams, so that a stop need not wait for their readers.
     pub closing: CancellationToken,
+    /// Whose process calls.
+    pub peers: Arc<dyn Peers>,
+    /// What bounds the streams.
+    pub limits: Limits,
+}
+
+/// What bounds the streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Streams open at a time (256): each holds a connection.
+    pub streams: usize,
+    /// Those of one address (192), so that one machine cannot take them all.
+    pub streams_per_caller: usize,
+    /// A connection whose reader takes nothing for so long is cut (30 s).
+    pub write_deadline: Duration,
+    /// How long a ticket can be used (30 s).
+    pub ticket_ttl: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            streams: 256,
+            streams_per_caller: 192,
+            write_deadline: Duration::from_secs(30),
+            ticket_ttl: tickets::TTL,
+        }
+    }
 }
 
 impl Shared {
@@ -67,9 +99,13 @@ impl Shared {
     #[must_use]
     pub fn new(parts: Parts) -> AppState {
         Arc::new(Self {
-            parts,
-            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            streams: Arc::new(Admission::new(
+                parts.limits.streams,
+                parts.limits.streams_per_caller,
+            )),
+            tickets: Tickets::new(parts.limits.ticket_ttl),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            parts,
         })
     }
 }
@@ -158,6 +194,25 @@ impl Tree for TreeHandle {
     fn hub(&self) -> &Hub {
         Self::hub(self)
     }
+}
+
+/// What access asks of the process room.
+#[async_trait]
+pub trait Peers: Send + Sync {
+    /// Whose process holds the other end of a connection within this machine:
+    /// `peer` is its end, `local` ours.
+    async fn origin(&self, peer: SocketAddr, local: SocketAddr) -> Origin;
+}
+
+/// Whose process calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// One of an agent of this service.
+    Agent,
+    /// None of those.
+    Elsewhere,
+    /// Its end is closed already, so that nobody can tell.
+    Gone,
 }
 
 /// What registration asks of the worktrees.

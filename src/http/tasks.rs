@@ -1,7 +1,7 @@
 //! Tasks: prompts to run.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode};
 use hearth_actors::ids::{ChatId, ProjectId, SessionId, TaskId};
 use hearth_actors::model::Policy;
@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::agent::{choose, tighten};
 use super::error::{ApiError, ApiResult, Code, ProblemBody};
 use super::extract::{Body, Check, Id, Params, idempotency_key};
+use super::guard::Caller;
 use super::messages::{Accepted, accept};
 use super::page::{Page, slice};
 use super::state::AppState;
@@ -89,9 +90,17 @@ pub(super) struct Cancelled {
         (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn create(
     State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     Body(new): Body<PostTask>,
 ) -> ApiResult<(StatusCode, Json<Accepted>)> {
+    if caller.agent && new.policy.is_some() {
+        return Err(ApiError::field(
+            Code::AgentNotAllowed,
+            "policy",
+            "is a person's to choose: leave it out, and the task runs with `deny`",
+        ));
+    }
     let idempotency_key = idempotency_key(&headers)?;
     Check::default()
         .chars("input", &new.input, 1, MAX_INPUT_CHARS)

@@ -11,6 +11,7 @@
 //! the shim is killed; and the marker in the environment of every process,
 //! found again in `/proc` when both are gone.
 
+mod callers;
 pub mod env;
 mod error;
 mod ledger;
@@ -39,6 +40,7 @@ use async_trait::async_trait;
 use hearth_actors::ids::SessionKey;
 use hearth_actors::ports::ProcessLedger;
 
+pub use callers::CallerKind;
 pub use error::ProcessError;
 pub use owned::OwnedProcess;
 pub use procfs::Identity;

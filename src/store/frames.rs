@@ -51,6 +51,30 @@ impl Store {
         .await?;
         Ok(last)
     }
+
+    /// What is left of the session's stream; none if there is no such session.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn extent(&self, session: SessionId) -> Result<Option<Extent>, StoreError> {
+        let extent = sqlx::query_as(
+            "select coalesce(st.last_seq, 0) as last_seq, coalesce(st.pruned_to, 0) as pruned_to
+             from sessions s left join hearth.streams st on st.session_id = s.id where s.id = $1",
+        )
+        .bind(session.0)
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(extent)
+    }
+}
+
+/// What is left of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromRow)]
+pub struct Extent {
+    /// Seq of its last frame; 0 when it has none yet.
+    pub last_seq: i64,
+    /// Frames up to this seq are no longer kept.
+    pub pruned_to: i64,
 }
 
 /// A stored frame.

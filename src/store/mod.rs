@@ -22,7 +22,9 @@ mod listen;
 mod migrate;
 mod other_consumer;
 mod queue;
+mod retention;
 pub mod rows;
+mod snapshot;
 mod text;
 
 use std::collections::BTreeSet;
@@ -40,10 +42,11 @@ pub use control::{Created, NewMessage, NewTask};
 pub use drafts::{MAX_INPUT_CHARS, MAX_KEY_BYTES};
 use endings::Endings;
 pub use error::{StoreError, connect_cure};
-pub use frames::FRAMES_PER_READ;
+pub use frames::{Extent, FRAMES_PER_READ};
 pub use listen::{Listener, Signal};
 pub use migrate::migrate;
 pub use other_consumer::refuse_other_consumer;
+pub use snapshot::Snapshot;
 
 /// Length of a node's lease. A node that does not renew it for this long is
 /// taken for dead.

@@ -11,8 +11,10 @@ use tokio::sync::broadcast;
 use crate::event::Frame;
 use crate::ids::SessionId;
 
-/// Frames a subscriber may fall behind before it must read from storage.
-const BACKLOG: usize = 1024;
+/// Frames a subscriber may fall behind before it must read from storage. They
+/// are held once a session, however many subscribe; one of text has at most
+/// 16 KiB, one of a tool 128 KiB.
+const BACKLOG: usize = 256;
 
 /// Live frames by session. Cheap to clone; all clones are one hub.
 #[derive(Clone, Default)]

@@ -8,14 +8,17 @@
 //! ```
 //! It subscribes before it reads, so that between the two nothing is missed;
 //! what comes twice is told by its seq. A reader whose cursor is older than what
-//! storage still has gets the present state of the session first. Storage is also read at every
+//! storage still has gets a snapshot, the present state of the session, in place
+//! of every frame so far, and then what comes. Storage is also read at every
 //! heartbeat: a frame that was never published is late, not lost.
+//!
+//! What one subscriber holds is bounded: a page of storage, encoded, and a place
+//! in the backlog that all subscribers of a session share. Nothing is read for a
+//! subscriber that does not take what it has.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use futures::Stream;
 use hearth_actors::event::{Frame, FrameKind};
 use hearth_actors::ids::{SessionId, TaskId};
 use hearth_actors::outcome::TaskState;
@@ -23,18 +26,44 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::super::state::AppState;
-use crate::store::StoreError;
-use crate::store::rows::{messages, tasks};
+use crate::store::rows::tasks;
+use crate::store::{Snapshot, StoreError};
 
-/// Silence after which a comment shows that the stream lives: well below the
-/// 30 to 60 s after which proxies cut a connection.
+/// Silence after which a sign of life is sent: well below the 30 to 60 s after
+/// which proxies cut a connection.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Frames in one read of storage.
-const PAGE: i64 = 500;
+/// Frames in the first read of storage: 8 MiB if each is of a tool and as large
+/// as it may be.
+const FIRST_PAGE: i64 = 64;
+/// Most frames in one read of storage.
+const LARGEST_PAGE: i64 = 500;
+/// A page above this makes the next one smaller.
+const PAGE_BYTES: usize = 1024 * 1024;
 /// Live frames are put together up to this size before they are written.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// Messages in a snapshot; older ones are in the chats' lists.
-const SNAPSHOT_MESSAGES: i64 = 200;
+
+/// What a subscriber is told, in the words of its protocol.
+pub(super) trait Wire {
+    /// A frame.
+    fn frame(&mut self, frame: &Frame);
+    /// It fell so many frames behind; they follow from storage.
+    fn lagged(&mut self, missed: u64);
+    /// Nothing happens, and the stream lives.
+    fn heartbeat(&mut self);
+    /// Bytes told so far.
+    fn bytes(&self) -> usize;
+}
+
+/// Why a stream ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The task is over, or the session is gone: nothing comes any more.
+    Over,
+    /// The service stops.
+    Stopping,
+    /// Storage cannot be read; the reader comes back with its cursor.
+    Storage,
+}
 
 pub(super) struct Follow {
     state: AppState,
@@ -43,8 +72,8 @@ pub(super) struct Follow {
     task: Option<TaskId>,
     /// Seq of the last frame seen.
     cursor: i64,
-    /// Nothing was read yet: the cursor may be older than what is kept.
-    fresh: bool,
+    /// Frames in the next read of storage.
+    page: i64,
     live: Receiver<Arc<Frame>>,
     phase: Phase,
 }
@@ -52,7 +81,7 @@ pub(super) struct Follow {
 enum Phase {
     Replay,
     Live,
-    Done,
+    Done(End),
 }
 
 impl Follow {
@@ -71,151 +100,146 @@ impl Follow {
             session,
             task,
             cursor,
-            fresh: true,
+            page: FIRST_PAGE,
             live,
             phase: Phase::Replay,
         }
     }
 
-    /// The stream as pieces of its body, each holding whole events.
-    pub(super) fn chunks(self) -> impl Stream<Item = Bytes> + Send + 'static {
-        futures::stream::unfold(self, |mut follow| async move {
-            let chunk = follow.next().await?;
-            Some((chunk, follow))
-        })
-    }
-
-    async fn next(&mut self) -> Option<Bytes> {
-        loop {
-            let chunk = match self.phase {
-                Phase::Done => return None,
-                Phase::Replay => match self.replay().await {
-                    Ok(chunk) => chunk,
-                    Err(error) => {
-                        // The reader comes back with its cursor.
+    /// Waits until there is something to tell, and tells it. What was told
+    /// before the end is told; the end comes with the call after it.
+    pub(super) async fn next(&mut self, wire: &mut impl Wire) -> Result<(), End> {
+        while wire.bytes() == 0 {
+            match self.phase {
+                Phase::Done(end) => return Err(end),
+                Phase::Replay => {
+                    if let Err(error) = self.replay(wire).await {
                         tracing::warn!(session = %self.session, %error, "a stream ends: storage cannot be read");
-                        return None;
+                        self.phase = Phase::Done(End::Storage);
                     }
-                },
-                Phase::Live => self.listen().await,
-            };
-            if !chunk.is_empty() {
-                return Some(chunk.into());
+                }
+                Phase::Live => self.listen(wire).await,
             }
         }
-    }
-
-    /// One page of storage.
-    async fn replay(&mut self) -> Result<Vec<u8>, StoreError> {
-        // Asked before the read: what is over then has all its frames stored.
-        let over = match self.task {
-            Some(task) => tasks::is_over(self.state.store.pool(), task.0).await?,
-            None => false,
-        };
-        let mut chunk = Vec::new();
-        let first = std::mem::take(&mut self.fresh) && self.task.is_none();
-        // Also asked before the read: what it misses comes live.
-        let end = if first {
-            self.state.store.last_seq(self.session).await?.unwrap_or(0)
-        } else {
-            self.cursor
-        };
-        let frames = self
-            .state
-            .store
-            .read_frames(self.session, self.cursor, PAGE)
-            .await?;
-        if first {
-            let kept_after = frames.first().map_or(end, |frame| frame.seq - 1);
-            self.bridge(kept_after, &mut chunk).await?;
-        }
-        for frame in &frames {
-            self.take(frame, &mut chunk);
-        }
-        if frames.is_empty() {
-            self.phase = if over { Phase::Done } else { Phase::Live };
-        }
-        Ok(chunk)
-    }
-
-    /// Where frames behind the cursor are no longer kept, a `snapshot` stands
-    /// for them.
-    async fn bridge(&mut self, kept_after: i64, chunk: &mut Vec<u8>) -> Result<(), StoreError> {
-        if kept_after <= self.cursor {
-            return Ok(());
-        }
-        let messages =
-            messages::latest(self.state.store.pool(), self.session.0, SNAPSHOT_MESSAGES).await?;
-        let snapshot = Frame {
-            seq: kept_after,
-            kind: FrameKind::Snapshot,
-            session_id: self.session,
-            chat_id: None,
-            task_id: None,
-            message_id: None,
-            at: chrono::Utc::now(),
-            data: serde_json::json!({ "messages": messages }),
-        };
-        self.take(&snapshot, chunk);
         Ok(())
     }
 
+    /// One page of storage.
+    async fn replay(&mut self, wire: &mut impl Wire) -> Result<(), StoreError> {
+        let store = &self.state.store;
+        // Asked before the read: what is over then has all its frames stored.
+        let over = match self.task {
+            Some(task) => tasks::is_over(store.pool(), task.0).await?,
+            None => false,
+        };
+        let frames = store
+            .read_frames(self.session, self.cursor, self.page)
+            .await?;
+        // Asked after the read: what was deleted before it is known then.
+        if frames.first().is_none_or(|frame| frame.seq > self.cursor + 1) {
+            match store.extent(self.session).await? {
+                None => {
+                    self.phase = Phase::Done(End::Over);
+                    return Ok(());
+                }
+                Some(extent) if extent.pruned_to > self.cursor => {
+                    if let Some(snapshot) = store.snapshot(self.session, self.task).await? {
+                        self.bridge(&snapshot, wire);
+                    }
+                    if over {
+                        self.phase = Phase::Done(End::Over);
+                    }
+                    return Ok(());
+                }
+                Some(_) => {}
+            }
+        }
+        for frame in &frames {
+            self.take(frame, wire);
+        }
+        if wire.bytes() > PAGE_BYTES {
+            self.page = (self.page / 4).max(1);
+        } else if wire.bytes() < PAGE_BYTES / 4 {
+            self.page = (self.page * 2).min(LARGEST_PAGE);
+        }
+        if frames.is_empty() && !matches!(self.phase, Phase::Done(_)) {
+            self.phase = if over {
+                Phase::Done(End::Over)
+            } else {
+                Phase::Live
+            };
+        }
+        Ok(())
+    }
+
+    /// Where frames behind the cursor are no longer kept, a `snapshot` stands
+    /// for all frames up to its own seq.
+    fn bridge(&mut self, snapshot: &Snapshot, wire: &mut impl Wire) {
+        self.cursor = snapshot.seq;
+        let data = serde_json::to_value(snapshot).unwrap_or_default();
+        wire.frame(&Frame {
+            seq: snapshot.seq,
+            kind: FrameKind::Snapshot,
+            session_id: self.session,
+            chat_id: None,
+            task_id: self.task,
+            message_id: None,
+            at: snapshot.at,
+            data,
+        });
+    }
+
     /// Waits for frames and puts together those that are there.
-    async fn listen(&mut self) -> Vec<u8> {
-        let mut chunk = Vec::new();
+    async fn listen(&mut self, wire: &mut impl Wire) {
         let received = tokio::select! {
             biased;
             () = self.state.closing.cancelled() => {
-                self.phase = Phase::Done;
-                return chunk;
+                self.phase = Phase::Done(End::Stopping);
+                return;
             }
             received = self.live.recv() => received,
             () = tokio::time::sleep(HEARTBEAT) => {
                 self.phase = Phase::Replay;
-                return b": heartbeat\n\n".to_vec();
+                wire.heartbeat();
+                return;
             }
         };
         match received {
-            Ok(frame) => self.follow_up(&frame, &mut chunk),
-            Err(RecvError::Lagged(missed)) => self.lag(missed, &mut chunk),
-            Err(RecvError::Closed) => self.phase = Phase::Done,
+            Ok(frame) => self.follow_up(&frame, wire),
+            Err(RecvError::Lagged(missed)) => {
+                wire.lagged(missed);
+                self.phase = Phase::Replay;
+            }
+            Err(RecvError::Closed) => self.phase = Phase::Replay,
         }
-        while matches!(self.phase, Phase::Live) && chunk.len() < CHUNK_BYTES {
+        while matches!(self.phase, Phase::Live) && wire.bytes() < CHUNK_BYTES {
             match self.live.try_recv() {
-                Ok(frame) => self.follow_up(&frame, &mut chunk),
+                Ok(frame) => self.follow_up(&frame, wire),
                 // Lag is told again by the next `recv`.
                 Err(_) => break,
             }
         }
-        chunk
     }
 
-    fn follow_up(&mut self, frame: &Frame, chunk: &mut Vec<u8>) {
+    fn follow_up(&mut self, frame: &Frame, wire: &mut impl Wire) {
         if frame.seq > self.cursor + 1 {
             self.phase = Phase::Replay;
         } else if frame.seq > self.cursor {
-            self.take(frame, chunk);
+            self.take(frame, wire);
         }
     }
 
-    fn lag(&mut self, missed: u64, chunk: &mut Vec<u8>) {
-        let notice =
-            format!("event: lagged\ndata: {{\"type\":\"lagged\",\"missed\":{missed}}}\n\n");
-        chunk.extend_from_slice(notice.as_bytes());
-        self.phase = Phase::Replay;
-    }
-
-    fn take(&mut self, frame: &Frame, chunk: &mut Vec<u8>) {
+    fn take(&mut self, frame: &Frame, wire: &mut impl Wire) {
         self.cursor = frame.seq;
         if self.task.is_some() && frame.task_id != self.task {
             return;
         }
-        if matches!(self.phase, Phase::Done) {
+        if matches!(self.phase, Phase::Done(_)) {
             return;
         }
-        encode(frame, chunk);
+        wire.frame(frame);
         if self.task.is_some() && is_last(frame) {
-            self.phase = Phase::Done;
+            self.phase = Phase::Done(End::Over);
         }
     }
 }
@@ -230,28 +254,15 @@ fn is_last(frame: &Frame) -> bool {
         )
 }
 
-/// JSON text has no line breaks, so that one `data:` line holds it.
-fn encode(frame: &Frame, chunk: &mut Vec<u8>) {
-    let start = chunk.len();
-    let head = format!("event: {}\nid: {}\ndata: ", frame.kind.as_str(), frame.seq);
-    chunk.extend_from_slice(head.as_bytes());
-    match serde_json::to_writer(&mut *chunk, frame) {
-        Ok(()) => chunk.extend_from_slice(b"\n\n"),
-        Err(error) => {
-            tracing::error!(seq = frame.seq, %error, "a frame's data is no object; it is left out");
-            chunk.truncate(start);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
 
-    fn frame(kind: FrameKind, data: serde_json::Value) -> Frame {
-        Frame {
+    #[test]
+    fn only_a_final_state_ends_a_task() {
+        let frame = |kind: FrameKind, state: &str| Frame {
             seq: 7,
             kind,
             session_id: SessionId(uuid::Uuid::nil()),
@@ -259,22 +270,8 @@ mod tests {
             task_id: None,
             message_id: None,
             at: chrono::DateTime::UNIX_EPOCH,
-            data,
-        }
-    }
-
-    #[test]
-    fn a_frame_is_one_event_with_its_seq_as_id() {
-        let mut chunk = Vec::new();
-        encode(
-            &frame(FrameKind::Delta, json!({"content": "a\nb"})),
-            &mut chunk,
-        );
-        insta::assert_snapshot!(String::from_utf8(chunk).expect("text"));
-    }
-
-    #[test]
-    fn only_a_final_state_ends_a_task() {
+            data: json!({ "state": state }),
+        };
         for (state, last) in [
             ("completed", true),
             ("failed", true),
@@ -282,14 +279,8 @@ mod tests {
             ("running", false),
             ("blocked", false),
         ] {
-            assert_eq!(
-                is_last(&frame(FrameKind::TaskUpdated, json!({"state": state}))),
-                last
-            );
+            assert_eq!(is_last(&frame(FrameKind::TaskUpdated, state)), last);
         }
-        assert!(!is_last(&frame(
-            FrameKind::Delta,
-            json!({"state": "failed"})
-        )));
+        assert!(!is_last(&frame(FrameKind::Delta, "failed")));
     }
 }

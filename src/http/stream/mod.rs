@@ -1,24 +1,36 @@
-//! Frames over server-sent events: from storage first, then live.
+//! Frames over server-sent events and WebSocket: from storage first, then live.
 
+mod admission;
 mod follow;
+mod sse;
 mod tree;
+mod ws;
 
-use axum::body::Body;
+use axum::Extension;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::HeaderMap;
 use axum::response::Response;
-use futures::Stream;
 use hearth_actors::ids::{SessionId, TaskId};
 use serde::Deserialize;
-use tokio::sync::OwnedSemaphorePermit;
 use utoipa::IntoParams;
 
 use super::error::{ApiError, ApiResult, Code, ProblemBody};
 use super::extract::{Id, Params};
+use super::guard::Caller;
 use super::state::AppState;
 use crate::store::rows::tasks;
+pub(super) use admission::{Admission, Seat};
 use follow::Follow;
 pub(super) use tree::{__path_tree, tree};
+pub(super) use ws::{__path_socket, socket};
+
+/// Routes that a ticket opens.
+pub(super) const ROUTES: &[&str] = &[
+    "/api/sessions/{id}/stream",
+    "/api/tasks/{id}/stream",
+    "/api/ws/sessions/{id}",
+    "/api/debug/tree/stream",
+];
 
 /// Where to begin.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -28,11 +40,17 @@ pub(super) struct StreamParams {
     /// Only frames behind this seq; the header `Last-Event-ID` wins over it.
     #[param(minimum = 0)]
     after: Option<i64>,
+    /// In place of the token, for pages: of `POST /api/tickets`.
+    #[serde(rename = "ticket")]
+    #[param(rename = "ticket")]
+    _ticket: Option<String>,
 }
 
 /// Frames of a session: `event: <type>`, `id: <seq>`, `data: <frame>`. Without
 /// a cursor all that is stored comes first. A subscriber that fell behind gets
-/// `event: lagged` and then what it missed.
+/// `event: lagged` and then what it missed. A cursor older than what is kept
+/// gets one `snapshot` (`messages` with their parts, `tasks` that are not over,
+/// open `permissions`) in place of all frames up to its seq.
 #[utoipa::path(get, path = "/api/sessions/{id}/stream", tag = "streams",
     params(("id" = Uuid, Path, description = "The session"), StreamParams,
         ("Last-Event-ID" = Option<i64>, Header, description = "Seq of the last frame seen")),
@@ -43,15 +61,16 @@ pub(super) async fn session(
     Id(id): Id,
     Params(params): Params<StreamParams>,
     headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
 ) -> ApiResult<Response> {
     let session = SessionId(id);
-    let permit = admit(&state)?;
+    let seat = admit(&state, caller)?;
     let cursor = cursor(&params, &headers)?;
     let Some(last) = state.store.last_seq(session).await? else {
         return Err(ApiError::not_found("session", id));
     };
     let follow = Follow::session(state, session, cursor.unwrap_or(0).min(last));
-    Ok(respond(permit, follow.chunks()))
+    Ok(sse::respond(seat, sse::chunks(follow)))
 }
 
 /// Frames of one task; ends after the frame that tells its outcome.
@@ -65,24 +84,30 @@ pub(super) async fn task(
     Id(id): Id,
     Params(params): Params<StreamParams>,
     headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
 ) -> ApiResult<Response> {
-    let permit = admit(&state)?;
+    let seat = admit(&state, caller)?;
     let cursor = cursor(&params, &headers)?;
     let place = tasks::stream_place(state.store.pool(), id).await?;
-    let Some((session, first)) = place else {
+    let Some(place) = place else {
         return Err(ApiError::not_found("task", id));
     };
-    let from = cursor.map_or(first, |cursor| cursor.max(first));
-    let follow = Follow::task(state, SessionId(session), TaskId(id), from);
-    Ok(respond(permit, follow.chunks()))
+    let cursor = cursor.unwrap_or(0);
+    // Behind frames that are no longer kept the cursor stays, for a snapshot.
+    let from = if place.maybe_pruned {
+        cursor
+    } else {
+        cursor.max(place.first)
+    };
+    let follow = Follow::task(state, SessionId(place.session_id), TaskId(id), from);
+    Ok(sse::respond(seat, sse::chunks(follow)))
 }
 
-fn admit(state: &AppState) -> ApiResult<OwnedSemaphorePermit> {
+fn admit(state: &AppState, caller: Caller) -> ApiResult<Seat> {
     state
         .streams
-        .clone()
-        .try_acquire_owned()
-        .map_err(|_| ApiError::busy("streams"))
+        .admit(caller.address)
+        .ok_or_else(|| ApiError::busy("streams"))
 }
 
 /// A browser that reconnects repeats the address of its first try, so that the
@@ -105,25 +130,4 @@ fn cursor(params: &StreamParams, headers: &HeaderMap) -> ApiResult<Option<i64>> 
         Some(seq) if seq < 0 => Err(wrong(Code::InvalidQuery, "after")),
         after => Ok(after),
     }
-}
-
-/// The permit lives as long as the body.
-fn respond<S>(permit: OwnedSemaphorePermit, chunks: S) -> Response
-where
-    S: Stream<Item = axum::body::Bytes> + Send + 'static,
-{
-    let body = futures::StreamExt::map(chunks, move |chunk| {
-        let _held = &permit;
-        Ok::<_, std::convert::Infallible>(chunk)
-    });
-    let mut response = Response::new(Body::from_stream(body));
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/event-stream"),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // Asks nginx not to hold frames back.
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response
 }

@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::Response;
 use tokio::sync::watch;
 
 use super::super::error::{ApiResult, ProblemBody};
+use super::super::guard::Caller;
 use super::super::state::AppState;
+use super::admit;
 use super::follow::HEARTBEAT;
-use super::{admit, respond};
+use super::sse::respond;
 
 /// Shortest time between two pictures of the tree.
 const THROTTLE: Duration = Duration::from_millis(100);
@@ -20,15 +23,18 @@ const THROTTLE: Duration = Duration::from_millis(100);
 #[utoipa::path(get, path = "/api/debug/tree/stream", tag = "debug",
     responses((status = 200, content_type = "text/event-stream", body = String),
         (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
-pub(in crate::http) async fn tree(State(state): State<AppState>) -> ApiResult<Response> {
-    let permit = admit(&state)?;
+pub(in crate::http) async fn tree(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+) -> ApiResult<Response> {
+    let seat = admit(&state, caller)?;
     let changes = state.tree.board().changes();
     let first = (state, changes, true);
     let chunks = futures::stream::unfold(first, |(state, mut changes, first)| async move {
         let chunk = next(&state, &mut changes, first).await?;
         Some((chunk, (state, changes, false)))
     });
-    Ok(respond(permit, chunks))
+    Ok(respond(seat, chunks))
 }
 
 async fn next(state: &AppState, changes: &mut watch::Receiver<u64>, first: bool) -> Option<Bytes> {

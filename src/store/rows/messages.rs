@@ -77,23 +77,6 @@ pub async fn list(pool: &PgPool, chat: Uuid, slice: &Slice) -> sqlx::Result<Vec<
     with_parts(pool, messages).await
 }
 
-/// The last `limit` messages of all chats of a session, oldest first, with parts.
-///
-/// # Errors
-/// The database's.
-pub async fn latest(pool: &PgPool, session: Uuid, limit: i64) -> sqlx::Result<Vec<Message>> {
-    let mut messages: Vec<Message> = sqlx::query_as(
-        "select id, session_id, chat_id, role, content, status, created_at from messages
-         where session_id = $1 order by created_at desc, id desc limit $2",
-    )
-    .bind(session)
-    .bind(limit)
-    .fetch_all(pool)
-    .await?;
-    messages.reverse();
-    with_parts(pool, messages).await
-}
-
 async fn with_parts(pool: &PgPool, mut messages: Vec<Message>) -> sqlx::Result<Vec<Message>> {
     let ids: Vec<Uuid> = messages.iter().map(|message| message.id).collect();
     let mut parts = parts_of(pool, &ids).await?;

@@ -182,18 +182,30 @@ pub async fn turns(pool: &PgPool, task: Uuid) -> sqlx::Result<Vec<Turn>> {
     .await
 }
 
-/// Where the frames of a task are: its session, and the seq before its first
-/// frame (the end of the stream when it has none yet). None when there is no
-/// such task.
+/// Where the frames of a task are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromRow)]
+pub struct StreamPlace {
+    /// Whose stream they are in.
+    pub session_id: Uuid,
+    /// The seq before the first one that is kept; the end of the stream when
+    /// there is none yet.
+    pub first: i64,
+    /// It is older than frames that are no longer kept, so that some of its own
+    /// may be among them.
+    pub maybe_pruned: bool,
+}
+
+/// Where the frames of a task are; none when there is no such task.
 ///
 /// # Errors
 /// The database's.
-pub async fn stream_place(pool: &PgPool, task: Uuid) -> sqlx::Result<Option<(Uuid, i64)>> {
+pub async fn stream_place(pool: &PgPool, task: Uuid) -> sqlx::Result<Option<StreamPlace>> {
     sqlx::query_as(
         "select t.session_id, coalesce(
             (select min(f.seq) - 1 from hearth.frames f
                 where f.session_id = t.session_id and f.task_id = t.id),
-            s.last_seq, 0)
+            s.last_seq, 0) as first,
+            coalesce(t.created_at <= s.pruned_at, false) as maybe_pruned
          from tasks t left join hearth.streams s on s.session_id = t.session_id
          where t.id = $1 and t.session_id is not null",
     )

@@ -1,0 +1,101 @@
+//! What is kept for a time only, and deleted in small steps.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+
+/// Frames deleted by one statement: some milliseconds of work, during which
+/// that session's stream alone waits.
+const BATCH: i64 = 5_000;
+/// Streams looked up at a time.
+const STREAMS: i64 = 100;
+/// Between two statements, so that turns come first.
+const PAUSE: Duration = Duration::from_millis(20);
+
+impl Store {
+    /// Deletes the frames that are older than `keep`, and returns how many. Each
+    /// stream keeps its end without holes, and says what it lost. Safe by
+    /// several processes at once; what an interruption leaves is deleted by the
+    /// next call.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn prune_frames(&self, keep: Duration) -> Result<u64, StoreError> {
+        let mut deleted = 0;
+        loop {
+            let streams = self.aged_streams(keep).await?;
+            let mut progress = false;
+            for stream in streams {
+                loop {
+                    let batch = self.prune_stream(stream, keep).await?;
+                    deleted += batch.unsigned_abs();
+                    progress |= batch > 0;
+                    if batch < BATCH {
+                        break;
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+            if !progress {
+                return Ok(deleted);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Streams whose first frame is too old.
+    async fn aged_streams(&self, keep: Duration) -> Result<Vec<Uuid>, StoreError> {
+        let streams = sqlx::query_scalar(
+            "select s.session_id from hearth.streams s
+             cross join lateral (
+                select f.at from hearth.frames f
+                where f.session_id = s.session_id order by f.seq limit 1
+             ) oldest
+             where s.last_seq > s.pruned_to
+                and oldest.at < clock_timestamp() - make_interval(secs => $1)
+             limit $2",
+        )
+        .bind(keep.as_secs_f64())
+        .bind(STREAMS)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(streams)
+    }
+
+    /// Only what comes before the first frame that is young enough: a clock that
+    /// was set back makes no hole.
+    async fn prune_stream(&self, stream: Uuid, keep: Duration) -> Result<i64, StoreError> {
+        let deleted = sqlx::query_scalar(
+            "with head as materialized (
+                select seq, at, at < clock_timestamp() - make_interval(secs => $2) as aged
+                from hearth.frames where session_id = $1 order by seq limit $3
+            ),
+            edge as (
+                select max(seq) as seq, max(at) as at from head
+                where seq < coalesce((select min(seq) from head where not aged), seq + 1)
+                having count(*) > 0
+            ),
+            stream as (
+                update hearth.streams s set
+                    pruned_to = greatest(s.pruned_to, edge.seq),
+                    pruned_at = greatest(s.pruned_at, edge.at)
+                from edge where s.session_id = $1
+                returning 1
+            ),
+            gone as (
+                delete from hearth.frames f using edge, stream
+                where f.session_id = $1 and f.seq <= edge.seq
+                returning 1
+            )
+            select count(*) from gone",
+        )
+        .bind(stream)
+        .bind(keep.as_secs_f64())
+        .bind(BATCH)
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(deleted)
+    }
+}

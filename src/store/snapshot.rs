@@ -1,0 +1,311 @@
+//! The present state of a session at one seq: what stands for frames that are
+//! no longer kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use hearth_actors::ids::{SessionId, TaskId};
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+use super::rows::messages::{Message, Part};
+use super::{Store, StoreError};
+
+/// Messages in a snapshot; older ones are in the chats' lists.
+const MESSAGES: i64 = 200;
+/// Text and parts of all its messages together.
+const BYTES: i64 = 2 * 1024 * 1024;
+/// Characters of the text of a message that does not fit, which comes without
+/// its parts.
+const CUT_CHARS: i32 = 16 * 1024;
+/// Tasks that are not over, and open questions, in a snapshot.
+const TASKS: i64 = 200;
+
+/// The state of a session, or of one task in it, after the frame `seq`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Snapshot {
+    /// Every frame up to this one is in it.
+    #[serde(skip)]
+    pub seq: i64,
+    /// The database's clock.
+    #[serde(skip)]
+    pub at: DateTime<Utc>,
+    /// The latest messages, oldest first, with their parts.
+    pub messages: Vec<Message>,
+    /// Messages that came without parts and with a cut text, because of their
+    /// size: `GET /api/chats/{id}/messages` has them whole.
+    pub cut: Vec<Uuid>,
+    /// There are older messages than these.
+    pub older: bool,
+    /// Tasks that are not over; of one task, that task in any state.
+    pub tasks: Vec<TaskNow>,
+    /// Questions that wait for a human.
+    pub permissions: Vec<OpenAsk>,
+}
+
+/// Where a task stands.
+#[derive(Clone, Debug, PartialEq, FromRow, Serialize)]
+pub struct TaskNow {
+    /// Its id.
+    pub id: Uuid,
+    /// Its tab.
+    pub chat_id: Option<Uuid>,
+    /// Who runs it.
+    pub agent: Option<String>,
+    /// `pending`, `running`, `blocked`, `completed`, `failed` or `cancelled`.
+    pub state: String,
+    /// The latest attempt's, when it has ended.
+    pub outcome: Option<String>,
+    /// The latest attempt's answer.
+    pub message_id: Option<Uuid>,
+}
+
+/// A question that waits for a human.
+#[derive(Clone, Debug, PartialEq, FromRow, Serialize)]
+pub struct OpenAsk {
+    /// Who asks.
+    pub task_id: Option<Uuid>,
+    /// The tab.
+    pub chat_id: Option<Uuid>,
+    /// As its `permission_requested` frame told it.
+    pub request: Value,
+}
+
+impl Store {
+    /// The state of `session` now, all of it read at one moment, or what concerns
+    /// `task` in it; none when there is no such session.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn snapshot(
+        &self,
+        session: SessionId,
+        task: Option<TaskId>,
+    ) -> Result<Option<Snapshot>, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query("set transaction isolation level repeatable read, read only")
+            .execute(&mut *transaction)
+            .await?;
+        let place: Option<(i64, DateTime<Utc>)> = sqlx::query_as(
+            "select st.last_seq, clock_timestamp() from hearth.streams st where st.session_id = $1",
+        )
+        .bind(session.0)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some((seq, at)) = place else {
+            return Ok(None);
+        };
+        let session = session.0;
+        let task = task.map(|task| task.0);
+        let sizes = sizes(&mut transaction, session, task).await?;
+        let (whole, cut) = choose(&sizes);
+        let messages = messages(&mut transaction, &whole, &cut).await?;
+        let snapshot = Snapshot {
+            seq,
+            at,
+            older: sizes.len() > messages.len(),
+            messages,
+            cut,
+            tasks: tasks(&mut transaction, session, task).await?,
+            permissions: open_asks(&mut transaction, session, task).await?,
+        };
+        transaction.commit().await?;
+        Ok(Some(snapshot))
+    }
+}
+
+/// Newest first, one more than a snapshot holds.
+async fn sizes(
+    connection: &mut PgConnection,
+    session: Uuid,
+    task: Option<Uuid>,
+) -> sqlx::Result<Vec<(Uuid, i64)>> {
+    sqlx::query_as(
+        "select m.id, octet_length(m.content)::bigint + coalesce(
+            (select sum(octet_length(p.payload::text)) from message_parts p
+                where p.message_id = m.id), 0)::bigint
+         from messages m
+         where m.session_id = $1 and ($2::uuid is null or m.id in (
+            select unnest(array[t.user_message_id, t.assistant_message_id])
+            from hearth.turns t where t.task_id = $2
+            union select q.user_message_id from hearth.queue q where q.task_id = $2))
+         order by m.created_at desc, m.id desc limit $3",
+    )
+    .bind(session)
+    .bind(task)
+    .bind(MESSAGES + 1)
+    .fetch_all(connection)
+    .await
+}
+
+/// Which messages come whole, and which cut: the newest ones as long as they
+/// fit. The newest of all comes in any case.
+fn choose(sizes: &[(Uuid, i64)]) -> (Vec<Uuid>, Vec<Uuid>) {
+    let (mut whole, mut cut) = (Vec::new(), Vec::new());
+    let mut left = BYTES;
+    for (id, size) in sizes.iter().take(MESSAGES as usize) {
+        let cut_size = i64::from(CUT_CHARS).min(*size);
+        if *size <= left {
+            left -= size;
+            whole.push(*id);
+        } else if cut_size <= left {
+            left -= cut_size;
+            cut.push(*id);
+        } else {
+            break;
+        }
+    }
+    (whole, cut)
+}
+
+async fn messages(
+    connection: &mut PgConnection,
+    whole: &[Uuid],
+    cut: &[Uuid],
+) -> sqlx::Result<Vec<Message>> {
+    let mut messages: Vec<Message> = sqlx::query_as(
+        "select id, session_id, chat_id, role, status, created_at,
+            case when id = any($1) then content else left(content, $3) end as content
+         from messages where id = any($1) or id = any($2) order by created_at, id",
+    )
+    .bind(whole)
+    .bind(cut)
+    .bind(CUT_CHARS)
+    .fetch_all(&mut *connection)
+    .await?;
+    let rows: Vec<(Uuid, i32, String, Value)> = sqlx::query_as(
+        "select message_id, sequence, kind, payload from message_parts
+         where message_id = any($1) order by message_id, sequence",
+    )
+    .bind(whole)
+    .fetch_all(connection)
+    .await?;
+    let mut parts: BTreeMap<Uuid, Vec<Part>> = BTreeMap::new();
+    for (message, sequence, kind, payload) in rows {
+        let part = Part {
+            sequence,
+            kind,
+            payload,
+        };
+        parts.entry(message).or_default().push(part);
+    }
+    for message in &mut messages {
+        message.parts = parts.remove(&message.id).unwrap_or_default();
+    }
+    Ok(messages)
+}
+
+async fn tasks(
+    connection: &mut PgConnection,
+    session: Uuid,
+    task: Option<Uuid>,
+) -> sqlx::Result<Vec<TaskNow>> {
+    sqlx::query_as(
+        "select t.id, t.chat_id, t.agent, t.state, latest.outcome,
+            latest.assistant_message_id as message_id
+         from tasks t left join lateral (
+            select u.outcome, u.assistant_message_id from hearth.turns u
+            where u.task_id = t.id order by u.attempt desc limit 1
+         ) latest on true
+         where t.session_id = $1 and case when $2::uuid is null
+            then t.state in ('pending', 'running', 'blocked') else t.id = $2 end
+         order by t.created_at, t.id limit $3",
+    )
+    .bind(session)
+    .bind(task)
+    .bind(TASKS)
+    .fetch_all(connection)
+    .await
+}
+
+/// What was asked by a task that is still blocked, and not settled since.
+async fn open_asks(
+    connection: &mut PgConnection,
+    session: Uuid,
+    task: Option<Uuid>,
+) -> sqlx::Result<Vec<OpenAsk>> {
+    let rows: Vec<AskRow> = sqlx::query_as(
+        "select f.kind, f.task_id, f.chat_id, f.data from hearth.frames f
+         join hearth.turns u on u.task_id = f.task_id and u.ended_at is null
+            and f.message_id is not distinct from u.assistant_message_id
+         where f.session_id = $1 and ($2::uuid is null or f.task_id = $2)
+            and f.kind in ('permission_requested', 'permission_resolved')
+         order by f.seq desc limit $3",
+    )
+    .bind(session)
+    .bind(task)
+    .bind(TASKS)
+    .fetch_all(connection)
+    .await?;
+    Ok(unsettled(rows))
+}
+
+#[derive(FromRow)]
+struct AskRow {
+    kind: String,
+    task_id: Option<Uuid>,
+    chat_id: Option<Uuid>,
+    data: Value,
+}
+
+/// From the newest frame back: what is settled stands before its question.
+fn unsettled(newest_first: Vec<AskRow>) -> Vec<OpenAsk> {
+    let mut settled = BTreeSet::new();
+    let mut open = Vec::new();
+    for mut row in newest_first {
+        if row.kind == "permission_resolved" {
+            settled.insert((row.task_id, row.data["id"].to_string()));
+            continue;
+        }
+        let request = row.data["request"].take();
+        if !settled.contains(&(row.task_id, request["id"].to_string())) {
+            open.push(OpenAsk {
+                task_id: row.task_id,
+                chat_id: row.chat_id,
+                request,
+            });
+        }
+    }
+    open.reverse();
+    open
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_newest_messages_come_whole_as_long_as_they_fit() {
+        let id = Uuid::from_u128;
+        let sizes = [(id(1), 10), (id(2), BYTES), (id(3), 20), (id(4), BYTES)];
+        let (whole, cut) = choose(&sizes);
+        assert_eq!(whole, [id(1), id(3)]);
+        assert_eq!(cut, [id(2), id(4)]);
+        let many: Vec<_> = (0..300).map(|number| (id(number), 1)).collect();
+        assert_eq!(choose(&many).0.len(), 200);
+        let huge: Vec<_> = (0..300).map(|number| (id(number), BYTES + 1)).collect();
+        assert_eq!(choose(&huge).1.len(), 128, "cut ones are bounded too");
+    }
+
+    #[test]
+    fn a_settled_question_is_not_open() {
+        let row = |kind: &str, data: Value| AskRow {
+            kind: kind.into(),
+            task_id: None,
+            chat_id: None,
+            data,
+        };
+        let open = unsettled(vec![
+            row("permission_requested", json!({ "request": { "id": "3" } })),
+            row("permission_resolved", json!({ "id": "1" })),
+            row("permission_requested", json!({ "request": { "id": "2" } })),
+            row("permission_requested", json!({ "request": { "id": "1" } })),
+        ]);
+        let ids: Vec<_> = open.iter().map(|ask| ask.request["id"].clone()).collect();
+        assert_eq!(ids, ["2", "3"]);
+    }
+}

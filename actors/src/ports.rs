@@ -43,6 +43,9 @@ pub struct Claim {
     pub next_due: Option<Duration>,
     /// Claimable heads were left because the credit was used up.
     pub more: bool,
+    /// Tasks that wait were seen and left, for whatever reason; those parked do
+    /// not count. False promises that nothing was there.
+    pub left: bool,
 }
 
 /// Why the queue did not answer.

@@ -214,3 +214,29 @@ async fn a_start_that_panics_or_hangs_is_an_outcome() {
     assert_eq!(harness.outcome(third).await, Outcome::Ok);
     harness.shutdown().await;
 }
+
+/// A checkpoint prepared after the last turn is of no use for this one when
+/// somebody edited the files since: the row names the files as they are.
+#[tokio::test(start_paused = true)]
+async fn a_file_edited_between_two_turns_is_in_the_second_ones_checkpoint() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, key) = harness.chat();
+    let run = async |input: &str| {
+        let task = harness.enqueue(session, &key, input);
+        assert_eq!(harness.outcome(task).await, Outcome::Ok);
+        // The next checkpoint is prepared meanwhile.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        harness.checkpoint(task)
+    };
+    let first = run("one").await;
+    let prepared = run("two").await;
+    assert_eq!(prepared.tree, first.tree, "nothing moved");
+    let worktree = harness.worktree(session);
+    harness.worktrees.put(&worktree, "by-hand.txt", "mine");
+    let moved = run("three").await;
+    assert!(moved.tree.contains("by-hand.txt"), "{}", moved.tree);
+    assert_eq!(moved.commit, format!("{} of {}", moved.id, moved.tree));
+    let after = run("four").await;
+    assert_eq!(after.tree, moved.tree);
+    harness.shutdown().await;
+}

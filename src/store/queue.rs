@@ -93,13 +93,21 @@ impl Store {
         let mut claim = near.claim;
         if !hidden || claim.assignments.len() >= credit {
             claim.more |= hidden;
+            claim.left |= hidden;
             return Ok(claim);
         }
         let left = credit - claim.assignments.len();
         match self.look(CLAIM_ANYWHERE, left, look, agents).await {
-            Ok(far) => Ok(join(claim, far.claim)),
+            Ok(far) => {
+                let mut claim = join(claim, far.claim);
+                claim.left = true;
+                Ok(claim)
+            }
             Err(error) if claim.assignments.is_empty() => Err(error),
-            Err(_) => Ok(claim),
+            Err(_) => {
+                claim.left = true;
+                Ok(claim)
+            }
         }
     }
 
@@ -171,6 +179,7 @@ impl Store {
             looked_at,
             claim: Claim {
                 more: heads > credit,
+                left: usize::try_from(looked_at).is_ok_and(|entries| entries > claimed.len()),
                 assignments: claimed
                     .into_iter()
                     .map(|task| task.assignment(self))

@@ -7,9 +7,9 @@
 #[path = "server.rs"]
 mod pg;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::future::join_all;
 use hearth::store::{Signal, Store};
 use hearth_actors::event::{Batch, FrameDraft, FrameKind, TurnRef};
 use hearth_actors::ids::{AgentName, NodeId};
@@ -19,11 +19,14 @@ use hearth_actors::testing::contract_store::{open_turn, turn_ref};
 use serde_json::json;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgListener};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 const ROUNDS: usize = 500;
 const WAITING: i32 = 100_000;
+/// Turns at a time while the queue is drained.
+const ROOM: usize = 128;
 const FRAMES_PER_BATCH: usize = 2_000;
 const BATCHES: usize = 20;
 
@@ -130,16 +133,32 @@ async fn claims_of_a_full_queue(sessions: i32) -> Sample {
     sample
 }
 
-/// A null agent: claim what there is room for, end each by itself, again.
+/// A null agent: as the dispatcher does, one claim at a time for what there is
+/// room for, while what it brought ends, each by itself.
 async fn drain() {
     let store = store(&pg::database().await).await;
     fill(store.pool(), 10_000).await;
+    let room = Arc::new(Semaphore::new(ROOM));
     let start = Instant::now();
-    let mut done = 0;
+    let mut ends = JoinSet::new();
     while start.elapsed() < Duration::from_secs(3) {
-        let turns = claim(&store, 64).await;
-        done += turns.len();
-        join_all(turns.iter().map(|turn| finish(&store, turn))).await;
+        let mut credit = room.clone().acquire_owned().await.expect("open");
+        let rest = u32::try_from(room.available_permits()).expect("a few");
+        if let Ok(more) = room.clone().try_acquire_many_owned(rest) {
+            credit.merge(more);
+        }
+        for turn in claim(&store, credit.num_permits()).await {
+            let slot = credit.split(1).expect("no more than the credit");
+            let store = store.clone();
+            ends.spawn(async move {
+                finish(&store, &turn).await;
+                drop(slot);
+            });
+        }
+    }
+    let done = ends.len();
+    while let Some(end) = ends.join_next().await {
+        end.expect("an end");
     }
     let rate = done as f64 / start.elapsed().as_secs_f64();
     println!("  drained by a null agent: {rate:.0} tasks/s");

@@ -148,6 +148,15 @@ impl Bench {
         print("  Hearth, cold", cold, unchanged);
         let warm = median(|_| timed(|| self.checkpoint(worktree)));
         print("  Hearth", warm, unchanged);
+        let prepared = self.port.prepare(worktree, CheckpointId::new());
+        let prepared = self.runtime.block_on(prepared).expect("a checkpoint");
+        let proof = median(|_| {
+            timed(|| {
+                let stands = self.port.confirm(worktree, &prepared);
+                assert!(self.runtime.block_on(stands).expect("a proof"));
+            })
+        });
+        print("  Hearth, prepared: the proof", proof, unchanged);
 
         let edited_cli = median(|run| {
             self.edit(at, &format!("cli {run}"));
@@ -175,6 +184,10 @@ impl Bench {
                 self.runtime.block_on(diff).expect("a diff")
             })
         });
+        let plain = median(|run| {
+            self.edit(at, &format!("libgit2 diff {run}"));
+            timed(|| libgit2_diff(at, &worktree.baseline))
+        });
         // Alone in its worktree: what a small turn costs.
         let other = self.ensured();
         self.checkpoint(&other);
@@ -189,6 +202,7 @@ impl Bench {
         });
         print("diff, 100 edits: git, with new files", whole, whole);
         print("  git, tracked files only", tracked, whole);
+        print("  libgit2, with new files", plain, whole);
         print("  Hearth", ours, whole);
         print("  Hearth, checkpoint and diff, 1 edit", one, whole);
     }
@@ -263,6 +277,30 @@ fn libgit2_worktree(project: &Path, name: &str, path: &Path) {
         repo.worktree(name, path, Some(&options)).map(drop)
     };
     run().expect("a worktree");
+}
+
+/// What git's own diff with new files says, as text.
+fn libgit2_diff(at: &Path, baseline: &str) -> usize {
+    let run = || -> Result<usize, git2::Error> {
+        let repo = Repository::open(at)?;
+        let base = repo.find_commit(git2::Oid::from_str(baseline)?)?.tree()?;
+        let mut options = git2::DiffOptions::new();
+        options
+            .include_untracked(true)
+            .recurse_untracked_dirs(true)
+            .show_untracked_content(true)
+            .include_typechange(true);
+        let mut diff = repo.diff_tree_to_workdir_with_index(Some(&base), Some(&mut options))?;
+        let mut find = git2::DiffFindOptions::new();
+        diff.find_similar(Some(find.renames(true).for_untracked(true)))?;
+        let mut bytes = 0;
+        diff.print(git2::DiffFormat::Patch, |_, _, line| {
+            bytes += line.content().len();
+            true
+        })?;
+        Ok(bytes)
+    };
+    run().expect("a diff")
 }
 
 fn path_of(folder: usize, file: usize) -> String {

@@ -5,5 +5,6 @@ mod checkpoints;
 mod contract;
 mod hardening;
 mod making;
+mod prepared;
 mod projects;
 mod scratch;

@@ -22,6 +22,8 @@ pub struct Dispatch {
     credit: usize,
     claiming: bool,
     look_again: bool,
+    /// The last claim left entries in the queue, or nobody knows.
+    left: bool,
     paused: bool,
     failures: u32,
     next_look: Moment,
@@ -35,6 +37,7 @@ impl Dispatch {
             credit,
             claiming: false,
             look_again: true,
+            left: true,
             paused: false,
             failures: 0,
             next_look: now,
@@ -46,7 +49,14 @@ impl Dispatch {
         self.look_again = true;
     }
 
-    /// Turns ended.
+    /// A turn ended, and with it what held back its session. Where the last
+    /// claim left nothing, what came since said so by a wake-up.
+    pub fn ended(&mut self) {
+        self.credit += 1;
+        self.look_again |= self.left || self.claiming;
+    }
+
+    /// Turns were given back: their tasks wait again.
     pub fn credit(&mut self, turns: usize) {
         self.credit += turns;
         self.look_again = true;
@@ -71,9 +81,17 @@ impl Dispatch {
         Some(self.credit)
     }
 
-    /// The claim brought `taken` tasks. `more`: heads were left; `next_due`:
-    /// until a parked task comes due.
-    pub fn claimed(&mut self, now: Moment, taken: usize, more: bool, next_due: Option<Duration>) {
+    /// The claim brought `taken` tasks. `more`: heads were left; `left`: entries
+    /// were, of busy sessions perhaps; `next_due`: until a parked task comes due.
+    pub fn claimed(
+        &mut self,
+        now: Moment,
+        taken: usize,
+        more: bool,
+        left: bool,
+        next_due: Option<Duration>,
+    ) {
+        self.left = left;
         self.claiming = false;
         self.failures = 0;
         self.credit = self.credit.saturating_sub(taken);

@@ -81,6 +81,7 @@ macro_rules! store_contract {
             one_task_a_session_in_order,
             sessions_run_side_by_side_oldest_first,
             credit_bounds_a_claim_and_more_says_so,
+            a_claim_tells_whether_anything_was_left,
             unknown_agents_are_left_alone,
             a_task_gets_session_and_chat,
             a_released_task_is_claimed_again_after_its_delay,
@@ -190,6 +191,22 @@ pub async fn credit_bounds_a_claim_and_more_says_so(store: &dyn StoreUnderTest) 
     assert_eq!((first.assignments.len(), first.more), (2, true));
     let second = claim(store, 2).await;
     assert_eq!((second.assignments.len(), second.more), (1, false));
+}
+
+/// Entries of busy sessions count, so that their end is a reason to look.
+pub async fn a_claim_tells_whether_anything_was_left(store: &dyn StoreUnderTest) {
+    acquire(store).await;
+    let session = store.insert_session().await;
+    store.insert_task(Some(session), None, AGENT).await;
+    store.insert_task(Some(session), None, AGENT).await;
+    let first = claim(store, 5).await;
+    assert!(first.left && !first.more, "the second waits for the first");
+    assert!(claim(store, 5).await.left, "it still does");
+    finish(store, &first.assignments[0], Outcome::Ok).await;
+    let second = claim(store, 5).await;
+    assert_eq!(second.assignments.len(), 1);
+    assert!(!second.left, "nothing waits");
+    assert!(!claim(store, 5).await.left);
 }
 
 /// A task for an agent nobody knows waits, and keeps nobody from working.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use crate::ids::{AgentName, ChatId, SessionId, SessionKey, TaskId};
-use crate::model::{Deadlines, Policy};
+use crate::model::{Checkpoint, Deadlines, Policy, Worktree};
 use crate::outcome::Outcome;
 use crate::ports::Ports;
 use crate::testing::backend::{FakeAgents, FakeBackend};
@@ -142,6 +142,32 @@ impl Harness {
     #[must_use]
     pub fn task(&self, task: TaskId) -> TaskRow {
         self.store.with(|rows| rows.tasks[&task].clone())
+    }
+
+    /// The checkpoint that the task's turn names.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn checkpoint(&self, task: TaskId) -> Checkpoint {
+        let named = self.store.with(|rows| {
+            let mut turns = rows.turns.values();
+            let turn = turns.find(|turn| turn.reference.fence.task == task)?;
+            turn.checkpoint.clone()
+        });
+        named.expect("a checkpoint")
+    }
+
+    /// The session's worktree.
+    ///
+    /// # Panics
+    /// When no turn was opened in it yet.
+    #[must_use]
+    pub fn worktree(&self, session: SessionId) -> Worktree {
+        let stored = self
+            .store
+            .with(|rows| rows.worktrees.get(&session).cloned());
+        stored.expect("a worktree").0
     }
 
     /// Waits in virtual time, at most an hour, until `seen` says something.

@@ -20,7 +20,9 @@ pub(crate) enum Msg {
     Tick,
     /// A claim came back.
     Claimed(Result<Claim, QueueError>),
-    /// Turns ended.
+    /// A turn ended, and its end is stored.
+    Ended,
+    /// Turns were given back.
     Credit(usize),
     /// Claim nothing any more.
     Pause,
@@ -84,15 +86,17 @@ impl Actor for DispatcherActor {
             Msg::Wake => state.rule.wake(),
             // What is due is looked for below.
             Msg::Tick => {}
+            Msg::Ended => state.rule.ended(),
             Msg::Credit(turns) => state.rule.credit(turns),
             Msg::Pause => state.rule.pause(),
             Msg::Claimed(Ok(claim)) => {
                 state.claim = None;
                 state.last_error = None;
                 state.claimed += claim.assignments.len() as u64;
+                let taken = claim.assignments.len();
                 state
                     .rule
-                    .claimed(now, claim.assignments.len(), claim.more, claim.next_due);
+                    .claimed(now, taken, claim.more, claim.left, claim.next_due);
                 for assignment in claim.assignments {
                     state.to.pool.cast(pool::Msg::Assign(Box::new(assignment)));
                 }

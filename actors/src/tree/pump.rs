@@ -11,7 +11,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::event::{AgentEvent, ExitInfo, Said, TurnRef};
+use crate::event::{AgentEvent, AgentStop, ExitInfo, Said, TurnRef};
 use crate::ids::TurnId;
 use crate::ports::JournalError;
 use crate::rules::session::{Input, LinkNo};
@@ -50,9 +50,22 @@ pub(crate) struct Arguments {
     pub(crate) current: CurrentTurn,
 }
 
+/// What follows the words that are being stored.
+#[derive(Clone, Copy)]
+enum Rest {
+    /// Events that were taken and wait for their turn.
+    InHand,
+    /// Only what is still in the channel.
+    Unread,
+}
+
 pub(crate) struct State {
     to: Arguments,
     buffer: Vec<AgentEvent>,
+    /// What came while a batch was being stored: at most [`CHANNEL`] events.
+    ahead: Vec<AgentEvent>,
+    /// The turn whose end was told before its last words were stored.
+    end_told: Option<TurnId>,
     open: Option<(TurnRef, Transcript)>,
     /// The turn whose work has begun.
     working: Option<TurnId>,
@@ -72,6 +85,8 @@ impl Actor for Pump {
         Ok(State {
             to,
             buffer: Vec::new(),
+            ahead: Vec::new(),
+            end_told: None,
             open: None,
             working: None,
         })
@@ -84,7 +99,11 @@ impl Actor for Pump {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         let mut buffer = std::mem::take(&mut state.buffer);
-        state.to.events.recv_many(&mut buffer, CHANNEL).await;
+        if state.ahead.is_empty() {
+            state.to.events.recv_many(&mut buffer, CHANNEL).await;
+        } else {
+            std::mem::swap(&mut buffer, &mut state.ahead);
+        }
         let closed = buffer.is_empty();
         let mut exit = closed.then(ExitInfo::default);
         let mut spoke = None;
@@ -115,7 +134,7 @@ impl Actor for Pump {
             state.tell(Input::LinkExited(link, info));
             myself.stop(None);
         } else {
-            state.flush().await;
+            state.flush(Rest::Unread).await;
             myself.cast(Next)?;
         }
         Ok(())
@@ -140,13 +159,15 @@ impl State {
         match said {
             Said::TurnEnded(stop) => {
                 // The files are compared while the last words are stored.
-                self.tell(Input::AgentEnded(turn, stop));
+                if self.end_told.replace(turn) != Some(turn) {
+                    self.tell(Input::AgentEnded(turn, stop));
+                }
                 self.close().await;
                 self.tell(Input::SaidAll(turn));
             }
             Said::Permission(ask) => {
                 self.fold(Said::Permission(ask.clone()));
-                self.flush().await;
+                self.flush(Rest::InHand).await;
                 self.to.session.cast(session::Msg::Asked(turn, ask));
             }
             said => {
@@ -156,7 +177,7 @@ impl State {
                     .as_ref()
                     .is_some_and(|(_, transcript)| transcript.is_heavy())
                 {
-                    self.flush().await;
+                    self.flush(Rest::InHand).await;
                 }
             }
         }
@@ -185,13 +206,13 @@ impl State {
         if let Some((_, transcript)) = &mut self.open {
             transcript.close();
         }
-        self.flush().await;
+        self.flush(Rest::InHand).await;
         self.open = None;
     }
 
     /// Stores, then publishes. Gives up when the turn is no longer the one
     /// whose words are stored: somebody settled it without waiting for us.
-    async fn flush(&mut self) {
+    async fn flush(&mut self, rest: Rest) {
         let Some((turn, transcript)) = &mut self.open else {
             return;
         };
@@ -200,15 +221,18 @@ impl State {
             return;
         }
         batch.id = Uuid::now_v7();
-        let shared = &self.to.shared;
-        let current = &self.to.current;
-        let written = until_written(|| async {
+        let shared = self.to.shared.clone();
+        let current = self.to.current.clone();
+        let writing = until_written(|| async {
             if current.get() != Some(turn) {
                 return Err(JournalError::Fenced);
             }
             shared.ports.journal.append(&turn, &batch).await
-        })
-        .await;
+        });
+        let written = match rest {
+            Rest::InHand => writing.await,
+            Rest::Unread => self.look_ahead(turn.fence.turn, writing).await,
+        };
         match written {
             Ok(frames) => shared.hub.publish(frames),
             Err(JournalError::Refused(why)) => {
@@ -225,7 +249,39 @@ impl State {
         }
     }
 
+    /// Takes what arrives while `writing` goes on, once. An agent that has ended
+    /// its turn need not wait for its words to be stored until its files are
+    /// compared; one that asked something before is heard in order.
+    async fn look_ahead<T>(&mut self, turn: TurnId, writing: impl Future<Output = T>) -> T {
+        let mut writing = std::pin::pin!(writing);
+        tokio::select! {
+            biased;
+            written = &mut writing => return written,
+            _ = self.to.events.recv_many(&mut self.ahead, CHANNEL) => {}
+        }
+        if let Some(stop) = end_of(turn, &self.ahead)
+            && self.end_told.replace(turn) != Some(turn)
+        {
+            self.tell(Input::AgentEnded(turn, stop));
+        }
+        writing.await
+    }
+
     fn tell(&self, input: Input) {
         self.to.session.cast(session::Msg::Input(input));
+    }
+}
+
+/// How the agent ended the turn, if it only spoke before it did.
+fn end_of(turn: TurnId, events: &[AgentEvent]) -> Option<AgentStop> {
+    let mut events = events.iter();
+    let decides = |event: &&AgentEvent| match &event.said {
+        Said::Permission(_) | Said::Exited(_) => true,
+        Said::TurnEnded(_) => event.turn == Some(turn),
+        _ => false,
+    };
+    match &events.find(decides)?.said {
+        Said::TurnEnded(stop) => Some(stop.clone()),
+        _ => None,
     }
 }

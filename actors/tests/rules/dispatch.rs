@@ -10,10 +10,12 @@ enum Op {
     Wait(u64),
     Wake,
     Credit(usize),
+    Ended,
     Begin,
     Claimed {
         share: usize,
         more: bool,
+        left: bool,
         due: Option<u64>,
     },
     Failed,
@@ -24,9 +26,10 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0u64..3_000).prop_map(Op::Wait),
         2 => Just(Op::Wake),
         1 => (1usize..4).prop_map(Op::Credit),
+        2 => Just(Op::Ended),
         4 => Just(Op::Begin),
-        3 => (0usize..=4, any::<bool>(), prop::option::of(0u64..8_000))
-            .prop_map(|(share, more, due)| Op::Claimed { share, more, due }),
+        3 => (0usize..=4, any::<bool>(), any::<bool>(), prop::option::of(0u64..8_000))
+            .prop_map(|(share, more, left, due)| Op::Claimed { share, more, left, due }),
         1 => Just(Op::Failed),
     ]
 }
@@ -40,11 +43,18 @@ proptest! {
         let mut now = at(0);
         let mut rule = Dispatch::new(now, first);
         let (mut credit, mut asked, mut news, mut failures) = (first, None, true, 0u32);
+        let mut known_left = true;
         for op in ops {
             match op {
                 Op::Wait(ms) => now = now + millis(ms),
                 Op::Wake => { rule.wake(); news = true; }
                 Op::Credit(turns) => { rule.credit(turns); credit += turns; news = true; }
+                Op::Ended => {
+                    rule.ended();
+                    credit += 1;
+                    // A claim under way may have found the session busy.
+                    news |= known_left || asked.is_some();
+                }
                 Op::Begin => {
                     let begun = rule.begin(now);
                     if let Some(count) = begun {
@@ -57,9 +67,10 @@ proptest! {
                         prop_assert_eq!(credit, 0, "a wake-up was lost");
                     }
                 }
-                Op::Claimed { share, more, due } => if let Some(count) = asked.take() {
+                Op::Claimed { share, more, left, due } => if let Some(count) = asked.take() {
                     let taken = count * share / 4;
-                    rule.claimed(now, taken, more, due.map(millis));
+                    rule.claimed(now, taken, more, left, due.map(millis));
+                    known_left = left;
                     credit -= taken;
                     news |= more;
                     failures = 0;
@@ -89,7 +100,7 @@ proptest! {
 fn it_looks_at_once_and_then_at_each_poll() {
     let mut rule = Dispatch::new(at(0), 2);
     assert_eq!(rule.begin(at(0)), Some(2));
-    rule.claimed(at(10), 0, false, None);
+    rule.claimed(at(10), 0, false, false, None);
     assert_eq!(rule.begin(at(11)), None);
     assert_eq!(rule.next_look(), at(10) + POLL);
     assert_eq!(rule.begin(at(10) + POLL), Some(2));
@@ -102,9 +113,9 @@ fn a_wake_up_during_a_claim_is_one_more_look() {
     rule.wake();
     rule.wake();
     assert_eq!(rule.begin(at(1)), None);
-    rule.claimed(at(2), 1, false, None);
+    rule.claimed(at(2), 1, false, false, None);
     assert_eq!(rule.begin(at(2)), Some(1));
-    rule.claimed(at(3), 0, false, None);
+    rule.claimed(at(3), 0, false, false, None);
     assert_eq!(rule.begin(at(3)), None);
 }
 
@@ -112,7 +123,7 @@ fn a_wake_up_during_a_claim_is_one_more_look() {
 fn a_parked_task_that_is_due_now_is_looked_for_without_a_wake_up() {
     let mut rule = Dispatch::new(at(0), 1);
     rule.begin(at(0));
-    rule.claimed(at(10), 0, false, Some(secs(0)));
+    rule.claimed(at(10), 0, false, false, Some(secs(0)));
     assert_eq!(rule.begin(rule.next_look()), Some(1));
     assert!(rule.next_look() <= at(15));
 }
@@ -135,4 +146,31 @@ fn paused_is_for_good() {
     rule.credit(5);
     assert_eq!(rule.begin(at(1_000_000)), None);
     assert!(rule.is_paused());
+}
+
+#[test]
+fn an_end_is_a_reason_to_look_only_where_something_was_left() {
+    let mut rule = Dispatch::new(at(0), 1);
+    rule.begin(at(0));
+    rule.claimed(at(1), 1, false, false, None);
+    rule.ended();
+    assert_eq!(rule.begin(at(2)), None, "the queue was empty");
+    rule.wake();
+    assert_eq!(rule.begin(at(3)), Some(1));
+    rule.claimed(at(4), 1, false, true, None);
+    rule.ended();
+    assert_eq!(rule.begin(at(5)), Some(1), "the session has more");
+}
+
+/// The claim may have looked before the end was committed.
+#[test]
+fn an_end_during_a_claim_is_one_more_look() {
+    let mut rule = Dispatch::new(at(0), 2);
+    rule.begin(at(0));
+    rule.claimed(at(1), 1, false, false, None);
+    rule.wake();
+    assert_eq!(rule.begin(at(2)), Some(1));
+    rule.ended();
+    rule.claimed(at(3), 0, false, true, None);
+    assert_eq!(rule.begin(at(3)), Some(2));
 }

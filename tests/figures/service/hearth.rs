@@ -140,6 +140,38 @@ impl Hearth {
         }
     }
 
+    /// Another chat of the same session.
+    pub(crate) async fn next_chat(&self, chat: &Chat) -> Chat {
+        let path = format!("/api/sessions/{}/chats", chat.session);
+        let next = self.post(&path, json!({ "name": "next" })).await;
+        Chat {
+            id: id(&next, "id"),
+            session: chat.session.clone(),
+            project: chat.project.clone(),
+        }
+    }
+
+    /// Stops the chat's agent, as an idle time that is over does; waits until
+    /// nothing is left of it in the tree.
+    pub(crate) async fn evict(&self, chat: &Chat, agent: &str) {
+        let started = Instant::now();
+        let path = format!("/api/debug/sessions/{}/{agent}/evict", chat.id);
+        loop {
+            let answer = self
+                .http
+                .post(format!("{}{path}", self.url))
+                .bearer_auth(&self.token)
+                .send()
+                .await;
+            // Until the turn is over it refuses; once it is gone there is none.
+            if answer.expect("an answer").status() == reqwest::StatusCode::NOT_FOUND {
+                return;
+            }
+            assert!(started.elapsed() < BOUND, "the agent does not go");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     pub(crate) async fn say(&self, chat: &Chat, agent: &str, content: &str) {
         let path = format!("/api/chats/{}/messages", chat.id);
         self.post(&path, json!({ "content": content, "agent": agent }))

@@ -13,6 +13,7 @@ mod stream;
 
 use std::time::{Duration, Instant};
 
+use hearth_actors::tree::board::{Board, Snapshot};
 use serde_json::json;
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
@@ -22,6 +23,7 @@ use hearth::Hearth;
 
 const ROUNDS: usize = 300;
 const CHUNKS: usize = 100_000;
+const DORMANT: usize = 200;
 
 fn main() {
     if std::env::args().nth(1).as_deref() == Some(agent::COMMAND) {
@@ -42,6 +44,9 @@ async fn figures() {
         hearth.rss_mb()
     );
 
+    dormant(&hearth).await;
+    println!("debug tree");
+    tree_of_many();
     let pool = hearth.pool().await;
     let limit = bare_claim(&pool).await;
     println!("dispatch to a warm agent ({ROUNDS} rounds, durable commits)");
@@ -49,6 +54,7 @@ async fn figures() {
     let (prompted, completed) = dispatched(&hearth, &pool).await;
     prompted.print("INSERT committed → prompt at the agent", Some(&limit));
     completed.print("INSERT committed → completed at the client", Some(&limit));
+    stages(&pool).await;
     println!("warm turn by HTTP");
     first_delta(&hearth)
         .await
@@ -58,6 +64,69 @@ async fn figures() {
     println!("death of an agent in mid-turn");
     deaths(&hearth).await;
     hearth.stop().await;
+}
+
+/// What a chat costs whose agent was stopped. The first ones pay for memory that
+/// all of them share.
+async fn dormant(hearth: &Hearth) {
+    rest(hearth, DORMANT / 4).await;
+    let before = hearth.rss_mb();
+    rest(hearth, DORMANT).await;
+    let each = (hearth.rss_mb() - before) * 1024.0 / DORMANT as f64;
+    println!(
+        "  {:<44} {each:>9.1} KB",
+        format!("each of {DORMANT} dormant chats")
+    );
+}
+
+/// New chats, ten a session, each with one turn behind it and no agent.
+async fn rest(hearth: &Hearth, chats: usize) {
+    for _ in 0..chats / 10 {
+        let first = hearth.chat().await;
+        let mut stream = hearth.stream(&first.session).await;
+        let mut of_session = vec![first];
+        while of_session.len() < 10 {
+            let next = hearth.next_chat(&of_session[0]).await;
+            of_session.push(next);
+        }
+        for chat in &of_session {
+            hearth.say(chat, "clock", "x").await;
+            stream
+                .until(|frame| frame["type"] == "task_updated" && frame["state"] == "completed")
+                .await;
+            hearth.evict(chat, "clock").await;
+        }
+    }
+}
+
+/// In this process: what the debug endpoint does with a board of 10 000 nodes.
+fn tree_of_many() {
+    const NODES: usize = 10_000;
+    let board = Board::new();
+    board.put(&["root"], Snapshot::default());
+    board.put(&["root", "pool"], Snapshot::default());
+    let detail = json!({ "session_id": "s", "worktree": "/a/worktree", "asks": [], "commands": 3 });
+    for node in 0..(NODES - 2) / 2 {
+        let name = format!("{node}/agent");
+        let snapshot = Snapshot {
+            kind: "session".into(),
+            name: name.clone(),
+            state: "idle".into(),
+            detail: detail.clone(),
+            ..Snapshot::default()
+        };
+        board.put(&["root", "pool", &name], snapshot.clone());
+        board.put(&["root", "pool", &name, "agent"], snapshot);
+    }
+    let mut sample = Sample::default();
+    for _ in 0..20 {
+        let began = Instant::now();
+        let tree = board.tree().expect("a root");
+        let json = serde_json::to_vec(&tree).expect("json");
+        sample.push(began.elapsed());
+        assert!(json.len() > NODES * 100, "all of it");
+    }
+    sample.print("10 000 nodes, as JSON", None);
 }
 
 async fn starts(hearth: &mut Hearth) {
@@ -140,6 +209,28 @@ async fn dispatched(hearth: &Hearth, pool: &PgPool) -> (Sample, Sample) {
         }
     }
     (prompted, completed)
+}
+
+/// Where the time goes, by the database's clock. Rows are stamped before the
+/// commit that stores them.
+async fn stages(pool: &PgPool) {
+    let medians: Vec<(String, f64)> = sqlx::query_as(
+        "select s.stage, percentile_cont(0.5) within group (order by s.ms)::float8
+         from hearth.turns t join tasks k on k.id = t.task_id, lateral (values
+            (1, 'inserting → claiming', t.claimed_at - k.created_at),
+            (2, 'claiming → opening', t.prompted_at - t.claimed_at),
+            (3, 'opening → storing the first word', t.first_token_at - t.prompted_at),
+            (4, 'first word → ending', t.ended_at - t.first_token_at)) v(n, stage, span),
+            lateral (select v.n, v.stage, extract(epoch from v.span) * 1000 as ms) s
+         where k.agent = 'clock' and t.outcome = 'ok'
+         group by s.n, s.stage order by s.n",
+    )
+    .fetch_all(pool)
+    .await
+    .expect("the turns");
+    for (stage, ms) in medians {
+        println!("    {stage:<42} p50 {ms:>7.2} ms");
+    }
 }
 
 async fn first_delta(hearth: &Hearth) -> Sample {

@@ -133,6 +133,11 @@ impl Rows {
         for task in heads.into_iter().take(credit) {
             claim.assignments.extend(self.lease(task));
         }
+        claim.left = self.tasks.values().any(|row| {
+            row.state == TaskState::Pending
+                && row.not_before.is_none()
+                && agents.contains(&row.key.agent)
+        });
         claim
     }
 

@@ -156,8 +156,12 @@ impl State {
         {
             record.history.worked();
         }
-        if held {
-            self.credit();
+        match &self.dispatcher {
+            Some(dispatcher) if held && outcome.is_some() => {
+                dispatcher.cast(crate::tree::dispatcher::Msg::Ended);
+            }
+            _ if held => self.credit(),
+            _ => {}
         }
         self.try_waiting().await;
     }

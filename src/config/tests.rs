@@ -33,6 +33,7 @@ fn nothing_set_gives_the_documented_defaults() {
     assert_eq!(settings.pool_idle_ttl, Duration::from_millis(1_800_000));
     assert_eq!(settings.pool_max_live, 10);
     assert_eq!(settings.lifecycle_sweep, Duration::from_millis(60_000));
+    assert_eq!(settings.keep_frames, Duration::from_secs(2_592_000));
     assert!(settings.claude_sdk_backend);
     assert_eq!(settings.deadlines, Deadlines::default());
     assert_eq!(settings.database_url, None);

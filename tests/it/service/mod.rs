@@ -1,9 +1,12 @@
 //! The whole service: the binary itself, a real database, real agents, HTTP.
 
 mod bad_input;
+mod browser;
+mod callers;
 mod deaths;
 mod doctor;
 mod first_use;
+mod flood;
 mod harness;
 mod init_system;
 mod newcomer;

@@ -105,10 +105,10 @@ fn quirks_are_those_that_the_caller_knows() {
 
 #[test]
 fn what_nothing_reads_yet_is_refused() {
-    let (_dir, flags) = file("[retention]\nframes_days = 30\n");
+    let (_dir, flags) = file("[metrics]\nport = 9503\n");
     let errors = load(&flags, &env(&[])).expect_err("refused");
     let said = errors.to_string();
-    assert!(said.contains("retention: no such setting"), "{said}");
+    assert!(said.contains("metrics: no such setting"), "{said}");
 }
 
 #[test]

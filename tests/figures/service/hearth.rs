@@ -156,7 +156,7 @@ impl Hearth {
         Stream::new(response.expect("a stream"))
     }
 
-    pub(crate) async fn socket(&self, session: &str) -> Socket {
+    pub(crate) async fn web_socket(&self, session: &str) -> Socket {
         let url = format!("{}/api/ws/sessions/{session}", self.url);
         Socket::open(&url.replace("http://", "ws://"), &self.token).await
     }

@@ -175,7 +175,7 @@ async fn flood(hearth: &Hearth) {
     let started = Instant::now();
     let seen = chunks(async || asleep.next().await).await;
     print_chunks("… → one that took nothing meanwhile", started, seen);
-    let mut socket = hearth.socket(&chat.session).await;
+    let mut socket = hearth.web_socket(&chat.session).await;
     let started = Instant::now();
     let seen = chunks(async || socket.next().await).await;
     print_chunks("stored → WebSocket client that comes later", started, seen);

@@ -13,5 +13,6 @@ mod newcomer;
 mod queue;
 mod remote_database;
 mod remote_postgres;
+mod snapshots;
 mod turns;
 mod watching;

@@ -33,6 +33,7 @@ fn nothing_set_gives_the_documented_defaults() {
     assert_eq!(settings.pool_idle_ttl, Duration::from_millis(1_800_000));
     assert_eq!(settings.pool_max_live, 10);
     assert_eq!(settings.lifecycle_sweep, Duration::from_millis(60_000));
+    assert_eq!(settings.keep_frames, Duration::from_secs(2_592_000));
     assert!(settings.claude_sdk_backend);
     assert_eq!(settings.deadlines, Deadlines::default());
     assert_eq!(settings.database_url, None);
@@ -104,10 +105,10 @@ fn quirks_are_those_that_the_caller_knows() {
 
 #[test]
 fn what_nothing_reads_yet_is_refused() {
-    let (_dir, flags) = file("[retention]\nframes_days = 30\n");
+    let (_dir, flags) = file("[metrics]\nport = 9503\n");
     let errors = load(&flags, &env(&[])).expect_err("refused");
     let said = errors.to_string();
-    assert!(said.contains("retention: no such setting"), "{said}");
+    assert!(said.contains("metrics: no such setting"), "{said}");
 }
 
 #[test]

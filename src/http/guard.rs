@@ -161,7 +161,9 @@ fn is_stream(request: &Request) -> bool {
 /// Uses up the ticket in the address. False when there is none.
 fn redeem(state: &AppState, request: &Request) -> Result<bool, ApiError> {
     let query = request.uri().query().unwrap_or_default();
-    let ticket = query.split('&').find_map(|pair| pair.strip_prefix("ticket="));
+    let ticket = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("ticket="));
     match ticket {
         None => Ok(false),
         Some(ticket) if state.tickets.redeem(ticket, Instant::now()) => Ok(true),

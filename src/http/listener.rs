@@ -51,10 +51,7 @@ impl Listener for Doorway {
             }
         };
         let (stream, address) = Listener::accept(&mut self.listener).await;
-        (
-            Connection::new(stream, self.write_deadline, place),
-            address,
-        )
+        (Connection::new(stream, self.write_deadline, place), address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

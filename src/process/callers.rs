@@ -124,7 +124,10 @@ mod tests {
                 "/proc/self/fd/{}",
                 std::os::fd::AsRawFd::as_raw_fd(&client)
             ));
-            assert_eq!(link.unwrap().as_os_str(), format!("socket:[{seen}]").as_str());
+            assert_eq!(
+                link.unwrap().as_os_str(),
+                format!("socket:[{seen}]").as_str()
+            );
             assert_eq!(inode_of(near, near), None);
         }
     }
@@ -141,7 +144,11 @@ mod tests {
 
     #[test]
     fn what_is_no_line_of_the_table_is_skipped() {
-        for line in ["", "  sl  local_address rem_address", "0: 01:2 0:0 1 2 3 4 5 6"] {
+        for line in [
+            "",
+            "  sl  local_address rem_address",
+            "0: 01:2 0:0 1 2 3 4 5 6",
+        ] {
             assert_eq!(parse(line), None, "{line:?}");
         }
     }

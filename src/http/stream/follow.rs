@@ -136,7 +136,10 @@ impl Follow {
             .read_frames(self.session, self.cursor, self.page)
             .await?;
         // Asked after the read: what was deleted before it is known then.
-        if frames.first().is_none_or(|frame| frame.seq > self.cursor + 1) {
+        if frames
+            .first()
+            .is_none_or(|frame| frame.seq > self.cursor + 1)
+        {
             match store.extent(self.session).await? {
                 None => {
                     self.phase = Phase::Done(End::Over);
@@ -210,7 +213,7 @@ impl Follow {
                 wire.lagged(missed);
                 self.phase = Phase::Replay;
             }
-            Err(RecvError::Closed) => self.phase = Phase::Replay,
+            Err(RecvError::Closed) => self.phase = Phase::Done(End::Stopping),
         }
         while matches!(self.phase, Phase::Live) && wire.bytes() < CHUNK_BYTES {
             match self.live.try_recv() {

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use crate::agent;
-use crate::stream::Stream;
+use crate::stream::{Socket, Stream};
 
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -186,6 +186,11 @@ impl Hearth {
             .expect("a client");
         let response = client.get(url).bearer_auth(&self.token).send().await;
         Stream::new(response.expect("a stream"))
+    }
+
+    pub(crate) async fn web_socket(&self, session: &str) -> Socket {
+        let url = format!("{}/api/ws/sessions/{session}", self.url);
+        Socket::open(&url.replace("http://", "ws://"), &self.token).await
     }
 
     /// What the agent noted last.

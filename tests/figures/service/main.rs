@@ -254,30 +254,49 @@ async fn first_delta(hearth: &Hearth) -> Sample {
 async fn flood(hearth: &Hearth) {
     let chat = hearth.chat().await;
     let mut stream = hearth.stream(&chat.session).await;
+    // Takes nothing while the flood lasts.
+    let mut asleep = hearth.stream(&chat.session).await;
     let before = hearth.rss_mb();
     let started = Instant::now();
     hearth
         .say(&chat, "demo", &format!("flood {CHUNKS} 1"))
         .await;
+    let seen = chunks(async || stream.next().await).await;
+    print_chunks("agent → stored → SSE client", started, seen);
+    let started = Instant::now();
+    let seen = chunks(async || asleep.next().await).await;
+    print_chunks("… → one that took nothing meanwhile", started, seen);
+    let mut socket = hearth.web_socket(&chat.session).await;
+    let started = Instant::now();
+    let seen = chunks(async || socket.next().await).await;
+    print_chunks("stored → WebSocket client that comes later", started, seen);
+    println!(
+        "  {:<44} {:>+9.1} MB",
+        "resident, more than before",
+        hearth.rss_mb() - before
+    );
+}
+
+/// How many chunks a reader sees until the turn is over.
+async fn chunks(mut next: impl AsyncFnMut() -> serde_json::Value) -> usize {
     let mut text = String::new();
     loop {
-        let frame = stream.next().await;
+        let frame = next().await;
         match frame["type"].as_str() {
             Some("delta") => text.push_str(frame["text"].as_str().unwrap_or_default()),
             Some("task_updated") if frame["state"] == "completed" => break,
             _ => {}
         }
     }
-    let took = started.elapsed();
-    let seen = text
-        .split_whitespace()
+    text.split_whitespace()
         .filter(|word| word.parse::<u64>().is_ok())
-        .count();
+        .count()
+}
+
+fn print_chunks(what: &str, started: Instant, seen: usize) {
     println!(
-        "  {:<44} {:>9.0} chunks/s ({seen} of {CHUNKS} seen, {:+.1} MB resident)",
-        "agent → stored → SSE client",
-        CHUNKS as f64 / took.as_secs_f64(),
-        hearth.rss_mb() - before
+        "  {what:<44} {:>9.0} chunks/s ({seen} of {CHUNKS} seen)",
+        CHUNKS as f64 / started.elapsed().as_secs_f64(),
     );
 }
 

@@ -2,7 +2,12 @@
 
 use std::collections::VecDeque;
 
+use futures::StreamExt as _;
 use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 pub(crate) struct Stream {
     response: reqwest::Response,
@@ -51,6 +56,27 @@ impl Stream {
             from += end + 2;
         }
         self.rest.drain(..from);
+    }
+}
+
+/// The same over WebSocket.
+pub(crate) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Socket {
+    pub(crate) async fn open(url: &str, token: &str) -> Self {
+        let mut request = url.into_client_request().expect("an address");
+        let bearer = format!("Bearer {token}").parse().expect("a header");
+        request.headers_mut().insert("authorization", bearer);
+        Self(connect_async(request).await.expect("a socket").0)
+    }
+
+    pub(crate) async fn next(&mut self) -> Value {
+        loop {
+            let message = self.0.next().await.expect("more of it").expect("a message");
+            if let Message::Text(text) = message {
+                return serde_json::from_str(&text).expect("a frame");
+            }
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who gets in.
 
+use hearth::http::state::Origin;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -94,4 +95,107 @@ async fn pages_of_other_sites_change_nothing() {
         assert_eq!(answer(reading).await.0, 200, "{header}: {value}");
     }
     assert_eq!(service.tree.asked(|asked| asked.keys.len()), 3);
+}
+
+#[tokio::test]
+async fn an_agents_tool_may_create_tasks_and_read_and_no_more() {
+    let service = service().await;
+    let (_, document) = service.get("/api/openapi.json").await;
+    let mut asked = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            asked.push((method.to_uppercase(), path.clone()));
+        }
+    }
+    assert!(asked.len() > 20, "{asked:?}");
+    let nobody = "00000000-0000-0000-0000-000000000000";
+    for (origin, refused) in [
+        (Origin::Agent, true),
+        (Origin::Gone, true),
+        (Origin::Elsewhere, false),
+    ] {
+        service.callers.are(origin);
+        for (method, path) in &asked {
+            if path.ends_with("/stream") {
+                continue;
+            }
+            let at = path
+                .replace("{id}", nobody)
+                .replace("{chat_id}", nobody)
+                .replace("{agent}", "demo");
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            let open = method == Method::GET || (origin == Origin::Agent && path == "/api/tasks");
+            let request = service.request(method.clone(), &at).json(&json!({}));
+            let (status, body) = answer(request).await;
+            assert_eq!(
+                body["code"] == "agent_not_allowed",
+                refused && !open,
+                "{origin:?} {method} {path}: {status} {body}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_agents_task_gets_no_policy_of_its_choice() {
+    let service = service().await;
+    let project = service.project().await;
+    service.callers.are(Origin::Agent);
+    let mut task = json!({ "project_id": project, "input": "x", "agent": "demo" });
+    let (status, body) = service.post("/api/tasks", &task).await;
+    assert_eq!(status, 202, "{body}");
+    task["policy"] = json!("allow_edits");
+    let (status, body) = service.post("/api/tasks", &task).await;
+    assert_eq!((status, &body["code"]), (403, &json!("agent_not_allowed")));
+    service.callers.are(Origin::Elsewhere);
+    assert_eq!(service.post("/api/tasks", &task).await.0, 202);
+}
+
+#[tokio::test]
+async fn every_answer_is_sealed_for_browsers() {
+    let service = service().await;
+    for path in ["/api/health", "/api/projects", "/api/nothing", "/"] {
+        for request in [
+            service.request(Method::GET, path),
+            service.bare(Method::GET, path),
+        ] {
+            let answer = request.send().await.unwrap();
+            let headers = answer.headers();
+            let policy = headers["content-security-policy"].to_str().unwrap();
+            assert!(policy.contains("default-src 'none'"), "{policy}");
+            assert_eq!(headers["x-content-type-options"], "nosniff");
+            assert_eq!(headers["cross-origin-resource-policy"], "same-origin");
+            assert!(!headers.contains_key("access-control-allow-origin"));
+        }
+    }
+    let preflight = service
+        .bare(Method::OPTIONS, "/api/projects")
+        .header("origin", "http://evil.example")
+        .header("access-control-request-method", "POST")
+        .send()
+        .await
+        .unwrap();
+    assert!(!preflight.status().is_success());
+    assert!(
+        !preflight
+            .headers()
+            .contains_key("access-control-allow-origin")
+    );
+}
+
+#[tokio::test]
+async fn two_hosts_are_one_too_many() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let service = service().await;
+    let mut socket = tokio::net::TcpStream::connect(service.address)
+        .await
+        .unwrap();
+    let request = format!(
+        "GET /api/projects HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n"
+    );
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    assert!(answer.contains("host_not_allowed"), "{answer}");
 }

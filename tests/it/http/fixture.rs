@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use chrono::DateTime;
 use hearth::access::Token;
 use hearth::http::HostRules;
-use hearth::http::state::{Health, Parts, Readiness, Repositories, Repository, Shared, Tree};
+use hearth::http::state::{
+    Health, Limits, Origin, Parts, Peers, Readiness, Repositories, Repository, Shared, Tree,
+};
 use hearth::store::{Store, StoreOptions, migrate};
 use hearth_actors::event::{Frame, FrameKind};
 use hearth_actors::ids::{NodeId, SessionId, SessionKey, TaskId};
@@ -98,8 +100,28 @@ impl Repositories for Git {
     }
 }
 
+/// Everybody is who the test says.
+#[derive(Default)]
+pub(crate) struct Callers(Mutex<Option<Origin>>);
+
+impl Callers {
+    /// From now on.
+    pub(crate) fn are(&self, origin: Origin) {
+        *self.0.lock().unwrap() = Some(origin);
+    }
+}
+
+#[async_trait]
+impl Peers for Callers {
+    async fn origin(&self, peer: SocketAddr, local: SocketAddr) -> Origin {
+        assert_ne!(peer, local);
+        self.0.lock().unwrap().unwrap_or(Origin::Elsewhere)
+    }
+}
+
 pub(crate) struct Service {
     pub(crate) address: SocketAddr,
+    pub(crate) callers: Arc<Callers>,
     pub(crate) store: Store,
     pub(crate) tree: Arc<StillTree>,
     pub(crate) health: watch::Sender<Health>,
@@ -111,6 +133,10 @@ pub(crate) struct Service {
 }
 
 pub(crate) async fn service() -> Service {
+    service_with(Limits::default()).await
+}
+
+pub(crate) async fn service_with(limits: Limits) -> Service {
     drop(rustls::crypto::ring::default_provider().install_default());
     let db = fresh_database().await;
     // The role is named like our schema, which would come first otherwise.
@@ -127,6 +153,7 @@ pub(crate) async fn service() -> Service {
         warnings: vec!["goose is not installed".into()],
     });
     let closing = CancellationToken::new();
+    let callers = Arc::new(Callers::default());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let root = tempfile::tempdir().unwrap();
@@ -145,10 +172,13 @@ pub(crate) async fn service() -> Service {
         project_roots: vec![allowed.clone()],
         health: told,
         closing: closing.clone(),
+        peers: callers.clone(),
+        limits,
     });
     tokio::spawn(async move { hearth::http::serve(listener, state).await.unwrap() });
     Service {
         address,
+        callers,
         store,
         tree,
         health,

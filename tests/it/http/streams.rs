@@ -70,39 +70,6 @@ async fn a_gap_is_filled_from_storage() {
 }
 
 #[tokio::test]
-async fn a_cursor_older_than_what_is_kept_gets_a_snapshot() {
-    let service = service().await;
-    let (session, _) = service.task().await;
-    let last = service.store_frames(session, None, &deltas(5)).await[4].seq;
-    let prune = async |seq: i64| {
-        sqlx::query("delete from hearth.frames where session_id = $1 and seq <= $2")
-            .bind(session.0)
-            .bind(seq)
-            .execute(service.store.pool())
-            .await
-            .unwrap();
-    };
-    let path = format!("/api/sessions/{session}/stream");
-    prune(last - 2).await;
-    let mut reader = Reader::open(&service, &path).await;
-    let snapshot = reader.next().await.unwrap();
-    assert_eq!(
-        (snapshot.kind.as_str(), snapshot.id),
-        ("snapshot", Some(last - 2))
-    );
-    assert_eq!(snapshot.data["messages"][0]["content"], "hello");
-    assert_eq!(reader.seqs(2).await, [last - 1, last]);
-    prune(last).await;
-    let mut reader = Reader::open(&service, &path).await;
-    assert_eq!(reader.next().await.and_then(|event| event.id), Some(last));
-    let mut reader = Reader::open_after(&service, &path, Some(last)).await;
-    let live = service.store_frames(session, None, &deltas(1)).await;
-    service.tree.hub().publish(live);
-    let next = reader.next().await.unwrap();
-    assert_eq!((next.kind.as_str(), next.id), ("delta", Some(last + 1)));
-}
-
-#[tokio::test]
 async fn who_lags_is_told_and_catches_up() {
     let service = service().await;
     let session = SessionId(service.session().await);

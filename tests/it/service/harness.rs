@@ -119,6 +119,23 @@ impl Service {
         service
     }
 
+    /// Where it answers, such as `http://127.0.0.1:9502`.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// A line of `/proc/<pid>/status` that tells a size (`VmRSS`, `VmHWM`), in bytes.
+    pub(super) fn memory(&self, line: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let size = status.lines().find_map(|text| text.strip_prefix(line));
+        let kib = size.unwrap().trim_matches([':', ' ', '\t', 'k', 'B']);
+        kib.parse::<u64>().unwrap() * 1024
+    }
+
     pub(super) fn pid(&self) -> i32 {
         i32::try_from(self.child.id().unwrap()).unwrap()
     }

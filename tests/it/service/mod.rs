@@ -1,14 +1,18 @@
 //! The whole service: the binary itself, a real database, real agents, HTTP.
 
 mod bad_input;
+mod browser;
+mod callers;
 mod deaths;
 mod doctor;
 mod first_use;
+mod flood;
 mod harness;
 mod init_system;
 mod newcomer;
 mod queue;
 mod remote_database;
 mod remote_postgres;
+mod snapshots;
 mod turns;
 mod watching;

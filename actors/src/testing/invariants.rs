@@ -19,6 +19,7 @@ pub fn check(store: &MemoryStore, backend: &FakeBackend) {
         every_task_ends_at_most_once(rows);
         one_live_turn_per_session(rows);
         frames_have_no_holes(rows);
+        no_prompt_outlives_its_turn(rows);
         let prompts = backend.prompts();
         let turns: Vec<_> = prompts.iter().map(|(_, turn, _)| *turn).collect();
         none_is_prompted_twice(rows, &turns);
@@ -45,6 +46,16 @@ fn one_live_turn_per_session(rows: &Rows) {
     for turn in rows.turns.values().filter(|turn| !turn.ended) {
         let session = turn.reference.session;
         assert!(live.insert(session), "two live turns in session {session}");
+    }
+}
+
+fn no_prompt_outlives_its_turn(rows: &Rows) {
+    for (id, row) in &rows.prompts {
+        let ended = rows.turns[&row.turn.fence.turn].ended;
+        assert!(
+            !(ended && row.settled.is_none()),
+            "prompt {id} is open and its turn is over"
+        );
     }
 }
 

@@ -119,6 +119,11 @@ impl Service {
         service
     }
 
+    /// Where its rows are.
+    pub(super) fn database(&self) -> Database {
+        self.database.clone()
+    }
+
     pub(super) fn pid(&self) -> i32 {
         i32::try_from(self.child.id().unwrap()).unwrap()
     }

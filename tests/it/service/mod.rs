@@ -7,6 +7,7 @@ mod first_use;
 mod harness;
 mod init_system;
 mod newcomer;
+mod prompts;
 mod queue;
 mod remote_database;
 mod remote_postgres;

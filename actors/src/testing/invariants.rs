@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{SessionKey, TaskId, TurnId};
+use crate::outcome::TaskState;
 use crate::testing::backend::FakeBackend;
 use crate::testing::memory::{MemoryStore, Rows};
 
@@ -56,6 +57,13 @@ fn no_prompt_outlives_its_turn(rows: &Rows) {
             !(ended && row.settled.is_none()),
             "prompt {id} is open and its turn is over"
         );
+    }
+    for turn in rows.turns.values().filter(|turn| !turn.ended) {
+        let fence = turn.reference.fence;
+        let mut asked = rows.prompts.values();
+        let open = asked.any(|row| row.turn.fence.turn == fence.turn && row.settled.is_none());
+        let blocked = rows.tasks[&fence.task].state == TaskState::Blocked;
+        assert_eq!(open, blocked, "task {}", fence.task);
     }
 }
 

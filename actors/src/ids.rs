@@ -62,6 +62,8 @@ uuid_ids! {
     NodeId,
     /// One proposed change of one file.
     ChangeId,
+    /// One request of an agent that waits, or waited, for a human.
+    PromptId,
 }
 
 /// The name under which an agent is configured, such as `opencode` or `demo`.

@@ -6,6 +6,7 @@ pub mod ids;
 pub mod model;
 pub mod outcome;
 pub mod ports;
+pub mod prompt;
 pub mod rules;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -63,10 +63,13 @@ pub struct Deadlines {
     pub cancel: Duration,
     /// After TERM: how long the agent's process tree may take before KILL.
     pub term: Duration,
+    /// How long a request may wait for a human before it is refused; none waits
+    /// for ever.
+    pub prompt: Option<Duration>,
 }
 
 impl Default for Deadlines {
-    /// The settled defaults: 60 s, 120 s, 15 min, 4 h, 3 s, 2 s.
+    /// The settled defaults: 60 s, 120 s, 15 min, 4 h, 3 s, 2 s, none.
     fn default() -> Self {
         Self {
             spawn: Duration::from_secs(60),
@@ -75,6 +78,7 @@ impl Default for Deadlines {
             wall: Duration::from_secs(4 * 60 * 60),
             cancel: Duration::from_secs(3),
             term: Duration::from_secs(2),
+            prompt: None,
         }
     }
 }

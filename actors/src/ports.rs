@@ -11,11 +11,12 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::event::{AgentEvent, Answer, Batch, ExitInfo, Frame, TurnRef};
-use crate::ids::{AgentName, CheckpointId, Generation, SessionId, SessionKey, TurnId};
+use crate::ids::{AgentName, CheckpointId, Generation, PromptId, SessionId, SessionKey, TurnId};
 use crate::model::{
     Assignment, Checkpoint, Deadlines, Diff, Fence, LinkFacts, Policy, Resume, TurnEnd, Worktree,
     WorktreeSpec,
 };
+use crate::prompt::{NewPrompt, Notice, Settled};
 
 /// The library error behind a port's error.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -111,8 +112,30 @@ pub trait Journal: Send + Sync {
     /// Ends the turn: outcome, task state, message status, usage, changes.
     async fn finish(&self, turn: &TurnRef, end: &TurnEnd) -> Result<Vec<Frame>, JournalError>;
 
+    /// Writes down that a human is asked: the prompt's row, the task `blocked`,
+    /// the frame `permission_requested`. A repeat brings the frames of the first.
+    async fn ask(&self, turn: &TurnRef, prompt: &NewPrompt) -> Result<Vec<Frame>, JournalError>;
+
+    /// Settles one prompt of the turn, once; a repeat brings the frames of the
+    /// first, another settlement of it is [`JournalError::Fenced`]. The task runs
+    /// again when none of its prompts is open. Call it before the agent is told.
+    async fn settle(
+        &self,
+        turn: &TurnRef,
+        prompt: PromptId,
+        settled: &Settled,
+    ) -> Result<Vec<Frame>, JournalError>;
+
+    /// Settles all prompts of the turn that are open as cancelled. No frames
+    /// when none was.
+    async fn withdraw(&self, turn: &TurnRef, reason: &str) -> Result<Vec<Frame>, JournalError>;
+
     /// Keeps `agent_sessions` true about a warm session.
     async fn note_link(&self, note: &LinkNote) -> Result<(), JournalError>;
+
+    /// Tells people something that belongs to no task. Said again before anybody
+    /// dismissed it, it stays one notice.
+    async fn notice(&self, notice: &Notice) -> Result<(), JournalError>;
 }
 
 /// What exists before the prompt.

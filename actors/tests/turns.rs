@@ -136,11 +136,8 @@ async fn a_human_may_think_for_hours() {
     harness.state(&key, "blocked").await;
     tokio::time::sleep(Duration::from_secs(20 * 3600)).await;
     harness.state(&key, "blocked").await;
-    harness.tree.answer(
-        task,
-        "ask-1".into(),
-        hearth_actors::event::Answer::Cancelled,
-    );
+    let prompt = harness.open_prompts(1).await[0];
+    assert_eq!(harness.answer(task, prompt, "allow").await, Ok(()));
     assert_eq!(harness.outcome(task).await, Outcome::Ok);
     harness.shutdown().await;
 }

@@ -54,6 +54,23 @@ pub enum Command {
     /// List sessions and what runs in them.
     #[command(after_help = "Examples:\n  hearth ls\n  hearth ls --json | jq -r '.sessions[].id'")]
     Ls(Output),
+    /// List everything that needs you: failed tasks, open questions, notices.
+    #[command(after_help = "Examples:\n  hearth inbox\n  hearth inbox --json | jq -r '.[].id'")]
+    Inbox(Output),
+    /// Queue a failed task again.
+    #[command(after_help = "Examples:\n  hearth retry 5f0c11ab\n\nThe files stay as they are.")]
+    Retry(Item),
+    /// Take a failed task or a notice out of the inbox.
+    #[command(after_help = "Examples:\n  hearth dismiss 5f0c11ab")]
+    Dismiss(Item),
+    /// List what agents ask and nobody has answered.
+    #[command(after_help = "Examples:\n  hearth prompts\n  hearth prompts --json | jq -r '.[].id'")]
+    Prompts(Output),
+    /// Answer what an agent asks.
+    #[command(
+        after_help = "Examples:\n  hearth answer 5f0c11ab allow\n  hearth answer 5f0c11ab deny\n\nallow and deny hold for this time, always and never from now on; the first\nanswer wins."
+    )]
+    Answer(Answer),
     /// Check the installation; every finding comes with its cure.
     #[command(
         after_help = "Examples:\n  hearth doctor\n  hearth doctor --json\n\nExits with 1 if something does not work."
@@ -127,6 +144,22 @@ pub struct Output {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Commands about one item of the inbox.
+#[derive(Debug, Args)]
+pub struct Item {
+    /// Its id, or the digits that `hearth inbox` shows
+    pub id: String,
+}
+
+/// `answer`.
+#[derive(Debug, Args)]
+pub struct Answer {
+    /// Its id, or the digits that `hearth prompts` shows
+    pub prompt: String,
+    /// allow, deny, always, never, or the id of one of its options
+    pub answer: String,
 }
 
 /// Arguments that are not ours to read.

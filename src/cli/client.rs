@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::failure::{Exit, Failure};
 use super::frames::Frames;
+use crate::http::state::CLI_AGENT;
 use crate::store::rows::tasks::Task;
 
 /// Longest wait for a connection.
@@ -121,6 +122,19 @@ impl Client {
         self.send(self.request(Method::POST, path).json(body)).await
     }
 
+    /// A request whose answer has no body.
+    pub(super) async fn post_silent(&self, path: &str) -> Result<(), Failure> {
+        let request = self.request(Method::POST, path).json(&Value::Null);
+        let answer = request.send().await.map_err(|error| self.gone(&error))?;
+        let status = answer.status();
+        let bytes = answer.bytes().await.map_err(|error| self.gone(&error))?;
+        if status.is_success() {
+            Ok(())
+        } else {
+            Err(problem(status, &bytes))
+        }
+    }
+
     /// A creating request that may be sent twice and creates once.
     pub(super) async fn post_once<T: DeserializeOwned>(
         &self,
@@ -211,6 +225,7 @@ impl Client {
 fn http() -> Result<reqwest::Client, Failure> {
     reqwest::Client::builder()
         .no_proxy()
+        .user_agent(format!("{CLI_AGENT}{}", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
         .build()
         .map_err(|error| {
@@ -227,7 +242,7 @@ fn problem(status: StatusCode, body: &[u8]) -> Failure {
     let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
     let (code, detail) = (text("code"), text("detail"));
     let exit = match status.as_u16() {
-        400 | 404 | 409 | 413 | 415 | 422 => Exit::Usage,
+        400 | 404 | 409 | 410 | 413 | 415 | 422 => Exit::Usage,
         401 | 403 | 503 => Exit::Unreachable,
         _ => Exit::Failed,
     };

@@ -6,10 +6,13 @@ mod discover;
 mod doctor;
 mod failure;
 mod frames;
+mod inbox;
 mod interrupt;
 mod ls;
+mod prompts;
 mod run;
 mod serve;
+mod short;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -33,6 +36,11 @@ pub async fn dispatch(cli: &Cli, env: &BTreeMap<String, String>) -> Result<Exit,
         Command::Run(run) => run::run(run, &flags, env).await,
         Command::Tree(args) => tree::tree(args, &home(&flags, env)?, env).await,
         Command::Ls(args) => ls::ls(args, &home(&flags, env)?, env).await,
+        Command::Inbox(args) => inbox::inbox(args, &home(&flags, env)?, env).await,
+        Command::Retry(args) => inbox::retry(args, &home(&flags, env)?, env).await,
+        Command::Dismiss(args) => inbox::dismiss(args, &home(&flags, env)?, env).await,
+        Command::Prompts(args) => prompts::prompts(args, &home(&flags, env)?, env).await,
+        Command::Answer(args) => prompts::answer(args, &home(&flags, env)?, env).await,
         Command::Doctor(args) => doctor::doctor(args, &flags, env).await,
         Command::Shim(_) | Command::DemoAgent(_) => Err(Failure::new(
             Exit::Usage,

@@ -42,6 +42,7 @@ const DEADLINE_KEYS: &[&str] = &[
     "wall_ms",
     "cancel_ms",
     "term_ms",
+    "prompt_ms",
 ];
 
 /// Reads the `agents` table over the built-in agents. `defaults` apply where
@@ -166,6 +167,9 @@ fn read_deadlines(fields: &mut Fields<'_>, deadlines: &mut Deadlines) {
         if let Some(duration) = fields.millis(key) {
             *slot = duration;
         }
+    }
+    if let Some(duration) = fields.millis("prompt_ms") {
+        deadlines.prompt = Some(duration);
     }
 }
 

@@ -153,6 +153,11 @@ fn read(from: &mut Sources<'_>, config_file: Option<PathBuf>, quirks: &[&str]) -
         wall: deadline(from, "deadlines.wall_ms", defaults.wall),
         cancel: deadline(from, "deadlines.cancel_ms", defaults.cancel),
         term: deadline(from, "deadlines.term_ms", defaults.term),
+        prompt: from.get(
+            "deadlines.prompt_ms",
+            "HEARTH_DEADLINES_PROMPT_MS",
+            source::millis(1),
+        ),
     };
     let agents = read_agents(
         from,

@@ -60,7 +60,7 @@ fn a_flag_wins_over_the_environment_which_wins_over_the_file() {
 #[test]
 fn the_clocks_apply_to_every_agent_that_names_none_of_its_own() {
     let (_dir, flags) = file(
-        "[deadlines]\nstall_ms = 7\nwall_ms = 8\n[agents.x]\ncommand = 'x'\n[agents.x.deadlines]\nwall_ms = 9\n",
+        "[deadlines]\nstall_ms = 7\nwall_ms = 8\n[agents.x]\ncommand = 'x'\n[agents.x.deadlines]\nwall_ms = 9\nprompt_ms = 10\n",
     );
     let env = env(&[("HEARTH_DEADLINES_CANCEL_MS", "6")]);
     let settings = load(&flags, &env).expect("settings");
@@ -70,6 +70,9 @@ fn the_clocks_apply_to_every_agent_that_names_none_of_its_own() {
     };
     assert_eq!(clocks("demo"), [6, 7, 8]);
     assert_eq!(clocks("x"), [6, 7, 9]);
+    let prompt = |name: &str| settings.agents.defs[&name.into()].deadlines.prompt;
+    assert_eq!(prompt("demo"), None);
+    assert_eq!(prompt("x"), Some(Duration::from_millis(10)));
 }
 
 #[test]

@@ -56,6 +56,8 @@ codes! {
     UnknownReference = UNPROCESSABLE_ENTITY, "unknown_reference", "Something named in the request does not exist";
     /// The agent is not configured.
     UnknownAgent = UNPROCESSABLE_ENTITY, "unknown_agent", "There is no such agent";
+    /// The prompt does not offer that answer.
+    UnknownOption = UNPROCESSABLE_ENTITY, "unknown_option", "The prompt does not offer this answer";
     /// The path is no git repository that can be worked in.
     NotARepository = UNPROCESSABLE_ENTITY, "not_a_repository", "The path is not a usable git repository";
     /// The path is not below an allowed root.
@@ -78,6 +80,14 @@ codes! {
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method_not_allowed", "The route does not have this method";
     /// The task is over.
     TaskEnded = CONFLICT, "task_ended", "The task has ended";
+    /// Somebody gave another answer.
+    PromptAnswered = CONFLICT, "prompt_answered", "The prompt was answered otherwise";
+    /// The turn that asked is over, or nobody answered in time.
+    PromptClosed = GONE, "prompt_closed", "The prompt can no longer be answered";
+    /// Nothing of the kind can be tried again.
+    NotRetryable = CONFLICT, "not_retryable", "It cannot be tried again";
+    /// It needs something else than to be forgotten.
+    NotDismissable = CONFLICT, "not_dismissable", "It cannot be dismissed";
     /// The key was used for another request.
     IdempotencyConflict = CONFLICT, "idempotency_conflict", "The Idempotency-Key belongs to another request";
     /// No warm session has the key.
@@ -311,6 +321,7 @@ impl From<Refusal> for ApiError {
             Refusal::OpenPrompt => Code::OpenPrompt,
             Refusal::Stopping => Code::Stopping,
             Refusal::Cooling => Code::Cooling,
+            Refusal::NoPrompt => Code::PromptClosed,
             Refusal::Unavailable(_) => Code::TreeUnavailable,
         };
         Self::new(code, refusal.to_string())

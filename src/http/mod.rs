@@ -8,12 +8,14 @@ pub mod error;
 mod extract;
 mod guard;
 mod health;
+mod inbox;
 mod listener;
 mod messages;
 mod openapi;
 mod operator;
 mod page;
 mod projects;
+mod prompts;
 pub mod render;
 mod sessions;
 pub mod state;
@@ -93,6 +95,12 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(tasks::create, tasks::list))
         .routes(routes!(tasks::get))
         .routes(routes!(tasks::cancel))
+        .routes(routes!(prompts::list))
+        .routes(routes!(prompts::get))
+        .routes(routes!(prompts::answer))
+        .routes(routes!(inbox::list))
+        .routes(routes!(inbox::retry))
+        .routes(routes!(inbox::dismiss))
         .routes(routes!(stream::session))
         .routes(routes!(stream::task))
         .routes(routes!(stream::tree))

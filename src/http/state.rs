@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use hearth_actors::ids::{SessionKey, TaskId};
+use hearth_actors::ids::{PromptId, SessionKey, TaskId};
 use hearth_actors::model::Policy;
+use hearth_actors::prompt::AnsweredBy;
 use hearth_actors::tree::board::{Board, TreeNode};
 use hearth_actors::tree::handle::{Refusal, TreeHandle};
 use hearth_actors::tree::hub::Hub;
@@ -27,6 +28,9 @@ use crate::store::Store;
 
 /// Requests handled at a time, streams not counted once they flow.
 const MAX_REQUESTS: usize = 256;
+
+/// How our own command line names itself: `<this><version>` in `User-Agent`.
+pub const CLI_AGENT: &str = "hearth-cli/";
 
 /// What the handlers share. Cheap to clone.
 pub type AppState = Arc<Shared>;
@@ -151,6 +155,15 @@ pub trait Tree: Send + Sync {
     fn wakeup(&self);
     /// Ends the running turn of `task`.
     fn cancel(&self, task: TaskId);
+    /// Answers a prompt of `task` by an option's id, and waits until its row
+    /// tells how it was settled.
+    async fn answer(
+        &self,
+        task: TaskId,
+        prompt: PromptId,
+        option: String,
+        by: AnsweredBy,
+    ) -> Result<(), Refusal>;
     /// Stops the idle warm session of `key`.
     async fn evict(&self, key: SessionKey) -> Result<(), Refusal>;
     /// Stops the warm session of `key` and forgets its crashes.
@@ -173,6 +186,16 @@ impl Tree for TreeHandle {
 
     fn cancel(&self, task: TaskId) {
         Self::cancel(self, task);
+    }
+
+    async fn answer(
+        &self,
+        task: TaskId,
+        prompt: PromptId,
+        option: String,
+        by: AnsweredBy,
+    ) -> Result<(), Refusal> {
+        Self::answer(self, task, prompt, option, by).await
     }
 
     async fn evict(&self, key: SessionKey) -> Result<(), Refusal> {

@@ -130,7 +130,7 @@ impl Store {
         self.create(draft).await
     }
 
-    async fn create(&self, draft: Draft<'_>) -> Result<Created, StoreError> {
+    pub(super) async fn create(&self, draft: Draft<'_>) -> Result<Created, StoreError> {
         draft.validate()?;
         let mut connection = self.pool.acquire().await?;
         let mut tx = connection.begin().await?;

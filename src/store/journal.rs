@@ -3,10 +3,11 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use hearth_actors::event::{Batch, Frame, FrameDraft, FrameKind, TurnRef};
+use hearth_actors::event::{Batch, Frame, FrameDraft, TurnRef};
+use hearth_actors::ids::PromptId;
 use hearth_actors::model::{Checkpoint, Fence, FileChange, TurnEnd, Usage};
-use hearth_actors::outcome::TaskState;
 use hearth_actors::ports::{Journal, JournalError, LinkNote, OpenTurn};
+use hearth_actors::prompt::{NewPrompt, Notice, Settled};
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::QueryAs;
 use sqlx::{FromRow, Postgres};
@@ -159,7 +160,6 @@ impl Journal for Store {
             .bind(usage.cost)
             .bind(batch.first_token)
             .bind(write)
-            .bind(state_after(&batch.frames).map(TaskState::as_str))
             .fetch_optional(&self.journal)
             .await;
         let place = match answer {
@@ -191,6 +191,27 @@ impl Journal for Store {
             }
         }
         self.end_with_diff(turn, end).await
+    }
+
+    async fn ask(&self, turn: &TurnRef, prompt: &NewPrompt) -> Result<Vec<Frame>, JournalError> {
+        self.ask_human(turn, prompt).await
+    }
+
+    async fn settle(
+        &self,
+        turn: &TurnRef,
+        prompt: PromptId,
+        settled: &Settled,
+    ) -> Result<Vec<Frame>, JournalError> {
+        self.settle_prompt(turn, prompt, settled).await
+    }
+
+    async fn withdraw(&self, turn: &TurnRef, reason: &str) -> Result<Vec<Frame>, JournalError> {
+        self.withdraw_prompts(turn, reason).await
+    }
+
+    async fn notice(&self, notice: &Notice) -> Result<(), JournalError> {
+        self.write_notice(notice).await
     }
 
     async fn note_link(&self, note: &LinkNote) -> Result<(), JournalError> {
@@ -292,7 +313,10 @@ async fn finish_as(
 }
 
 /// Starts every journal statement: its first four parameters are the fence.
-fn fenced<'q, Row>(sql: &'static str, fence: &Fence) -> QueryAs<'q, Postgres, Row, PgArguments>
+pub(super) fn fenced<'q, Row>(
+    sql: &'static str,
+    fence: &Fence,
+) -> QueryAs<'q, Postgres, Row, PgArguments>
 where
     Row: for<'r> FromRow<'r, sqlx::postgres::PgRow>,
 {
@@ -337,16 +361,6 @@ fn bind_changes<'q>(
         .bind(column(changes, |change| change.binary))
         .bind(column(changes, |change| change.secret))
         .bind(column(changes, |change| change.truncated))
-}
-
-/// A turn that asks a human is blocked until the answer is known; none when the
-/// frames say nothing about it.
-fn state_after(frames: &[FrameDraft]) -> Option<TaskState> {
-    frames.iter().rev().find_map(|frame| match frame.kind {
-        FrameKind::PermissionRequested => Some(TaskState::Blocked),
-        FrameKind::PermissionResolved => Some(TaskState::Running),
-        _ => None,
-    })
 }
 
 /// A diff that left files out says nothing of paths behind its last one: their

@@ -7,6 +7,7 @@ use hearth_actors::event::TurnRef;
 use hearth_actors::model::{Fence, TurnEnd, Usage};
 use hearth_actors::outcome::Outcome;
 use hearth_actors::ports::{NodeLease, QueueError, Reconciled};
+use hearth_actors::prompt::Settled;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, FromRow};
 use uuid::Uuid;
@@ -14,10 +15,14 @@ use uuid::Uuid;
 use super::error::queue_error;
 use super::frames::in_order;
 use super::journal::finish_on;
+use super::prompts::settle_on;
 use super::{LEASE, Store};
 
 /// Why a prompted turn of a former life ended, for a person.
 const INTERRUPTED: &str = "Hearth stopped while the agent was working on this";
+
+/// Why a prompt of a former life can no longer be answered.
+const WITHDRAWN: &str = "Hearth stopped before an answer came";
 
 /// Locks the node's row until the end of the transaction: no claim of the old
 /// life, which reads it `for share`, can come in between.
@@ -114,6 +119,9 @@ impl Store {
                     reconciled.requeued += 1;
                 }
                 Some(end) => {
+                    let withdrawn = Settled::cancelled(WITHDRAWN);
+                    let rows = settle_on(&mut *tx, &turn.turn_ref(), None, &withdrawn).await?;
+                    reconciled.frames.extend(in_order(rows));
                     let rows = finish_on(&mut tx, &turn.turn_ref(), &end).await?;
                     reconciled.interrupted += usize::from(end.outcome == Outcome::Interrupted);
                     reconciled.frames.extend(in_order(rows));

@@ -3,7 +3,7 @@
 //!
 //! # Lock order
 //! Every transaction takes its row locks in this order and never goes back:
-//! node → gate → turn → task → queue entry → messages → worktree → changes →
+//! node → gate → turn → prompts → task → queue entry → messages → worktree → changes →
 //! `agent_sessions` → stream → frames. A claim alone starts in the middle of
 //! the order, and takes gate, entry and task with `skip locked`: it never waits
 //! for what another transaction holds.
@@ -20,9 +20,12 @@ mod journal;
 mod lease;
 mod listen;
 mod migrate;
+mod notices;
 mod other_consumer;
+mod prompts;
 mod queue;
 mod retention;
+mod retry;
 pub mod rows;
 mod snapshot;
 mod text;
@@ -46,6 +49,7 @@ pub use frames::{Extent, FRAMES_PER_READ};
 pub use listen::{Listener, Signal};
 pub use migrate::migrate;
 pub use other_consumer::refuse_other_consumer;
+pub use retry::Retry;
 pub use snapshot::Snapshot;
 
 /// Length of a node's lease. A node that does not renew it for this long is

@@ -1,7 +1,20 @@
 //! What a policy says to an agent's request.
 
-use crate::event::{Answer, Ask, AskKind};
+use serde_json::{Value, json};
+
+use crate::event::{Answer, Ask, AskKind, AskOption};
 use crate::model::Policy;
+
+/// Most prompts of one turn that may be open at a time; beyond it requests are
+/// refused, so that an agent cannot fill the inbox.
+pub const MAX_OPEN: usize = 32;
+
+/// Longest request that is stored and shown, in bytes of JSON.
+pub const REQUEST_BYTES: usize = 64 * 1024;
+/// Longest title of a longer request, in characters.
+const TITLE_CHARS: usize = 500;
+/// Most paths of a longer request.
+const LOCATIONS: usize = 50;
 
 /// What to do with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +56,40 @@ pub fn allow(ask: &Ask) -> Answer {
 #[must_use]
 pub fn reject(ask: &Ask) -> Answer {
     pick(ask, [AskKind::RejectOnce, AskKind::RejectAlways])
+}
+
+/// The option with this id, if it is on offer.
+#[must_use]
+pub fn option<'a>(options: &'a [AskOption], id: &str) -> Option<&'a AskOption> {
+    options.iter().find(|option| option.id == id)
+}
+
+/// The option of this meaning, if one is on offer; the first of several.
+#[must_use]
+pub fn option_of(options: &[AskOption], kind: AskKind) -> Option<&AskOption> {
+    options.iter().find(|option| option.kind == kind)
+}
+
+/// What people see of a request: `{"tool": …}`. Of a tool that is longer than
+/// [`REQUEST_BYTES`], arguments and output are left out and `truncated` says so.
+#[must_use]
+pub fn shown(ask: &Ask) -> Value {
+    let whole = json!({ "tool": ask.tool });
+    if whole.to_string().len() <= REQUEST_BYTES {
+        return whole;
+    }
+    let mut tool = ask.tool.clone();
+    tool.input = None;
+    tool.output = None;
+    let cut = |text: &str| text.chars().take(TITLE_CHARS).collect::<String>();
+    tool.id = cut(&tool.id);
+    tool.title = tool.title.as_deref().map(cut);
+    tool.kind = tool.kind.as_deref().map(cut);
+    tool.locations.truncate(LOCATIONS);
+    for path in &mut tool.locations {
+        *path = cut(path);
+    }
+    json!({ "tool": tool, "truncated": true })
 }
 
 fn pick(ask: &Ask, kinds: [AskKind; 2]) -> Answer {

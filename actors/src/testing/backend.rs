@@ -1,6 +1,6 @@
 //! A scripted agent: each prompt plays a list of steps.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 
 use crate::event::{
-    AgentEvent, AgentFault, AgentStop, Answer, Ask, ExitInfo, FaultClass, Said, Tool,
+    AgentEvent, AgentFault, AgentStop, Answer, Ask, AskKind, AskOption, ExitInfo, FaultClass, Said,
+    Tool,
 };
 use crate::ids::{AgentName, SessionKey, TurnId};
 use crate::model::{Continuity, Deadlines, LinkFacts, Policy, Resume};
@@ -33,6 +34,8 @@ pub enum Step {
     Wait(Duration),
     /// Asks for consent and waits for the answer.
     Ask,
+    /// Asks so many times at once and waits for all answers.
+    AskAtOnce(usize),
     /// Ends the turn before this one once more.
     LateEnd,
     /// Ends the turn with an error.
@@ -68,6 +71,7 @@ struct State {
     starts: VecDeque<Start>,
     scripts: VecDeque<Vec<Step>>,
     prompts: Vec<(SessionKey, TurnId, String)>,
+    answers: Vec<(String, Answer)>,
     started: Vec<SessionKey>,
     most_alive: usize,
     killers: Vec<mpsc::UnboundedSender<()>>,
@@ -90,6 +94,12 @@ impl FakeBackend {
     #[must_use]
     pub fn prompts(&self) -> Vec<(SessionKey, TurnId, String)> {
         self.with(|state| state.prompts.clone())
+    }
+
+    /// Every answer that reached an agent, with the question's id, in order.
+    #[must_use]
+    pub fn answers(&self) -> Vec<(String, Answer)> {
+        self.with(|state| state.answers.clone())
     }
 
     /// Every start, in order.
@@ -236,8 +246,8 @@ enum Do {
     Stop(mpsc::UnboundedSender<ExitInfo>),
 }
 
-/// How many questions were asked, and whether the last one waits.
-type Asks = Arc<Mutex<(u32, bool)>>;
+/// How many questions were asked, and which of them wait.
+type Asks = Arc<Mutex<(u32, BTreeSet<String>)>>;
 
 struct FakeLink {
     backend: FakeBackend,
@@ -291,15 +301,16 @@ impl Link for FakeLink {
         let _ = self.orders.send(Do::Cancel(turn));
     }
 
-    fn answer(&self, ask: &str, _answer: &Answer) -> Result<(), LinkError> {
+    fn answer(&self, ask: &str, answer: &Answer) -> Result<(), LinkError> {
         if self.orders.is_closed() {
             return Err(LinkError::Gone);
         }
         let mut asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
-        if !asks.1 || ask != ask_id(asks.0) {
+        if !asks.1.remove(ask) {
             return Err(LinkError::Unknown);
         }
-        asks.1 = false;
+        self.backend
+            .with(|state| state.answers.push((ask.to_owned(), answer.clone())));
         self.orders.send(Do::Answer).map_err(|_| LinkError::Gone)
     }
 
@@ -387,9 +398,16 @@ impl Player {
                     }
                 }
                 Step::Wait(time) => pause = time,
-                Step::Ask => {
-                    let ask = self.ask();
-                    self.say(Some(turn), Said::Permission(ask)).await;
+                Step::Ask | Step::AskAtOnce(_) => {
+                    let times = if let Step::AskAtOnce(times) = step {
+                        times
+                    } else {
+                        1
+                    };
+                    for _ in 0..times {
+                        let ask = self.ask();
+                        self.say(Some(turn), Said::Permission(ask)).await;
+                    }
                     for_answer = true;
                     pause = DAY;
                 }
@@ -424,7 +442,7 @@ impl Player {
                             return None;
                         }
                         Some(Do::Stop(reply)) => return Some(stopped(&reply)),
-                        Some(Do::Answer) if for_answer => break,
+                        Some(Do::Answer) if for_answer && self.all_answered() => break,
                         Some(_) => {}
                         None => return Some(ExitInfo::default()),
                     },
@@ -436,19 +454,40 @@ impl Player {
         None
     }
 
+    fn all_answered(&self) -> bool {
+        let asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
+        asks.1.is_empty()
+    }
+
     fn ask(&self) -> Ask {
         let mut asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
-        *asks = (asks.0 + 1, true);
+        asks.0 += 1;
+        let id = ask_id(asks.0);
+        asks.1.insert(id.clone());
         Ask {
-            id: ask_id(asks.0),
+            id,
             tool: Tool {
                 id: "tool".into(),
                 kind: Some("execute".into()),
                 ..Tool::default()
             },
-            options: Vec::new(),
+            options: options(),
         }
     }
+}
+
+fn options() -> Vec<AskOption> {
+    let kinds = [
+        ("allow", AskKind::AllowOnce),
+        ("always", AskKind::AllowAlways),
+        ("reject", AskKind::RejectOnce),
+    ];
+    let option = |(id, kind): (&str, AskKind)| AskOption {
+        id: id.into(),
+        label: id.into(),
+        kind,
+    };
+    kinds.map(option).into()
 }
 
 fn ask_id(number: u32) -> String {

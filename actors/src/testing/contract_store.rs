@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use crate::event::{Batch, Frame, FrameDraft, FrameKind, PartKind, PartWrite, TurnRef};
-use crate::ids::{AgentName, ChatId, CheckpointId, SessionId, TaskId, WorktreeId};
+use crate::ids::{AgentName, ChatId, CheckpointId, PromptId, SessionId, TaskId, WorktreeId};
 use crate::model::{
     Assignment, BlobRef, Checkpoint, Continuity, Diff, FileChange, LinkFacts, Operation,
     PendingChange, Resume, TurnEnd, Usage, Worktree,
@@ -19,6 +19,13 @@ use crate::model::{
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{
     Claim, Journal, JournalError, LinkNote, LinkStatus, NodeLease, OpenTurn, QueueError, TaskQueue,
+};
+use crate::prompt::PromptState;
+
+pub use super::contract_prompts::{
+    a_notice_said_again_is_one, a_prompt_blocks_its_task, a_prompt_is_settled_once,
+    a_task_is_blocked_until_its_last_prompt_is_settled, take_over_withdraws_the_prompts,
+    the_end_of_a_turn_closes_its_prompts,
 };
 
 /// The agent of every task here, unless it says otherwise.
@@ -65,6 +72,10 @@ pub trait StoreUnderTest: Send + Sync {
     async fn changes(&self, session: SessionId) -> Vec<PendingChange>;
     /// The commit of the checkpoint that the turn's row names.
     async fn checkpoint(&self, turn: &Assignment) -> Option<String>;
+    /// How a prompt stands, if it exists.
+    async fn prompt(&self, prompt: PromptId) -> Option<PromptState>;
+    /// Notices that are open.
+    async fn open_notices(&self) -> usize;
     /// Status and content of a message, if it exists.
     async fn message(&self, message: crate::ids::MessageId) -> Option<(String, String)>;
 }
@@ -106,6 +117,12 @@ macro_rules! store_contract {
             the_next_turn_knows_worktree_and_tree,
             a_change_with_the_same_content_keeps_its_row,
             an_unread_worktree_leaves_the_changes,
+            a_prompt_blocks_its_task,
+            a_prompt_is_settled_once,
+            a_task_is_blocked_until_its_last_prompt_is_settled,
+            the_end_of_a_turn_closes_its_prompts,
+            take_over_withdraws_the_prompts,
+            a_notice_said_again_is_one,
         }
     };
     (@tests $test:tt $store:expr; $($promise:ident),+ $(,)?) => {
@@ -982,6 +999,6 @@ pub fn change(path: &str, content: &str) -> FileChange {
     }
 }
 
-fn assert_fenced<T: std::fmt::Debug>(result: Result<T, JournalError>) {
+pub(super) fn assert_fenced<T: std::fmt::Debug>(result: Result<T, JournalError>) {
     assert!(matches!(result, Err(JournalError::Fenced)), "{result:?}");
 }

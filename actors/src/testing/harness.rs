@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use crate::ids::{AgentName, ChatId, SessionId, SessionKey, TaskId};
+use crate::ids::{AgentName, ChatId, PromptId, SessionId, SessionKey, TaskId};
 use crate::model::{Checkpoint, Deadlines, Policy, Worktree};
 use crate::outcome::Outcome;
 use crate::ports::Ports;
+use crate::prompt::{AnsweredBy, Settled};
 use crate::testing::backend::{FakeAgents, FakeBackend};
 use crate::testing::invariants;
 use crate::testing::memory::{MemoryStore, TaskRow};
 use crate::testing::worktrees::FakeWorktrees;
 use crate::tree::TreeSettings;
-use crate::tree::handle::TreeHandle;
+use crate::tree::handle::{Refusal, TreeHandle};
 
 /// Longest way to the end of a tree after its grace.
 const STOP_BOUND: Duration = Duration::from_secs(60);
@@ -198,6 +199,44 @@ impl Harness {
             harness.task(task).outcomes.first().copied()
         })
         .await
+    }
+
+    /// Waits until so many prompts are open; gives them, oldest first.
+    pub async fn open_prompts(&self, many: usize) -> Vec<PromptId> {
+        self.until(&format!("{many} open prompts"), |harness| {
+            let open = harness.store.with(|rows| {
+                let open = rows.prompts.iter().filter(|(_, row)| row.settled.is_none());
+                open.map(|(id, _)| *id).collect::<Vec<_>>()
+            });
+            (open.len() == many).then_some(open)
+        })
+        .await
+    }
+
+    /// How a prompt was settled, if it was.
+    ///
+    /// # Panics
+    /// When there is no such prompt.
+    #[must_use]
+    pub fn settled(&self, prompt: PromptId) -> Option<Settled> {
+        self.store
+            .with(|rows| rows.prompts[&prompt].settled.clone())
+    }
+
+    /// Answers as a person at the command line would.
+    ///
+    /// # Errors
+    /// The tree's.
+    pub async fn answer(
+        &self,
+        task: TaskId,
+        prompt: PromptId,
+        option: &str,
+    ) -> Result<(), Refusal> {
+        let option = option.to_owned();
+        self.tree
+            .answer(task, prompt, option, AnsweredBy::Cli)
+            .await
     }
 
     /// Waits until the session of `key` shows `state`.

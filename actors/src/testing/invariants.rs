@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{SessionKey, TaskId, TurnId};
+use crate::outcome::TaskState;
 use crate::testing::backend::FakeBackend;
 use crate::testing::memory::{MemoryStore, Rows};
 
@@ -19,6 +20,7 @@ pub fn check(store: &MemoryStore, backend: &FakeBackend) {
         every_task_ends_at_most_once(rows);
         one_live_turn_per_session(rows);
         frames_have_no_holes(rows);
+        no_prompt_outlives_its_turn(rows);
         let prompts = backend.prompts();
         let turns: Vec<_> = prompts.iter().map(|(_, turn, _)| *turn).collect();
         none_is_prompted_twice(rows, &turns);
@@ -45,6 +47,23 @@ fn one_live_turn_per_session(rows: &Rows) {
     for turn in rows.turns.values().filter(|turn| !turn.ended) {
         let session = turn.reference.session;
         assert!(live.insert(session), "two live turns in session {session}");
+    }
+}
+
+fn no_prompt_outlives_its_turn(rows: &Rows) {
+    for (id, row) in &rows.prompts {
+        let ended = rows.turns[&row.turn.fence.turn].ended;
+        assert!(
+            !(ended && row.settled.is_none()),
+            "prompt {id} is open and its turn is over"
+        );
+    }
+    for turn in rows.turns.values().filter(|turn| !turn.ended) {
+        let fence = turn.reference.fence;
+        let mut asked = rows.prompts.values();
+        let open = asked.any(|row| row.turn.fence.turn == fence.turn && row.settled.is_none());
+        let blocked = rows.tasks[&fence.task].state == TaskState::Blocked;
+        assert_eq!(open, blocked, "task {}", fence.task);
     }
 }
 

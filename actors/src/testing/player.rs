@@ -5,7 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::ids::{SessionId, SessionKey, TaskId};
+use crate::model::Policy;
 use crate::outcome::TaskState;
+use crate::prompt::AnsweredBy;
 use crate::testing::faults::{CHATS, Event, Plan};
 use crate::testing::harness::{Harness, Setup};
 use crate::testing::invariants;
@@ -18,6 +20,7 @@ use crate::tree::Status;
 pub(super) async fn play(plan: Plan) {
     let setup = setup(plan.seed);
     let mut player = Player::new(Harness::start(setup.clone()).await);
+    let mut people = People::of(&player.harness, plan.seed);
     let started = Instant::now();
     for (at, event) in plan.events {
         player.quiet_until(started + at).await;
@@ -26,26 +29,72 @@ pub(super) async fn play(plan: Plan) {
     }
     if let Some(grace) = plan.stop {
         player.harness = player.harness.start_over(grace, setup.clone()).await;
+        people = People::of(&player.harness, plan.seed);
         invariants::check(&player.harness.store, &player.harness.backend);
     }
     player.mend();
     if !player.all_end().await {
         // Its root gave up, as it must after too many failures: init starts it again.
         player.harness = player.harness.start_over(Duration::ZERO, setup).await;
+        people = People::of(&player.harness, plan.seed);
         assert!(player.all_end().await, "it gave up although nothing breaks");
     }
+    drop(people);
     player.harness.shutdown().await;
 }
 
 fn setup(seed: u64) -> Setup {
     let mut setup = Setup::default();
     setup.tree.seed = seed;
+    if asks_people(seed) {
+        setup.policy = Policy::Ask;
+    }
     setup.tree.max_live = 4;
     setup.idle_ttl = Duration::from_secs(30);
     setup.deadlines.wall = Duration::from_secs(300);
     setup.deadlines.stall = Duration::from_secs(90);
     setup.tree.sweep_every = Duration::from_secs(7);
     setup
+}
+
+/// In a quarter of the plans people are asked.
+fn asks_people(seed: u64) -> bool {
+    seed % 4 == 2
+}
+
+/// They answer what is open, sooner or later, and sometimes twice.
+struct People(tokio::task::JoinHandle<()>);
+
+impl People {
+    fn of(harness: &Harness, seed: u64) -> Self {
+        let (tree, store) = (harness.tree.clone(), harness.store.clone());
+        let mut random = fastrand::Rng::with_seed(seed);
+        Self(tokio::spawn(async move {
+            while asks_people(seed) {
+                tokio::time::sleep(Duration::from_millis(random.u64(1..9_000))).await;
+                let open: Vec<_> = store.with(|rows| {
+                    let open = rows.prompts.iter().filter(|(_, row)| row.settled.is_none());
+                    open.map(|(id, row)| (*id, row.turn.fence.task)).collect()
+                });
+                for (prompt, task) in open {
+                    for _ in 0..random.usize(0..3) {
+                        let option = random.choice(["allow", "reject"]).unwrap_or("allow");
+                        let tree = tree.clone();
+                        tokio::spawn(async move {
+                            let by = AnsweredBy::Http;
+                            tree.answer(task, prompt, option.into(), by).await
+                        });
+                    }
+                }
+            }
+        }))
+    }
+}
+
+impl Drop for People {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 struct Player {
@@ -171,7 +220,10 @@ impl Player {
             let what = format!("task {task} ends");
             let ended = self.harness.until(&what, |harness| {
                 let state = harness.task(*task).state;
-                let waits = matches!(state, TaskState::Pending | TaskState::Running);
+                let waits = matches!(
+                    state,
+                    TaskState::Pending | TaskState::Running | TaskState::Blocked
+                );
                 let gave_up = matches!(*harness.tree.status().borrow(), Status::Failed(_));
                 (!waits || gave_up).then_some(!waits)
             });

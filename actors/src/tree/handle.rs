@@ -8,14 +8,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::event::Answer;
-use crate::ids::{ChatId, SessionId, SessionKey, TaskId};
+use crate::ids::{ChatId, PromptId, SessionId, SessionKey, TaskId};
 use crate::ports::Ports;
+use crate::prompt::AnsweredBy;
 use crate::tree::addr::{Addr, Depth};
 use crate::tree::board::{Board, TreeNode};
 use crate::tree::hub::Hub;
 use crate::tree::pool;
 use crate::tree::root::{self, Root, Status};
+use crate::tree::session;
 use crate::tree::shared::{Shared, TreeSettings};
 
 /// Longest wait for an answer of an actor.
@@ -48,6 +49,9 @@ pub enum Refusal {
     /// It is going away already.
     #[error("it is stopping")]
     Stopping,
+    /// Nothing waits for that answer here, or not for such a one.
+    #[error("nothing waits for this answer")]
+    NoPrompt,
     /// It cools down after too many crashes.
     #[error("it cools down after too many crashes")]
     Cooling,
@@ -98,10 +102,29 @@ impl TreeHandle {
         self.tell(pool::Msg::Cancel(task));
     }
 
-    /// Answers a question of the agent that runs `task`; ignored when nothing
-    /// waits for it.
-    pub fn answer(&self, task: TaskId, ask: String, answer: Answer) {
-        self.tell(pool::Msg::Answer(task, ask, answer));
+    /// Answers a prompt of `task` by an option's id. Returns when its row says how
+    /// it was settled, by this answer or by an earlier one.
+    ///
+    /// # Errors
+    /// [`Refusal::NoPrompt`] when no session here waits for such an answer;
+    /// [`Refusal::Unavailable`] when it is not known yet what became of it.
+    pub async fn answer(
+        &self,
+        task: TaskId,
+        prompt: PromptId,
+        option: String,
+        by: AnsweredBy,
+    ) -> Result<(), Refusal> {
+        self.ask(|told| {
+            let reply = session::Reply {
+                prompt,
+                option,
+                by,
+                told,
+            };
+            pool::Msg::Answer(task, reply)
+        })
+        .await
     }
 
     /// Ends whatever runs in `chat` and stops its agents.

@@ -1,6 +1,7 @@
 //! `run`: asks an agent in the repository one is in.
 
 mod progress;
+mod questions;
 mod repository;
 mod screen;
 mod service;

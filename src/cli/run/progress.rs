@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use uuid::Uuid;
 
+use super::questions::Question;
 use crate::cli::frames::Event;
 
 /// Something to show.
@@ -15,6 +17,10 @@ pub(super) enum Show {
     Line(String),
     /// What is being waited for now.
     Phase(String),
+    /// A human's consent is wanted.
+    Asked(Question),
+    /// A request for consent was settled, and how.
+    Settled(Uuid, String),
     /// The turn is over.
     Over(Over),
 }
@@ -64,7 +70,7 @@ impl Progress {
             "tool_call" => self.tool_call(data),
             "tool_result" => self.tool_result(data),
             "permission_requested" => self.permission(data),
-            "permission_resolved" => vec![Show::Phase("working".into())],
+            "permission_resolved" => resolved(data),
             _ => Vec::new(),
         }
     }
@@ -131,10 +137,11 @@ impl Progress {
         let title = tool["title"].as_str().or_else(|| tool["kind"].as_str());
         let what = title.map_or_else(|| "something".into(), one_line);
         let mut shows = self.break_line();
-        shows.push(Show::Line(format!(
-            "? {} asks for consent: {what}",
-            self.agent
-        )));
+        let agent = &self.agent;
+        shows.push(Show::Line(format!("? {agent} asks for consent: {what}")));
+        if let Some(prompt) = prompt_of(data) {
+            shows.push(Show::Asked(Question { prompt, what }));
+        }
         shows.push(Show::Phase("waiting for an answer (Ctrl-C cancels)".into()));
         shows
     }
@@ -146,6 +153,23 @@ impl Progress {
             Vec::new()
         }
     }
+}
+
+fn resolved(data: &Value) -> Vec<Show> {
+    let state = data["state"].as_str().unwrap_or("settled");
+    let said = data["answer"]["label"].as_str();
+    let how = said.or_else(|| data["reason"].as_str()).unwrap_or_default();
+    let how = match how {
+        "" => state.to_owned(),
+        how => format!("{state}: {}", one_line(how)),
+    };
+    let settled = prompt_of(data).map(|prompt| Show::Settled(prompt, how));
+    let working = Show::Phase("working".into());
+    settled.into_iter().chain([working]).collect()
+}
+
+fn prompt_of(data: &Value) -> Option<Uuid> {
+    data["id"].as_str()?.parse().ok()
 }
 
 /// What comes from an agent must not steer the terminal.
@@ -200,7 +224,13 @@ mod tests {
             event("tool_result", json!({"id": "1", "status": "completed"})),
             event(
                 "permission_requested",
-                json!({"request": {"tool": {"title": "rm -rf"}}}),
+                json!({"id": "01990000-0000-7000-8000-000000000001",
+                    "request": {"tool": {"title": "rm -rf"}}}),
+            ),
+            event(
+                "permission_resolved",
+                json!({"id": "01990000-0000-7000-8000-000000000001", "state": "answered",
+                    "answer": {"label": "Allow"}}),
             ),
             event("tool_result", json!({"id": "2", "status": "failed"})),
             event("delta", json!({"text": "Done.\n"})),

@@ -19,6 +19,8 @@ pub(super) struct Screen {
     drawn: bool,
     /// The cursor is behind text of standard output, on the same terminal.
     mid_line: bool,
+    /// A question waits behind the cursor.
+    asking: bool,
     turn: usize,
 }
 
@@ -33,6 +35,7 @@ impl Screen {
             since: Instant::now(),
             drawn: false,
             mid_line: false,
+            asking: false,
             turn: 0,
         }
     }
@@ -75,6 +78,20 @@ impl Screen {
         drop(writeln!(std::io::stderr(), "{on}{line}{off}"));
     }
 
+    /// A question; the answer is typed behind it.
+    pub(super) fn ask(&mut self, question: &str) {
+        self.clear();
+        let mut err = std::io::stderr();
+        drop(write!(err, "{question}"));
+        drop(err.flush());
+        self.asking = true;
+    }
+
+    /// The question does not wait any more.
+    pub(super) fn answered(&mut self) {
+        self.asking = false;
+    }
+
     /// Takes the spinner away.
     pub(super) fn clear(&mut self) {
         if std::mem::take(&mut self.drawn) {
@@ -83,7 +100,7 @@ impl Screen {
     }
 
     fn draw(&mut self) {
-        if !self.lively || self.mid_line || self.phase.is_empty() {
+        if !self.lively || self.mid_line || self.asking || self.phase.is_empty() {
             return;
         }
         let seconds = self.since.elapsed().as_secs();

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::progress::{Over, Progress, Show};
+use super::questions::Questions;
 use super::screen::{Screen, TICK};
 use super::session::Place;
 use super::summary::{self, Summary};
@@ -106,6 +107,7 @@ async fn watch(
         .frames(&format!("/api/tasks/{}/stream", task.id))
         .after(task.seen);
     let mut ticks = tokio::time::interval(TICK);
+    let mut questions = Questions::new(args.json);
     loop {
         tokio::select! {
             biased;
@@ -123,10 +125,12 @@ async fn watch(
                 if args.json {
                     print_json(&event.data)?;
                 }
-                if let Some(over) = show(&mut task.progress, &event, args.json, screen)? {
+                let shown = show(&mut task.progress, &event, args.json, screen, &mut questions)?;
+                if let Some(over) = shown {
                     return Ok(Some(over));
                 }
             }
+            line = questions.typed() => questions.answer(&line, client, screen).await,
             _ = ticks.tick() => screen.tick(),
         }
     }
@@ -137,6 +141,7 @@ fn show(
     event: &Event,
     quiet: bool,
     screen: &mut Screen,
+    questions: &mut Questions,
 ) -> Result<Option<Over>, Failure> {
     for show in progress.on(event) {
         match show {
@@ -145,6 +150,8 @@ fn show(
             Show::Text(text) => screen.text(&text).map_err(|error| unread(&error))?,
             Show::Line(line) => screen.line(&format!("  {line}")),
             Show::Phase(phase) => screen.phase(&phase),
+            Show::Asked(question) => questions.asked(question, screen),
+            Show::Settled(prompt, how) => questions.settled(prompt, &how, screen),
         }
     }
     Ok(None)

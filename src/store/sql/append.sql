@@ -1,6 +1,6 @@
 -- One group commit of turn $1 (attempt $2, node $3, life $4): parts and frames,
 -- each as parallel arrays, under the name $18. `seq_before` is null when there
--- were no frames. $19 is the task's state if the frames change it.
+-- were no frames.
 with fence as materialized (
     select t.id, t.task_id, t.agent from hearth.turns t
     where t.id = $1 and t.attempt = $2 and t.node = $3 and t.incarnation = $4
@@ -13,12 +13,6 @@ parts as (
     from fence, unnest($8::integer[], $9::text[], $10::text[]) p(sequence, kind, payload)
     on conflict (message_id, sequence) do update
         set kind = excluded.kind, payload = excluded.payload
-),
-task as (
-    update tasks t set state = $19
-    from fence f
-    where $19::text is not null and t.id = f.task_id
-        and t.state in ('running', 'blocked') and t.state <> $19
 ),
 link as (
     update agent_sessions a set

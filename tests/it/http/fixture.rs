@@ -14,8 +14,9 @@ use hearth::http::state::{
 };
 use hearth::store::{Store, StoreOptions, migrate};
 use hearth_actors::event::{Frame, FrameKind};
-use hearth_actors::ids::{NodeId, SessionId, SessionKey, TaskId};
+use hearth_actors::ids::{NodeId, PromptId, SessionId, SessionKey, TaskId};
 use hearth_actors::model::Policy;
+use hearth_actors::prompt::AnsweredBy;
 use hearth_actors::tree::board::Board;
 use hearth_actors::tree::handle::Refusal;
 use hearth_actors::tree::hub::Hub;
@@ -59,6 +60,16 @@ impl Tree for StillTree {
 
     fn cancel(&self, task: TaskId) {
         self.asked(|asked| asked.cancels.push(task));
+    }
+
+    async fn answer(
+        &self,
+        _task: TaskId,
+        _prompt: PromptId,
+        _option: String,
+        _by: AnsweredBy,
+    ) -> Result<(), Refusal> {
+        Err(Refusal::NoPrompt)
     }
 
     async fn evict(&self, key: SessionKey) -> Result<(), Refusal> {

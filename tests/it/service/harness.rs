@@ -136,6 +136,11 @@ impl Service {
         kib.parse::<u64>().unwrap() * 1024
     }
 
+    /// Where its rows are.
+    pub(super) fn database(&self) -> Database {
+        self.database.clone()
+    }
+
     pub(super) fn pid(&self) -> i32 {
         i32::try_from(self.child.id().unwrap()).unwrap()
     }

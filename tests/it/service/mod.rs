@@ -10,6 +10,7 @@ mod flood;
 mod harness;
 mod init_system;
 mod newcomer;
+mod prompts;
 mod queue;
 mod remote_database;
 mod remote_postgres;

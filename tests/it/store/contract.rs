@@ -3,10 +3,11 @@
 use async_trait::async_trait;
 use hearth::store::Store;
 use hearth_actors::event::Frame;
-use hearth_actors::ids::{ChangeId, ChatId, MessageId, SessionId, TaskId};
+use hearth_actors::ids::{ChangeId, ChatId, MessageId, PromptId, SessionId, TaskId};
 use hearth_actors::model::{Assignment, Operation, PendingChange};
 use hearth_actors::outcome::{Outcome, TaskState};
 use hearth_actors::ports::{Journal, NodeLease, TaskQueue};
+use hearth_actors::prompt::PromptState;
 use hearth_actors::testing::contract_store::StoreUnderTest;
 use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
@@ -167,6 +168,26 @@ impl StoreUnderTest for RealStore {
         .fetch_optional(self.store.pool())
         .await
         .expect("read")
+    }
+
+    async fn prompt(&self, prompt: PromptId) -> Option<PromptState> {
+        let state: Option<String> =
+            sqlx::query_scalar("select state from hearth.prompts where id = $1")
+                .bind(prompt.0)
+                .fetch_optional(self.store.pool())
+                .await
+                .expect("read");
+        state.map(|state| PromptState::parse(&state).expect("a known state"))
+    }
+
+    async fn open_notices(&self) -> usize {
+        let many: i64 = sqlx::query_scalar(
+            "select count(*) from hearth.notices where over_at is null and dismissed_at is null",
+        )
+        .fetch_one(self.store.pool())
+        .await
+        .expect("read");
+        usize::try_from(many).expect("few")
     }
 
     async fn message(&self, message: MessageId) -> Option<(String, String)> {

@@ -1,8 +1,8 @@
 //! The journal beyond the contract: sums, summaries, changes of others, trouble.
 
-use hearth_actors::event::{Batch, FrameDraft, FrameKind};
+use hearth_actors::event::{Batch, FrameKind};
 use hearth_actors::model::{Diff, TurnEnd, Usage};
-use hearth_actors::outcome::{Outcome, TaskState};
+use hearth_actors::outcome::Outcome;
 use hearth_actors::ports::{Journal, JournalError, LinkNote, LinkStatus};
 use hearth_actors::testing::contract_store::{
     AGENT, StoreUnderTest, acquire, append, batch, change, claim_one, finish, finish_with, open,
@@ -75,33 +75,6 @@ async fn usage_is_counted_once_on_turn_task_and_pair() {
     .await
     .unwrap();
     assert_eq!((tokens, seen), (29, true));
-}
-
-#[tokio::test]
-async fn a_turn_that_asks_a_human_is_blocked_until_it_is_answered() {
-    let store = RealStore::fresh().await;
-    acquire(&store).await;
-    let task = store.insert_task(None, None, AGENT).await;
-    let turn = claim_one(&store).await;
-    open(&store, &turn).await;
-    for (kind, state) in [
-        (FrameKind::PermissionRequested, TaskState::Blocked),
-        (FrameKind::Delta, TaskState::Blocked),
-        (FrameKind::PermissionResolved, TaskState::Running),
-        (FrameKind::PermissionRequested, TaskState::Blocked),
-    ] {
-        let batch = Batch {
-            frames: vec![FrameDraft {
-                kind,
-                data: serde_json::json!({}),
-            }],
-            ..Batch::default()
-        };
-        store.store.append(&turn_ref(&turn), &batch).await.unwrap();
-        assert_eq!(store.task_state(task).await, state, "after {kind:?}");
-    }
-    finish(&store, &turn, Outcome::Ok).await;
-    assert_eq!(store.task_state(task).await, TaskState::Completed);
 }
 
 #[tokio::test]

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use chrono::DateTime;
 use serde_json::{Value, json};
 
-use super::rows::{Rows, TurnRow};
+use super::rows::{PromptRow, Rows, TurnRow};
 use crate::event::{Batch, Frame, FrameDraft, FrameKind, PartKind, PartWrite, TurnRef};
-use crate::ids::{ChangeId, MessageId, SessionId};
+use crate::ids::{ChangeId, MessageId, PromptId, SessionId};
 use crate::model::{Checkpoint, Diff, Fence, PendingChange, TurnEnd};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, TaskState};
 use crate::ports::{JournalError, OpenTurn};
+use crate::prompt::{NewPrompt, Settled};
 
 impl Rows {
     pub(super) fn open(
@@ -74,6 +75,122 @@ impl Rows {
         Ok(self.frames(turn, drafts.map(|FrameDraft { kind, data }| (kind, data))))
     }
 
+    pub(super) fn ask(
+        &mut self,
+        turn: &TurnRef,
+        prompt: &NewPrompt,
+    ) -> Result<Vec<Frame>, JournalError> {
+        self.owned(turn)?;
+        if let Some(row) = self.prompts.get(&prompt.id) {
+            return Ok(self.two_frames(turn.session, row.asked_seq));
+        }
+        self.set_state(turn, TaskState::Blocked);
+        let mut request = prompt.request.clone();
+        request["options"] = json!(prompt.options);
+        let data = json!({ "id": prompt.id, "request": request });
+        let status = json!({ "status": "blocked" });
+        let frames = self.frames(
+            turn,
+            [
+                (FrameKind::PermissionRequested, data),
+                (FrameKind::AgentStatusUpdated, status),
+            ],
+        );
+        let row = PromptRow {
+            turn: *turn,
+            prompt: prompt.clone(),
+            settled: None,
+            asked_seq: frames[0].seq,
+            settled_seq: 0,
+        };
+        self.prompts.insert(prompt.id, row);
+        Ok(frames)
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        turn: &TurnRef,
+        prompt: PromptId,
+        settled: &Settled,
+    ) -> Result<Vec<Frame>, JournalError> {
+        self.owned(turn)?;
+        let row = self.prompts.get(&prompt).filter(|row| row.turn == *turn);
+        match row.ok_or(JournalError::Fenced)? {
+            row if row.settled.is_none() => Ok(self.settle_open(turn, Some(prompt), settled)),
+            row if row.settled.as_ref() == Some(settled) => {
+                Ok(self.two_frames(turn.session, row.settled_seq))
+            }
+            _ => Err(JournalError::Fenced),
+        }
+    }
+
+    pub(super) fn withdraw(
+        &mut self,
+        turn: &TurnRef,
+        reason: &str,
+    ) -> Result<Vec<Frame>, JournalError> {
+        self.owned(turn)?;
+        Ok(self.settle_open(turn, None, &Settled::cancelled(reason)))
+    }
+
+    /// Settles this open prompt of the turn, or all.
+    pub(super) fn settle_open(
+        &mut self,
+        turn: &TurnRef,
+        prompt: Option<PromptId>,
+        settled: &Settled,
+    ) -> Vec<Frame> {
+        let open = |row: &PromptRow| row.turn == *turn && row.settled.is_none();
+        let mine = |id: &PromptId| prompt.is_none_or(|wanted| wanted == *id);
+        let rows = self.prompts.iter().filter(|(_, row)| open(row));
+        let (settling, left): (Vec<PromptId>, Vec<PromptId>) =
+            rows.map(|(id, _)| *id).partition(mine);
+        if settling.is_empty() {
+            return Vec::new();
+        }
+        let told = settling.iter().map(|id| {
+            let data = json!({
+                "id": id, "state": settled.state, "answer": settled.answer,
+                "answered_by": settled.by, "reason": settled.reason,
+            });
+            (FrameKind::PermissionResolved, data)
+        });
+        let status = if left.is_empty() {
+            "working"
+        } else {
+            "blocked"
+        };
+        let status = (FrameKind::AgentStatusUpdated, json!({ "status": status }));
+        let frames = self.frames(turn, told.chain([status]).collect::<Vec<_>>());
+        for (id, frame) in settling.iter().zip(&frames) {
+            if let Some(row) = self.prompts.get_mut(id) {
+                row.settled = Some(settled.clone());
+                row.settled_seq = frame.seq;
+            }
+        }
+        if left.is_empty() {
+            self.set_state(turn, TaskState::Running);
+        }
+        frames
+    }
+
+    fn set_state(&mut self, turn: &TurnRef, state: TaskState) {
+        let task = self.tasks.get_mut(&turn.fence.task);
+        if let Some(task) =
+            task.filter(|task| matches!(task.state, TaskState::Running | TaskState::Blocked))
+        {
+            task.state = state;
+        }
+    }
+
+    fn two_frames(&self, session: SessionId, first: i64) -> Vec<Frame> {
+        let stream = self.frames.get(&session).into_iter().flatten();
+        stream
+            .filter(|frame| frame.seq == first || frame.seq == first + 1)
+            .cloned()
+            .collect()
+    }
+
     pub(super) fn finish(
         &mut self,
         turn: &TurnRef,
@@ -91,6 +208,10 @@ impl Rows {
     ) -> Vec<Frame> {
         if let Some(row) = self.turns.get_mut(&turn.fence.turn) {
             row.ended = true;
+        }
+        let closed = Settled::cancelled(format!("the turn ended: {outcome}"));
+        for row in self.prompts.values_mut().filter(|row| row.turn == *turn) {
+            row.settled.get_or_insert_with(|| closed.clone());
         }
         if let Some(task) = self.tasks.get_mut(&turn.fence.task) {
             task.state = outcome.task_state();

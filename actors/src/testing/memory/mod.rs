@@ -15,14 +15,15 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use crate::event::{Batch, Frame, TurnRef};
-use crate::ids::{AgentName, SessionId, SessionKey, TaskId};
+use crate::ids::{AgentName, PromptId, SessionId, SessionKey, TaskId};
 use crate::model::{Checkpoint, Fence, TurnEnd};
 use crate::ports::{
     Claim, Journal, JournalError, LinkNote, NodeLease, OpenTurn, QueueError, Reconciled, Source,
     TaskQueue,
 };
+use crate::prompt::{NewPrompt, Notice, Settled};
 
-pub use rows::{MessageRow, Rows, TaskRow, TurnRow};
+pub use rows::{MessageRow, PromptRow, Rows, TaskRow, TurnRow};
 
 /// The lease's length, as in the real store.
 const LEASE: Duration = Duration::from_secs(30);
@@ -193,6 +194,35 @@ impl Journal for MemoryStore {
     async fn finish(&self, turn: &TurnRef, end: &TurnEnd) -> Result<Vec<Frame>, JournalError> {
         self.reach().await.map_err(JournalError::Unavailable)?;
         self.with(|rows| rows.finish(turn, end))
+    }
+
+    async fn ask(&self, turn: &TurnRef, prompt: &NewPrompt) -> Result<Vec<Frame>, JournalError> {
+        self.reach().await.map_err(JournalError::Unavailable)?;
+        self.with(|rows| rows.ask(turn, prompt))
+    }
+
+    async fn settle(
+        &self,
+        turn: &TurnRef,
+        prompt: PromptId,
+        settled: &Settled,
+    ) -> Result<Vec<Frame>, JournalError> {
+        self.reach().await.map_err(JournalError::Unavailable)?;
+        self.with(|rows| rows.settle(turn, prompt, settled))
+    }
+
+    async fn withdraw(&self, turn: &TurnRef, reason: &str) -> Result<Vec<Frame>, JournalError> {
+        self.reach().await.map_err(JournalError::Unavailable)?;
+        self.with(|rows| rows.withdraw(turn, reason))
+    }
+
+    async fn notice(&self, notice: &Notice) -> Result<(), JournalError> {
+        self.reach().await.map_err(JournalError::Unavailable)?;
+        self.with(|rows| match notice {
+            Notice::CircuitOpen { key, .. } => rows.open_circuits.insert(key.clone()),
+            Notice::CircuitClosed { key } => rows.open_circuits.remove(key),
+        });
+        Ok(())
     }
 
     async fn note_link(&self, note: &LinkNote) -> Result<(), JournalError> {

@@ -7,13 +7,15 @@ use tokio::time::Instant;
 
 use crate::event::{Frame, PartWrite, TurnRef};
 use crate::ids::{
-    AgentName, ChatId, MessageId, NodeId, ProjectId, SessionId, SessionKey, TaskId, TurnId,
+    AgentName, ChatId, MessageId, NodeId, ProjectId, PromptId, SessionId, SessionKey, TaskId,
+    TurnId,
 };
 use crate::model::{
     Assignment, BlobRef, Checkpoint, Fence, PendingChange, Resume, Worktree, WorktreeSpec,
 };
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Claim, Reconciled};
+use crate::prompt::{NewPrompt, Settled};
 
 /// A task as the store knows it.
 #[derive(Clone, Debug)]
@@ -53,6 +55,21 @@ pub struct TurnRow {
     pub cancelled: bool,
 }
 
+/// A prompt as the store knows it.
+#[derive(Clone, Debug)]
+pub struct PromptRow {
+    /// Whose request it is.
+    pub turn: TurnRef,
+    /// What is asked.
+    pub prompt: NewPrompt,
+    /// How it was settled; none while it is open.
+    pub settled: Option<Settled>,
+    /// Seq of the frame that asked.
+    pub asked_seq: i64,
+    /// Seq of the frame that told how it was settled.
+    pub settled_seq: i64,
+}
+
 /// A message as the store knows it.
 #[derive(Clone, Debug, Default)]
 pub struct MessageRow {
@@ -75,6 +92,10 @@ pub struct Rows {
     pub frames: BTreeMap<SessionId, Vec<Frame>>,
     /// By id.
     pub messages: BTreeMap<MessageId, MessageRow>,
+    /// By id.
+    pub prompts: BTreeMap<PromptId, PromptRow>,
+    /// Keys of which people were told that they cool down.
+    pub open_circuits: BTreeSet<SessionKey>,
     /// The agents' own sessions.
     pub links: BTreeMap<SessionKey, Resume>,
     /// Which session a chat is of, where it was made before its tasks.
@@ -253,6 +274,12 @@ impl Rows {
                 }
             };
             found.interrupted += usize::from(outcome == Outcome::Interrupted);
+            let reason = "Hearth stopped";
+            found.frames.extend(self.settle_open(
+                &turn.reference,
+                None,
+                &Settled::cancelled(reason),
+            ));
             found
                 .frames
                 .extend(self.end(&turn.reference, outcome, None));

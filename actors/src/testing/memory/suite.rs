@@ -4,10 +4,11 @@ use async_trait::async_trait;
 
 use super::MemoryStore;
 use crate::event::Frame;
-use crate::ids::{AgentName, ChatId, MessageId, SessionId, SessionKey, TaskId};
+use crate::ids::{AgentName, ChatId, MessageId, PromptId, SessionId, SessionKey, TaskId};
 use crate::model::{Assignment, PendingChange};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Journal, NodeLease, TaskQueue};
+use crate::prompt::PromptState;
 use crate::testing::contract_store::StoreUnderTest;
 
 #[async_trait]
@@ -87,6 +88,18 @@ impl StoreUnderTest for MemoryStore {
             let row = rows.turns.get(&turn.fence.turn)?;
             Some(row.checkpoint.as_ref()?.commit.clone())
         })
+    }
+
+    async fn prompt(&self, prompt: PromptId) -> Option<PromptState> {
+        self.with(|rows| {
+            let row = rows.prompts.get(&prompt)?;
+            let settled = row.settled.as_ref();
+            Some(settled.map_or(PromptState::Open, |settled| settled.state))
+        })
+    }
+
+    async fn open_notices(&self) -> usize {
+        self.with(|rows| rows.open_circuits.len())
     }
 
     async fn message(&self, message: MessageId) -> Option<(String, String)> {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
-use crate::event::{Answer, TurnRef};
+use crate::event::TurnRef;
 use crate::ids::{ChatId, Generation, SessionId, SessionKey, TaskId};
 use crate::model::Assignment;
 use crate::outcome::Outcome;
@@ -45,8 +45,8 @@ pub(crate) enum Msg {
     Sweep,
     /// End the turn of this task, if it runs here.
     Cancel(TaskId),
-    /// Answer a question of this task's agent.
-    Answer(TaskId, String, Answer),
+    /// Answer a prompt of this task.
+    Answer(TaskId, session::Reply),
     /// End everything of this chat.
     CloseChat(ChatId),
     /// End everything of this workspace.
@@ -113,6 +113,8 @@ struct Record {
     generation: Generation,
     history: History,
     last_exit: Option<String>,
+    /// People were told that it cools down.
+    noticed: bool,
 }
 
 struct Waiting {
@@ -179,7 +181,7 @@ impl Actor for PoolActor {
             Msg::Gone(key, generation) => state.gone(&key, generation).await,
             Msg::Sweep => state.sweep(),
             Msg::Cancel(task) => state.cancel(task, Why::Asked),
-            Msg::Answer(task, ask, answer) => state.answer(task, ask, answer),
+            Msg::Answer(task, reply) => state.answer(task, reply),
             Msg::CloseChat(chat) => state.close(|key, _| key.chat == chat),
             Msg::CloseSession(session) => state.close(|_, of| of == session),
             Msg::Evict(key, reply) => state.evict(key, reply),

@@ -12,6 +12,7 @@ use crate::event::TurnRef;
 use crate::ids::{Generation, SessionKey};
 use crate::model::{Assignment, TurnEnd, Usage};
 use crate::outcome::Outcome;
+use crate::prompt::Notice;
 use crate::rules::moment::Moment;
 use crate::rules::pool::{self as rule, Admission, Slot};
 use crate::rules::restart::Rest;
@@ -155,6 +156,7 @@ impl State {
             && let Some(record) = self.records.get_mut(key)
         {
             record.history.worked();
+            self.circuit_closed(key);
         }
         match &self.dispatcher {
             Some(dispatcher) if held && outcome.is_some() => {
@@ -186,7 +188,35 @@ impl State {
                 tracing::error!(session = %key, ?wait, %why, "a session crashed too often and cools down")
             }
         }
-        record.last_exit = Some(why);
+        record.last_exit = Some(why.clone());
+        if let Rest::CoolDown(_) = rest {
+            record.noticed = true;
+            let key = key.clone();
+            self.tell_people(Notice::CircuitOpen {
+                key,
+                why,
+                rest: wait,
+            });
+        }
+    }
+
+    /// The key works, or a person wants it to be tried: what was said is over.
+    pub(super) fn circuit_closed(&mut self, key: &SessionKey) {
+        let record = self.records.get_mut(key);
+        if record.is_some_and(|record| std::mem::take(&mut record.noticed)) {
+            self.tell_people(Notice::CircuitClosed { key: key.clone() });
+        }
+    }
+
+    /// Beside the pool, which waits for no database.
+    fn tell_people(&mut self, notice: Notice) {
+        let shared = self.shared.clone();
+        self.tasks.retain(|task| !task.is_finished());
+        self.tasks.push(Task::spawn(async move {
+            if let Err(error) = until_written(|| shared.ports.journal.notice(&notice)).await {
+                tracing::warn!(?notice, %error, "a notice was not written");
+            }
+        }));
     }
 
     /// The actor of a session ended; clean up after it, then free its slot.
@@ -349,7 +379,13 @@ async fn settle_orphan(shared: &Shared, turn: &HeldTurn) {
             diff: None,
             usage: Usage::default(),
         };
-        match until_written(|| shared.ports.journal.finish(&turn.reference, &end)).await {
+        let journal = &shared.ports.journal;
+        let reason = "the turn ended before an answer came";
+        match until_written(|| journal.withdraw(&turn.reference, reason)).await {
+            Ok(frames) => shared.hub.publish(frames),
+            Err(error) => tracing::debug!(task = %fence.task, %error, "prompts were not withdrawn"),
+        }
+        match until_written(|| journal.finish(&turn.reference, &end)).await {
             Ok(frames) => shared.hub.publish(frames),
             Err(error) => {
                 tracing::debug!(task = %fence.task, %error, "an orphan turn was settled already")

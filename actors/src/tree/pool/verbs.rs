@@ -5,7 +5,6 @@ use std::time::Duration;
 use ractor::RpcReplyPort;
 
 use super::{State, Waiting};
-use crate::event::Answer;
 use crate::ids::{Generation, SessionId, SessionKey, TaskId};
 use crate::rules::pool as rule;
 use crate::rules::turn::Why;
@@ -75,9 +74,14 @@ impl State {
         }
     }
 
-    pub(super) fn answer(&self, task: TaskId, ask: String, answer: Answer) {
-        if let Some(live) = self.held_by(task) {
-            live.addr.cast(session::Msg::Answer(ask, answer));
+    pub(super) fn answer(&self, task: TaskId, reply: session::Reply) {
+        match self.held_by(task) {
+            Some(live) => {
+                live.addr.cast(session::Msg::Answer(reply));
+            }
+            None => {
+                let _ = reply.told.send(Err(Refusal::NoPrompt));
+            }
         }
     }
 
@@ -132,6 +136,7 @@ impl State {
             .get_mut(key)
             .map(|record| record.history.forgive())
             .is_some();
+        self.circuit_closed(key);
         match self.live.get_mut(key) {
             Some(live) => {
                 live.slot.leaving = true;

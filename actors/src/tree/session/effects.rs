@@ -67,7 +67,10 @@ impl State {
                 self.tell_pool(|key, generation| pool::Msg::Crashed(key, generation, why));
             }
             Effect::StopListening => self.set_current(None),
-            Effect::TakeDiff => self.take_diff(),
+            Effect::TakeDiff => {
+                self.withdraw_prompts("the turn ended before an answer came");
+                self.take_diff();
+            }
             Effect::Finish(verdict) => self.finish(verdict),
             Effect::GiveBack => self.give_back(),
             Effect::TurnOver(outcome) => {

@@ -5,6 +5,7 @@
 
 mod effects;
 mod files;
+mod prompts;
 mod settling;
 mod shown;
 
@@ -14,14 +15,12 @@ use std::sync::Arc;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::mpsc;
 
-use serde_json::json;
-
-use crate::event::{Answer, Ask, Command, FrameDraft, FrameKind, TurnRef};
-use crate::ids::{Generation, SessionId, SessionKey, TaskId, TurnId};
+use crate::event::{Answer, Ask, Command, TurnRef};
+use crate::ids::{Generation, PromptId, SessionId, SessionKey, TaskId, TurnId};
 use crate::model::{Assignment, Checkpoint, Diff, Policy, Worktree};
 use crate::outcome::Outcome;
 use crate::ports::{AgentEntry, Link};
-use crate::rules::permission::{self, Decision};
+use crate::rules::permission;
 use crate::rules::session::{Input, LinkNo, Session};
 use crate::rules::turn::Why;
 use crate::tree::addr::{Addr, Depth, Task};
@@ -29,6 +28,8 @@ use crate::tree::handle::Refusal;
 use crate::tree::pool;
 use crate::tree::pump::{self, CurrentTurn};
 use crate::tree::shared::Shared;
+
+pub(crate) use prompts::Reply;
 
 /// What a session actor is told.
 pub(crate) enum Msg {
@@ -50,8 +51,13 @@ pub(crate) enum Msg {
     Asked(TurnId, Ask),
     /// The agent asks outside any turn: nobody will answer.
     StrayAsk(Ask),
-    /// A human answered.
-    Answer(String, Answer),
+    /// A human answers.
+    Answer(Reply),
+    /// Nobody answered in time.
+    Expired(PromptId),
+    /// It is written down how a prompt was settled; false when that was not ours
+    /// to write.
+    Settled(PromptId, bool),
     /// Slash commands on offer.
     Commands(Vec<Command>),
     /// End the turn of this task.
@@ -108,9 +114,9 @@ struct Turn {
     checkpoint: Option<Checkpoint>,
     diff: Option<Diff>,
     prompted: Orphanage,
-    asks: BTreeMap<String, Ask>,
-    /// Frames of the session's own, in order.
-    announcements: Option<mpsc::UnboundedSender<Vec<FrameDraft>>>,
+    prompts: BTreeMap<PromptId, prompts::Open>,
+    /// What is to be written of prompts, in order; none before the first.
+    words: Option<mpsc::UnboundedSender<prompts::Word>>,
     /// The worktree was made sure of in this turn.
     ensured: bool,
     tasks: Vec<Task>,
@@ -246,7 +252,9 @@ impl State {
             }
             Msg::Asked(turn, ask) => self.asked(turn, ask).await,
             Msg::StrayAsk(ask) => self.answer_agent(&ask.id, &Answer::Cancelled),
-            Msg::Answer(id, answer) => self.answered(&id, &answer).await,
+            Msg::Answer(reply) => self.answer(reply),
+            Msg::Expired(prompt) => self.expired(prompt),
+            Msg::Settled(prompt, written) => self.settled(prompt, written).await,
             Msg::Commands(commands) => {
                 self.commands = commands;
                 self.show();
@@ -257,7 +265,7 @@ impl State {
                     .as_ref()
                     .filter(|turn| turn.assignment.fence.task == task);
                 if let Some(turn) = turn.map(|turn| turn.reference.fence.turn) {
-                    self.withdraw_asks();
+                    self.withdraw_prompts("the task was cancelled");
                     self.step(Input::Cancel(turn, why)).await;
                 }
             }
@@ -268,7 +276,7 @@ impl State {
                 None => self.step(Input::Stop).await,
             },
             Msg::Stop => {
-                self.withdraw_asks();
+                self.withdraw_prompts("its session was stopped");
                 self.step(Input::Stop).await;
             }
             Msg::Tick => {
@@ -305,8 +313,8 @@ impl State {
             checkpoint: prepared,
             diff: None,
             prompted,
-            asks: BTreeMap::new(),
-            announcements: None,
+            prompts: BTreeMap::new(),
+            words: None,
             ensured: false,
             tasks: Vec::new(),
         });
@@ -316,59 +324,6 @@ impl State {
             prepared: is_prepared,
         })
         .await;
-    }
-
-    async fn asked(&mut self, turn: TurnId, ask: Ask) {
-        let Some(running) = self
-            .turn
-            .as_mut()
-            .filter(|t| t.reference.fence.turn == turn)
-        else {
-            self.answer_agent(&ask.id, &Answer::Cancelled);
-            return;
-        };
-        match permission::decide(running.policy, &ask) {
-            Decision::Answer(answer) => self.answer_agent(&ask.id, &answer),
-            Decision::Human => {
-                let request = serde_json::to_value(&ask).unwrap_or_default();
-                running.asks.insert(ask.id.clone(), ask);
-                self.announce(
-                    FrameKind::PermissionRequested,
-                    json!({ "request": request }),
-                    "blocked",
-                );
-                self.step(Input::Asked(turn)).await;
-            }
-        }
-    }
-
-    async fn answered(&mut self, id: &str, answer: &Answer) {
-        let Some(turn) = self.turn.as_mut() else {
-            return;
-        };
-        if turn.asks.remove(id).is_some() {
-            let open = turn.asks.len();
-            let turn = turn.reference.fence.turn;
-            self.answer_agent(id, answer);
-            let status = if open == 0 { "working" } else { "blocked" };
-            self.announce(
-                FrameKind::PermissionResolved,
-                json!({ "id": id, "answer": answer }),
-                status,
-            );
-            self.step(Input::Answered(turn)).await;
-        }
-    }
-
-    /// Whoever cancels does not want the questions answered any more; the end of
-    /// the turn tells subscribers.
-    fn withdraw_asks(&mut self) {
-        let Some(turn) = self.turn.as_mut() else {
-            return;
-        };
-        for id in std::mem::take(&mut turn.asks).into_keys() {
-            self.answer_agent(&id, &Answer::Cancelled);
-        }
     }
 
     fn answer_agent(&self, id: &str, answer: &Answer) {

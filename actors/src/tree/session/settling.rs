@@ -3,19 +3,16 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use tokio::time::timeout;
-use uuid::Uuid;
 
 use super::{Msg, State};
-use crate::event::{Batch, FrameDraft, FrameKind, TurnRef};
+use crate::event::TurnRef;
 use crate::model::{TurnEnd, Usage};
 use crate::ports::{JournalError, LinkNote, LinkStatus, OpenTurn};
 use crate::rules::session::Input;
 use crate::rules::turn::Verdict;
-use crate::tree::addr::{Task, report};
-use crate::tree::shared::{Backoff, until_written};
+use crate::tree::addr::report;
+use crate::tree::shared::{Backoff, Shared, until_written};
 
 /// Longest wait for the comparison of a worktree after a turn.
 const DIFF_BOUND: Duration = Duration::from_secs(120);
@@ -55,42 +52,6 @@ impl State {
         };
         let lost = move |why| Msg::Input(Input::Refused(reference.fence.turn, why));
         turn.tasks.push(report(&self.me, work, lost));
-    }
-
-    /// Stores and shows a word of the session's own in the turn's stream. One
-    /// task writes them in order; few come, one for each question and answer.
-    pub(super) fn announce(&mut self, kind: FrameKind, data: Value, status: &str) {
-        let frames = vec![
-            FrameDraft { kind, data },
-            FrameDraft {
-                kind: FrameKind::AgentStatusUpdated,
-                data: json!({ "status": status, "agent": self.to.key.agent }),
-            },
-        ];
-        let shared = self.to.shared.clone();
-        let Some(turn) = &mut self.turn else { return };
-        let reference = turn.reference;
-        let tasks = &mut turn.tasks;
-        let announcements = turn.announcements.get_or_insert_with(|| {
-            let (sender, mut inbox) = mpsc::unbounded_channel();
-            tasks.push(Task::spawn(async move {
-                while let Some(frames) = inbox.recv().await {
-                    let batch = Batch {
-                        id: Uuid::now_v7(),
-                        frames,
-                        ..Batch::default()
-                    };
-                    let journal = &shared.ports.journal;
-                    match until_written(|| journal.append(&reference, &batch)).await {
-                        Ok(frames) => shared.hub.publish(frames),
-                        Err(error) => tracing::debug!(%error, "a question was not announced"),
-                    }
-                }
-            }));
-            sender
-        });
-        // The turn is over when nobody listens any more.
-        let _ = announcements.send(frames);
     }
 
     pub(super) fn take_diff(&mut self) {
@@ -141,7 +102,11 @@ impl State {
             detail = end.detail.as_deref().unwrap_or_default(), "turn ended"
         );
         let shared = self.to.shared.clone();
+        let open = !turn.prompts.is_empty();
         let work = async move {
+            if open {
+                withdraw(&shared, &reference).await;
+            }
             let finished = until_written(|| shared.ports.journal.finish(&reference, &end)).await;
             let finished = match finished {
                 // The end itself must be written, even if its changes cannot be.
@@ -216,6 +181,16 @@ impl State {
         if let Some(live) = &self.link {
             live.current.set(turn);
         }
+    }
+}
+
+/// Nobody may answer a turn that is over. Failing that, the end of the turn
+/// closes its prompts without a word.
+async fn withdraw(shared: &Shared, turn: &TurnRef) {
+    let reason = "the turn ended before an answer came";
+    match until_written(|| shared.ports.journal.withdraw(turn, reason)).await {
+        Ok(frames) => shared.hub.publish(frames),
+        Err(error) => tracing::debug!(%error, "prompts were not withdrawn"),
     }
 }
 

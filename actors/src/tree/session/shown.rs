@@ -30,7 +30,7 @@ impl State {
                     "turn_id": turn.map(|turn| turn.reference.fence.turn),
                     "attempt": turn.map(|turn| turn.reference.fence.attempt),
                     "worktree": self.worktree.as_ref().map(|worktree| &worktree.path),
-                    "asks": turn.map(|turn| turn.asks.keys().collect::<Vec<_>>()),
+                    "prompts": turn.map(|turn| turn.prompts.keys().collect::<Vec<_>>()),
                     "commands": self.commands.len(),
                 }),
                 ..Snapshot::default()

@@ -1,0 +1,112 @@
+//! Requests of agents to humans, as they are stored: asked once, settled once.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::event::AskOption;
+use crate::ids::{PromptId, SessionKey};
+use crate::outcome::words;
+
+/// How a prompt stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PromptState {
+    /// It waits for an answer.
+    Open,
+    /// Somebody answered.
+    Answered,
+    /// It was withdrawn: its turn ended, or somebody cancelled it.
+    Cancelled,
+    /// Nobody answered in time; it was refused.
+    Expired,
+}
+
+words!(PromptState {
+    Open => "open", Answered => "answered", Cancelled => "cancelled", Expired => "expired",
+});
+
+/// By which way an answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnsweredBy {
+    /// A program, over HTTP.
+    Http,
+    /// A person, at the command line.
+    Cli,
+    /// Nobody: the agent's settings decided.
+    Policy,
+}
+
+words!(AnsweredBy { Http => "http", Cli => "cli", Policy => "policy" });
+
+/// A request that is put to a human.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewPrompt {
+    /// Its row, named by the frame too.
+    pub id: PromptId,
+    /// `{"tool": …}`: what is asked for, capped by
+    /// [`rules::permission::shown`](crate::rules::permission::shown).
+    pub request: Value,
+    /// What may be answered.
+    pub options: Vec<AskOption>,
+    /// Unanswered this long, it is refused; none waits for ever.
+    pub expires_in: Option<Duration>,
+}
+
+/// How a prompt was settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Anything but open.
+    pub state: PromptState,
+    /// What the agent is answered; none withdraws the request.
+    pub answer: Option<AskOption>,
+    /// Who chose the answer.
+    pub by: Option<AnsweredBy>,
+    /// Why, where nobody answered.
+    pub reason: Option<String>,
+}
+
+impl Settled {
+    /// Somebody chose this.
+    #[must_use]
+    pub fn answered(option: AskOption, by: AnsweredBy) -> Self {
+        Self {
+            state: PromptState::Answered,
+            answer: Some(option),
+            by: Some(by),
+            reason: None,
+        }
+    }
+
+    /// Withdrawn, and why.
+    #[must_use]
+    pub fn cancelled(reason: impl Into<String>) -> Self {
+        Self {
+            state: PromptState::Cancelled,
+            answer: None,
+            by: None,
+            reason: Some(reason.into()),
+        }
+    }
+}
+
+/// Something a person should know that belongs to no task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The key crashed too often: its tasks wait until it has rested.
+    CircuitOpen {
+        /// Which warm session.
+        key: SessionKey,
+        /// How the last crash came about.
+        why: String,
+        /// How long it rests.
+        rest: Duration,
+    },
+    /// The key works again: what was said of it is over.
+    CircuitClosed {
+        /// Which warm session.
+        key: SessionKey,
+    },
+}

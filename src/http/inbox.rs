@@ -1,0 +1,168 @@
+//! Everything that needs a human.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use hearth_actors::ids::TaskId;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use uuid::Uuid;
+
+use super::agent::choose;
+use super::error::{ApiError, ApiResult, Code, ProblemBody};
+use super::extract::Params;
+use super::messages::{Accepted, accept};
+use super::page::{Page, slice};
+use super::state::AppState;
+use crate::store::rows::inbox::{self, Item};
+use crate::store::{Retry, StoreError};
+
+/// Which items to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListInbox {
+    /// Only of this session.
+    session_id: Option<Uuid>,
+    /// Items in the page, 1 to 200; 50 if not given.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// Everything that needs a human, newest first: tasks that failed, were
+/// interrupted, wait for an answer or are parked for more than 10 s; open
+/// prompts; notices. A task that was tried again or dismissed is not listed.
+#[utoipa::path(get, path = "/api/inbox", tag = "inbox", params(ListInbox),
+    responses((status = 200, body = Page<Item>),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn list(
+    State(state): State<AppState>,
+    Params(params): Params<ListInbox>,
+) -> ApiResult<Json<Page<Item>>> {
+    let slice = slice(params.limit, params.cursor.as_deref())?;
+    let rows = inbox::list(state.store.pool(), params.session_id, &slice).await?;
+    Ok(Json(Page::cut(rows, &slice, Item::cursor)))
+}
+
+/// Queues a failed task again: same chat, agent and prompt, on the files as they
+/// are now. Asked for again, it answers 200 with the task that the first call
+/// made.
+#[utoipa::path(post, path = "/api/inbox/{id}/retry", tag = "inbox",
+    params(("id" = String, Path, description = "`task:…` as the inbox lists it")),
+    responses((status = 202, body = Accepted), (status = 200, body = Accepted),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn retry(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+) -> ApiResult<(StatusCode, Json<Accepted>)> {
+    let Named::Task(task) = Named::parse(&id)? else {
+        return Err(ApiError::new(
+            Code::NotRetryable,
+            "only a task can be tried again; a prompt is answered, a notice dismissed",
+        ));
+    };
+    let Some(agent) = state.store.agent_of(TaskId(task)).await? else {
+        return Err(ApiError::not_found("task", task));
+    };
+    choose(&state, agent.as_deref())?;
+    match state.store.retry(TaskId(task)).await {
+        Ok(Retry::Created(created)) => {
+            let status = if created.repeated {
+                StatusCode::OK
+            } else {
+                StatusCode::ACCEPTED
+            };
+            Ok((status, Json(accept(&state, created))))
+        }
+        Ok(Retry::NotFailed(is)) => Err(ApiError::new(
+            Code::NotRetryable,
+            format!("task {task} is {is}; only a failed one can be tried again"),
+        )),
+        Err(StoreError::NotFound { what: "task", .. }) => Err(ApiError::not_found("task", task)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes a failed task or a notice out of the inbox. What it is about stays as
+/// it is.
+#[utoipa::path(post, path = "/api/inbox/{id}/dismiss", tag = "inbox",
+    params(("id" = String, Path, description = "`task:…` or `notice:…` as the inbox lists it")),
+    responses((status = 204, description = "It is not listed any more"),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn dismiss(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+) -> ApiResult<StatusCode> {
+    let pool = state.store.pool();
+    match Named::parse(&id)? {
+        Named::Task(task) => match inbox::dismiss_task(pool, task).await?.as_deref() {
+            Some("failed") => Ok(StatusCode::NO_CONTENT),
+            Some(is) => Err(ApiError::new(
+                Code::NotDismissable,
+                format!(
+                    "task {task} is {is}; only a failed one can be dismissed, others cancelled"
+                ),
+            )),
+            None => Err(ApiError::not_found("task", task)),
+        },
+        Named::Notice(notice) if inbox::dismiss_notice(pool, notice).await? => {
+            Ok(StatusCode::NO_CONTENT)
+        }
+        Named::Notice(notice) => Err(ApiError::not_found("notice", notice)),
+        Named::Prompt(prompt) => Err(ApiError::new(
+            Code::NotDismissable,
+            format!("answer it by POST /api/prompts/{prompt}/answer, or cancel its task"),
+        )),
+    }
+}
+
+/// What an item's id names.
+#[derive(Debug, PartialEq)]
+enum Named {
+    Task(Uuid),
+    Prompt(Uuid),
+    Notice(Uuid),
+}
+
+impl Named {
+    fn parse(id: &str) -> ApiResult<Self> {
+        let parsed = id.split_once(':').and_then(|(kind, id)| {
+            let id = Uuid::try_parse(id).ok()?;
+            match kind {
+                "task" => Some(Self::Task(id)),
+                "prompt" => Some(Self::Prompt(id)),
+                "notice" => Some(Self::Notice(id)),
+                _ => None,
+            }
+        });
+        parsed.ok_or_else(|| {
+            let shown: String = id.chars().take(64).collect();
+            ApiError::new(
+                Code::InvalidId,
+                format!(
+                    "`{}` is not an id of the inbox: task:…, prompt:… or notice:… with a UUID",
+                    shown.escape_debug()
+                ),
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_says_what_it_names() {
+        let id = Uuid::now_v7();
+        let parse = |text: String| Named::parse(&text).ok();
+        assert_eq!(parse(format!("task:{id}")), Some(Named::Task(id)));
+        assert_eq!(parse(format!("prompt:{id}")), Some(Named::Prompt(id)));
+        assert_eq!(parse(format!("notice:{id}")), Some(Named::Notice(id)));
+        for wrong in [id.to_string(), format!("tasks:{id}"), "task:1".into()] {
+            assert_eq!(parse(wrong.clone()), None, "{wrong}");
+        }
+    }
+}

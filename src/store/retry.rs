@@ -1,0 +1,101 @@
+//! Trying a failed task again: a new task, made once, however often it is asked
+//! for. The files stay as the failed turn left them.
+
+use hearth_actors::ids::{AgentName, TaskId};
+use hearth_actors::model::Policy;
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::control::Created;
+use super::drafts::Draft;
+use super::{Store, StoreError};
+
+/// Under it the new task is found again. The old task's id is its scope, which
+/// no other request has: theirs are chats and projects.
+const KEY: &str = "retry";
+
+const TASK: &str = "\
+    select t.state, t.project_id, t.session_id, t.chat_id, t.parent_task_id, t.input, t.agent,
+        t.model, t.mode_id, t.thinking_option_id, q.policy
+    from tasks t left join hearth.queue q on q.task_id = t.id
+    where t.id = $1";
+
+/// What became of a retry.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Retry {
+    /// A new task waits; `repeated` if an earlier retry made it.
+    Created(Created),
+    /// The task is not one that failed: this is its state.
+    NotFailed(String),
+}
+
+#[derive(FromRow)]
+struct Row {
+    state: String,
+    project_id: Uuid,
+    session_id: Option<Uuid>,
+    chat_id: Option<Uuid>,
+    parent_task_id: Option<Uuid>,
+    input: String,
+    agent: Option<String>,
+    model: Option<String>,
+    mode_id: Option<String>,
+    thinking_option_id: Option<String>,
+    policy: Option<String>,
+}
+
+impl Store {
+    /// Who is to run the task, if it names somebody; none if there is no such
+    /// task.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn agent_of(&self, task: TaskId) -> Result<Option<Option<String>>, StoreError> {
+        let agent = sqlx::query_scalar("select agent from tasks where id = $1")
+            .bind(task.0)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(agent)
+    }
+
+    /// Queues the failed `task` again, at the end of its session's queue: same
+    /// chat, agent, prompt and policy. A second call finds the first one's task.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for the task, or for its session if that is gone.
+    pub async fn retry(&self, task: TaskId) -> Result<Retry, StoreError> {
+        let row: Option<Row> = sqlx::query_as(TASK)
+            .bind(task.0)
+            .fetch_optional(&self.pool)
+            .await?;
+        let Some(row) = row else {
+            return Err(StoreError::NotFound {
+                what: "task",
+                id: task.to_string(),
+            });
+        };
+        // It does not change any more.
+        if row.state != "failed" {
+            return Ok(Retry::NotFailed(row.state));
+        }
+        let agent = row.agent.as_deref().map(AgentName::from);
+        let draft = Draft {
+            scope: task.0,
+            project: Some(row.project_id),
+            session: row.session_id,
+            chat: row.chat_id,
+            parent: row.parent_task_id,
+            input: &row.input,
+            input_field: "input",
+            agent: agent.as_ref(),
+            model: row.model.as_deref(),
+            mode: row.mode_id.as_deref(),
+            thinking: row.thinking_option_id.as_deref(),
+            policy: row.policy.as_deref().and_then(Policy::parse),
+            interrupt: false,
+            retry_of: Some(task),
+            key: Some(KEY),
+        };
+        self.create(draft).await.map(Retry::Created)
+    }
+}

@@ -9,6 +9,7 @@ use crate::ids::{AgentName, ChatId, SessionId, SessionKey, TaskId};
 use crate::model::{Deadlines, Policy};
 use crate::outcome::Outcome;
 use crate::ports::Ports;
+use crate::rules::routing::Origin;
 use crate::testing::backend::{FakeAgents, FakeBackend};
 use crate::testing::invariants;
 use crate::testing::memory::{MemoryStore, TaskRow};
@@ -129,6 +130,21 @@ impl Harness {
     /// Queues a prompt.
     pub fn enqueue(&self, session: SessionId, key: &SessionKey, input: &str) -> TaskId {
         let task = self.store.insert(session, key.clone(), input);
+        if !self.lose_wakeups {
+            self.tree.wakeup();
+        }
+        task
+    }
+
+    /// Queues a prompt that is no turn of the chat.
+    pub fn enqueue_from(
+        &self,
+        origin: Origin,
+        session: SessionId,
+        key: &SessionKey,
+        input: &str,
+    ) -> TaskId {
+        let task = self.store.insert_from(origin, session, key.clone(), input);
         if !self.lose_wakeups {
             self.tree.wakeup();
         }

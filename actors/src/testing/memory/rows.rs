@@ -12,6 +12,7 @@ use crate::ids::{
 use crate::model::{Assignment, BlobRef, Fence, PendingChange, Resume, Worktree, WorktreeSpec};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Claim, Reconciled};
+use crate::rules::routing::Origin;
 
 /// A task as the store knows it.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct TaskRow {
     pub key: SessionKey,
     /// In which workspace.
     pub session: SessionId,
+    /// Where it comes from.
+    pub origin: Origin,
     /// The prompt.
     pub input: String,
     /// Its state.
@@ -94,6 +97,10 @@ impl Rows {
             seq: self.last_seq,
             key,
             session,
+            origin: Origin {
+                own_chat: true,
+                ..Origin::default()
+            },
             input: input.to_owned(),
             state: TaskState::Pending,
             not_before: None,
@@ -189,6 +196,8 @@ impl Rows {
         let assignment = Assignment {
             fence: reference.fence,
             key: row.key.clone(),
+            chat: row.key.chat,
+            origin: row.origin,
             session: row.session,
             input: row.input.clone(),
             user_message: turn.user_message,

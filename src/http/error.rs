@@ -74,6 +74,8 @@ codes! {
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method_not_allowed", "The route does not have this method";
     /// The task is over.
     TaskEnded = CONFLICT, "task_ended", "The task has ended";
+    /// A task asked for more tasks than it may.
+    TooManyTasks = CONFLICT, "too_many_tasks", "The task may not ask for another task";
     /// The key was used for another request.
     IdempotencyConflict = CONFLICT, "idempotency_conflict", "The Idempotency-Key belongs to another request";
     /// No warm session has the key.
@@ -288,6 +290,7 @@ impl From<StoreError> for ApiError {
             StoreError::Invalid { field, problem } => {
                 Self::field(Code::InvalidBody, field, problem)
             }
+            StoreError::TooManyTasks(detail) => Self::new(Code::TooManyTasks, detail),
             StoreError::KeyReused => Self::new(
                 Code::IdempotencyConflict,
                 "the key was used for another request: send a new key",

@@ -5,6 +5,7 @@ mod acp;
 mod agents_config;
 mod cli;
 mod contract_backend;
+mod deploy;
 mod embedded;
 mod http;
 mod process;

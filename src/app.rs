@@ -32,7 +32,7 @@ use crate::http::state::{
 use crate::http::{self, HostRules};
 use crate::process::{self, CallerKind, Room, RoomConfig, ShimPath, SweepReport};
 use crate::store::embedded::{self, EmbeddedConfig, EmbeddedPg};
-use crate::store::{self, Signal, Store, StoreOptions};
+use crate::store::{self, FamilyLimits, Signal, Store, StoreOptions};
 use crate::worktrees::{self, GitWorktrees, WorktreesConfig};
 
 /// Signals of the database that may wait; they coalesce.
@@ -111,6 +111,10 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
 
     let (connect, database) = database(&settings, &room).await?;
     let mut options = StoreOptions::new(connect, node);
+    options.family = FamilyLimits {
+        depth: settings.tasks_max_depth,
+        children: settings.tasks_max_children,
+    };
     options.default_agent = settings.default_agent.as_deref().map(AgentName::from);
     let place = match &database {
         Some(_) => "the private PostgreSQL".to_owned(),

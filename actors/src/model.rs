@@ -10,6 +10,7 @@ use crate::ids::{
     TurnId, WorktreeId,
 };
 use crate::outcome::{Outcome, words};
+use crate::rules::routing::Origin;
 
 /// What a writer must show before the store believes it: the attempt it owns
 /// and the life of the node that owned it. A dead or late owner shows an old
@@ -237,6 +238,11 @@ pub struct Assignment {
     pub fence: Fence,
     /// Which warm session runs it.
     pub key: SessionKey,
+    /// The tab that shows it. Equals the key's, but for a one-shot turn, whose
+    /// key is its task's own.
+    pub chat: ChatId,
+    /// Where it comes from, which decides how it is run.
+    pub origin: Origin,
     /// Whose worktree it runs in.
     pub session: SessionId,
     /// The prompt, at most 64 000 Unicode scalar values.

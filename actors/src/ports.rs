@@ -244,6 +244,12 @@ pub trait AgentBackend: Send + Sync {
         spec: LinkSpec,
         events: mpsc::Sender<AgentEvent>,
     ) -> Result<Arc<dyn Link>, StartError>;
+
+    /// Its process can take another prompt after the first. Otherwise each of
+    /// its turns is one-shot.
+    fn can_be_warm(&self) -> bool {
+        true
+    }
 }
 
 /// What a start needs.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hearth_actors::model::Policy;
 use hearth_actors::outcome::Outcome;
+use hearth_actors::rules::routing::Origin;
 use hearth_actors::testing::backend::{Start, Step};
 use hearth_actors::testing::harness::{Harness, Setup};
 use tokio::time::Instant;
@@ -235,5 +236,54 @@ async fn a_file_edited_between_two_turns_is_in_the_second_ones_checkpoint() {
     assert_eq!(moved.commit, format!("{} of {}", moved.id, moved.tree));
     let after = run("four").await;
     assert_eq!(after.tree, moved.tree);
+    harness.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_no_chat_turn_gets_a_process_for_itself() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, key) = harness.chat();
+    let warm = harness.enqueue(session, &key, "warm");
+    assert_eq!(harness.outcome(warm).await, Outcome::Ok);
+    let child = Origin {
+        own_chat: true,
+        child: true,
+        contestant: false,
+    };
+    let alone = harness.enqueue_from(child, session, &key, "alone");
+    assert_eq!(harness.outcome(alone).await, Outcome::Ok);
+    // Its process ends after it, the chat's stays.
+    harness
+        .until("only the warm process", |harness| {
+            (harness.backend.alive() == 1).then_some(())
+        })
+        .await;
+    let again = harness.enqueue(session, &key, "warm again");
+    assert_eq!(harness.outcome(again).await, Outcome::Ok);
+    let started = harness.backend.started();
+    assert_eq!(started.len(), 2, "{started:?}");
+    assert_eq!(started[0], key);
+    assert_ne!(started[1], key);
+    harness.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_one_shot_turn_can_be_cancelled_and_its_process_goes() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, key) = harness.chat();
+    harness.backend.next_turn(vec![Step::Say("x"), Step::Hang]);
+    let task = harness.enqueue_from(Origin::default(), session, &key, "hang");
+    harness
+        .until("a prompt", |harness| {
+            (!harness.backend.prompts().is_empty()).then_some(())
+        })
+        .await;
+    harness.tree.cancel(task);
+    assert_eq!(harness.outcome(task).await, Outcome::Cancelled);
+    harness
+        .until("no process", |harness| {
+            (harness.backend.alive() == 0).then_some(())
+        })
+        .await;
     harness.shutdown().await;
 }

@@ -11,6 +11,7 @@ Examples:
   hearth run \"explain this repository\"        ask an agent, here and now
   hearth run --agent goose \"fix the tests\"    ask this one
   hearth serve                                keep agents warm in the background
+  hearth attach 0199a2                        watch a turn or a session again
   hearth doctor                               what is missing, and the cure
 
 Exit codes:
@@ -48,6 +49,17 @@ pub enum Command {
     /// Ask an agent, in the git repository you are in, and show its answer.
     #[command(after_help = RUN_EXAMPLES)]
     Run(Run),
+    /// Say something in a chat or session of the running service.
+    #[command(after_help = SEND_EXAMPLES)]
+    Send(Send),
+    /// Follow a session or task from its beginning; Ctrl-C leaves, the turn goes on.
+    #[command(after_help = ATTACH_EXAMPLES)]
+    Attach(Attach),
+    /// Cancel a task: at once while it waits, within seconds while it runs.
+    #[command(
+        after_help = "Examples:\n  hearth cancel 0199a2c4\n  hearth cancel 0199a2c4 --json\n\nExits with 2 if there is no such task or it has ended."
+    )]
+    Cancel(Cancel),
     /// Show the supervision tree: what runs, and how it is.
     #[command(after_help = "Examples:\n  hearth tree\n  hearth tree --watch")]
     Tree(Tree),
@@ -76,6 +88,11 @@ pub enum Command {
         after_help = "Examples:\n  hearth doctor\n  hearth doctor --json\n\nExits with 1 if something does not work."
     )]
     Doctor(Output),
+    /// Print the completions of a shell.
+    #[command(
+        after_help = "Examples:\n  hearth completions bash > ~/.local/share/bash-completion/completions/hearth\n  hearth completions fish > ~/.config/fish/completions/hearth.fish\n  hearth completions zsh > \"${fpath[1]}/_hearth\""
+    )]
+    Completions(Completions),
     /// Watches over one child process; started by the service.
     #[command(hide = true)]
     Shim(Rest),
@@ -96,6 +113,89 @@ Ctrl-C cancels the turn; a second Ctrl-C leaves at once.
 
 Exit codes:
   0 done   1 the turn failed   2 wrong usage   3 no service   130 interrupted";
+
+const SEND_EXAMPLES: &str = "\
+Examples:
+  hearth send 0199a2 \"now document it\"             to a session's default chat, or to a chat
+  hearth send 0199a2 --interrupt \"stop, do this\"   instead of the turn that runs there
+  hearth send 0199a2 --no-wait \"…\"                 prints the task's id and leaves
+
+Ids may be cut to any beginning of four or more characters that fits only one.
+
+Exit codes:
+  0 done, or queued with --no-wait   1 the turn failed   2 wrong usage   3 no service   130 interrupted";
+
+const ATTACH_EXAMPLES: &str = "\
+Examples:
+  hearth attach 0199a2                  a task until it ends, or a session until Ctrl-C
+  hearth attach 0199a2 --json | jq -c . frames as JSON lines
+  hearth attach 0199a2 --after 120      only what follows frame 120
+
+A cut connection is taken up where it broke. Ids may be cut to any beginning of
+four or more characters that fits only one.
+
+Exit codes:
+  0 the task is done, or the session was left   1 the task failed   2 wrong usage
+  3 no service   130 left before the task ended";
+
+/// `send`.
+#[derive(Debug, Args)]
+pub struct Send {
+    /// A chat's or session's id, or a session's name
+    #[arg(value_name = "CHAT|SESSION")]
+    pub to: String,
+    /// What to say; `-` reads it from standard input
+    pub prompt: String,
+    /// Who answers [default: the service's default_agent]
+    #[arg(short, long, value_name = "AGENT")]
+    pub agent: Option<String>,
+    /// Wanted model
+    #[arg(short, long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Wanted mode
+    #[arg(long, value_name = "MODE")]
+    pub mode: Option<String>,
+    /// Cancel the turn that runs in the chat, and be the next one
+    #[arg(long)]
+    pub interrupt: bool,
+    /// Leave when the message is queued
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Print frames as JSON lines, the result last
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `attach`.
+#[derive(Debug, Args)]
+pub struct Attach {
+    /// A task's or session's id, or a session's name
+    #[arg(value_name = "SESSION|TASK")]
+    pub to: String,
+    /// Leave out what came up to this frame
+    #[arg(long, value_name = "SEQ")]
+    pub after: Option<i64>,
+    /// Print frames as JSON lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cancel`.
+#[derive(Debug, Args)]
+pub struct Cancel {
+    /// The task's id
+    pub task: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `completions`.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// For which shell
+    pub shell: clap_complete::Shell,
+}
 
 /// `serve`.
 #[derive(Debug, Args)]

@@ -114,6 +114,19 @@ impl Client {
         self.send(self.request(Method::GET, path)).await
     }
 
+    /// None when there is no such thing.
+    pub(super) async fn look_up<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<Option<T>, Failure> {
+        let request = self.request(Method::GET, path);
+        let answer = request.send().await.map_err(|error| self.gone(&error))?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        self.read(answer).await.map(Some)
+    }
+
     pub(super) async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -190,6 +203,10 @@ impl Client {
         request: reqwest::RequestBuilder,
     ) -> Result<T, Failure> {
         let answer = request.send().await.map_err(|error| self.gone(&error))?;
+        self.read(answer).await
+    }
+
+    async fn read<T: DeserializeOwned>(&self, answer: reqwest::Response) -> Result<T, Failure> {
         let status = answer.status();
         let bytes = answer.bytes().await.map_err(|error| self.gone(&error))?;
         if status.is_success() {

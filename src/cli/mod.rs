@@ -1,22 +1,28 @@
 //! The command line: a client of the service, and the way to start it.
 
 mod args;
+mod attach;
+mod cancel;
 mod client;
 mod discover;
 mod doctor;
 mod failure;
 mod frames;
+mod ids;
 mod inbox;
 mod interrupt;
 mod ls;
 mod prompts;
 mod run;
+mod send;
 mod serve;
 mod short;
 mod tree;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+use clap::CommandFactory as _;
 
 pub use args::{Cli, Command};
 pub use failure::{Exit, Failure};
@@ -34,6 +40,13 @@ pub async fn dispatch(cli: &Cli, env: &BTreeMap<String, String>) -> Result<Exit,
     match &cli.command {
         Command::Serve(_) => serve::serve(settings(&flags, env)?, env).await,
         Command::Run(run) => run::run(run, &flags, env).await,
+        Command::Send(args) => send::send(args, &home(&flags, env)?, env).await,
+        Command::Attach(args) => attach::attach(args, &home(&flags, env)?, env).await,
+        Command::Cancel(args) => cancel::cancel(args, &home(&flags, env)?, env).await,
+        Command::Completions(args) => {
+            print(&completions(args.shell));
+            Ok(Exit::Ok)
+        }
         Command::Tree(args) => tree::tree(args, &home(&flags, env)?, env).await,
         Command::Ls(args) => ls::ls(args, &home(&flags, env)?, env).await,
         Command::Inbox(args) => inbox::inbox(args, &home(&flags, env)?, env).await,
@@ -48,6 +61,12 @@ pub async fn dispatch(cli: &Cli, env: &BTreeMap<String, String>) -> Result<Exit,
             "use `hearth help` to see what is for you",
         )),
     }
+}
+
+fn completions(shell: clap_complete::Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "hearth", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 fn settings(flags: &Flags, env: &BTreeMap<String, String>) -> Result<Settings, Failure> {

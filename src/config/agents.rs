@@ -136,7 +136,8 @@ fn read_agent(
     if let Some(mode) = fields.text("mode") {
         def.mode = Some(mode);
     }
-    if let Some(policy) = fields.word("permission", POLICIES) {
+    let policies: Vec<_> = Policy::ALL.iter().map(|it| (it.as_str(), *it)).collect();
+    if let Some(policy) = fields.word("permission", &policies) {
         def.permission = policy;
     }
     if let Some(ttl) = fields.millis("idle_ttl_ms") {
@@ -187,13 +188,6 @@ fn check_aliases(agents: &Agents, errors: &mut Vec<ConfigError>) {
         ));
     }
 }
-
-const POLICIES: &[(&str, Policy)] = &[
-    ("ask", Policy::Ask),
-    ("allow_edits", Policy::AllowEdits),
-    ("allow_all", Policy::AllowAll),
-    ("deny", Policy::Deny),
-];
 
 const HOMES: &[(&str, Home)] = &[("user", Home::User), ("private", Home::Private)];
 

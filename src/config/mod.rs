@@ -63,6 +63,10 @@ pub struct Settings {
     pub project_roots: Vec<PathBuf>,
     /// The clocks of a turn (`deadlines.*_ms`).
     pub deadlines: Deadlines,
+    /// Generations of tasks below the first one (`tasks.max_depth`, 3).
+    pub tasks_max_depth: u32,
+    /// Tasks that one task may ask for (`tasks.max_children`, 8).
+    pub tasks_max_children: u32,
     /// How long a stop waits for running turns (`shutdown_grace_ms`, 30 s).
     pub shutdown_grace: Duration,
     /// The built-in agents and those of `[agents.*]`.
@@ -135,6 +139,12 @@ fn config_file(
     }
     let default = home::config_dir(env).map(|dir| dir.join("hearth.toml"));
     (default.filter(|path| path.is_file()), None)
+}
+
+fn count(from: &mut Sources<'_>, key: &'static str, var: &'static str, default: u32) -> u32 {
+    from.get(key, var, source::number(0, 1000))
+        .and_then(|number| u32::try_from(number).ok())
+        .unwrap_or(default)
 }
 
 fn read(from: &mut Sources<'_>, config_file: Option<PathBuf>, quirks: &[&str]) -> Option<Settings> {
@@ -210,6 +220,8 @@ fn read(from: &mut Sources<'_>, config_file: Option<PathBuf>, quirks: &[&str]) -
             .get("project_roots", "HEARTH_PROJECT_ROOTS", path_list)
             .unwrap_or_default(),
         deadlines,
+        tasks_max_depth: count(from, "tasks.max_depth", "HEARTH_TASKS_MAX_DEPTH", 3),
+        tasks_max_children: count(from, "tasks.max_children", "HEARTH_TASKS_MAX_CHILDREN", 8),
         shutdown_grace: from
             .get(
                 "shutdown_grace_ms",

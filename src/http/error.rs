@@ -88,6 +88,8 @@ codes! {
     NotRetryable = CONFLICT, "not_retryable", "It cannot be tried again";
     /// It needs something else than to be forgotten.
     NotDismissable = CONFLICT, "not_dismissable", "It cannot be dismissed";
+    /// A task asked for more tasks than it may.
+    TooManyTasks = CONFLICT, "too_many_tasks", "The task may not ask for another task";
     /// The key was used for another request.
     IdempotencyConflict = CONFLICT, "idempotency_conflict", "The Idempotency-Key belongs to another request";
     /// No warm session has the key.
@@ -304,6 +306,7 @@ impl From<StoreError> for ApiError {
             StoreError::Invalid { field, problem } => {
                 Self::field(Code::InvalidBody, field, problem)
             }
+            StoreError::TooManyTasks(detail) => Self::new(Code::TooManyTasks, detail),
             StoreError::KeyReused => Self::new(
                 Code::IdempotencyConflict,
                 "the key was used for another request: send a new key",

@@ -108,6 +108,9 @@ pub(super) async fn create(
         .done()?;
     let agent = choose(&state, new.agent.as_deref())?;
     let policy = tighten(&state, &agent, new.policy)?.unwrap_or(Policy::Deny);
+    if let Some(parent) = new.parent_task_id {
+        no_freer_than(&state, TaskId(parent), policy).await?;
+    }
     let task = NewTask {
         project: ProjectId(new.project_id),
         input: new.input,
@@ -121,6 +124,27 @@ pub(super) async fn create(
     };
     let created = state.store.create_task(&task).await?;
     Ok((StatusCode::ACCEPTED, Json(accept(&state, created))))
+}
+
+/// What a task asks for may do no more than the task itself.
+async fn no_freer_than(state: &AppState, parent: TaskId, policy: Policy) -> ApiResult<()> {
+    // The store tells of a parent that is not there.
+    let Some((agent, given)) = state.store.policy_of(parent).await? else {
+        return Ok(());
+    };
+    let agent = agent.or_else(|| state.default_agent.clone());
+    let own = agent.and_then(|agent| state.agents.get(&agent).copied());
+    let allowed = own
+        .unwrap_or(Policy::Deny)
+        .min(given.unwrap_or(Policy::AllowAll));
+    if policy > allowed {
+        return Err(ApiError::field(
+            Code::InvalidBody,
+            "policy",
+            format!("is looser than its parent's: task {parent} runs with `{allowed}`"),
+        ));
+    }
+    Ok(())
 }
 
 /// Tasks with the outcome of their latest attempt, newest first.
@@ -172,7 +196,8 @@ pub(super) async fn cancel(
             state.tree.hub().publish(frames);
             (StatusCode::OK, "cancelled")
         }
-        CancelRequest::Requested => {
+        CancelRequest::Requested(frames) => {
+            state.tree.hub().publish(frames);
             state.tree.cancel(TaskId(id));
             (StatusCode::ACCEPTED, "cancelling")
         }

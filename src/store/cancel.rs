@@ -6,6 +6,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, FromRow};
 use uuid::Uuid;
 
+use super::family::waiting_below;
 use super::frames::in_order;
 use super::{Store, StoreError};
 
@@ -23,21 +24,32 @@ const WANTED: &str = "\
 pub enum CancelRequest {
     /// It had not started: it is cancelled now. The frames are to be published.
     Cancelled(Vec<Frame>),
-    /// It runs: its owner has been told.
-    Requested,
+    /// It runs: its owner has been told. The frames, of waiting tasks that it had
+    /// asked for, are to be published.
+    Requested(Vec<Frame>),
     /// It had ended before.
     Ended,
 }
 
 impl Store {
-    /// Cancels a task, or tells the owner of its turn to.
+    /// Cancels a task, or tells the owner of its turn to, and cancels what waits
+    /// of the tasks that it asked for.
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
     pub async fn request_cancel(&self, task: TaskId) -> Result<CancelRequest, StoreError> {
         let mut connection = self.pool.acquire().await?;
         let mut tx = connection.begin().await?;
-        let outcome = cancel(&mut tx, task).await?;
+        let mut outcome = cancel(&mut tx, task).await?;
+        if let CancelRequest::Cancelled(frames) | CancelRequest::Requested(frames) = &mut outcome {
+            // Nobody wants what it asked for any more; what runs already, ends
+            // by itself.
+            for below in waiting_below(&mut tx, task.0).await? {
+                if let CancelRequest::Cancelled(more) = cancel(&mut tx, below.into()).await? {
+                    frames.extend(more);
+                }
+            }
+        }
         tx.commit().await?;
         Ok(outcome)
     }
@@ -88,7 +100,7 @@ pub(super) async fn cancel(
         });
     }
     if row.requested {
-        return Ok(CancelRequest::Requested);
+        return Ok(CancelRequest::Requested(Vec::new()));
     }
     if !row.cancelled {
         return Ok(CancelRequest::Ended);

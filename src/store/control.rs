@@ -8,6 +8,7 @@ use sqlx::{Connection, FromRow};
 use uuid::Uuid;
 
 use super::drafts::Draft;
+use super::family::admit;
 use super::frames::in_order;
 use super::{Store, StoreError};
 
@@ -108,7 +109,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::create_message`]; [`StoreError::NotFound`] for the project,
-    /// session, chat or parent.
+    /// session, chat or parent; [`StoreError::TooManyTasks`] for a child too many.
     pub async fn create_task(&self, task: &NewTask) -> Result<Created, StoreError> {
         let draft = Draft {
             scope: task.chat.map_or(task.project.0, |chat| chat.0),
@@ -140,6 +141,9 @@ impl Store {
             return self.created(earlier, true, Vec::new()).await;
         }
         draft.check_references(&mut tx).await?;
+        if let Some(parent) = draft.parent {
+            admit(&mut tx, parent, self.family).await?;
+        }
         if draft.interrupt {
             draft.interrupt_chat(&mut tx).await?;
         }

@@ -65,12 +65,11 @@ pub(super) struct EndRow {
 }
 
 impl EndRow {
-    /// None when the diff has changes: those need the long statement.
+    /// None when the diff has changes or warnings: those need the long statement.
     pub(super) fn of(turn: &TurnRef, end: &TurnEnd) -> Option<Self> {
-        let plain = end
-            .diff
-            .as_ref()
-            .is_none_or(|diff| diff.changes.is_empty() && diff.omitted == 0);
+        let plain = end.diff.as_ref().is_none_or(|diff| {
+            diff.changes.is_empty() && diff.omitted == 0 && diff.warnings.is_empty()
+        });
         plain.then(|| Self {
             turn: *turn,
             outcome: end.outcome,

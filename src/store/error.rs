@@ -32,6 +32,9 @@ pub enum StoreError {
         /// What is wrong with it and what would be right.
         problem: String,
     },
+    /// A task asked for more tasks than it may. Says how many, and what to do.
+    #[error("{0}")]
+    TooManyTasks(String),
     /// The idempotency key was used for another request before.
     #[error("the idempotency key was used for a different request: send a new key")]
     KeyReused,

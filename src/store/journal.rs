@@ -8,6 +8,7 @@ use hearth_actors::ids::PromptId;
 use hearth_actors::model::{Checkpoint, Fence, FileChange, TurnEnd, Usage};
 use hearth_actors::ports::{Journal, JournalError, LinkNote, OpenTurn};
 use hearth_actors::prompt::{NewPrompt, Notice, Settled};
+use serde_json::{Value, json};
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::QueryAs;
 use sqlx::{FromRow, Postgres};
@@ -22,6 +23,7 @@ use super::text::{clean, clean_value, json};
 const OPEN: &str = include_str!("sql/open.sql");
 const APPEND: &str = include_str!("sql/append.sql");
 const FINISH_DIFF: &str = include_str!("sql/finish_diff.sql");
+const FINISH_BARE: &str = include_str!("sql/finish_bare.sql");
 /// The three frames of an `open` of the turn $1 (attempt $2, node $3, life $4)
 /// that happened.
 const OPENED: &str = "\
@@ -181,16 +183,13 @@ impl Journal for Store {
     }
 
     async fn finish(&self, turn: &TurnRef, end: &TurnEnd) -> Result<Vec<Frame>, JournalError> {
-        if let Some(row) = EndRow::of(turn, end) {
-            let frames = self.end_together(row).await?;
-            if !frames.is_empty() {
-                return Ok(frames);
+        match self.end(turn, end).await {
+            // With a diff the caller tries once more without it.
+            Err(JournalError::Refused(why)) if end.diff.is_none() => {
+                self.end_bare(turn, end, &why).await
             }
-            if end.diff.is_none() {
-                return Err(JournalError::Fenced);
-            }
+            ended => ended,
         }
-        self.end_with_diff(turn, end).await
     }
 
     async fn ask(&self, turn: &TurnRef, prompt: &NewPrompt) -> Result<Vec<Frame>, JournalError> {
@@ -238,6 +237,40 @@ impl Journal for Store {
 }
 
 impl Store {
+    async fn end(&self, turn: &TurnRef, end: &TurnEnd) -> Result<Vec<Frame>, JournalError> {
+        if let Some(row) = EndRow::of(turn, end) {
+            let frames = self.end_together(row).await?;
+            if !frames.is_empty() {
+                return Ok(frames);
+            }
+            if end.diff.is_none() {
+                return Err(JournalError::Fenced);
+            }
+        }
+        self.end_with_diff(turn, end).await
+    }
+
+    /// The outcome alone, where messages are refused, such as by a chat that
+    /// goes away at this moment (23503).
+    async fn end_bare(
+        &self,
+        turn: &TurnRef,
+        end: &TurnEnd,
+        why: &str,
+    ) -> Result<Vec<Frame>, JournalError> {
+        tracing::error!(task = %turn.fence.task, why, "the messages of a turn's end were refused");
+        let rows: Vec<FrameRow> = fenced(FINISH_BARE, &turn.fence)
+            .bind(turn.session.0)
+            .bind(end.outcome.as_str())
+            .bind(end.detail.as_deref().map(clean))
+            .bind(end.outcome.task_state().as_str())
+            .bind(status_after(end.outcome))
+            .fetch_all(&self.journal)
+            .await
+            .map_err(journal_error)?;
+        written(rows)
+    }
+
     /// Planned each time at first, on the pool for that: how many rows a diff
     /// joins decides how.
     async fn end_with_diff(
@@ -308,6 +341,7 @@ async fn finish_as(
         .bind(covered_to(end));
     bind_changes(query, changes)
         .bind(write)
+        .bind(notes(end).map(|notes| json(&notes)))
         .fetch_all(connection)
         .await
 }
@@ -361,6 +395,13 @@ fn bind_changes<'q>(
         .bind(column(changes, |change| change.binary))
         .bind(column(changes, |change| change.secret))
         .bind(column(changes, |change| change.truncated))
+}
+
+/// What a person must know of a diff beside its rows; none if there is nothing.
+fn notes(end: &TurnEnd) -> Option<Value> {
+    let diff = end.diff.as_ref()?;
+    (diff.omitted > 0 || !diff.warnings.is_empty())
+        .then(|| json!({ "omitted": diff.omitted, "warnings": diff.warnings }))
 }
 
 /// A diff that left files out says nothing of paths behind its last one: their

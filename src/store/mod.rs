@@ -15,6 +15,7 @@ mod drafts;
 pub mod embedded;
 mod endings;
 mod error;
+mod family;
 mod frames;
 mod journal;
 mod lease;
@@ -45,6 +46,7 @@ pub use control::{Created, NewMessage, NewTask};
 pub use drafts::{MAX_INPUT_CHARS, MAX_KEY_BYTES};
 use endings::Endings;
 pub use error::{StoreError, connect_cure};
+pub use family::FamilyLimits;
 pub use frames::{Extent, FRAMES_PER_READ};
 pub use listen::{Listener, Signal};
 pub use migrate::migrate;
@@ -68,6 +70,8 @@ pub struct StoreOptions {
     pub node: NodeId,
     /// Runs tasks that name no agent; none leaves them unclaimed.
     pub default_agent: Option<AgentName>,
+    /// How far tasks may go in asking for others.
+    pub family: FamilyLimits,
     /// Connections for reads and requests.
     pub connections: u32,
     /// Connections for the journals of running turns.
@@ -90,6 +94,7 @@ impl StoreOptions {
             connect,
             node,
             default_agent: None,
+            family: FamilyLimits::default(),
             connections: 6,
             journal_connections: 6,
             claim_connections: 2,
@@ -107,6 +112,7 @@ pub struct Store {
     claims: PgPool,
     node: NodeId,
     default_agent: Option<AgentName>,
+    family: FamilyLimits,
     /// This node's life; 0 while it holds no lease.
     incarnation: Arc<AtomicI64>,
     /// Claims that were sent and not answered. What they claimed is given back
@@ -149,6 +155,7 @@ impl Store {
             claims,
             node: options.node,
             default_agent: options.default_agent,
+            family: options.family,
             incarnation: Arc::new(AtomicI64::new(0)),
             unanswered_claims: Arc::default(),
             doubtful_writes: Arc::default(),

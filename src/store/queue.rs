@@ -10,6 +10,7 @@ use hearth_actors::model::{
 };
 use hearth_actors::outcome::Outcome;
 use hearth_actors::ports::{Claim, QueueError, TaskQueue};
+use hearth_actors::rules::routing::Origin;
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row};
 use uuid::Uuid;
@@ -277,6 +278,9 @@ struct Claimed {
     project_path: String,
     worktree_id: Option<Uuid>,
     worktree_path: Option<String>,
+    own_chat: bool,
+    is_child: bool,
+    is_contestant: bool,
     branch: Option<String>,
     base_commit: Option<String>,
     baseline: Option<String>,
@@ -301,6 +305,12 @@ impl Claimed {
             key: SessionKey {
                 chat: ChatId(self.chat_id),
                 agent: AgentName::from(self.agent),
+            },
+            chat: ChatId(self.chat_id),
+            origin: Origin {
+                own_chat: self.own_chat,
+                child: self.is_child,
+                contestant: self.is_contestant,
             },
             session: self.session_id.into(),
             input: self.input,

@@ -7,6 +7,7 @@ pub mod moment;
 pub mod permission;
 pub mod pool;
 pub mod restart;
+pub mod routing;
 pub mod session;
 pub mod transcript;
 pub mod turn;

@@ -10,6 +10,7 @@ use crate::model::{Checkpoint, Deadlines, Policy, Worktree};
 use crate::outcome::Outcome;
 use crate::ports::Ports;
 use crate::prompt::{AnsweredBy, Settled};
+use crate::rules::routing::Origin;
 use crate::testing::backend::{FakeAgents, FakeBackend};
 use crate::testing::invariants;
 use crate::testing::memory::{MemoryStore, TaskRow};
@@ -130,6 +131,21 @@ impl Harness {
     /// Queues a prompt.
     pub fn enqueue(&self, session: SessionId, key: &SessionKey, input: &str) -> TaskId {
         let task = self.store.insert(session, key.clone(), input);
+        if !self.lose_wakeups {
+            self.tree.wakeup();
+        }
+        task
+    }
+
+    /// Queues a prompt that is no turn of the chat.
+    pub fn enqueue_from(
+        &self,
+        origin: Origin,
+        session: SessionId,
+        key: &SessionKey,
+        input: &str,
+    ) -> TaskId {
+        let task = self.store.insert_from(origin, session, key.clone(), input);
         if !self.lose_wakeups {
             self.tree.wakeup();
         }

@@ -5,6 +5,7 @@ mod lease;
 mod permission;
 mod pool;
 mod restart;
+mod routing;
 mod session;
 mod session_plain;
 mod transcript;

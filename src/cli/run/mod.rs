@@ -1,13 +1,13 @@
 //! `run`: asks an agent in the repository one is in.
 
-mod progress;
-mod questions;
+pub(super) mod progress;
+pub(super) mod questions;
 mod repository;
-mod screen;
+pub(super) mod screen;
 mod service;
 mod session;
 mod summary;
-mod turn;
+pub(super) mod turn;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
@@ -24,7 +24,7 @@ use crate::store::MAX_INPUT_CHARS;
 use screen::Screen;
 use service::Service;
 use session::Place;
-use turn::Task;
+use turn::{Following, OnInterrupt, Task};
 
 /// Services that one turn may see go away before it gives up.
 const MAX_SERVICES: u32 = 3;
@@ -125,7 +125,11 @@ impl<'a> Journey<'a> {
                 self.task.insert(task)
             }
         };
-        turn::follow(self.args, client, task, screen, interrupts).await
+        let how = Following {
+            json: self.args.json,
+            on_interrupt: OnInterrupt::Cancel,
+        };
+        turn::follow(how, client, task, screen, interrupts).await
     }
 }
 
@@ -145,7 +149,11 @@ async fn unless<T>(
     }
 }
 
-fn prompt(given: &str) -> Result<String, Failure> {
+/// What was typed, or piped in for `-`.
+///
+/// # Errors
+/// It is empty, too long or no text.
+pub(super) fn prompt(given: &str) -> Result<String, Failure> {
     let prompt = match given {
         "-" => piped().map_err(|error| {
             let what = format!("the prompt cannot be read from standard input: {error}");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -10,7 +11,7 @@ use crate::cli::frames::Event;
 
 /// Something to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Show {
+pub(in crate::cli) enum Show {
     /// The agent's words, for standard output.
     Text(String),
     /// One line of progress.
@@ -27,21 +28,32 @@ pub(super) enum Show {
 
 /// How the turn ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Over {
+pub(in crate::cli) struct Over {
     /// `completed`, `failed` or `cancelled`.
-    pub(super) state: String,
+    pub(in crate::cli) state: String,
     /// The named reason.
-    pub(super) outcome: Option<String>,
+    pub(in crate::cli) outcome: Option<String>,
     /// Why, in a sentence.
-    pub(super) detail: Option<String>,
+    pub(in crate::cli) detail: Option<String>,
 }
 
 /// What is known of the turn so far.
-pub(super) struct Progress {
+pub(in crate::cli) struct Progress {
     agent: String,
     tools: BTreeMap<String, Tool>,
     /// The last word was answer text without a line break.
     mid_line: bool,
+    notes: Notes,
+}
+
+/// What the service noticed in the worktree beside the changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct Notes {
+    /// Changed files that are not listed.
+    pub(in crate::cli) omitted: u64,
+    /// One sentence each, for a person.
+    pub(in crate::cli) warnings: Vec<String>,
 }
 
 #[derive(Default)]
@@ -51,16 +63,21 @@ struct Tool {
 }
 
 impl Progress {
-    pub(super) fn new(agent: &str) -> Self {
+    pub(in crate::cli) fn new(agent: &str) -> Self {
         Self {
             agent: agent.to_owned(),
             tools: BTreeMap::new(),
             mid_line: false,
+            notes: Notes::default(),
         }
     }
 
+    pub(in crate::cli) fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
     /// Folds one event in.
-    pub(super) fn on(&mut self, event: &Event) -> Vec<Show> {
+    pub(in crate::cli) fn on(&mut self, event: &Event) -> Vec<Show> {
         let data = &event.data;
         match event.kind.as_str() {
             "task_updated" => self.task(data),
@@ -69,6 +86,11 @@ impl Progress {
             "reasoning_delta" => vec![Show::Phase("thinking".into())],
             "tool_call" => self.tool_call(data),
             "tool_result" => self.tool_result(data),
+            "pending_changes_updated" => {
+                // An older service says nothing there.
+                self.notes = Notes::deserialize(data).unwrap_or_default();
+                Vec::new()
+            }
             "permission_requested" => self.permission(data),
             "permission_resolved" => resolved(data),
             _ => Vec::new(),
@@ -179,7 +201,7 @@ fn keep_lines(text: &str) -> String {
         .collect()
 }
 
-fn clean(text: &str) -> String {
+pub(in crate::cli) fn clean(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()

@@ -18,13 +18,13 @@ const LINES: usize = 16;
 
 /// A request for consent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Question {
-    pub(super) prompt: Uuid,
+pub(in crate::cli) struct Question {
+    pub(in crate::cli) prompt: Uuid,
     /// One line.
-    pub(super) what: String,
+    pub(in crate::cli) what: String,
 }
 
-pub(super) struct Questions {
+pub(in crate::cli) struct Questions {
     interactive: bool,
     open: VecDeque<Question>,
     lines: Option<mpsc::Receiver<String>>,
@@ -32,7 +32,7 @@ pub(super) struct Questions {
 
 impl Questions {
     /// `quiet` asks nobody.
-    pub(super) fn new(quiet: bool) -> Self {
+    pub(in crate::cli) fn new(quiet: bool) -> Self {
         Self {
             interactive: !quiet && std::io::stdin().is_terminal(),
             open: VecDeque::new(),
@@ -40,7 +40,7 @@ impl Questions {
         }
     }
 
-    pub(super) fn asked(&mut self, question: Question, screen: &mut Screen) {
+    pub(in crate::cli) fn asked(&mut self, question: Question, screen: &mut Screen) {
         if !self.interactive {
             let id = short(question.prompt);
             return screen.line(&format!("  answer with: hearth answer {id} allow|deny"));
@@ -52,7 +52,7 @@ impl Questions {
     }
 
     /// It was settled, here or elsewhere.
-    pub(super) fn settled(&mut self, prompt: Uuid, how: &str, screen: &mut Screen) {
+    pub(in crate::cli) fn settled(&mut self, prompt: Uuid, how: &str, screen: &mut Screen) {
         let shown = self
             .open
             .front()
@@ -68,7 +68,7 @@ impl Questions {
     }
 
     /// The next line that a person types while a question is open. Cancel-safe.
-    pub(super) async fn typed(&mut self) -> String {
+    pub(in crate::cli) async fn typed(&mut self) -> String {
         if self.open.is_empty() {
             return std::future::pending().await;
         }
@@ -81,7 +81,12 @@ impl Questions {
     }
 
     /// Answers the question that is shown; the stream tells what came of it.
-    pub(super) async fn answer(&mut self, line: &str, client: &Client, screen: &mut Screen) {
+    pub(in crate::cli) async fn answer(
+        &mut self,
+        line: &str,
+        client: &Client,
+        screen: &mut Screen,
+    ) {
         let Some(question) = self.open.front() else {
             return;
         };

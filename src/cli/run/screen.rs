@@ -5,12 +5,12 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 /// Between two pictures of the spinner.
-pub(super) const TICK: Duration = Duration::from_millis(120);
+pub(in crate::cli) const TICK: Duration = Duration::from_millis(120);
 
 const SPINNER: [char; 8] = ['⣾', '⣽', '⣻', '⢿', '⡿', '⣟', '⣯', '⣷'];
 const CLEAR_LINE: &str = "\r\x1b[K";
 
-pub(super) struct Screen {
+pub(in crate::cli) struct Screen {
     /// Standard error is a terminal: draw, colour.
     lively: bool,
     colour: bool,
@@ -26,7 +26,7 @@ pub(super) struct Screen {
 
 impl Screen {
     /// `quiet` shows no progress at all.
-    pub(super) fn new(quiet: bool, no_colour: bool) -> Self {
+    pub(in crate::cli) fn new(quiet: bool, no_colour: bool) -> Self {
         let lively = !quiet && std::io::stderr().is_terminal();
         Self {
             lively,
@@ -40,7 +40,7 @@ impl Screen {
         }
     }
 
-    pub(super) fn phase(&mut self, phase: &str) {
+    pub(in crate::cli) fn phase(&mut self, phase: &str) {
         if self.phase != phase {
             phase.clone_into(&mut self.phase);
             self.since = Instant::now();
@@ -48,7 +48,7 @@ impl Screen {
         self.draw();
     }
 
-    pub(super) fn tick(&mut self) {
+    pub(in crate::cli) fn tick(&mut self) {
         self.turn = (self.turn + 1) % SPINNER.len();
         self.draw();
     }
@@ -57,7 +57,7 @@ impl Screen {
     ///
     /// # Errors
     /// Nobody reads standard output any more.
-    pub(super) fn text(&mut self, text: &str) -> std::io::Result<()> {
+    pub(in crate::cli) fn text(&mut self, text: &str) -> std::io::Result<()> {
         self.clear();
         let mut out = std::io::stdout().lock();
         out.write_all(text.as_bytes())?;
@@ -67,7 +67,7 @@ impl Screen {
     }
 
     /// One line of progress.
-    pub(super) fn line(&mut self, line: &str) {
+    pub(in crate::cli) fn line(&mut self, line: &str) {
         self.clear();
         let (on, off) = if self.colour {
             ("\x1b[2m", "\x1b[0m")
@@ -93,7 +93,7 @@ impl Screen {
     }
 
     /// Takes the spinner away.
-    pub(super) fn clear(&mut self) {
+    pub(in crate::cli) fn clear(&mut self) {
         if std::mem::take(&mut self.drawn) {
             drop(write!(std::io::stderr(), "{CLEAR_LINE}"));
         }

@@ -11,7 +11,7 @@ use crate::cli::client::{Client, Page};
 use crate::cli::discover;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::interrupt::Interrupts;
-use crate::config::Flags;
+use crate::config::{Flags, Settings};
 use crate::store::rows::tasks::Task;
 
 /// Longest wait for another Hearth on the same home, which starts or stops: its
@@ -151,16 +151,28 @@ async fn start(
     let settings = app::settings(flags, env)
         .map_err(|errors| Failure::plain(Exit::Usage, errors.to_string()))?;
     screen.phase("starting database and service");
+    let mut elsewhere = settings.clone();
+    elsewhere.listen.set_port(0);
+    let mut started = start_ticking(settings, screen).await;
+    if started.as_ref().is_err_and(is_in_use) {
+        // Another user's Hearth, or anything else, has the port. Clients of this
+        // home find the address in its service file.
+        started = start_ticking(elsewhere, screen).await;
+    }
+    match started {
+        Ok(app) => Ok(Start::Ours(Box::new(app))),
+        Err(error) if is_taken(&error) => Ok(Start::Taken),
+        Err(error) => Err(unstartable(format!("the service cannot start: {error:#}"))),
+    }
+}
+
+async fn start_ticking(settings: Settings, screen: &mut Screen) -> anyhow::Result<App> {
     let starting = app::start(settings);
     tokio::pin!(starting);
     let mut ticks = tokio::time::interval(TICK);
     loop {
         tokio::select! {
-            started = &mut starting => return match started {
-                Ok(app) => Ok(Start::Ours(Box::new(app))),
-                Err(error) if is_taken(&error) => Ok(Start::Taken),
-                Err(error) => Err(unstartable(format!("the service cannot start: {error:#}"))),
-            },
+            started = &mut starting => return started,
             _ = ticks.tick() => screen.tick(),
         }
     }
@@ -188,10 +200,19 @@ fn not_in_time(home: &Path) -> Failure {
 /// Another process holds the data directory, so that waiting for its service
 /// makes sense.
 fn is_taken(error: &anyhow::Error) -> bool {
+    is_kind(error, std::io::ErrorKind::WouldBlock)
+}
+
+/// Somebody else listens on the address.
+fn is_in_use(error: &anyhow::Error) -> bool {
+    is_kind(error, std::io::ErrorKind::AddrInUse)
+}
+
+fn is_kind(error: &anyhow::Error, kind: std::io::ErrorKind) -> bool {
     error.chain().any(|cause| {
         cause
             .downcast_ref::<std::io::Error>()
-            .is_some_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+            .is_some_and(|error| error.kind() == kind)
     })
 }
 

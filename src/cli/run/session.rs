@@ -10,14 +10,12 @@ use super::screen::Screen;
 use crate::cli::args::Run;
 use crate::cli::client::{Agent, Client};
 use crate::cli::failure::{Exit, Failure};
-use crate::store::rows::chats::Chat;
+use crate::cli::ids;
 use crate::store::rows::projects::Project;
 use crate::store::rows::sessions::Session;
 
 /// Sessions of a project that are looked through for a name.
 const MAX_SESSIONS: usize = 2000;
-/// Tabs of a session that are looked through.
-const MAX_CHATS: usize = 200;
 /// Characters of a prompt that make a session's name.
 const NAME_CHARS: usize = 48;
 
@@ -47,7 +45,7 @@ pub(super) async fn open(
         None => create(client, project.id, &name_of(prompt)).await?,
         Some(wanted) => find(client, project.id, wanted, screen).await?,
     };
-    let chat = chat_of(client, session.id).await?;
+    let chat = ids::default_chat(client, session.id).await?;
     Ok(Place {
         agent,
         session,
@@ -72,10 +70,24 @@ async fn choose_agent(client: &Client, named: Option<&str>) -> Result<Agent, Fai
             "name one with --agent (demo needs no account), or set default_agent in hearth.toml",
         ));
     };
-    let permission = None;
+    let names: Vec<String> = known
+        .agents
+        .iter()
+        .map(|agent| agent.name.clone())
+        .collect();
     let found = known.agents.into_iter().find(|agent| agent.name == name);
-    // The service refuses a name it does not know, and lists those it does.
-    Ok(found.unwrap_or(Agent { name, permission }))
+    // Asked before anything is made: a wrong name leaves no empty session behind.
+    found.ok_or_else(|| {
+        let name = name.escape_debug();
+        Failure::new(
+            Exit::Usage,
+            format!(
+                "agent `{name}` is not configured; known: {}",
+                names.join(", ")
+            ),
+            "name one of those with --agent, or describe it in hearth.toml",
+        )
+    })
 }
 
 async fn register(client: &Client, root: &Path, screen: &mut Screen) -> Result<Project, Failure> {
@@ -127,22 +139,6 @@ async fn find(
 async fn create(client: &Client, project: Uuid, name: &str) -> Result<Session, Failure> {
     let body = json!({ "project_id": project, "name": name });
     client.post("/api/sessions", &body).await
-}
-
-async fn chat_of(client: &Client, session: Uuid) -> Result<Uuid, Failure> {
-    let address = format!("/api/sessions/{session}/chats");
-    let chats: Vec<Chat> = client.list(&address, MAX_CHATS).await?;
-    let open = |chat: &&Chat| chat.closed_at.is_none();
-    let existing = chats
-        .iter()
-        .filter(open)
-        .find(|chat| chat.is_default)
-        .or_else(|| chats.iter().find(open));
-    if let Some(chat) = existing {
-        return Ok(chat.id);
-    }
-    let made: Chat = client.post(&address, &json!({ "name": "main" })).await?;
-    Ok(made.id)
 }
 
 /// The beginning of the prompt's first line, cut at a word.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::progress::Over;
+use super::progress::{Notes, Over, clean};
 use crate::cli::failure::Exit;
 use crate::store::rows::changes::Change;
 
@@ -16,6 +16,7 @@ pub(super) struct Summary<'a> {
     pub(super) over: &'a Over,
     pub(super) took: Duration,
     pub(super) changes: &'a [Change],
+    pub(super) notes: &'a Notes,
     pub(super) worktree: Option<&'a str>,
     pub(super) session: &'a str,
 }
@@ -63,6 +64,7 @@ impl Summary<'_> {
         let Some(worktree) = self.worktree else {
             return;
         };
+        self.notes(out);
         if self.changes.is_empty() {
             let _ = writeln!(out, "  no files changed in {worktree}");
             return;
@@ -77,6 +79,19 @@ impl Summary<'_> {
         }
         if self.changes.len() > MAX_FILES {
             let _ = writeln!(out, "    … and {} more", self.changes.len() - MAX_FILES);
+        }
+    }
+
+    fn notes(&self, out: &mut String) {
+        for warning in &self.notes.warnings {
+            let _ = writeln!(out, "  ! {}", clean(warning));
+        }
+        if self.notes.omitted > 0 {
+            let _ = writeln!(
+                out,
+                "  ! {} more files changed than are listed",
+                self.notes.omitted
+            );
         }
     }
 
@@ -170,6 +185,10 @@ mod tests {
             over: &over("completed", "ok"),
             took: Duration::from_millis(3456),
             changes: &changes,
+            notes: &Notes {
+                omitted: 7,
+                warnings: vec!["the agent changed .git/config".into()],
+            },
             worktree: Some("/tmp/it's here"),
             session: "0199",
         };

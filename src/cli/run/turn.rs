@@ -1,7 +1,7 @@
 //! One turn, from the posted message to its end.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -23,8 +23,25 @@ use crate::store::rows::sessions::Session;
 /// Changes that are fetched for the summary.
 const MAX_CHANGES: usize = 2000;
 
+/// What Ctrl-C means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum OnInterrupt {
+    /// The turn is cancelled, and its end waited for; a second one leaves at once.
+    Cancel,
+    /// Leave; the turn goes on.
+    Detach,
+}
+
+/// How a turn is followed.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cli) struct Following {
+    /// Frames as JSON lines, the result last.
+    pub(in crate::cli) json: bool,
+    pub(in crate::cli) on_interrupt: OnInterrupt,
+}
+
 /// A posted message, and how much of its turn was shown.
-pub(super) struct Task {
+pub(in crate::cli) struct Task {
     id: Uuid,
     session: Uuid,
     agent: String,
@@ -33,6 +50,28 @@ pub(super) struct Task {
     seen: Option<i64>,
     interrupted: bool,
     over: Option<Over>,
+}
+
+impl Task {
+    /// Nothing of it was shown yet. It began `ago`.
+    pub(in crate::cli) fn new(id: Uuid, session: Uuid, agent: &str, ago: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            id,
+            session,
+            agent: agent.to_owned(),
+            began: now.checked_sub(ago).unwrap_or(now),
+            progress: Progress::new(agent),
+            seen: None,
+            interrupted: false,
+            over: None,
+        }
+    }
+
+    /// The same, without what came up to frame `seen`.
+    pub(in crate::cli) fn after(self, seen: Option<i64>) -> Self {
+        Self { seen, ..self }
+    }
 }
 
 /// Posts the message; `key` makes a repeat harmless.
@@ -60,24 +99,20 @@ pub(super) async fn post(
     }
     let address = format!("/api/chats/{}/messages", place.chat);
     let accepted: Accepted = client.post_once(&address, key, &body).await?;
-    Ok(Task {
-        id: accepted.task_id,
-        session: place.session.id,
-        agent: place.agent.name.clone(),
-        began: Instant::now(),
-        progress: Progress::new(&place.agent.name),
-        seen: None,
-        interrupted: false,
-        over: None,
-    })
+    Ok(Task::new(
+        accepted.task_id,
+        place.session.id,
+        &place.agent.name,
+        Duration::ZERO,
+    ))
 }
 
 /// Shows the turn until it is over, then what it left behind.
 ///
 /// # Errors
 /// The stream was lost.
-pub(super) async fn follow(
-    args: &Run,
+pub(in crate::cli) async fn follow(
+    how: Following,
     client: &Client,
     task: &mut Task,
     screen: &mut Screen,
@@ -85,19 +120,19 @@ pub(super) async fn follow(
 ) -> Result<Exit, Failure> {
     let over = match task.over.clone() {
         Some(over) => over,
-        None => match watch(args, client, task, screen, interrupts).await? {
+        None => match watch(how, client, task, screen, interrupts).await? {
             Some(over) => task.over.insert(over).clone(),
             None => return Ok(Exit::Interrupted),
         },
     };
     screen.clear();
-    report(args, client, task, &over).await?;
+    report(how.json, client, task, &over).await?;
     Ok(summary::exit(&over, task.interrupted))
 }
 
-/// Shows the turn until it is over; none when the second interrupt came first.
+/// Shows the turn until it is over; none when the reader left before.
 async fn watch(
-    args: &Run,
+    how: Following,
     client: &Client,
     task: &mut Task,
     screen: &mut Screen,
@@ -107,12 +142,16 @@ async fn watch(
         .frames(&format!("/api/tasks/{}/stream", task.id))
         .after(task.seen);
     let mut ticks = tokio::time::interval(TICK);
-    let mut questions = Questions::new(args.json);
+    let mut questions = Questions::new(how.json);
     loop {
         tokio::select! {
             biased;
             () = interrupts.next() => {
                 screen.clear();
+                if how.on_interrupt == OnInterrupt::Detach {
+                    screen.line(&format!("detached; the turn goes on: hearth attach {}", task.id));
+                    return Ok(None);
+                }
                 if std::mem::replace(&mut task.interrupted, true) {
                     return Ok(None);
                 }
@@ -122,10 +161,10 @@ async fn watch(
             event = frames.next() => {
                 let event = event?;
                 task.seen = frames.last_seq();
-                if args.json {
+                if how.json {
                     print_json(&event.data)?;
                 }
-                let shown = show(&mut task.progress, &event, args.json, screen, &mut questions)?;
+                let shown = show(&mut task.progress, &event, how.json, screen, &mut questions)?;
                 if let Some(over) = shown {
                     return Ok(Some(over));
                 }
@@ -136,7 +175,7 @@ async fn watch(
     }
 }
 
-fn show(
+pub(in crate::cli) fn show(
     progress: &mut Progress,
     event: &Event,
     quiet: bool,
@@ -167,7 +206,7 @@ async fn cancel(client: &Client, task: Uuid, screen: &mut Screen) {
     }
 }
 
-async fn report(args: &Run, client: &Client, task: &Task, over: &Over) -> Result<(), Failure> {
+async fn report(json: bool, client: &Client, task: &Task, over: &Over) -> Result<(), Failure> {
     let session: Session = client
         .get(&format!("/api/sessions/{}", task.session))
         .await?;
@@ -177,7 +216,7 @@ async fn report(args: &Run, client: &Client, task: &Task, over: &Over) -> Result
             MAX_CHANGES,
         )
         .await?;
-    if args.json {
+    if json {
         return print_json(&json!({
             "type": "result",
             "task_id": task.id,
@@ -187,6 +226,8 @@ async fn report(args: &Run, client: &Client, task: &Task, over: &Over) -> Result
             "detail": over.detail,
             "worktree": session.worktree_path,
             "changes": changes,
+            "omitted": task.progress.notes().omitted,
+            "warnings": task.progress.notes().warnings,
         }));
     }
     let id = task.session.to_string();
@@ -195,6 +236,7 @@ async fn report(args: &Run, client: &Client, task: &Task, over: &Over) -> Result
         over,
         took: task.began.elapsed(),
         changes: &changes,
+        notes: task.progress.notes(),
         worktree: session.worktree_path.as_deref(),
         session: &id,
     };
@@ -203,7 +245,7 @@ async fn report(args: &Run, client: &Client, task: &Task, over: &Over) -> Result
     Ok(())
 }
 
-fn print_json(value: &Value) -> Result<(), Failure> {
+pub(in crate::cli) fn print_json(value: &Value) -> Result<(), Failure> {
     writeln!(std::io::stdout(), "{value}").map_err(|error| unread(&error))
 }
 

@@ -1,5 +1,6 @@
 -- Ends turn $1 (attempt $2, node $3, life $4) of session $5, once. No row comes
--- back when it has ended already or belongs to a newer owner. $30 names the write.
+-- back when it has ended already or belongs to a newer owner. $30 names the write;
+-- $31 is what a person must know beside the changes: `omitted`, `warnings`.
 with gate as materialized (
     select g.session_id from hearth.gates g where g.session_id = $5 for no key update
 ),
@@ -139,8 +140,8 @@ link as (
 drafts as materialized (
     select row_number() over (order by d.n) as n, d.kind, d.data, turn.task_id, turn.assistant_message_id
     from turn join task on task.id = turn.task_id, lateral (values
-        (1, 'pending_changes_updated', '{}'::jsonb,
-            exists (select 1 from gone) or exists (select 1 from restated)
+        (1, 'pending_changes_updated', coalesce($31::jsonb, '{}'),
+            $31 is not null or exists (select 1 from gone) or exists (select 1 from restated)
                 or exists (select 1 from rebased) or exists (select 1 from added)),
         (2, 'usage', jsonb_build_object('input_tokens', turn.input_tokens,
                 'output_tokens', turn.output_tokens, 'cost', turn.cost),

@@ -207,7 +207,7 @@ async fn a_running_task_is_asked_to_end_and_its_release_ends_it() {
     let turn = claim_one(&store).await;
     assert_eq!(
         store.store.request_cancel(task).await.unwrap(),
-        CancelRequest::Requested
+        CancelRequest::Requested(Vec::new())
     );
     assert_eq!(store.task_state(task).await, TaskState::Running);
     store

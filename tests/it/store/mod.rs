@@ -3,6 +3,7 @@
 mod claims;
 mod contract;
 mod control;
+mod family;
 mod journal;
 mod listen;
 mod lost_answers;

@@ -226,7 +226,13 @@ impl Rows {
             *last_tree = diff.map(|diff| diff.tree.clone());
         }
         let changed = diff.is_some_and(|diff| self.replace_changes(turn.session, diff));
-        let news = changed.then(|| (FrameKind::PendingChangesUpdated, json!({})));
+        let notes = diff
+            .filter(|diff| diff.omitted > 0 || !diff.warnings.is_empty())
+            .map(|diff| json!({ "omitted": diff.omitted, "warnings": diff.warnings }));
+        let news = (changed || notes.is_some()).then(|| {
+            let data = notes.unwrap_or_else(|| json!({}));
+            (FrameKind::PendingChangesUpdated, data)
+        });
         let state = outcome.task_state();
         let told = [
             (

@@ -22,6 +22,7 @@ use crate::ports::{
     TaskQueue,
 };
 use crate::prompt::{NewPrompt, Notice, Settled};
+use crate::rules::routing::Origin;
 
 pub use rows::{MessageRow, PromptRow, Rows, TaskRow, TurnRow};
 
@@ -52,6 +53,23 @@ impl MemoryStore {
     /// Inserts a pending task, as any route or plain SQL would.
     pub fn insert(&self, session: SessionId, key: SessionKey, input: &str) -> TaskId {
         self.with(|rows| rows.insert(session, key, input))
+    }
+
+    /// The same, for a task that is no turn of its chat.
+    pub fn insert_from(
+        &self,
+        origin: Origin,
+        session: SessionId,
+        key: SessionKey,
+        input: &str,
+    ) -> TaskId {
+        self.with(|rows| {
+            let task = rows.insert(session, key, input);
+            if let Some(row) = rows.tasks.get_mut(&task) {
+                row.origin = origin;
+            }
+            task
+        })
     }
 
     /// Marks a task as to be ended, as the cancel route does; one that waits

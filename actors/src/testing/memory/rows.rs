@@ -16,6 +16,7 @@ use crate::model::{
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Claim, Reconciled};
 use crate::prompt::{NewPrompt, Settled};
+use crate::rules::routing::Origin;
 
 /// A task as the store knows it.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct TaskRow {
     pub key: SessionKey,
     /// In which workspace.
     pub session: SessionId,
+    /// Where it comes from.
+    pub origin: Origin,
     /// The prompt.
     pub input: String,
     /// Its state.
@@ -119,6 +122,10 @@ impl Rows {
             seq: self.last_seq,
             key,
             session,
+            origin: Origin {
+                own_chat: true,
+                ..Origin::default()
+            },
             input: input.to_owned(),
             state: TaskState::Pending,
             not_before: None,
@@ -220,6 +227,8 @@ impl Rows {
         let assignment = Assignment {
             fence: reference.fence,
             key: row.key.clone(),
+            chat: row.key.chat,
+            origin: row.origin,
             session: row.session,
             input: row.input.clone(),
             user_message: turn.user_message,

@@ -16,6 +16,7 @@ use crate::prompt::Notice;
 use crate::rules::moment::Moment;
 use crate::rules::pool::{self as rule, Admission, Slot};
 use crate::rules::restart::Rest;
+use crate::rules::routing::{self, Route};
 use crate::tree::addr::{Addr, Depth, Task};
 use crate::tree::board::Snapshot;
 use crate::tree::session::{self, SessionActor};
@@ -29,7 +30,12 @@ const GONE_BOUND: Duration = Duration::from_secs(15);
 const RECORDS: usize = 1024;
 
 impl State {
-    pub(super) async fn assign(&mut self, assignment: Box<Assignment>) {
+    pub(super) async fn assign(&mut self, mut assignment: Box<Assignment>) {
+        let entry = self.shared.ports.agents.get(&assignment.key.agent);
+        let can_be_warm = entry.is_none_or(|entry| entry.backend.can_be_warm());
+        if routing::route(assignment.origin, can_be_warm) == Route::OneShot {
+            routing::make_one_shot(&mut assignment);
+        }
         self.place(Waiting {
             assignment,
             refused: Vec::new(),
@@ -131,7 +137,7 @@ impl State {
             reference: TurnRef {
                 fence: assignment.fence,
                 session: assignment.session,
-                chat: assignment.key.chat,
+                chat: assignment.chat,
                 message: assignment.assistant_message,
             },
             prompted: prompted.clone(),

@@ -74,7 +74,10 @@ impl State {
             Effect::Finish(verdict) => self.finish(verdict),
             Effect::GiveBack => self.give_back(),
             Effect::TurnOver(outcome) => {
-                self.turn = None;
+                if self.turn.take().is_some_and(|turn| turn.is_one_shot()) {
+                    // What it was started for is over.
+                    self.me.cast(Msg::Stop);
+                }
                 self.set_current(None);
                 self.tell_pool(|key, generation| pool::Msg::TurnOver(key, generation, outcome));
             }

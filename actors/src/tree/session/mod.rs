@@ -122,6 +122,13 @@ struct Turn {
     tasks: Vec<Task>,
 }
 
+impl Turn {
+    /// It has a key of its own, which no later turn will use.
+    fn is_one_shot(&self) -> bool {
+        self.assignment.key.chat != self.assignment.chat
+    }
+}
+
 /// The last handle: dropping it kills the agent's process tree.
 pub(crate) struct LiveLink {
     link: Arc<dyn Link>,
@@ -297,7 +304,7 @@ impl State {
         let reference = TurnRef {
             fence: assignment.fence,
             session: assignment.session,
-            chat: assignment.key.chat,
+            chat: assignment.chat,
             message: assignment.assistant_message,
         };
         let entry = &self.to.entry;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::State;
+use super::{State, Turn};
 use crate::tree::board::Snapshot;
 
 impl State {
@@ -24,7 +24,8 @@ impl State {
                 mailbox: to.depth.get(),
                 detail: json!({
                     "session_id": to.session,
-                    "chat_id": to.key.chat,
+                    "chat_id": turn.map_or(to.key.chat, |turn| turn.reference.chat),
+                    "one_shot": turn.is_some_and(Turn::is_one_shot),
                     "agent": to.key.agent,
                     "task_id": turn.map(|turn| turn.reference.fence.task),
                     "turn_id": turn.map(|turn| turn.reference.fence.turn),

@@ -71,7 +71,8 @@ pub(super) async fn evict(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Stops a warm session, interrupting its turn, and forgets its crashes.
+/// Stops a warm session, interrupting its turn, forgets its crashes, and lets the
+/// tasks that waited for the end of its rest run.
 #[utoipa::path(post, path = "/api/debug/sessions/{chat_id}/{agent}/restart", tag = "debug",
     params(("chat_id" = Uuid, Path, description = "The chat"), ("agent" = String, Path, description = "The agent")),
     responses((status = 204, description = "Stopped"),
@@ -80,7 +81,10 @@ pub(super) async fn restart(
     State(state): State<AppState>,
     Path((chat, agent)): Path<(String, String)>,
 ) -> ApiResult<StatusCode> {
-    state.tree.restart(key(&chat, &agent)?).await?;
+    let key = key(&chat, &agent)?;
+    state.tree.restart(key.clone()).await?;
+    state.store.unpark(&key).await?;
+    state.tree.wakeup();
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -2,7 +2,7 @@
 //! is one transaction.
 
 use hearth_actors::event::Frame;
-use hearth_actors::ids::{AgentName, ChatId, MessageId, ProjectId, SessionId, TaskId};
+use hearth_actors::ids::{AgentName, ChatId, MessageId, ProjectId, SessionId, SessionKey, TaskId};
 use hearth_actors::model::Policy;
 use sqlx::{Connection, FromRow};
 use uuid::Uuid;
@@ -129,6 +129,22 @@ impl Store {
             key: task.idempotency_key.as_deref(),
         };
         self.create(draft).await
+    }
+
+    /// Lets the parked tasks of a chat and agent be claimed at once.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn unpark(&self, key: &SessionKey) -> Result<(), StoreError> {
+        sqlx::query(
+            "update hearth.queue set not_before = null
+             where chat_id = $1 and agent = $2 and waiting and not_before is not null",
+        )
+        .bind(key.chat.0)
+        .bind(key.agent.as_str())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 
     pub(super) async fn create(&self, draft: Draft<'_>) -> Result<Created, StoreError> {

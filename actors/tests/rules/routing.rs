@@ -15,8 +15,9 @@ const TABLE: &[(&str, Route)] = &[
 
 fn looked_up(facts: [bool; 4]) -> Route {
     let fits = |row: &str| {
-        let fact = facts.iter().zip(row.chars());
-        fact.into_iter()
+        facts
+            .iter()
+            .zip(row.chars())
             .all(|(fact, wanted)| wanted == '*' || *fact == (wanted == '1'))
     };
     let found = TABLE.iter().find(|(row, _)| fits(row));

@@ -5,7 +5,7 @@ use hearth_actors::event::{Frame, FrameKind};
 use hearth_actors::ids::{ProjectId, TaskId};
 use hearth_actors::outcome::{Outcome, TaskState};
 use hearth_actors::testing::contract_store::{
-    AGENT, StoreUnderTest, acquire, claim_one, finish, open,
+    AGENT, StoreUnderTest, acquire, claim, claim_one, finish, open,
 };
 
 use super::contract::RealStore;
@@ -109,6 +109,19 @@ async fn the_end_of_a_child_is_told_once_in_its_parents_stream() {
     assert_eq!(told[0].data["child"]["task_id"], child.task.to_string());
     assert_eq!(told[0].data["child"]["state"], "failed");
     assert_eq!(told[0].data["child"]["outcome"], "agent_error");
+}
+
+#[tokio::test]
+async fn an_unparked_task_is_claimed_at_once() {
+    let store = RealStore::fresh().await;
+    acquire(&store).await;
+    let task = store.insert_task(None, None, AGENT).await;
+    let turn = claim_one(&store).await;
+    let rest = std::time::Duration::from_secs(3600);
+    store.queue().release(&turn.fence, rest).await.unwrap();
+    assert!(claim(&store, 5).await.assignments.is_empty());
+    store.store.unpark(&turn.key).await.unwrap();
+    assert_eq!(claim_one(&store).await.fence.task, task);
 }
 
 #[tokio::test]

@@ -233,6 +233,8 @@ pub struct LinkSpec {
     pub mode: Option<String>,
     /// Wanted thinking option.
     pub thinking: Option<String>,
+    /// Wanted values of the agent's own options, by their ids.
+    pub features: BTreeMap<String, serde_json::Value>,
     /// The clocks of the stop ladder.
     pub deadlines: Deadlines,
 }
@@ -270,6 +272,8 @@ pub struct Prompt {
     pub mode: Option<String>,
     /// Wanted thinking option for this turn.
     pub thinking: Option<String>,
+    /// Wanted values of the agent's own options for this turn, by their ids.
+    pub features: BTreeMap<String, serde_json::Value>,
 }
 
 /// Why an agent did not start.

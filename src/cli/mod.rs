@@ -1,7 +1,9 @@
 //! The command line: a client of the service, and the way to start it.
 
+mod agents;
 mod args;
 mod client;
+mod costs;
 mod discover;
 mod doctor;
 mod failure;
@@ -33,6 +35,8 @@ pub async fn dispatch(cli: &Cli, env: &BTreeMap<String, String>) -> Result<Exit,
         Command::Run(run) => run::run(run, &flags, env).await,
         Command::Tree(args) => tree::tree(args, &home(&flags, env)?, env).await,
         Command::Ls(args) => ls::ls(args, &home(&flags, env)?, env).await,
+        Command::Agents(args) => agents::agents(args, &home(&flags, env)?, env).await,
+        Command::Costs(args) => costs::costs(args, &home(&flags, env)?, env).await,
         Command::Doctor(args) => doctor::doctor(args, &flags, env).await,
         Command::Shim(_) | Command::DemoAgent(_) => Err(Failure::new(
             Exit::Usage,

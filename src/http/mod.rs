@@ -12,11 +12,14 @@ mod messages;
 mod openapi;
 mod page;
 mod projects;
+mod providers;
 pub mod render;
 mod sessions;
 pub mod state;
+mod stats;
 mod stream;
 mod tasks;
+mod wishes;
 
 use std::future::IntoFuture as _;
 use std::time::Duration;
@@ -92,6 +95,9 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(tasks::create, tasks::list))
         .routes(routes!(tasks::get))
         .routes(routes!(tasks::cancel))
+        .routes(routes!(providers::list))
+        .routes(routes!(providers::probe))
+        .routes(routes!(stats::costs))
         .routes(routes!(stream::session))
         .routes(routes!(stream::task))
         .routes(routes!(stream::tree))

@@ -87,6 +87,7 @@ impl Fixture {
             model: None,
             mode: None,
             thinking: None,
+            features: std::collections::BTreeMap::new(),
             deadlines: Deadlines::default(),
         }
     }
@@ -176,6 +177,7 @@ fn prompt(text: &str) -> Prompt {
         model: None,
         mode: None,
         thinking: None,
+        features: std::collections::BTreeMap::new(),
     }
 }
 

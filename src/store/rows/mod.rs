@@ -6,7 +6,9 @@ pub mod changes;
 pub mod chats;
 pub mod messages;
 pub mod projects;
+pub mod providers;
 pub mod sessions;
+pub mod stats;
 pub mod tasks;
 
 use chrono::{DateTime, Utc};

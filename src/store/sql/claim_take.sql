@@ -20,7 +20,8 @@ picked as materialized (
         coalesce(q.policy, case when q.user_message_id is null then 'deny' end) as policy,
         coalesce(nullif(q.agent, ''), $6) as agent,
         coalesce(q.user_message_id, q.task_id) as user_message_id,
-        t.chat_id, t.input, t.model, t.mode_id, t.thinking_option_id
+        t.chat_id, t.input, t.model, t.mode_id, t.thinking_option_id,
+        t.feature_values
     from lease l
         cross join heads h
         join hearth.gates g on g.session_id = h.session_id

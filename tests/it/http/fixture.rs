@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use chrono::DateTime;
 use hearth::access::Token;
 use hearth::http::HostRules;
-use hearth::http::state::{Health, Parts, Readiness, Repositories, Repository, Shared, Tree};
+use hearth::http::state::{Health, Looks, Parts, Readiness, Repositories, Repository, Shared, Tree};
 use hearth::store::{Store, StoreOptions, migrate};
 use hearth_actors::event::{Frame, FrameKind};
 use hearth_actors::ids::{NodeId, SessionId, SessionKey, TaskId};
@@ -82,6 +82,24 @@ impl Tree for StillTree {
     }
 }
 
+/// Looks that are asked for and never done.
+#[derive(Default)]
+pub(crate) struct StillLooks(Mutex<Vec<String>>);
+
+impl Looks for StillLooks {
+    fn names(&self) -> Vec<String> {
+        vec!["demo".into(), "goose-acp".into()]
+    }
+
+    fn ask(&self, names: &[String]) {
+        self.0.lock().unwrap().extend_from_slice(names);
+    }
+
+    fn pending(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
 /// Looks at real repositories.
 struct Git;
 
@@ -131,6 +149,7 @@ pub(crate) async fn service() -> Service {
     let address = listener.local_addr().unwrap();
     let root = tempfile::tempdir().unwrap();
     let allowed = root.path().canonicalize().unwrap();
+    let looks = Arc::new(StillLooks::default());
     let state = Shared::new(Parts {
         store: store.clone(),
         tree: tree.clone(),
@@ -140,6 +159,8 @@ pub(crate) async fn service() -> Service {
             ("demo".to_owned(), Policy::AllowEdits),
             ("goose".to_owned(), Policy::Ask),
         ]),
+        aliases: BTreeMap::from([("goose".to_owned(), "goose-acp".to_owned())]),
+        looks: looks.clone(),
         default_agent: None,
         repositories: Arc::new(Git),
         project_roots: vec![allowed.clone()],

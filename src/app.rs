@@ -31,8 +31,8 @@ use crate::config::{ConfigErrors, Flags, Settings, home};
 use crate::http::state::{Health, Parts, Readiness, Repositories, Repository, Shared};
 use crate::http::{self, HostRules};
 use crate::process::{self, Room, RoomConfig, ShimPath, SweepReport};
-use crate::store::rows::providers;
 use crate::store::embedded::{self, EmbeddedConfig, EmbeddedPg};
+use crate::store::rows::providers;
 use crate::store::{self, Signal, Store, StoreOptions};
 use crate::worktrees::{self, GitWorktrees, WorktreesConfig};
 

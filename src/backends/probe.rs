@@ -176,7 +176,8 @@ impl Prober {
         place: &Path,
     ) -> (Option<Catalog>, Option<Fault>) {
         let (seen, mut told) = watch::channel(None::<Catalog>);
-        let learn = Arc::new(move |catalog: &Catalog| drop(seen.send_replace(Some(catalog.clone()))));
+        let learn =
+            Arc::new(move |catalog: &Catalog| drop(seen.send_replace(Some(catalog.clone()))));
         let backend = AcpBackend::new(target.launch.clone(), self.room.clone())
             .telling(learn)
             .owned_by(owner);
@@ -201,8 +202,8 @@ impl Prober {
         };
         let fault = match timeout(limit, backend.start(spec, events)).await {
             Ok(Ok(link)) => {
-                let commands =
-                    told.wait_for(|seen| seen.as_ref().is_some_and(|seen| !seen.commands.is_empty()));
+                let commands = told
+                    .wait_for(|seen| seen.as_ref().is_some_and(|seen| !seen.commands.is_empty()));
                 // An agent without commands has none to tell.
                 drop(timeout(COMMANDS_WAIT, commands).await);
                 link.stop(false).await;

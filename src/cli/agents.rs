@@ -101,7 +101,12 @@ fn text(agents: &[Agent], now: DateTime<Utc>) -> String {
     for agent in agents {
         let provider = &agent.provider;
         let (mark, state) = state(agent, now);
-        let _ = writeln!(out, "{mark} {:<10} {}", clean(&provider.name), clean(&state));
+        let _ = writeln!(
+            out,
+            "{mark} {:<10} {}",
+            clean(&provider.name),
+            clean(&state)
+        );
         if let Some(cure) = &provider.cure {
             let _ = writeln!(out, "             cure: {}", clean(cure));
         }
@@ -119,7 +124,11 @@ fn text(agents: &[Agent], now: DateTime<Utc>) -> String {
                 more => format!(" and {more} more"),
             };
             if !names.is_empty() {
-                let _ = writeln!(out, "             {what}: {}{more}", clean(&names.join(", ")));
+                let _ = writeln!(
+                    out,
+                    "             {what}: {}{more}",
+                    clean(&names.join(", "))
+                );
             }
         }
     }
@@ -140,7 +149,10 @@ fn state(agent: &Agent, now: DateTime<Utc>) -> (&'static str, String) {
         }
         (None, Some(at)) => ("✓", format!("{version}, looked at {}", ago(now, at))),
         (None, None) if agent.looking => ("…", "is being looked at".to_owned()),
-        (None, None) => ("?", "was not looked at yet: hearth agents --probe".to_owned()),
+        (None, None) => (
+            "?",
+            "was not looked at yet: hearth agents --probe".to_owned(),
+        ),
     }
 }
 

@@ -63,7 +63,8 @@ pub struct Settings {
     pub deadlines: Deadlines,
     /// How long a stop waits for running turns (`shutdown_grace_ms`, 30 s).
     pub shutdown_grace: Duration,
-    /// Between two looks at all agents (`probe_every_ms`, 6 h).
+    /// Between two looks at all agents (`probe_every_ms`, 6 h); zero: only
+    /// when somebody asks.
     pub probe_every: Duration,
     /// The built-in agents and those of `[agents.*]`.
     pub agents: Agents,
@@ -206,11 +207,7 @@ fn read(from: &mut Sources<'_>, config_file: Option<PathBuf>, quirks: &[&str]) -
             )
             .unwrap_or(Duration::from_secs(30)),
         probe_every: from
-            .get(
-                "probe_every_ms",
-                "HEARTH_PROBE_EVERY_MS",
-                source::millis(60_000),
-            )
+            .get("probe_every_ms", "HEARTH_PROBE_EVERY_MS", source::millis(0))
             .unwrap_or(Duration::from_secs(6 * 60 * 60)),
         agents,
         config_file,

@@ -88,8 +88,7 @@ pub(super) async fn create(
 ) -> ApiResult<(StatusCode, Json<Accepted>)> {
     let idempotency_key = idempotency_key(&headers)?;
     let mut check = Check::default();
-    check
-        .chars("content", &new.content, 1, MAX_INPUT_CHARS);
+    check.chars("content", &new.content, 1, MAX_INPUT_CHARS);
     let wishes = Wishes {
         model: new.model.as_deref(),
         mode: new.mode_id.as_deref(),

@@ -107,7 +107,10 @@ impl Wishes<'_> {
                 let ids: Vec<&str> = catalog.options.iter().map(|one| one.id.as_str()).collect();
                 check.wrong(
                     "feature_values",
-                    format!("`{id}` is no option of {agent}; its options: {}", ids.join(", ")),
+                    format!(
+                        "`{id}` is no option of {agent}; its options: {}",
+                        ids.join(", ")
+                    ),
                 );
                 continue;
             };
@@ -186,7 +189,8 @@ mod tests {
             (json!({"slow": true}), false),
             (json!({"fast": [1]}), false),
         ] {
-            let values: BTreeMap<String, Value> = serde_json::from_value(values).expect("an object");
+            let values: BTreeMap<String, Value> =
+                serde_json::from_value(values).expect("an object");
             assert_eq!(refused(wish(None, &values)).is_none(), fits, "{values:?}");
         }
     }

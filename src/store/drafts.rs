@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use hearth_actors::ids::{AgentName, MessageId, TaskId};
 use hearth_actors::model::Policy;
-use sha2::{Digest, Sha256};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;

@@ -5,6 +5,8 @@ mod access;
 pub(crate) mod fixture;
 mod pages;
 mod problems;
+mod providers;
 mod routes;
 mod sse;
+mod stats;
 mod streams;

@@ -7,6 +7,7 @@ mod cli;
 mod contract_backend;
 mod embedded;
 mod http;
+mod probe;
 mod process;
 mod service;
 mod store;

@@ -52,6 +52,12 @@ mod tests {
             panic!("{:?}", catalog.logins)
         };
         assert_eq!((login.id.as_str(), login.name.as_str()), ("key", "API key"));
-        assert_eq!(read(&Value::Null), Catalog { capabilities: Value::Null, ..Catalog::default() });
+        assert_eq!(
+            read(&Value::Null),
+            Catalog {
+                capabilities: Value::Null,
+                ..Catalog::default()
+            }
+        );
     }
 }

@@ -111,8 +111,7 @@ impl Pump {
         let session = self.shared.state().session.clone();
         let mapped = self.mapper.line(&text, session.as_deref());
         if let Some(update) = self.mapper.options.take() {
-            self.shared
-                .learned(|state| state.offers.refresh(&update));
+            self.shared.learned(|state| state.offers.refresh(&update));
         }
         match mapped {
             Mapped::Said(said) => {

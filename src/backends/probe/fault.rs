@@ -62,7 +62,10 @@ impl Fault {
     pub(super) fn no_place(directory: &Path, error: &io::Error) -> Self {
         Self::new(
             "unusable",
-            &format!("no directory can be made below {}: {error}", directory.display()),
+            &format!(
+                "no directory can be made below {}: {error}",
+                directory.display()
+            ),
             "free some disk, or correct the permissions of the data directory",
         )
     }
@@ -94,7 +97,9 @@ impl Fault {
 
     /// It could not be started, or opened no session.
     pub(super) fn start(name: &AgentName, error: &StartError) -> Self {
-        let again = format!("run `{name}` in a terminal to see more; then look again with `hearth agents --probe`");
+        let again = format!(
+            "run `{name}` in a terminal to see more; then look again with `hearth agents --probe`"
+        );
         match error {
             StartError::Missing(detail) => Self::new(
                 "not_executable",
@@ -151,15 +156,27 @@ mod tests {
         assert_eq!(Fault::missing(&"qwen".into(), &file).kind, "not_executable");
         let login = Fault::start(&"qwen".into(), &StartError::Auth("wants a login".into()));
         assert_eq!(login.kind, "not_logged_in");
-        assert_eq!(Fault::timed_out(&"qwen".into(), Duration::from_secs(60)).kind, "timed_out");
+        assert_eq!(
+            Fault::timed_out(&"qwen".into(), Duration::from_secs(60)).kind,
+            "timed_out"
+        );
         let reserved = Fault::unusable("no backend for pty: use acp");
-        assert_eq!((reserved.detail.as_str(), reserved.cure.as_str()), ("no backend for pty", "use acp"));
+        assert_eq!(
+            (reserved.detail.as_str(), reserved.cure.as_str()),
+            ("no backend for pty", "use acp")
+        );
     }
 
     #[test]
     fn an_old_runtime_is_told_from_other_ends() {
-        assert_eq!(failed("SyntaxError: Invalid regular expression flags", true).kind, "old_runtime");
-        assert_eq!(failed("this program requires Node.js >= 22", true).kind, "old_runtime");
+        assert_eq!(
+            failed("SyntaxError: Invalid regular expression flags", true).kind,
+            "old_runtime"
+        );
+        assert_eq!(
+            failed("this program requires Node.js >= 22", true).kind,
+            "old_runtime"
+        );
         assert_eq!(failed("boom", true).kind, "ended");
         assert_eq!(failed("it speaks version 9", false).kind, "refused");
         assert_eq!(failed(&"x".repeat(9000), true).detail.len(), MAX_DETAIL);

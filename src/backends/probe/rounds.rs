@@ -49,15 +49,15 @@ impl Looks {
         self.open().clone()
     }
 
-    /// Looks at agents as long as it is polled: all every `every`, and those
-    /// that are asked for.
+    /// Looks at agents as long as it is polled: all every `every`
+    /// (never if that is zero), and those that are asked for.
     pub async fn run(self, prober: Prober, findings: Arc<dyn Findings>, every: Duration) {
         let mut next = Instant::now() + FIRST;
         loop {
             tokio::select! {
                 biased;
                 () = self.0.more.notified() => {}
-                () = tokio::time::sleep_until(next) => {
+                () = tokio::time::sleep_until(next), if !every.is_zero() => {
                     next = Instant::now() + every;
                     self.open().extend(prober.names().cloned());
                 }

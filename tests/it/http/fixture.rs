@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use chrono::DateTime;
 use hearth::access::Token;
 use hearth::http::HostRules;
-use hearth::http::state::{Health, Looks, Parts, Readiness, Repositories, Repository, Shared, Tree};
+use hearth::http::state::{
+    Health, Looks, Parts, Readiness, Repositories, Repository, Shared, Tree,
+};
 use hearth::store::{Store, StoreOptions, migrate};
 use hearth_actors::event::{Frame, FrameKind};
 use hearth_actors::ids::{NodeId, SessionId, SessionKey, TaskId};

@@ -1,6 +1,7 @@
 //! The whole service: the binary itself, a real database, real agents, HTTP.
 
 mod bad_input;
+mod costs;
 mod deaths;
 mod doctor;
 mod first_use;

@@ -188,8 +188,6 @@ fn single(choice: &Value, id: &str) -> Option<Choice> {
     Some(Choice {
         id: value.to_owned(),
         name: name_of(choice, value),
-        description: description
-            .filter(|text| !text.is_empty())
-            .map(capped_text),
+        description: description.filter(|text| !text.is_empty()).map(capped_text),
     })
 }

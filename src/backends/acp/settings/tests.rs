@@ -125,7 +125,9 @@ fn a_wish_for_what_cannot_be_chosen_is_refused_and_a_default_passed_over() {
         model: Some("m/3".into()),
         ..Wanted::default()
     };
-    let refusal = nothing.next("s", &unknown).expect_err("there are no models");
+    let refusal = nothing
+        .next("s", &unknown)
+        .expect_err("there are no models");
     assert!(refusal.contains("no choice of model"), "{refusal}");
     let default = Wanted {
         default_mode: Some("plan".into()),
@@ -142,7 +144,10 @@ fn another_model_brings_its_own_thinking_options() {
         thinking: Some("max".into()),
         ..Wanted::default()
     };
-    let model = offers.next("s", &wanted).expect("on offer").expect("a change");
+    let model = offers
+        .next("s", &wanted)
+        .expect("on offer")
+        .expect("a change");
     assert_eq!(model.setting, Setting::Model);
     offers.refresh(&json!({"configOptions": [
         {"id": "model", "category": "model", "currentValue": "m/2", "options": [{"value": "m/1"}, {"value": "m/2"}]},
@@ -155,6 +160,10 @@ fn another_model_brings_its_own_thinking_options() {
     offers.describe(&mut catalog);
     assert_eq!(catalog.thinking.initial.as_deref(), Some("mid"));
     assert_eq!(catalog.models.initial.as_deref(), Some("m/1"));
-    let options: Vec<&str> = catalog.options.iter().map(|option| option.id.as_str()).collect();
+    let options: Vec<&str> = catalog
+        .options
+        .iter()
+        .map(|option| option.id.as_str())
+        .collect();
     assert_eq!(options, ["fast", "provider"]);
 }

@@ -82,13 +82,15 @@ async fn an_agent_that_is_there_is_described_and_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn each_fault_is_told_with_its_cure() {
+    let file = tempfile::NamedTempFile::new().unwrap();
     let script = |text: &str| format!("command = \"sh\"\nargs = [\"-c\", '''{text}''']\n");
     let login = r#"read line; id=$(echo "$line" | sed 's/.*"id":"\([^"]*\)".*/\1/'); echo "{\"jsonrpc\":\"2.0\",\"id\":\"$id\",\"result\":{\"protocolVersion\":1,\"authMethods\":[{\"id\":\"k\",\"name\":\"Key\",\"description\":\"run mine login\"}]}}"; read line; id=$(echo "$line" | sed 's/.*"id":"\([^"]*\)".*/\1/'); echo "{\"jsonrpc\":\"2.0\",\"id\":\"$id\",\"error\":{\"code\":-32000,\"message\":\"Authentication required\"}}"; read line"#;
     let fixture = fixture(&format!(
         "[agents.gone]\ncommand = \"no-such-agent\"\n[agents.goose]\ncommand = \"no-such-goose\"\n\
-         [agents.file]\ncommand = \"/etc/hostname\"\n\
+         [agents.file]\ncommand = \"{}\"\n\
          [agents.old]\n{}[agents.ends]\n{}[agents.silent]\n{}deadlines = {{ spawn_ms = 300 }}\n\
          [agents.login]\n{}[agents.pty]\ncommand = \"sh\"\nprotocol = \"pty\"\n",
+        file.path().display(),
         script("echo this needs more: requires Node.js 22 >&2; exit 1"),
         script("echo boom >&2; exit 3"),
         script("exec sleep 1000"),

@@ -127,7 +127,8 @@ pub async fn looked(pool: &PgPool, look: &Look) -> sqlx::Result<()> {
     .execute(&mut *tx)
     .await?;
     if let Some(catalog) = &look.catalog {
-        let label = catalog.title.as_ref().or(catalog.name.as_ref());
+        let label = label(catalog);
+        let version = look.version.as_ref().or(catalog.version.as_ref());
         sqlx::query(
             "insert into available_agents as a (name, install_path, version, supports_acp,
                 supports_mcp_client, last_probed_at, models, label, transport, commands)
@@ -140,11 +141,11 @@ pub async fn looked(pool: &PgPool, look: &Look) -> sqlx::Result<()> {
                 commands = excluded.commands",
         )
         .bind(&look.name)
-        .bind(look.install_path.as_deref())
-        .bind(look.version.as_ref().or(catalog.version.as_ref()))
+        .bind(look.install_path.as_deref().map(clean))
+        .bind(version.map(|text| clean(text)))
         .bind(takes_mcp(catalog))
         .bind(clean_value(&models(catalog)))
-        .bind(label)
+        .bind(label.map(clean))
         .bind(clean_value(&json!(catalog.commands)))
         .execute(&mut *tx)
         .await?;
@@ -158,6 +159,8 @@ pub async fn looked(pool: &PgPool, look: &Look) -> sqlx::Result<()> {
 /// # Errors
 /// The database's.
 pub async fn learned(pool: &PgPool, name: &str, told: Catalog) -> sqlx::Result<()> {
+    // As it will be read again, so that a repeat is known as one.
+    let told = serde_json::from_value(stored(&told)).unwrap_or(told);
     let mut tx = pool.begin().await?;
     let known: Option<Json<Catalog>> =
         sqlx::query_scalar("select catalog from hearth.providers where name = $1 for update")
@@ -189,7 +192,7 @@ pub async fn learned(pool: &PgPool, name: &str, told: Catalog) -> sqlx::Result<(
     .bind(name)
     .bind(takes_mcp(&joined))
     .bind(clean_value(&models(&joined)))
-    .bind(joined.title.as_ref().or(joined.name.as_ref()))
+    .bind(label(&joined))
     .bind(clean_value(&json!(joined.commands)))
     .execute(&mut *tx)
     .await?;
@@ -199,6 +202,11 @@ pub async fn learned(pool: &PgPool, name: &str, told: Catalog) -> sqlx::Result<(
 fn takes_mcp(catalog: &Catalog) -> bool {
     let transports = &catalog.capabilities["mcpCapabilities"];
     transports["http"] == true || transports["sse"] == true
+}
+
+/// Its name for people.
+fn label(catalog: &Catalog) -> Option<&str> {
+    catalog.title.as_deref().or(catalog.name.as_deref())
 }
 
 /// As `jsonb` takes it.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
 use chrono::Utc;
+use hearth_actors::catalog::Catalog;
 use hearth_actors::ids::{AgentName, ChatId, NodeId, TaskId};
 use hearth_actors::ports::{Agents as _, Ports};
 use hearth_actors::tree::handle::TreeHandle;
@@ -23,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Token;
 use crate::backends::acp::quirks;
+use crate::backends::probe::rounds::{Findings, Looks};
+use crate::backends::probe::{Found, Prober};
 use crate::backends::registry::{Means, Registry};
 use crate::config::service_file::ServiceFile;
 use crate::config::{ConfigErrors, Flags, Settings, home};
@@ -32,6 +35,7 @@ use crate::http::state::{
 use crate::http::{self, HostRules};
 use crate::process::{self, CallerKind, Room, RoomConfig, ShimPath, SweepReport};
 use crate::store::embedded::{self, EmbeddedConfig, EmbeddedPg};
+use crate::store::rows::providers;
 use crate::store::{self, FamilyLimits, Signal, Store, StoreOptions};
 use crate::worktrees::{self, GitWorktrees, WorktreesConfig};
 
@@ -41,6 +45,8 @@ const SIGNALS: usize = 64;
 const CANCEL_LOOK: Duration = Duration::from_secs(1);
 /// Between two looks for what was kept long enough.
 const RETENTION_LOOK: Duration = Duration::from_secs(60 * 60);
+/// Tellings of live sessions about their agents that may wait; more are lost.
+const TELLINGS: usize = 64;
 /// Longest wait for open requests when the service stops.
 const HTTP_BOUND: Duration = Duration::from_secs(5);
 /// Longest wait for statements that still run then.
@@ -131,7 +137,17 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     store::migrate(store.pool()).await?;
     store::refuse_other_consumer(store.pool()).await?;
 
-    let registry = registry(&settings, &room)?;
+    let (learned, tellings) = mpsc::channel(TELLINGS);
+    let means = Means {
+        learned: Some(learned),
+        ..means(&settings.home, room.clone())?
+    };
+    let registry = Registry::new(&settings.agents, &means);
+    let prober = Prober::new(&settings.agents, &means, settings.home.join("probe"));
+    let looks = Looking {
+        names: prober.names().map(ToString::to_string).collect(),
+        looks: Looks::default(),
+    };
     let policies = registry
         .names()
         .into_iter()
@@ -177,6 +193,12 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         tokio::spawn(look_for_cancels(store.clone(), tree.clone())),
         tokio::spawn(report_health(tree.status(), health.clone())),
         tokio::spawn(keep_for_a_time(store.clone(), settings.keep_frames)),
+        tokio::spawn(keep(tellings, store.clone())),
+        tokio::spawn(looks.looks.clone().run(
+            prober,
+            Arc::new(Kept(store.clone())),
+            settings.probe_every,
+        )),
     ];
 
     let closing = CancellationToken::new();
@@ -187,6 +209,13 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         token: token.clone(),
         hosts: HostRules::new(settings.listen, &settings.allowed_hosts),
         agents: policies,
+        aliases: settings
+            .agents
+            .aliases
+            .iter()
+            .map(|(alias, name)| (alias.to_string(), name.to_string()))
+            .collect(),
+        looks: Arc::new(looks),
         default_agent: settings.default_agent.clone(),
         repositories: Arc::new(Git),
         project_roots: settings.project_roots.clone(),
@@ -353,14 +382,103 @@ async fn database(
     Ok((database.connect_options(), Some(database)))
 }
 
-fn registry(settings: &Settings, room: &Room) -> anyhow::Result<Registry> {
-    let means = Means {
-        room: room.clone(),
+fn means(home: &Path, room: Room) -> anyhow::Result<Means> {
+    Ok(Means {
+        room,
         hearth: std::env::current_exe().context("Hearth's own file cannot be found")?,
-        homes: settings.home.join("homes"),
+        homes: home.join("homes"),
         environment: std::env::vars_os().collect(),
-    };
-    Ok(Registry::new(&settings.agents, &means))
+        learned: None,
+    })
+}
+
+/// Looks at all agents of the settings without a service, one after the other.
+///
+/// # Errors
+/// No process can be started from here.
+pub async fn look_at_agents(settings: &Settings) -> anyhow::Result<Vec<Found>> {
+    let place = std::env::temp_dir().join(format!("hearth-{}", uuid::Uuid::new_v4().simple()));
+    let room = Room::open(RoomConfig {
+        ledger_dir: place.join("processes"),
+        shim: ShimPath::SelfExe,
+        node: uuid::Uuid::new_v4().simple().to_string(),
+    })?;
+    let means = means(&settings.home, room)?;
+    let prober = Prober::new(&settings.agents, &means, place.join("probe"));
+    let mut found = Vec::new();
+    for name in prober.names() {
+        found.extend(prober.look(name).await);
+    }
+    if let Err(error) = std::fs::remove_dir_all(&place) {
+        tracing::debug!(%error, "a directory of looks stays behind");
+    }
+    Ok(found)
+}
+
+/// The routes' way to looks at agents.
+struct Looking {
+    names: Vec<String>,
+    looks: Looks,
+}
+
+impl http::state::Looks for Looking {
+    fn names(&self) -> Vec<String> {
+        self.names.clone()
+    }
+
+    fn ask(&self, names: &[String]) {
+        self.looks
+            .ask(names.iter().map(|name| AgentName::from(name.as_str())));
+    }
+
+    fn pending(&self) -> Vec<String> {
+        let pending = self.looks.pending();
+        pending.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// Findings are rows.
+struct Kept(Store);
+
+#[async_trait]
+impl Findings for Kept {
+    async fn found(&self, found: Found) {
+        let login = match &found.fault {
+            Some(fault) if fault.kind == "not_logged_in" => Some("needed"),
+            None => Some("ready"),
+            Some(_) => None,
+        };
+        let look = providers::Look {
+            name: found.name,
+            install_path: found
+                .install_path
+                .map(|path| path.to_string_lossy().into_owned()),
+            version: found.version,
+            // One that opened no session tells less than what is known.
+            catalog: found.catalog.filter(|_| found.fault.is_none()),
+            login,
+            fault: found
+                .fault
+                .map(|fault| (fault.kind, fault.detail, fault.cure)),
+        };
+        if let Err(error) = providers::looked(self.0.pool(), &look).await {
+            tracing::warn!(%error, agent = %look.name, "what a look at an agent brought is lost");
+        }
+    }
+}
+
+/// Writes down what live sessions tell about their agents, where it is new.
+async fn keep(mut tellings: mpsc::Receiver<(AgentName, Catalog)>, store: Store) {
+    let mut last: BTreeMap<AgentName, Catalog> = BTreeMap::new();
+    while let Some((name, catalog)) = tellings.recv().await {
+        if last.get(&name) == Some(&catalog) {
+            continue;
+        }
+        match providers::learned(store.pool(), name.as_str(), catalog.clone()).await {
+            Ok(()) => drop(last.insert(name, catalog)),
+            Err(error) => tracing::debug!(%error, agent = %name, "what a session told is lost"),
+        }
+    }
 }
 
 /// What the boot could not clear away.

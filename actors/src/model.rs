@@ -257,6 +257,8 @@ pub struct Assignment {
     pub mode: Option<String>,
     /// Wanted thinking option.
     pub thinking: Option<String>,
+    /// Wanted values of the agent's own options, by their ids.
+    pub features: std::collections::BTreeMap<String, serde_json::Value>,
     /// Asked for by the task; the agent's own applies if none.
     pub policy: Option<Policy>,
     /// Where to work.

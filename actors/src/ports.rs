@@ -273,6 +273,8 @@ pub struct LinkSpec {
     pub mode: Option<String>,
     /// Wanted thinking option.
     pub thinking: Option<String>,
+    /// Wanted values of the agent's own options, by their ids.
+    pub features: BTreeMap<String, serde_json::Value>,
     /// The clocks of the stop ladder.
     pub deadlines: Deadlines,
 }
@@ -310,6 +312,8 @@ pub struct Prompt {
     pub mode: Option<String>,
     /// Wanted thinking option for this turn.
     pub thinking: Option<String>,
+    /// Wanted values of the agent's own options for this turn, by their ids.
+    pub features: BTreeMap<String, serde_json::Value>,
 }
 
 /// Why an agent did not start.

@@ -43,6 +43,7 @@ mod backend {
                 model: None,
                 mode: None,
                 thinking: None,
+                features: std::collections::BTreeMap::new(),
                 deadlines: Deadlines::default(),
             }
         }
@@ -62,6 +63,7 @@ mod backend {
                 model: None,
                 mode: None,
                 thinking: None,
+                features: std::collections::BTreeMap::new(),
             }
         }
     }

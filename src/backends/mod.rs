@@ -3,4 +3,5 @@
 
 pub mod acp;
 pub mod demo;
+pub mod probe;
 pub mod registry;

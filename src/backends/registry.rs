@@ -5,8 +5,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use hearth_actors::catalog::Catalog;
 use hearth_actors::ids::AgentName;
 use hearth_actors::ports::{AgentBackend, AgentEntry, Agents};
+use tokio::sync::mpsc;
 
 use super::acp::{AcpBackend, Launch};
 use crate::config::agents::{self, AgentDef, Home, Program, Protocol};
@@ -23,6 +25,9 @@ pub struct Means {
     pub homes: PathBuf,
     /// Hearth's environment, of which agents inherit a part.
     pub environment: Vec<(OsString, OsString)>,
+    /// Takes what live sessions tell about their agents. What finds it full is
+    /// lost, and told again by the next session.
+    pub learned: Option<mpsc::Sender<(AgentName, Catalog)>>,
 }
 
 /// The configured agents, by name and alias.
@@ -103,15 +108,28 @@ fn backend(
     means: &Means,
 ) -> Result<Arc<dyn AgentBackend>, String> {
     match def.protocol {
-        Protocol::Acp => Ok(Arc::new(AcpBackend::new(
-            launch(name, def, means),
-            means.room.clone(),
-        ))),
-        other => Err(format!(
-            "Hearth has no backend for protocol = \"{}\" yet: use \"acp\" in [agents.{name}] if the agent speaks it",
-            other.as_str()
-        )),
+        Protocol::Acp => {
+            let backend = AcpBackend::new(launch(name, def, means), means.room.clone());
+            let Some(learned) = means.learned.clone() else {
+                return Ok(Arc::new(backend));
+            };
+            let name = name.clone();
+            Ok(Arc::new(backend.telling(Arc::new(move |catalog| {
+                if learned.try_send((name.clone(), catalog.clone())).is_err() {
+                    tracing::debug!(agent = %name, "what a session told was not taken");
+                }
+            }))))
+        }
+        _ => Err(no_backend(name, def)),
     }
+}
+
+/// Why an agent of a protocol without a backend cannot be run, and the cure.
+pub(super) fn no_backend(name: &AgentName, def: &AgentDef) -> String {
+    format!(
+        "Hearth has no backend for protocol = \"{}\" yet: use \"acp\" in [agents.{name}] if the agent speaks it",
+        def.protocol.as_str()
+    )
 }
 
 fn entry(def: &AgentDef, backend: Arc<dyn AgentBackend>) -> AgentEntry {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Flags;
 
@@ -83,6 +83,16 @@ pub enum Command {
         after_help = "Examples:\n  hearth answer 5f0c11ab allow\n  hearth answer 5f0c11ab deny\n\nallow and deny hold for this time, always and never from now on; the first\nanswer wins."
     )]
     Answer(Answer),
+    /// List agents: version, modes, models, and the cure for what is wrong.
+    #[command(
+        after_help = "Examples:\n  hearth agents\n  hearth agents --probe goose          look again first\n  hearth agents --json | jq '.items[] | {name, version, fault}'"
+    )]
+    Agents(Agents),
+    /// Sum up tokens and money.
+    #[command(
+        after_help = "Examples:\n  hearth costs\n  hearth costs --by day --from 2026-11-01\n  hearth costs --by project --json"
+    )]
+    Costs(Costs),
     /// Check the installation; every finding comes with its cure.
     #[command(
         after_help = "Examples:\n  hearth doctor\n  hearth doctor --json\n\nExits with 1 if something does not work."
@@ -236,6 +246,60 @@ pub struct Tree {
     /// Print JSON (with --watch: one line a change)
     #[arg(long)]
     pub json: bool,
+}
+
+/// `agents`.
+#[derive(Debug, Args)]
+pub struct Agents {
+    /// Only these
+    #[arg(value_name = "AGENT")]
+    pub agents: Vec<String>,
+    /// Look at them anew first: each is started and stopped once
+    #[arg(long)]
+    pub probe: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `costs`.
+#[derive(Debug, Args)]
+pub struct Costs {
+    /// What is summed up together
+    #[arg(long, value_enum, default_value_t = By::Agent)]
+    pub by: By,
+    /// Turns from then on: 2026-11-21 or 2026-11-21T08:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+    /// Turns before then
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is summed up together.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum By {
+    /// An agent each.
+    Agent,
+    /// A project each.
+    Project,
+    /// A day of UTC each.
+    Day,
+}
+
+impl By {
+    /// As the route has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Project => "project",
+            Self::Day => "day",
+        }
+    }
 }
 
 /// Commands that only print.

@@ -1,9 +1,11 @@
 //! The command line: a client of the service, and the way to start it.
 
+mod agents;
 mod args;
 mod attach;
 mod cancel;
 mod client;
+mod costs;
 mod discover;
 mod doctor;
 mod failure;
@@ -54,6 +56,8 @@ pub async fn dispatch(cli: &Cli, env: &BTreeMap<String, String>) -> Result<Exit,
         Command::Dismiss(args) => inbox::dismiss(args, &home(&flags, env)?, env).await,
         Command::Prompts(args) => prompts::prompts(args, &home(&flags, env)?, env).await,
         Command::Answer(args) => prompts::answer(args, &home(&flags, env)?, env).await,
+        Command::Agents(args) => agents::agents(args, &home(&flags, env)?, env).await,
+        Command::Costs(args) => costs::costs(args, &home(&flags, env)?, env).await,
         Command::Doctor(args) => doctor::doctor(args, &flags, env).await,
         Command::Shim(_) | Command::DemoAgent(_) => Err(Failure::new(
             Exit::Usage,

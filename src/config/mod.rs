@@ -69,6 +69,9 @@ pub struct Settings {
     pub tasks_max_children: u32,
     /// How long a stop waits for running turns (`shutdown_grace_ms`, 30 s).
     pub shutdown_grace: Duration,
+    /// Between two looks at all agents (`probe_every_ms`, 6 h); zero: only
+    /// when somebody asks.
+    pub probe_every: Duration,
     /// The built-in agents and those of `[agents.*]`.
     pub agents: Agents,
     /// The file that was read, if there was one.
@@ -229,6 +232,9 @@ fn read(from: &mut Sources<'_>, config_file: Option<PathBuf>, quirks: &[&str]) -
                 source::millis(0),
             )
             .unwrap_or(Duration::from_secs(30)),
+        probe_every: from
+            .get("probe_every_ms", "HEARTH_PROBE_EVERY_MS", source::millis(0))
+            .unwrap_or(Duration::from_secs(6 * 60 * 60)),
         agents,
         config_file,
     };

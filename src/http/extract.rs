@@ -156,7 +156,8 @@ impl Check {
         self
     }
 
-    fn wrong(&mut self, name: &str, detail: String) {
+    /// Something else about the field.
+    pub(super) fn wrong(&mut self, name: &str, detail: String) {
         self.0.push(FieldError {
             pointer: format!("#/{name}"),
             detail,

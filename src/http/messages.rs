@@ -1,11 +1,14 @@
 //! Messages: what people say and what agents answer.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use hearth_actors::ids::ChatId;
 use hearth_actors::model::Policy;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -14,6 +17,7 @@ use super::error::{ApiError, ApiResult, ProblemBody};
 use super::extract::{Body, Check, Id, Params, idempotency_key};
 use super::page::{Page, PageParams};
 use super::state::AppState;
+use super::wishes::Wishes;
 use crate::store::rows::chats;
 use crate::store::rows::messages::{self, Message};
 use crate::store::{Created, MAX_INPUT_CHARS, NewMessage};
@@ -33,6 +37,10 @@ pub(super) struct PostMessage {
     mode_id: Option<String>,
     /// Wanted thinking option.
     thinking_option_id: Option<String>,
+    /// Values of the agent's own options for this turn, by their ids: texts or booleans.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    feature_values: BTreeMap<String, Value>,
     /// What happens when a turn runs in this chat: `queue` if not given.
     #[serde(default)]
     when_busy: WhenBusy,
@@ -79,15 +87,20 @@ pub(super) async fn create(
     Body(new): Body<PostMessage>,
 ) -> ApiResult<(StatusCode, Json<Accepted>)> {
     let idempotency_key = idempotency_key(&headers)?;
-    Check::default()
-        .chars("content", &new.content, 1, MAX_INPUT_CHARS)
-        .name("model", new.model.as_deref())
-        .name("mode_id", new.mode_id.as_deref())
-        .name("thinking_option_id", new.thinking_option_id.as_deref())
-        .done()?;
+    let mut check = Check::default();
+    check.chars("content", &new.content, 1, MAX_INPUT_CHARS);
+    let wishes = Wishes {
+        model: new.model.as_deref(),
+        mode: new.mode_id.as_deref(),
+        thinking: new.thinking_option_id.as_deref(),
+        features: &new.feature_values,
+    };
+    wishes.shape(&mut check);
+    check.done()?;
     require(&state, chat).await?;
     let agent = choose(&state, new.agent.as_deref())?;
     let policy = tighten(&state, &agent, new.policy)?;
+    wishes.fit(&state, &agent).await?;
     let message = NewMessage {
         chat: ChatId(chat),
         content: new.content,
@@ -95,6 +108,7 @@ pub(super) async fn create(
         model: new.model,
         mode: new.mode_id,
         thinking: new.thinking_option_id,
+        features: new.feature_values,
         policy,
         interrupt: new.when_busy == WhenBusy::Interrupt,
         retry_of: None,

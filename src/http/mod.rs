@@ -16,12 +16,15 @@ mod operator;
 mod page;
 mod projects;
 mod prompts;
+mod providers;
 pub mod render;
 mod sessions;
 pub mod state;
+mod stats;
 mod stream;
 mod tasks;
 mod tickets;
+mod wishes;
 
 use std::future::IntoFuture as _;
 use std::time::Duration;
@@ -101,6 +104,9 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(inbox::list))
         .routes(routes!(inbox::retry))
         .routes(routes!(inbox::dismiss))
+        .routes(routes!(providers::list))
+        .routes(routes!(providers::probe))
+        .routes(routes!(stats::costs))
         .routes(routes!(stream::session))
         .routes(routes!(stream::task))
         .routes(routes!(stream::tree))

@@ -60,6 +60,10 @@ pub struct Parts {
     pub agents: BTreeMap<String, Policy>,
     /// Runs tasks that name nobody.
     pub default_agent: Option<String>,
+    /// Agents by another name, and whom they stand for.
+    pub aliases: BTreeMap<String, String>,
+    /// Finds out about agents.
+    pub looks: Arc<dyn Looks>,
     /// Looks at a directory before it becomes a project.
     pub repositories: Arc<dyn Repositories>,
     /// Projects lie below one of these; empty means anywhere.
@@ -236,6 +240,16 @@ pub enum Origin {
     Elsewhere,
     /// Its end is closed already, so that nobody can tell.
     Gone,
+}
+
+/// What the routes ask about agents.
+pub trait Looks: Send + Sync {
+    /// The agents that can be looked at, ordered.
+    fn names(&self) -> Vec<String>;
+    /// Looks at these soon; each is one of the names.
+    fn ask(&self, names: &[String]);
+    /// Those that are being looked at or will be.
+    fn pending(&self) -> Vec<String>;
 }
 
 /// What registration asks of the worktrees.

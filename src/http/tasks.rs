@@ -1,5 +1,7 @@
 //! Tasks: prompts to run.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -7,6 +9,7 @@ use hearth_actors::ids::{ChatId, ProjectId, SessionId, TaskId};
 use hearth_actors::model::Policy;
 use hearth_actors::outcome::TaskState;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -17,6 +20,7 @@ use super::guard::Caller;
 use super::messages::{Accepted, accept};
 use super::page::{Page, slice};
 use super::state::AppState;
+use super::wishes::Wishes;
 use crate::store::rows::tasks::{self, Filter, Task, Turn};
 use crate::store::{CancelRequest, MAX_INPUT_CHARS, NewTask, StoreError};
 
@@ -33,6 +37,14 @@ pub(super) struct PostTask {
     agent: Option<String>,
     /// Wanted model.
     model: Option<String>,
+    /// Wanted mode.
+    mode_id: Option<String>,
+    /// Wanted thinking option.
+    thinking_option_id: Option<String>,
+    /// Values of the agent's own options for this turn, by their ids: texts or booleans.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    feature_values: BTreeMap<String, Value>,
     /// Its workspace; one of its own, not listed, if not given.
     session_id: Option<Uuid>,
     /// Its tab; the session's default chat if not given.
@@ -102,20 +114,30 @@ pub(super) async fn create(
         ));
     }
     let idempotency_key = idempotency_key(&headers)?;
-    Check::default()
-        .chars("input", &new.input, 1, MAX_INPUT_CHARS)
-        .name("model", new.model.as_deref())
-        .done()?;
+    let mut check = Check::default();
+    check.chars("input", &new.input, 1, MAX_INPUT_CHARS);
+    let wishes = Wishes {
+        model: new.model.as_deref(),
+        mode: new.mode_id.as_deref(),
+        thinking: new.thinking_option_id.as_deref(),
+        features: &new.feature_values,
+    };
+    wishes.shape(&mut check);
+    check.done()?;
     let agent = choose(&state, new.agent.as_deref())?;
     let policy = tighten(&state, &agent, new.policy)?.unwrap_or(Policy::Deny);
     if let Some(parent) = new.parent_task_id {
         no_freer_than(&state, TaskId(parent), policy).await?;
     }
+    wishes.fit(&state, &agent).await?;
     let task = NewTask {
         project: ProjectId(new.project_id),
         input: new.input,
         agent: Some(agent),
         model: new.model,
+        mode: new.mode_id,
+        thinking: new.thinking_option_id,
+        features: new.feature_values,
         session: new.session_id.map(SessionId),
         chat: new.chat_id.map(ChatId),
         parent: new.parent_task_id.map(TaskId),

@@ -1,9 +1,12 @@
 //! What people and programs ask for: messages and tasks. Each call validates and
 //! is one transaction.
 
+use std::collections::BTreeMap;
+
 use hearth_actors::event::Frame;
 use hearth_actors::ids::{AgentName, ChatId, MessageId, ProjectId, SessionId, SessionKey, TaskId};
 use hearth_actors::model::Policy;
+use serde_json::Value;
 use sqlx::{Connection, FromRow};
 use uuid::Uuid;
 
@@ -27,6 +30,8 @@ pub struct NewMessage {
     pub mode: Option<String>,
     /// Wanted thinking option.
     pub thinking: Option<String>,
+    /// Wanted values of the agent's own options, by their ids.
+    pub features: BTreeMap<String, Value>,
     /// What the agent may do unasked.
     pub policy: Option<Policy>,
     /// Cancels the chat's running turn and goes to the head of the session;
@@ -49,6 +54,12 @@ pub struct NewTask {
     pub agent: Option<AgentName>,
     /// Wanted model.
     pub model: Option<String>,
+    /// Wanted mode.
+    pub mode: Option<String>,
+    /// Wanted thinking option.
+    pub thinking: Option<String>,
+    /// Wanted values of the agent's own options, by their ids.
+    pub features: BTreeMap<String, Value>,
     /// Its workspace; a hidden one if none.
     pub session: Option<SessionId>,
     /// Its tab; the session's default chat if none.
@@ -97,6 +108,7 @@ impl Store {
             model: message.model.as_deref(),
             mode: message.mode.as_deref(),
             thinking: message.thinking.as_deref(),
+            features: &message.features,
             policy: message.policy,
             interrupt: message.interrupt,
             retry_of: message.retry_of,
@@ -121,8 +133,9 @@ impl Store {
             input_field: "input",
             agent: task.agent.as_ref(),
             model: task.model.as_deref(),
-            mode: None,
-            thinking: None,
+            mode: task.mode.as_deref(),
+            thinking: task.thinking.as_deref(),
+            features: &task.features,
             policy: task.policy,
             interrupt: false,
             retry_of: None,

@@ -1,9 +1,13 @@
 //! A request for a task, and the steps of the transaction that commits it.
 
+use std::collections::BTreeMap;
+
 use hearth_actors::ids::{AgentName, MessageId, TaskId};
 use hearth_actors::model::Policy;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgConnection;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::StoreError;
@@ -31,6 +35,7 @@ pub(super) struct Draft<'a> {
     pub(super) model: Option<&'a str>,
     pub(super) mode: Option<&'a str>,
     pub(super) thinking: Option<&'a str>,
+    pub(super) features: &'a BTreeMap<String, Value>,
     pub(super) policy: Option<Policy>,
     pub(super) interrupt: bool,
     pub(super) retry_of: Option<TaskId>,
@@ -86,7 +91,8 @@ impl Draft<'_> {
                     self.thinking,
                     self.policy,
                     self.interrupt,
-                    self.retry_of
+                    self.retry_of,
+                    self.features
                 ),
             )
         );
@@ -190,9 +196,9 @@ impl Draft<'_> {
     ) -> sqlx::Result<Vec<FrameRow>> {
         sqlx::query(
             "insert into tasks (id, project_id, session_id, chat_id, parent_task_id, input, agent,
-                model, mode_id, thinking_option_id)
+                model, mode_id, thinking_option_id, feature_values)
              select $1, coalesce($2, (select s.project_id from chats c join sessions s
-                    on s.id = c.session_id where c.id = $4)), $3, $4, $5, $6, $7, $8, $9, $10",
+                    on s.id = c.session_id where c.id = $4)), $3, $4, $5, $6, $7, $8, $9, $10, $11",
         )
         .bind(task.0)
         .bind(self.project)
@@ -204,6 +210,7 @@ impl Draft<'_> {
         .bind(self.model.map(clean))
         .bind(self.mode.map(clean))
         .bind(self.thinking.map(clean))
+        .bind((!self.features.is_empty()).then_some(Json(self.features)))
         .execute(&mut *tx)
         .await?;
         sqlx::query_as(CREATE)

@@ -1,5 +1,6 @@
 //! Where tasks wait: claims and releases.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use hearth_actors::model::{
 use hearth_actors::outcome::Outcome;
 use hearth_actors::ports::{Claim, QueueError, TaskQueue};
 use hearth_actors::rules::routing::Origin;
+use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row};
 use uuid::Uuid;
@@ -274,6 +276,7 @@ struct Claimed {
     model: Option<String>,
     mode_id: Option<String>,
     thinking_option_id: Option<String>,
+    feature_values: Option<Value>,
     project_id: Uuid,
     project_path: String,
     worktree_id: Option<Uuid>,
@@ -288,6 +291,14 @@ struct Claimed {
     agent_session_id: Option<String>,
     config_hash: Option<String>,
     home_id: Option<String>,
+}
+
+/// Anybody may have written the column; what is no object wishes for nothing.
+pub(super) fn features(values: Option<Value>) -> BTreeMap<String, Value> {
+    match values {
+        Some(Value::Object(values)) => values.into_iter().collect(),
+        _ => BTreeMap::new(),
+    }
 }
 
 impl Claimed {
@@ -319,6 +330,7 @@ impl Claimed {
             model: self.model,
             mode: self.mode_id,
             thinking: self.thinking_option_id,
+            features: features(self.feature_values),
             policy: self.policy.as_deref().and_then(Policy::parse),
             worktree: WorktreeSpec {
                 session: self.session_id.into(),

@@ -3,11 +3,13 @@
 
 use hearth_actors::ids::{AgentName, TaskId};
 use hearth_actors::model::Policy;
+use serde_json::Value;
 use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::control::Created;
 use super::drafts::Draft;
+use super::queue::features;
 use super::{Store, StoreError};
 
 /// Under it the new task is found again. The old task's id is its scope, which
@@ -16,7 +18,7 @@ const KEY: &str = "retry";
 
 const TASK: &str = "\
     select t.state, t.project_id, t.session_id, t.chat_id, t.parent_task_id, t.input, t.agent,
-        t.model, t.mode_id, t.thinking_option_id, q.policy
+        t.model, t.mode_id, t.thinking_option_id, t.feature_values, q.policy
     from tasks t left join hearth.queue q on q.task_id = t.id
     where t.id = $1";
 
@@ -41,6 +43,7 @@ struct Row {
     model: Option<String>,
     mode_id: Option<String>,
     thinking_option_id: Option<String>,
+    feature_values: Option<Value>,
     policy: Option<String>,
 }
 
@@ -79,6 +82,7 @@ impl Store {
             return Ok(Retry::NotFailed(row.state));
         }
         let agent = row.agent.as_deref().map(AgentName::from);
+        let features = features(row.feature_values);
         let draft = Draft {
             scope: task.0,
             project: Some(row.project_id),
@@ -91,6 +95,7 @@ impl Store {
             model: row.model.as_deref(),
             mode: row.mode_id.as_deref(),
             thinking: row.thinking_option_id.as_deref(),
+            features: &features,
             policy: row.policy.as_deref().and_then(Policy::parse),
             interrupt: false,
             retry_of: Some(task),

@@ -86,6 +86,7 @@ impl Fixture {
             model: None,
             mode: None,
             thinking: None,
+            features: std::collections::BTreeMap::new(),
             deadlines: Deadlines::default(),
         }
     }
@@ -175,6 +176,7 @@ fn prompt(text: &str) -> Prompt {
         model: None,
         mode: None,
         thinking: None,
+        features: std::collections::BTreeMap::new(),
     }
 }
 

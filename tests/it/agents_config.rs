@@ -115,6 +115,7 @@ fn the_registry_serves_names_and_aliases_and_says_what_it_cannot_run() {
         .unwrap(),
         hearth: "/opt/hearth".into(),
         homes: directory.path().join("homes"),
+        learned: None,
         environment: Vec::new(),
     };
     let registry = Registry::new(&agents, &means);

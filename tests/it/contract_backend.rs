@@ -70,6 +70,7 @@ impl BackendUnderTest for Demo {
             model: None,
             mode: None,
             thinking: None,
+            features: std::collections::BTreeMap::new(),
             deadlines: Deadlines::default(),
         }
     }
@@ -88,6 +89,7 @@ impl BackendUnderTest for Demo {
             model: None,
             mode: None,
             thinking: None,
+            features: std::collections::BTreeMap::new(),
         }
     }
 }

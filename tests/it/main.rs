@@ -8,6 +8,7 @@ mod contract_backend;
 mod deploy;
 mod embedded;
 mod http;
+mod probe;
 mod process;
 mod service;
 mod store;

@@ -143,7 +143,7 @@ mod tests {
     /// Time from a call to its bytes in the agent's pipe.
     #[tokio::test]
     async fn a_call_is_written_at_once() {
-        let (shared, _words) = Shared::new();
+        let (shared, _words) = Shared::new(None);
         let (near, mut far) = tokio::io::duplex(64 * 1024);
         let (_lines, connection_lines) = mpsc::channel(1);
         let (ready, caller) = oneshot::channel();

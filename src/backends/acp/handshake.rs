@@ -12,6 +12,7 @@ use hearth_actors::model::{Continuity, Resume};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use super::about;
 use super::connection::Caller;
 use super::map::fault::{AUTH_REQUIRED, describe};
 use super::quirks::{Quirk, Quirks};
@@ -20,6 +21,9 @@ use super::shared::{Reply, Shared, Word};
 
 /// The version of the protocol that Hearth speaks.
 const PROTOCOL: i64 = 1;
+
+/// Most choices made before one prompt.
+const MAX_CHOICES: usize = 32;
 
 /// Why there is no session.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,6 +86,7 @@ pub(super) async fn establish(
     let name = agent["agentInfo"]["name"].as_str().unwrap_or_default();
     let quirks = Quirks::of(name, wish.quirks);
     shared.tell(Word::Quirks(quirks.clone()));
+    shared.state().catalog = about::read(&agent);
 
     let opening = Opening {
         caller,
@@ -93,6 +98,7 @@ pub(super) async fn establish(
     let (established, answer) = opening.session(&wish.former).await?;
     shared.state().session = Some(established.session.as_str().into());
     shared.state().offers = Offers::read(&answer);
+    shared.learned(|_| ());
     choose(caller, shared, &established.session, wish.settings).await?;
     Ok(established)
 }
@@ -107,15 +113,19 @@ pub(super) async fn choose(
     session: &str,
     wanted: &Wanted,
 ) -> Result<(), Trouble> {
-    let changes = shared
-        .state()
-        .offers
-        .changes(session, wanted)
-        .map_err(Trouble::Refused)?;
-    for change in changes {
+    for _ in 0..MAX_CHOICES {
+        let next = shared.state().offers.next(session, wanted);
+        let Some(change) = next.map_err(Trouble::Refused)? else {
+            return Ok(());
+        };
         let request = change.request();
         match caller.call(&request.method, &request.params).await {
-            Ok(_) => shared.state().offers.made(&change),
+            Ok(answer) => {
+                let mut state = shared.state();
+                // The call was granted, whatever the list behind it says.
+                state.offers.refresh(&answer);
+                state.offers.made(&change);
+            }
             Err(error) => {
                 return Err(match trouble(&error, &Value::Null) {
                     Trouble::Refused(reason) => Trouble::Refused(change.refused(&reason)),
@@ -124,7 +134,9 @@ pub(super) async fn choose(
             }
         }
     }
-    Ok(())
+    Err(Trouble::Refused(format!(
+        "the agent's settings are not as asked after {MAX_CHOICES} changes: each choice undoes another"
+    )))
 }
 
 struct Opening<'a> {

@@ -63,27 +63,44 @@ pub(super) struct Prepared {
 impl Launch {
     /// Composes environment and identity; makes the private home if it is missing.
     pub(super) fn prepare(&self, spec: &LinkSpec) -> Result<Prepared, StartError> {
-        let mut extra = self.env.clone();
-        extra.extend(spec.env.clone());
-        if let Some(home) = &self.private_home {
-            make_home(home)?;
-            extra.extend(home_variables(home));
-        }
-        let environment = env::compose(self.parent_env.iter().cloned(), &self.pass_env, &extra);
+        let owner = Owner::Session(spec.key.clone());
+        let process = self.process(owner, &spec.cwd, &spec.env)?;
         let identity = Identity {
-            home_id: home_id(environment.get(OsStr::new("HOME")).map(OsString::as_os_str)),
+            home_id: home_id(process.env.get(OsStr::new("HOME")).map(OsString::as_os_str)),
             config_hash: self.config_hash(),
         };
-        let mut process =
-            ProcessSpec::new(Owner::Session(spec.key.clone()), &self.program, &spec.cwd);
-        process.args = self.args.iter().map(OsString::from).collect();
-        process.env = environment;
         let former = continuable(spec, &identity);
         Ok(Prepared {
             process,
             identity,
             former,
         })
+    }
+
+    /// The agent's process as a session in `cwd` would have it.
+    ///
+    /// # Errors
+    /// [`StartError::Failed`] when its private home cannot be made.
+    pub fn command(&self, owner: Owner, cwd: &Path) -> Result<ProcessSpec, StartError> {
+        self.process(owner, cwd, &BTreeMap::new())
+    }
+
+    fn process(
+        &self,
+        owner: Owner,
+        cwd: &Path,
+        more: &BTreeMap<String, String>,
+    ) -> Result<ProcessSpec, StartError> {
+        let mut extra = self.env.clone();
+        extra.extend(more.clone());
+        if let Some(home) = &self.private_home {
+            make_home(home)?;
+            extra.extend(home_variables(home));
+        }
+        let mut process = ProcessSpec::new(owner, &self.program, cwd);
+        process.args = self.args.iter().map(OsString::from).collect();
+        process.env = env::compose(self.parent_env.iter().cloned(), &self.pass_env, &extra);
+        Ok(process)
     }
 
     /// The error for a process that could not be started, by what the user can do.

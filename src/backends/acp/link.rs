@@ -79,9 +79,11 @@ impl Link for AcpLink {
             return Err(LinkError::Gone);
         }
         let wanted = Wanted {
-            mode: prompt.mode.clone().or_else(|| self.default_mode.clone()),
+            mode: prompt.mode.clone(),
+            default_mode: self.default_mode.clone(),
             model: prompt.model.clone(),
             thinking: prompt.thinking.clone(),
+            features: prompt.features.clone(),
         };
         let settled = {
             let mut state = self.shared.state();
@@ -90,8 +92,8 @@ impl Link for AcpLink {
             state.replaying = false;
             state
                 .offers
-                .changes(&self.session, &wanted)
-                .is_ok_and(|changes| changes.is_empty())
+                .next(&self.session, &wanted)
+                .is_ok_and(|change| change.is_none())
         };
         let request = request(&self.session, &prompt.text)?;
         if settled {

@@ -49,6 +49,8 @@ pub(super) struct Mapper {
     meter: Meter,
     /// The latest chunk of the turn that looks like an error posing as text.
     error_text: Option<String>,
+    /// The config options as the latest line told them, until they are taken.
+    pub(super) options: Option<Value>,
 }
 
 impl Mapper {
@@ -196,10 +198,11 @@ impl Mapper {
                 Some(mode) => vec![Said::Mode(mode.to_owned())],
                 None => vec![raw(&kind, update)],
             },
-            "config_option_update" => match option_value(&update["configOptions"], "mode") {
-                Some(mode) => vec![Said::Mode(mode.to_owned())],
-                None => vec![raw(&kind, update)],
-            },
+            "config_option_update" => {
+                let mode = option_value(&update["configOptions"], "mode").map(str::to_owned);
+                self.options = Some(update.clone());
+                vec![mode.map_or_else(|| raw(&kind, update), Said::Mode)]
+            }
             "usage_update" => self
                 .meter
                 .update(&update)

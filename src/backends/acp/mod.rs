@@ -34,6 +34,7 @@
 //!
 //! [`Said::Exited`]: hearth_actors::event::Said::Exited
 
+mod about;
 mod connection;
 mod handshake;
 mod launch;
@@ -50,6 +51,7 @@ mod wire;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use hearth_actors::catalog::Catalog;
 use hearth_actors::event::{AgentEvent, ExitInfo};
 use hearth_actors::ports::{AgentBackend, Link, LinkSpec, StartError};
 use tokio::sync::{mpsc, oneshot};
@@ -61,22 +63,51 @@ use pump::Pump;
 use settings::Wanted;
 use shared::Shared;
 
-use crate::process::{Ladder, OwnedProcess, Room};
+use crate::process::{Ladder, OwnedProcess, Owner, Room};
 
 /// Most lines of stderr told when a start fails.
 const STDERR_LINES: usize = 12;
+
+/// Told what an agent offers, each time it offers something else. Must not wait.
+pub type Learn = Arc<dyn Fn(&Catalog) + Send + Sync>;
 
 /// An agent that speaks the protocol.
 pub struct AcpBackend {
     launch: Launch,
     room: Room,
+    learn: Option<Learn>,
+    /// Whose processes they are, where they are no session's.
+    owner: Option<Owner>,
 }
 
 impl AcpBackend {
     /// Starts children in `room` by `launch`.
     #[must_use]
     pub fn new(launch: Launch, room: Room) -> Self {
-        Self { launch, room }
+        Self {
+            launch,
+            room,
+            learn: None,
+            owner: None,
+        }
+    }
+
+    /// Tells `learn` what its agents offer.
+    #[must_use]
+    pub fn telling(self, learn: Learn) -> Self {
+        Self {
+            learn: Some(learn),
+            ..self
+        }
+    }
+
+    /// Starts processes in the name of `owner` and not of the asking session.
+    #[must_use]
+    pub fn owned_by(self, owner: Owner) -> Self {
+        Self {
+            owner: Some(owner),
+            ..self
+        }
     }
 }
 
@@ -87,7 +118,10 @@ impl AgentBackend for AcpBackend {
         spec: LinkSpec,
         events: mpsc::Sender<AgentEvent>,
     ) -> Result<Arc<dyn Link>, StartError> {
-        let prepared = self.launch.prepare(&spec)?;
+        let mut prepared = self.launch.prepare(&spec)?;
+        if let Some(owner) = &self.owner {
+            prepared.process.owner = owner.clone();
+        }
         let process = self.room.spawn(prepared.process).await;
         let mut process = process.map_err(|error| self.launch.not_spawned(&error))?;
         let (Some(stdin), Some(stdout)) = (process.take_stdin(), process.take_stdout()) else {
@@ -98,7 +132,7 @@ impl AgentBackend for AcpBackend {
         };
         let process = Arc::new(process);
 
-        let (shared, words) = Shared::new();
+        let (shared, words) = Shared::new(self.learn.clone());
         let (lines, connection_lines) = mpsc::channel(1);
         let (ready, caller) = oneshot::channel();
         let pump = Pump::new(Arc::clone(&shared), words, lines, events, process.exited());
@@ -111,9 +145,11 @@ impl AgentBackend for AcpBackend {
         ));
 
         let wanted = Wanted {
-            mode: spec.mode.clone().or_else(|| self.launch.mode.clone()),
+            mode: spec.mode.clone(),
+            default_mode: self.launch.mode.clone(),
             model: spec.model.clone(),
             thinking: spec.thinking.clone(),
+            features: spec.features.clone(),
         };
         let wish = Wish {
             cwd: &spec.cwd,

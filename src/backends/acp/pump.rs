@@ -109,7 +109,11 @@ impl Pump {
             }
         };
         let session = self.shared.state().session.clone();
-        match self.mapper.line(&text, session.as_deref()) {
+        let mapped = self.mapper.line(&text, session.as_deref());
+        if let Some(update) = self.mapper.options.take() {
+            self.shared.learned(|state| state.offers.refresh(&update));
+        }
+        match mapped {
             Mapped::Said(said) => {
                 for said in said {
                     self.say(said).await;
@@ -199,6 +203,12 @@ impl Pump {
     }
 
     async fn say(&mut self, said: Said) {
+        if let Said::Commands(commands) = &said
+            && self.shared.state().catalog.commands != *commands
+        {
+            self.shared
+                .learned(|state| state.catalog.commands.clone_from(commands));
+        }
         let turn = {
             let mut state = self.shared.state();
             if state.replaying && !matches!(said, Said::Commands(_) | Said::Mode(_)) {

@@ -72,7 +72,7 @@ impl Replay {
                     mode: Some("?".into()),
                     ..Wanted::default()
                 };
-                let offered = Offers::read(result).changes("s", &unknown);
+                let offered = Offers::read(result).next("s", &unknown);
                 self.show(&format!("{method}: {offered:?}"));
             }
             "session/prompt" => {

@@ -1,57 +1,72 @@
-//! What an agent lets a client choose (mode, model, thinking), and the call
-//! that chooses it: pure.
+//! What an agent lets a client choose (mode, model, thinking, options of its
+//! own), and the call that chooses it: pure.
 
+mod read;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use agent_client_protocol::UntypedMessage;
+use hearth_actors::catalog::{self, Choice};
 use serde_json::{Value, json};
 
 use super::map::cap::capped_text;
 
-/// One thing that may be chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// One thing that may be chosen. The order is that of the calls: a model
+/// decides which thinking options there are.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Setting {
     Mode,
     Model,
     Thinking,
+    /// The agent's own option of this id.
+    Feature(String),
 }
 
 impl Setting {
-    pub(super) const ALL: [Self; 3] = [Self::Mode, Self::Model, Self::Thinking];
-
-    fn word(self) -> &'static str {
+    fn word(&self) -> String {
         match self {
-            Self::Mode => "mode",
-            Self::Model => "model",
-            Self::Thinking => "thinking option",
-        }
-    }
-
-    /// The category of config options that means this.
-    fn category(self) -> &'static str {
-        match self {
-            Self::Mode => "mode",
-            Self::Model => "model",
-            Self::Thinking => "thought_level",
+            Self::Mode => "mode".into(),
+            Self::Model => "model".into(),
+            Self::Thinking => "thinking option".into(),
+            Self::Feature(id) => format!("value of its option `{id}`"),
         }
     }
 }
 
 /// What is wanted; none means what the agent is set to by itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Wanted {
     pub(super) mode: Option<String>,
+    /// The mode of the agent's definition, where the agent has modes.
+    pub(super) default_mode: Option<String>,
     pub(super) model: Option<String>,
     pub(super) thinking: Option<String>,
+    pub(super) features: BTreeMap<String, Value>,
 }
 
 impl Wanted {
-    fn get(&self, setting: Setting) -> Option<&str> {
+    /// What must be on offer, because somebody asked for it.
+    fn explicit(&self) -> impl Iterator<Item = Setting> {
+        let features = self.features.keys().cloned().map(Setting::Feature);
+        [
+            self.mode.as_ref().map(|_| Setting::Mode),
+            self.model.as_ref().map(|_| Setting::Model),
+            self.thinking.as_ref().map(|_| Setting::Thinking),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(features)
+    }
+
+    fn get(&self, setting: &Setting) -> Option<Value> {
+        let text = |wish: &Option<String>| wish.clone().map(Value::from);
         match setting {
-            Setting::Mode => self.mode.as_deref(),
-            Setting::Model => self.model.as_deref(),
-            Setting::Thinking => self.thinking.as_deref(),
+            Setting::Mode => text(&self.mode).or_else(|| text(&self.default_mode)),
+            Setting::Model => text(&self.model),
+            Setting::Thinking => text(&self.thinking),
+            Setting::Feature(id) => self.features.get(id).cloned(),
         }
     }
 }
@@ -61,11 +76,13 @@ impl Wanted {
 struct Offer {
     setting: Setting,
     call: Call,
+    /// What a person reads.
+    name: String,
     /// What a session of this agent starts with.
-    initial: Option<String>,
-    current: Option<String>,
-    /// Id and name of each choice.
-    choices: Vec<(String, String)>,
+    initial: Option<Value>,
+    current: Option<Value>,
+    /// None for a boolean.
+    choices: Option<Vec<Choice>>,
 }
 
 /// How it is chosen.
@@ -77,7 +94,8 @@ enum Call {
     Option(String),
 }
 
-/// All that an agent offers, from its answer to new, load or resume.
+/// All that an agent offers, from its answer to new, load or resume, ordered by
+/// setting.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Offers(Vec<Offer>);
 
@@ -85,7 +103,7 @@ pub(super) struct Offers(Vec<Offer>);
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Change {
     setting: Setting,
-    value: String,
+    value: Value,
     method: &'static str,
     params: Value,
 }
@@ -102,7 +120,7 @@ impl Change {
     /// What to say when the agent refuses it.
     pub(super) fn refused(&self, reason: &str) -> String {
         format!(
-            "the agent refused the {} \"{}\": {reason}",
+            "the agent refused the {} {}: {reason}",
             self.setting.word(),
             self.value
         )
@@ -110,84 +128,29 @@ impl Change {
 }
 
 impl Offers {
-    /// Reads the answer. Modes and models have calls of their own in some
-    /// agents and are config options in others; their own call goes first.
-    pub(super) fn read(answer: &Value) -> Self {
-        let modes = &answer["modes"];
-        let models = &answer["models"];
-        let own = [
-            offer(
-                Setting::Mode,
-                Call::SetMode,
-                &modes["currentModeId"],
-                &modes["availableModes"],
-                "id",
-            ),
-            offer(
-                Setting::Model,
-                Call::SetModel,
-                &models["currentModelId"],
-                &models["availableModels"],
-                "modelId",
-            ),
-        ];
-        let mut offers: Vec<Offer> = own.into_iter().flatten().collect();
-        for option in answer["configOptions"].as_array().into_iter().flatten() {
-            let Some((id, setting)) = config_option(option) else {
-                continue;
-            };
-            if !offers.iter().any(|offer| offer.setting == setting) {
-                offers.extend(offer(
-                    setting,
-                    Call::Option(id),
-                    &option["currentValue"],
-                    &option["options"],
-                    "value",
-                ));
-            }
-        }
-        Self(offers)
-    }
-
-    /// What must be called so that everything is as wanted; a setting that
-    /// nobody asks for goes back to its initial value.
+    /// The next call on the way to what is wanted; a setting that nobody asks
+    /// for goes back to its initial value. One at a time, because a choice may
+    /// change what else is on offer.
     ///
     /// # Errors
-    /// Something wanted is not on offer: says what is. A wish for a setting the
-    /// agent does not have at all is passed over.
-    pub(super) fn changes(&self, session: &str, wanted: &Wanted) -> Result<Vec<Change>, String> {
-        let mut changes = Vec::new();
+    /// Something wanted is not on offer: says what is.
+    pub(super) fn next(&self, session: &str, wanted: &Wanted) -> Result<Option<Change>, String> {
+        for setting in wanted.explicit() {
+            if !self.0.iter().any(|offer| offer.setting == setting) {
+                return Err(self.missing(&setting));
+            }
+        }
         for offer in &self.0 {
-            let value = match (wanted.get(offer.setting), offer.initial.as_deref()) {
-                (Some(wish), _) => offer.resolve(wish)?,
-                (None, Some(initial)) => initial,
+            let value = match (wanted.get(&offer.setting), &offer.initial) {
+                (Some(wish), _) => offer.resolve(&wish)?,
+                (None, Some(initial)) => initial.clone(),
                 (None, None) => continue,
             };
-            if offer.current.as_deref() == Some(value) {
-                continue;
+            if offer.current.as_ref() != Some(&value) {
+                return Ok(Some(offer.change(session, value)));
             }
-            let (method, params) = match &offer.call {
-                Call::SetMode => (
-                    "session/set_mode",
-                    json!({"sessionId": session, "modeId": value}),
-                ),
-                Call::SetModel => (
-                    "session/set_model",
-                    json!({"sessionId": session, "modelId": value}),
-                ),
-                Call::Option(id) => (
-                    "session/set_config_option",
-                    json!({"sessionId": session, "configId": id, "value": value}),
-                ),
-            };
-            changes.push(Change {
-                setting: offer.setting,
-                value: value.to_owned(),
-                method,
-                params,
-            });
         }
-        Ok(changes)
+        Ok(None)
     }
 
     /// Notes that a change was made.
@@ -203,82 +166,85 @@ impl Offers {
     pub(super) fn told_mode(&mut self, mode: &str) {
         for offer in &mut self.0 {
             if offer.setting == Setting::Mode {
-                offer.current = Some(mode.to_owned());
+                offer.current = Some(mode.into());
             }
         }
+    }
+
+    fn missing(&self, setting: &Setting) -> String {
+        let Setting::Feature(id) = setting else {
+            return format!(
+                "the agent offers no choice of {}: ask without one",
+                setting.word()
+            );
+        };
+        let own: Vec<&str> = self
+            .0
+            .iter()
+            .filter_map(|offer| match &offer.setting {
+                Setting::Feature(id) => Some(id.as_str()),
+                _ => None,
+            })
+            .collect();
+        let cure = if own.is_empty() {
+            "it has none of its own".to_owned()
+        } else {
+            format!("choose one of {}", own.join(", "))
+        };
+        capped_text(&format!("the agent has no option \"{id}\": {cure}"))
     }
 }
 
 impl Offer {
-    /// The id that a wish means: an id, or a name as people read it.
-    fn resolve<'a>(&'a self, wish: &'a str) -> Result<&'a str, String> {
-        let by_id = self.choices.iter().find(|(id, _)| id == wish);
-        let found = by_id.or_else(|| {
-            self.choices
-                .iter()
-                .find(|(_, name)| name.eq_ignore_ascii_case(wish))
-        });
-        match found {
-            Some((id, _)) => Ok(id),
-            None if self.choices.is_empty() => Ok(wish),
-            None => {
-                let ids: Vec<_> = self
-                    .choices
-                    .iter()
-                    .take(20)
-                    .map(|(id, _)| id.as_str())
-                    .collect();
-                Err(capped_text(&format!(
-                    "the agent has no {} \"{wish}\": choose one of {}",
-                    self.setting.word(),
-                    ids.join(", ")
-                )))
+    /// The value that a wish means: an id, or a name as people read it.
+    fn resolve(&self, wish: &Value) -> Result<Value, String> {
+        let Some(choices) = &self.choices else {
+            return match wish {
+                Value::Bool(_) => Ok(wish.clone()),
+                other => Err(capped_text(&format!(
+                    "the agent has no {} {other}: choose true or false",
+                    self.setting.word()
+                ))),
+            };
+        };
+        let found = wish.as_str().and_then(|wish| {
+            if choices.is_empty() {
+                return Some(wish);
             }
+            catalog::resolve(choices, wish)
+        });
+        found.map(Value::from).ok_or_else(|| {
+            capped_text(&format!(
+                "the agent has no {} {wish}: choose one of {}",
+                self.setting.word(),
+                catalog::named(choices)
+            ))
+        })
+    }
+
+    fn change(&self, session: &str, value: Value) -> Change {
+        let (method, params) = match &self.call {
+            Call::SetMode => (
+                "session/set_mode",
+                json!({"sessionId": session, "modeId": value}),
+            ),
+            Call::SetModel => (
+                "session/set_model",
+                json!({"sessionId": session, "modelId": value}),
+            ),
+            Call::Option(id) => {
+                let mut params = json!({"sessionId": session, "configId": id, "value": value});
+                if value.is_boolean() {
+                    params["type"] = "boolean".into();
+                }
+                ("session/set_config_option", params)
+            }
+        };
+        Change {
+            setting: self.setting.clone(),
+            value,
+            method,
+            params,
         }
     }
-}
-
-fn offer(
-    setting: Setting,
-    call: Call,
-    current: &Value,
-    choices: &Value,
-    id: &str,
-) -> Option<Offer> {
-    let choices = choices.as_array()?;
-    let current = current.as_str().map(str::to_owned);
-    Some(Offer {
-        setting,
-        call,
-        initial: current.clone(),
-        current,
-        choices: choices
-            .iter()
-            .flat_map(|choice| choice_of(choice, id))
-            .collect(),
-    })
-}
-
-/// A choice, or the choices of a group.
-fn choice_of(choice: &Value, id: &str) -> Vec<(String, String)> {
-    if let Some(group) = choice["options"].as_array() {
-        return group
-            .iter()
-            .flat_map(|choice| choice_of(choice, id))
-            .collect();
-    }
-    let Some(value) = choice[id].as_str() else {
-        return Vec::new();
-    };
-    let name = choice["name"].as_str().unwrap_or(value);
-    vec![(value.to_owned(), name.to_owned())]
-}
-
-fn config_option(option: &Value) -> Option<(String, Setting)> {
-    let id = option["id"].as_str()?;
-    let category = option["category"].as_str().unwrap_or(id);
-    let setting = Setting::ALL
-        .into_iter()
-        .find(|setting| setting.category() == category)?;
-    Some((id.to_owned(), setting))
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use agent_client_protocol::v1::Responder;
+use hearth_actors::catalog::Catalog;
 use hearth_actors::event::{Answer, Ask, Said};
 use hearth_actors::ids::TurnId;
 use serde_json::Value;
@@ -12,6 +13,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::Learn;
 use super::map::{ask, raw};
 use super::quirks::Quirks;
 use super::settings::Offers;
@@ -40,6 +42,7 @@ pub(super) enum Word {
 pub(super) struct Shared {
     state: Mutex<State>,
     words: mpsc::UnboundedSender<Word>,
+    learn: Option<Learn>,
     /// The method of the fence; unguessable, so that no agent can say it.
     pub(super) fence_method: String,
     /// The fence came out of the connection.
@@ -67,6 +70,8 @@ pub(super) struct State {
     pub(super) stopping: bool,
     /// What may be chosen, and what is.
     pub(super) offers: Offers,
+    /// What the agent is, and its commands.
+    pub(super) catalog: Catalog,
     asks: BTreeMap<String, OpenAsk>,
     asked: u64,
 }
@@ -77,11 +82,12 @@ struct OpenAsk {
 }
 
 impl Shared {
-    pub(super) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<Word>) {
+    pub(super) fn new(learn: Option<Learn>) -> (Arc<Self>, mpsc::UnboundedReceiver<Word>) {
         let (words, receiver) = mpsc::unbounded_channel();
         let shared = Self {
             state: Mutex::default(),
             words,
+            learn,
             fence_method: format!("hearth/fence/{}", Uuid::new_v4()),
             fenced: Notify::new(),
             hangup: CancellationToken::new(),
@@ -99,6 +105,23 @@ impl Shared {
     pub(super) fn tell(&self, word: Word) {
         // The pump outlives every teller but those of a finished link.
         let _ = self.words.send(word);
+    }
+
+    /// Changes what is known of the agent, and tells it to whoever wants to
+    /// know, if it is another thing than before.
+    pub(super) fn learned(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state();
+        let before = state.catalog.clone();
+        change(&mut state);
+        let mut now = std::mem::take(&mut state.catalog);
+        state.offers.describe(&mut now);
+        state.catalog = now.clone();
+        drop(state);
+        if now != before
+            && let Some(learn) = &self.learn
+        {
+            learn(&now);
+        }
     }
 
     /// Takes a permission request in: as an event, if a turn can answer it.

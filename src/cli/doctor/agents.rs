@@ -1,35 +1,29 @@
-//! The configured agents: is each one there, and which version is it?
+//! The configured agents: is each one there, does it open a session, and what
+//! cures it if not?
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use futures::future::join_all;
-
 use super::report::Finding;
+use crate::app;
+use crate::backends::probe::Found;
 use crate::config::Settings;
-use crate::config::agents::Program;
 
-/// Longest wait for a program to tell its version: some are written in
-/// languages that take seconds to start.
+/// Longest wait for a program to tell its version.
 const VERSION_DEADLINE: Duration = Duration::from_secs(10);
 
-pub(super) async fn check(settings: &Settings, env: &BTreeMap<String, String>) -> Vec<Finding> {
-    let checks = settings.agents.defs.iter().map(|(name, agent)| async move {
-        match &agent.command {
-            Program::Hearth => Finding::ok("agent", format!("{name}: built in")),
-            Program::Named(program) => match version(program, &["--version"], env).await {
-                Ok(version) => Finding::ok("agent", format!("{name}: {version}")),
-                Err(why) => Finding::warn(
-                    "agent",
-                    format!("{name}: {why}"),
-                    format!("install it, or set `command` in [agents.{name}] to where it is"),
-                ),
-            },
-        }
-    });
-    let mut findings: Vec<Finding> = join_all(checks).await;
+/// Starts each agent once, as a session would, beside whatever service runs.
+pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = match app::look_at_agents(settings).await {
+        Ok(found) => found.into_iter().map(finding).collect(),
+        Err(error) => vec![Finding::fail(
+            "agent",
+            format!("no agent can be started: {error:#}"),
+            "free some disk or processes, or point TMPDIR to a directory of your own",
+        )],
+    };
     if let Some(default) = &settings.default_agent {
         let known = settings
             .agents
@@ -46,6 +40,21 @@ pub(super) async fn check(settings: &Settings, env: &BTreeMap<String, String>) -
         }
     }
     findings
+}
+
+fn finding(found: Found) -> Finding {
+    let name = found.name;
+    if let Some(fault) = found.fault {
+        let first = fault.detail.lines().next().unwrap_or_default();
+        let told = if first.contains(&name) {
+            first.to_owned()
+        } else {
+            format!("{name}: {first}")
+        };
+        return Finding::warn("agent", told, fault.cure);
+    }
+    let version = found.version.unwrap_or_else(|| "version unknown".into());
+    Finding::ok("agent", format!("{name}: {version}, opens sessions"))
 }
 
 /// The first line that `program` says about its version.

@@ -55,6 +55,6 @@ async fn examine(flags: &Flags, env: &BTreeMap<String, String>) -> Vec<Finding> 
     findings.push(database::check(&settings, env).await);
     findings.push(machine::git(env).await);
     findings.extend(machine::kernel());
-    findings.extend(agents::check(&settings, env).await);
+    findings.extend(agents::check(&settings).await);
     findings
 }

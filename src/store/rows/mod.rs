@@ -8,7 +8,9 @@ pub mod inbox;
 pub mod messages;
 pub mod projects;
 pub mod prompts;
+pub mod providers;
 pub mod sessions;
+pub mod stats;
 pub mod tasks;
 
 use chrono::{DateTime, Utc};

@@ -10,7 +10,7 @@ use chrono::DateTime;
 use hearth::access::Token;
 use hearth::http::HostRules;
 use hearth::http::state::{
-    Health, Limits, Origin, Parts, Peers, Readiness, Repositories, Repository, Shared, Tree,
+    Health, Limits, Looks, Origin, Parts, Peers, Readiness, Repositories, Repository, Shared, Tree,
 };
 use hearth::store::{Store, StoreOptions, migrate};
 use hearth_actors::event::{Frame, FrameKind};
@@ -95,6 +95,24 @@ impl Tree for StillTree {
     }
 }
 
+/// Looks that are asked for and never done.
+#[derive(Default)]
+pub(crate) struct StillLooks(Mutex<Vec<String>>);
+
+impl Looks for StillLooks {
+    fn names(&self) -> Vec<String> {
+        vec!["demo".into(), "goose-acp".into()]
+    }
+
+    fn ask(&self, names: &[String]) {
+        self.0.lock().unwrap().extend_from_slice(names);
+    }
+
+    fn pending(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
 /// Looks at real repositories.
 struct Git;
 
@@ -169,6 +187,7 @@ pub(crate) async fn service_with(limits: Limits) -> Service {
     let address = listener.local_addr().unwrap();
     let root = tempfile::tempdir().unwrap();
     let allowed = root.path().canonicalize().unwrap();
+    let looks = Arc::new(StillLooks::default());
     let state = Shared::new(Parts {
         store: store.clone(),
         tree: tree.clone(),
@@ -178,6 +197,8 @@ pub(crate) async fn service_with(limits: Limits) -> Service {
             ("demo".to_owned(), Policy::AllowEdits),
             ("goose".to_owned(), Policy::Ask),
         ]),
+        aliases: BTreeMap::from([("goose".to_owned(), "goose-acp".to_owned())]),
+        looks: looks.clone(),
         default_agent: None,
         repositories: Arc::new(Git),
         project_roots: vec![allowed.clone()],

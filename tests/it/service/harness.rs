@@ -403,6 +403,8 @@ pub(super) fn command(home: &Path, database: &Database) -> Command {
         .env("HEARTH_LISTEN", "127.0.0.1:0")
         .env("HEARTH_LOG", "info,hearth=debug,hearth_actors=debug")
         .env("AGENT_POOL_MAX_LIVE", "20")
+        // No process that no test asked for.
+        .env("HEARTH_PROBE_EVERY_MS", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

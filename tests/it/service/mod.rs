@@ -4,6 +4,7 @@ mod alone;
 mod bad_input;
 mod browser;
 mod callers;
+mod costs;
 mod deaths;
 mod doctor;
 mod first_use;

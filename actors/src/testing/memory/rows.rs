@@ -236,6 +236,7 @@ impl Rows {
             model: None,
             mode: None,
             thinking: None,
+            features: std::collections::BTreeMap::new(),
             policy: None,
             worktree: WorktreeSpec {
                 session: row.session,

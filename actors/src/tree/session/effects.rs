@@ -104,6 +104,7 @@ impl State {
             model: assignment.model.clone(),
             mode: assignment.mode.clone(),
             thinking: assignment.thinking.clone(),
+            features: assignment.features.clone(),
             deadlines,
         };
         let (sender, events) = mpsc::channel(pump::CHANNEL);
@@ -177,6 +178,7 @@ impl State {
             model: turn.assignment.model.clone(),
             mode: turn.assignment.mode.clone(),
             thinking: turn.assignment.thinking.clone(),
+            features: turn.assignment.features.clone(),
         };
         live.current.set(Some(turn.reference));
         if let Err(error) = live.link.prompt(turn.reference.fence.turn, &prompt) {

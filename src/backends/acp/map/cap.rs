@@ -15,7 +15,7 @@ pub(super) const TEXT_PIECE: usize = 64 * 1024;
 
 /// The value itself, or what replaces one that is too large: its size and its
 /// first bytes, marked as cut.
-pub(super) fn capped(value: Value) -> Value {
+pub(in crate::backends::acp) fn capped(value: Value) -> Value {
     let text = value.to_string();
     if text.len() <= MAX_VALUE {
         return value;

@@ -1,0 +1,197 @@
+//! What a request wants its agent set to, checked against what the agent is
+//! known to offer.
+
+use std::collections::BTreeMap;
+
+use hearth_actors::catalog::{Catalog, Choice, named, resolve};
+use hearth_actors::ids::AgentName;
+use serde_json::Value;
+
+use super::error::ApiResult;
+use super::extract::Check;
+use super::providers::definition;
+use super::state::Shared;
+use crate::store::rows::providers;
+
+/// Most options that one request may set.
+const MAX_FEATURES: usize = 50;
+
+/// What a request wants; none means the agent's default.
+pub(super) struct Wishes<'a> {
+    pub(super) model: Option<&'a str>,
+    pub(super) mode: Option<&'a str>,
+    pub(super) thinking: Option<&'a str>,
+    pub(super) features: &'a BTreeMap<String, Value>,
+}
+
+impl Wishes<'_> {
+    /// What can be said without knowing the agent.
+    pub(super) fn shape(&self, check: &mut Check) {
+        check
+            .name("model", self.model)
+            .name("mode_id", self.mode)
+            .name("thinking_option_id", self.thinking);
+        if self.features.len() > MAX_FEATURES {
+            let count = self.features.len();
+            check.wrong(
+                "feature_values",
+                format!("has {count} options; at most {MAX_FEATURES} are accepted"),
+            );
+            return;
+        }
+        for (id, value) in self.features {
+            check.name("feature_values", Some(id));
+            match value {
+                Value::Bool(_) => {}
+                Value::String(text) => {
+                    check.name("feature_values", Some(text));
+                }
+                _ => {
+                    check.wrong(
+                        "feature_values",
+                        "holds a value that is neither a text nor a boolean".into(),
+                    );
+                }
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.model.is_none()
+            && self.mode.is_none()
+            && self.thinking.is_none()
+            && self.features.is_empty()
+    }
+
+    /// Refuses what the agent is known not to offer. One that nobody asked yet
+    /// is believed to offer everything: the turn itself will tell.
+    ///
+    /// # Errors
+    /// What is not on offer, and what is.
+    pub(super) async fn fit(&self, state: &Shared, agent: &AgentName) -> ApiResult<()> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let name = definition(state, agent.as_str());
+        let Some(catalog) = providers::catalog(state.store.pool(), name).await? else {
+            return Ok(());
+        };
+        let mut check = Check::default();
+        self.against(&catalog, agent, &mut check);
+        check.done()
+    }
+
+    fn against(&self, catalog: &Catalog, agent: &AgentName, check: &mut Check) {
+        for (field, what, wish, offered) in [
+            ("model", "model", self.model, &catalog.models),
+            ("mode_id", "mode", self.mode, &catalog.modes),
+            (
+                "thinking_option_id",
+                "thinking option",
+                self.thinking,
+                &catalog.thinking,
+            ),
+        ] {
+            if let Some(wish) = wish
+                && !offered.choices.is_empty()
+                && resolve(&offered.choices, wish).is_none()
+            {
+                check.wrong(field, none_such(what, agent, &offered.choices));
+            }
+        }
+        if catalog.options.is_empty() {
+            return;
+        }
+        for (id, value) in self.features {
+            let Some(option) = catalog.options.iter().find(|option| option.id == *id) else {
+                let ids: Vec<&str> = catalog.options.iter().map(|one| one.id.as_str()).collect();
+                check.wrong(
+                    "feature_values",
+                    format!(
+                        "`{id}` is no option of {agent}; its options: {}",
+                        ids.join(", ")
+                    ),
+                );
+                continue;
+            };
+            let fits = match value {
+                Value::String(text) => resolve(&option.choices, text).is_some(),
+                value => option.choices.is_empty() && value.is_boolean(),
+            };
+            if !fits {
+                let detail = if option.choices.is_empty() {
+                    format!("`{id}` is true or false")
+                } else {
+                    none_such(&format!("value of `{id}`"), agent, &option.choices)
+                };
+                check.wrong("feature_values", detail);
+            }
+        }
+    }
+}
+
+fn none_such(what: &str, agent: &AgentName, choices: &[Choice]) -> String {
+    format!(
+        "is no {what} of {agent}; choose one of {}, or look again with POST /api/providers/probe",
+        named(choices)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use hearth_actors::catalog::{ConfigOption, Offered};
+    use serde_json::json;
+
+    use super::*;
+
+    fn refused(wish: Wishes<'_>) -> Option<String> {
+        let choice = |id: &str, name: &str| Choice {
+            id: id.into(),
+            name: name.into(),
+            description: None,
+        };
+        let catalog = Catalog {
+            models: Offered {
+                initial: None,
+                choices: vec![choice("m/1", "One"), choice("m/2", "Two")],
+            },
+            options: vec![ConfigOption {
+                id: "fast".into(),
+                ..ConfigOption::default()
+            }],
+            ..Catalog::default()
+        };
+        let mut check = Check::default();
+        wish.shape(&mut check);
+        wish.against(&catalog, &"mine".into(), &mut check);
+        check.done().err().map(|error| format!("{error:?}"))
+    }
+
+    fn wish<'a>(model: Option<&'a str>, features: &'a BTreeMap<String, Value>) -> Wishes<'a> {
+        Wishes {
+            model,
+            mode: Some("whatever"),
+            thinking: None,
+            features,
+        }
+    }
+
+    #[test]
+    fn known_ids_and_names_fit_and_others_are_named() {
+        let none = BTreeMap::new();
+        assert_eq!(refused(wish(Some("m/2"), &none)), None);
+        assert_eq!(refused(wish(Some("two"), &none)), None);
+        let error = refused(wish(Some("m/3"), &none)).expect("refused");
+        assert!(error.contains("m/1, m/2"), "{error}");
+        for (values, fits) in [
+            (json!({"fast": true}), true),
+            (json!({"fast": "yes"}), false),
+            (json!({"slow": true}), false),
+            (json!({"fast": [1]}), false),
+        ] {
+            let values: BTreeMap<String, Value> =
+                serde_json::from_value(values).expect("an object");
+            assert_eq!(refused(wish(None, &values)).is_none(), fits, "{values:?}");
+        }
+    }
+}

@@ -41,7 +41,7 @@ async fn a_confirmed_one_is_a_checkpoint_like_all_others() {
     assert_eq!(refs(&worktree, "checkpoints"), Vec::<String>::new());
     assert!(stands(&lab.port, &worktree, &prepared).await);
     let name = format!("refs/hearth/checkpoints/{}", prepared.id);
-    assert_eq!(refs(&worktree, "checkpoints"), [name.clone()]);
+    assert_eq!(refs(&worktree, "checkpoints"), [name.as_str()]);
     assert_eq!(git(&worktree.path, ["rev-parse", &name]), prepared.commit);
     let head = git(&worktree.path, ["rev-parse", "HEAD"]);
     let parent = format!("{}^", prepared.commit);

@@ -81,6 +81,7 @@ pub(super) async fn establish(
     }
     let name = agent["agentInfo"]["name"].as_str().unwrap_or_default();
     let quirks = Quirks::of(name, wish.quirks);
+    shared.state().quirks = quirks.clone();
     shared.tell(Word::Quirks(quirks.clone()));
 
     let opening = Opening {

@@ -17,7 +17,6 @@ use tokio::sync::mpsc;
 mod ending;
 mod flow;
 mod permission;
-mod real;
 mod start;
 mod turns;
 

@@ -7,7 +7,11 @@ mod cli;
 mod contract_backend;
 mod embedded;
 mod http;
+#[path = "../models/mod.rs"]
+mod models;
 mod process;
+#[path = "../agents/mod.rs"]
+mod real_agents;
 mod service;
 mod store;
 mod support;

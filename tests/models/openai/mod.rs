@@ -16,6 +16,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -75,7 +76,10 @@ impl Model {
                 .build()
                 .unwrap();
             runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                let listener = tokio::net::TcpListener::from_std(listener)
+                    .unwrap()
+                    // A word must not wait for the acknowledgement of the last.
+                    .tap_io(|stream| stream.set_nodelay(true).unwrap());
                 tokio::select! {
                     served = axum::serve(listener, routes) => served.unwrap(),
                     _ = ended => {}

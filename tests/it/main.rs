@@ -8,8 +8,12 @@ mod contract_backend;
 mod deploy;
 mod embedded;
 mod http;
+#[path = "../models/mod.rs"]
+mod models;
 mod probe;
 mod process;
+#[path = "../agents/mod.rs"]
+mod real_agents;
 mod service;
 mod store;
 mod support;

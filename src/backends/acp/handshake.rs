@@ -85,6 +85,7 @@ pub(super) async fn establish(
     }
     let name = agent["agentInfo"]["name"].as_str().unwrap_or_default();
     let quirks = Quirks::of(name, wish.quirks);
+    shared.state().quirks = quirks.clone();
     shared.tell(Word::Quirks(quirks.clone()));
     shared.state().catalog = about::read(&agent);
 

@@ -190,7 +190,7 @@ impl Mapper {
             .unwrap_or_default()
             .to_owned();
         match kind.as_str() {
-            "tool_call" | "tool_call_update" => match tool::read(&mut update) {
+            "tool_call" | "tool_call_update" => match tool::read(&mut update, &self.quirks) {
                 Some(tool) => vec![Said::Tool(tool)],
                 None => vec![raw(&kind, update)],
             },

@@ -16,6 +16,9 @@ pub enum Quirk {
     LateReplay,
     /// Answers a cancelled turn with the usage of the turn before.
     StaleCancelUsage,
+    /// Says which of its own tools it wants to use in the title only, and
+    /// `other` where the kind belongs.
+    KindInTitle,
 }
 
 /// The names of all quirks, as the settings write them.
@@ -25,6 +28,7 @@ pub const NAMES: &[&str] = &[
     "mode_as_text",
     "late_replay",
     "stale_cancel_usage",
+    "kind_in_title",
 ];
 
 const ALL: &[Quirk] = &[
@@ -33,12 +37,20 @@ const ALL: &[Quirk] = &[
     Quirk::ModeAsText,
     Quirk::LateReplay,
     Quirk::StaleCancelUsage,
+    Quirk::KindInTitle,
 ];
 
 /// By the agent's own name. Seen with goose 1.52, qwen-code 0.24,
 /// gemini-cli 0.61 and codex-acp 2.6.
 const KNOWN: &[(&str, &[Quirk])] = &[
-    ("goose", &[Quirk::ErrorsAsText, Quirk::StaleCancelUsage]),
+    (
+        "goose",
+        &[
+            Quirk::ErrorsAsText,
+            Quirk::StaleCancelUsage,
+            Quirk::KindInTitle,
+        ],
+    ),
     ("qwen-code", &[Quirk::ModeNotification]),
     ("gemini-cli", &[Quirk::ModeAsText, Quirk::LateReplay]),
     ("codex-acp", &[Quirk::ErrorsAsText]),
@@ -46,6 +58,21 @@ const KNOWN: &[(&str, &[Quirk])] = &[
 
 /// How an error that poses as an answer begins.
 pub(super) const ERROR_TEXTS: &[&str] = &["Ran into this error: ", "Network error: "];
+
+/// What stands between the tool and its argument in a title of
+/// [`Quirk::KindInTitle`]. A tool of an extension has the extension's name in
+/// front and is none of the agent's own.
+const TITLE_MARK: &str = " · ";
+
+/// The agent's own tools with such titles.
+const TITLE_KINDS: &[(&str, &str)] = &[("write", "edit"), ("edit", "edit"), ("shell", "execute")];
+
+/// The kind that such a title means.
+pub(super) fn kind_in_title(title: &str) -> Option<&'static str> {
+    let (tool, _) = title.split_once(TITLE_MARK)?;
+    let (_, kind) = TITLE_KINDS.iter().find(|(name, _)| *name == tool)?;
+    Some(kind)
+}
 
 /// The notification of [`Quirk::ModeNotification`].
 pub(super) const MODE_NOTIFICATION: &str = "qwen/notify/session/mode-update";

@@ -17,6 +17,7 @@ const SHOWN: usize = 300;
 #[derive(Default)]
 struct Replay {
     mapper: Mapper,
+    quirks: Quirks,
     /// Methods of the client's open requests, by id.
     open: BTreeMap<String, String>,
     shown: String,
@@ -41,7 +42,7 @@ impl Replay {
 
     fn protocol(&mut self, message: &Value) {
         if let Some(method) = message["method"].as_str() {
-            let asked = ask::read("1".into(), message["params"].clone());
+            let asked = ask::read("1".into(), message["params"].clone(), &self.quirks);
             return self.show(&format!("asks {method}: {asked:?}"));
         }
         let method = self
@@ -65,7 +66,8 @@ impl Replay {
                     &[],
                 );
                 self.show(&format!("initialize: {quirks:?}"));
-                self.mapper.set_quirks(quirks);
+                self.mapper.set_quirks(quirks.clone());
+                self.quirks = quirks;
             }
             "session/new" | "session/load" | "session/resume" => {
                 let unknown = Wanted {

@@ -68,6 +68,8 @@ pub(super) struct State {
     pub(super) quiet: bool,
     /// Hearth ends the agent.
     pub(super) stopping: bool,
+    /// What the agent is known for, once it has said its name.
+    pub(super) quirks: Quirks,
     /// What may be chosen, and what is.
     pub(super) offers: Offers,
     /// What the agent is, and its commands.
@@ -130,7 +132,9 @@ impl Shared {
         let open = state.turn.is_some() && !state.cancelled && state.asks.len() < MAX_ASKS;
         state.asked += 1;
         let id = state.asked.to_string();
-        let asked = open.then(|| ask::read(id, params.clone())).flatten();
+        let asked = open
+            .then(|| ask::read(id, params.clone(), &state.quirks))
+            .flatten();
         match asked {
             Some(asked) => {
                 state

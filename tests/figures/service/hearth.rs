@@ -50,7 +50,7 @@ impl Hearth {
     /// Starts the service; returns how long it took to become ready.
     pub(crate) async fn start(&mut self) -> Duration {
         let started = Instant::now();
-        let home = self.dir.path().join("home");
+        let home = self.home();
         let child = self.command(&home).spawn().expect("the binary");
         self.url = ready(&self.http, &home, child.id()).await;
         let took = started.elapsed();
@@ -94,6 +94,11 @@ impl Hearth {
         let took = started.elapsed();
         end(&mut child).await;
         took
+    }
+
+    /// The service's own directory.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.dir.path().join("home")
     }
 
     pub(crate) async fn stop(&mut self) {

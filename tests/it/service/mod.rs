@@ -1,5 +1,6 @@
 //! The whole service: the binary itself, a real database, real agents, HTTP.
 
+mod agents;
 mod alone;
 mod bad_input;
 mod browser;

@@ -5,15 +5,20 @@ use serde_json::{Value, json};
 
 use super::cap::capped_text;
 use super::tool;
+use crate::backends::acp::quirks::Quirks;
 
 /// Most options kept of one request.
 const MAX_OPTIONS: usize = 20;
 
 /// Reads a `session/request_permission`. None when nothing could be answered:
 /// no tool, or no option of a known meaning.
-pub(in crate::backends::acp) fn read(id: String, mut params: Value) -> Option<Ask> {
+pub(in crate::backends::acp) fn read(
+    id: String,
+    mut params: Value,
+    quirks: &Quirks,
+) -> Option<Ask> {
     let mut call = params.get_mut("toolCall")?.take();
-    let tool = tool::read(&mut call)?;
+    let tool = tool::read(&mut call, quirks)?;
     let options: Vec<AskOption> = params["options"]
         .as_array()?
         .iter()

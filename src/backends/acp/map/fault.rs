@@ -23,12 +23,14 @@ pub(in crate::backends::acp) fn from_rpc(
     AgentFault { class, message }
 }
 
-/// Classes an error that came as ordinary text.
+/// An error that came as ordinary text. It is a suspicion: the words may be the
+/// model's own, so that nothing is concluded from them but that a person must
+/// look.
 pub(super) fn from_text(text: &str) -> AgentFault {
-    AgentFault {
-        class: by_words(text, FaultClass::Other),
-        message: capped_text(text),
-    }
+    other(&capped_text(&format!(
+        "suspected failure: the agent ended the turn as done, but its last words report an error: {}",
+        text.trim()
+    )))
 }
 
 /// An error Hearth itself found.

@@ -209,7 +209,8 @@ fn an_error_as_text_counts_only_as_the_last_word_of_a_turn_and_of_a_known_offend
     };
     assert!(matches!(
         stops(&["errors_as_text"], &[&chunk("hello"), &error]),
-        Some(Said::TurnEnded(AgentStop::Error(fault))) if fault.class == FaultClass::Overload
+        Some(Said::TurnEnded(AgentStop::Error(fault)))
+            if fault.class == FaultClass::Other && fault.message.starts_with("suspected failure")
     ));
     let fine = Some(Said::TurnEnded(AgentStop::EndTurn));
     assert_eq!(
@@ -233,4 +234,47 @@ fn a_mode_as_text_is_a_mode_for_a_known_offender_only() {
         said(&mut mapper(&[]), &text),
         [Said::Text("[MODE_UPDATE] yolo".into())]
     );
+}
+
+#[test]
+fn a_kind_is_read_from_the_title_of_a_known_offenders_own_tools_only() {
+    let kind = |quirks: &[&str], title: &str, kind: Value| {
+        let update = json!({"sessionUpdate": "tool_call", "toolCallId": "1", "title": title,
+            "kind": kind});
+        match said(&mut mapper(quirks), &update).pop() {
+            Some(Said::Tool(tool)) => tool.kind,
+            other => panic!("{other:?}"),
+        }
+    };
+    let other = Some("other".to_owned());
+    for (quirks, title, said, read) in [
+        (
+            &["kind_in_title"][..],
+            "write · /p",
+            json!("other"),
+            Some("edit".to_owned()),
+        ),
+        (
+            &["kind_in_title"],
+            "shell · ls",
+            Value::Null,
+            Some("execute".into()),
+        ),
+        (
+            &["kind_in_title"],
+            "write · /p",
+            json!("execute"),
+            Some("execute".into()),
+        ),
+        (
+            &["kind_in_title"],
+            "mail: write · /p",
+            json!("other"),
+            other.clone(),
+        ),
+        (&["kind_in_title"], "write", json!("other"), other.clone()),
+        (&[], "write · /p", json!("other"), other),
+    ] {
+        assert_eq!(kind(quirks, title, said), read, "{title}");
+    }
 }

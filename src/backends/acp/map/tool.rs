@@ -4,17 +4,25 @@ use hearth_actors::event::{Tool, ToolStatus};
 use serde_json::Value;
 
 use super::cap::{capped, capped_text};
+use crate::backends::acp::quirks::{Quirk, Quirks, kind_in_title};
 
 /// Most paths kept of one tool call.
 const MAX_LOCATIONS: usize = 100;
 
 /// Reads a `tool_call`, a `tool_call_update` or the `toolCall` of a permission
 /// request. None without an id, which nothing could be upserted by.
-pub(super) fn read(update: &mut Value) -> Option<Tool> {
+pub(super) fn read(update: &mut Value, quirks: &Quirks) -> Option<Tool> {
+    let said = update["kind"].as_str().filter(|kind| *kind != "other");
+    let title = update["title"].as_str().unwrap_or_default();
+    let in_title = quirks
+        .has(Quirk::KindInTitle)
+        .then(|| kind_in_title(title))
+        .flatten();
+    let word = said.or(in_title).or(update["kind"].as_str()).map(kind);
     Some(Tool {
         id: capped_text(update["toolCallId"].as_str()?),
         title: text(update, "title"),
-        kind: update["kind"].as_str().map(kind),
+        kind: word,
         status: update["status"].as_str().and_then(status),
         input: take(update, "rawInput"),
         output: take(update, "rawOutput").or_else(|| take(update, "content")),

@@ -1,0 +1,122 @@
+//! The real agents, as tests and figures run them.
+
+pub(crate) mod install;
+
+use std::path::Path;
+
+use serde_json::json;
+
+use install::Installed;
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Agent {
+    Goose,
+    Qwen,
+    Opencode,
+}
+
+impl Agent {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Goose => "goose",
+            Self::Qwen => "qwen",
+            Self::Opencode => "opencode",
+        }
+    }
+
+    /// Its table of `hearth.toml`; it may do everything and has a home of its own.
+    pub(crate) fn table(self, installed: &Installed, model: &str) -> String {
+        let (command, args, env) = self.launch(installed, model);
+        let env: Vec<String> = env
+            .iter()
+            .map(|(name, value)| format!("{name} = {}", json!(value)))
+            .collect();
+        format!(
+            "[agents.{}]\ncommand = {}\nargs = {}\nenv = {{ {} }}\nhome = \"private\"\npermission = \"allow_all\"\n",
+            self.name(),
+            json!(command),
+            json!(args),
+            env.join(", ")
+        )
+    }
+
+    /// Program, arguments and environment.
+    pub(crate) fn launch<'a>(
+        self,
+        installed: &'a Installed,
+        model: &str,
+    ) -> (&'a Path, Vec<&'a str>, Vec<(&'static str, String)>) {
+        match self {
+            Self::Goose => (
+                &installed.goose,
+                vec!["acp", "--with-builtin", "developer"],
+                vec![
+                    ("GOOSE_PROVIDER", "openai".into()),
+                    ("GOOSE_MODEL", "mock-1".into()),
+                    ("GOOSE_DISABLE_KEYRING", "1".into()),
+                    ("OPENAI_API_KEY", "none".into()),
+                    ("OPENAI_HOST", model.into()),
+                ],
+            ),
+            // As its own launcher would start it, in one process instead of three.
+            Self::Qwen => (
+                &installed.node,
+                vec![
+                    "--expose-gc",
+                    installed.qwen.to_str().unwrap(),
+                    "--acp",
+                    "--auth-type",
+                    "openai",
+                ],
+                vec![
+                    ("QWEN_CODE_NO_RELAUNCH", "true".into()),
+                    ("OPENAI_API_KEY", "none".into()),
+                    ("OPENAI_MODEL", "mock-1".into()),
+                    ("OPENAI_BASE_URL", format!("{model}/v1")),
+                ],
+            ),
+            Self::Opencode => (
+                &installed.opencode,
+                vec!["acp", "--pure"],
+                vec![
+                    ("OPENCODE_DISABLE_AUTOUPDATE", "1".into()),
+                    ("OPENCODE_DISABLE_MODELS_FETCH", "1".into()),
+                ],
+            ),
+        }
+    }
+
+    /// Files that the agent wants in its home.
+    pub(crate) fn furnish(self, home: &Path, model: &str) {
+        let (path, settings) = match self {
+            Self::Goose => return,
+            // Without these each turn makes two more calls of the model.
+            Self::Qwen => (
+                ".qwen/settings.json",
+                json!({
+                    "memory": {"enableManagedAutoMemory": false, "enableManagedAutoDream": false},
+                    "ui": {"enableFollowupSuggestions": false},
+                    "general": {"enableAutoUpdate": false},
+                    "privacy": {"usageStatisticsEnabled": false},
+                }),
+            ),
+            Self::Opencode => (
+                ".config/opencode/opencode.json",
+                json!({
+                    "model": "mock/mock-1",
+                    "small_model": "mock/mock-1",
+                    "provider": {"mock": {
+                        "npm": "@ai-sdk/openai-compatible",
+                        "options": {"baseURL": format!("{model}/v1"), "apiKey": "none"},
+                        "models": {"mock-1": {"name": "mock-1"}},
+                    }},
+                    "permission": {"edit": "ask", "bash": "ask"},
+                }),
+            ),
+        };
+        let path = home.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, settings.to_string()).unwrap();
+    }
+}

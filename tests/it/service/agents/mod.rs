@@ -1,0 +1,66 @@
+//! Real agents against a scripted model: goose, qwen and opencode as their
+//! makers ship them, behind a real service.
+//!
+//! Each scenario is one function over any [`Agent`] and one test an agent, with
+//! a service, a database, a home and a model of its own.
+
+mod cancels;
+mod deaths;
+mod errors;
+mod permission;
+mod stage;
+mod talk;
+
+use stage::Agent;
+
+/// One test for each scenario of each agent.
+macro_rules! scenarios {
+    ($($module:ident = $agent:expr => { $($scenario:path as $name:ident),+ $(,)? })+) => {
+        $(mod $module {
+            use super::*;
+            $(#[tokio::test]
+            async fn $name() {
+                $scenario($agent).await;
+            })+
+        })+
+    };
+}
+
+scenarios! {
+    goose = Agent::Goose => {
+        talk::warm as two_turns_share_process_session_and_history,
+        talk::tool as a_file_of_a_tool_becomes_a_pending_change,
+        talk::side_by_side as chats_and_sessions_do_not_mix,
+        talk::long as two_megabytes_arrive_whole,
+        permission::policies as policies_decide_what_a_tool_may_do,
+        permission::asking as an_open_request_blocks_the_task_until_it_is_cancelled,
+        cancels::mid_stream as a_cancel_in_mid_stream_keeps_the_process,
+        cancels::before_first_byte as a_cancel_before_the_first_byte_ends_in_time,
+        cancels::in_tool as a_cancel_ends_a_running_command,
+        errors::refused as a_refusing_model_is_named,
+        errors::failing as a_failing_model_is_not_taken_for_success,
+        errors::silent as a_silent_model_meets_the_deadline,
+        deaths::killed as a_killed_agent_resumes_with_its_history,
+    }
+    qwen = Agent::Qwen => {
+        talk::warm as two_turns_share_process_session_and_history,
+        talk::tool as a_file_of_a_tool_becomes_a_pending_change,
+        talk::side_by_side as chats_and_sessions_do_not_mix,
+        talk::long as two_megabytes_arrive_whole,
+        permission::policies as policies_decide_what_a_tool_may_do,
+        permission::asking as an_open_request_blocks_the_task_until_it_is_cancelled,
+        cancels::mid_stream as a_cancel_in_mid_stream_keeps_the_process,
+        cancels::before_first_byte as a_cancel_before_the_first_byte_ends_in_time,
+        cancels::in_tool as a_cancel_ends_a_running_command,
+        errors::refused as a_refusing_model_is_named,
+        errors::failing as a_failing_model_is_not_taken_for_success,
+        errors::silent as a_silent_model_meets_the_deadline,
+        deaths::killed as a_killed_agent_resumes_with_its_history,
+    }
+    opencode = Agent::Opencode => {
+        talk::warm as two_turns_share_process_session_and_history,
+        talk::tool as a_file_of_a_tool_becomes_a_pending_change,
+        cancels::mid_stream as a_cancel_in_mid_stream_keeps_the_process,
+        deaths::killed as a_killed_agent_resumes_with_its_history,
+    }
+}

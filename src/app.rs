@@ -24,8 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Token;
 use crate::backends::acp::quirks;
+pub use crate::backends::probe::Found;
+use crate::backends::probe::Prober;
 use crate::backends::probe::rounds::{Findings, Looks};
-use crate::backends::probe::{Found, Prober};
 use crate::backends::registry::{Means, Registry};
 use crate::config::service_file::ServiceFile;
 use crate::config::{ConfigErrors, Flags, Settings, home};

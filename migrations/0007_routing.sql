@@ -29,6 +29,14 @@ begin
     return null;
 end $$;
 
+-- Whether a task's turn belongs to its chat's warm agent, whose row of
+-- `agent_sessions` then counts it: the same rule as the router's.
+create function hearth.is_chat_turn(task uuid) returns boolean language sql stable as $$
+    select q.own_chat and t.parent_task_id is null and t.arena_id is null
+    from hearth.queue q join public.tasks t on t.id = q.task_id
+    where q.task_id = task
+$$;
+
 -- Children of a task are counted before another one is admitted.
 create index if not exists tasks_parent_idx on tasks(parent_task_id) where parent_task_id is not null;
 

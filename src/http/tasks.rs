@@ -113,6 +113,13 @@ pub(super) async fn create(
             "is a person's to choose: leave it out, and the task runs with `deny`",
         ));
     }
+    if caller.agent && new.chat_id.is_some() {
+        return Err(ApiError::field(
+            Code::AgentNotAllowed,
+            "chat_id",
+            "a person's chat is not an agent's to speak in: leave it out, and the task runs in a process of its own",
+        ));
+    }
     let idempotency_key = idempotency_key(&headers)?;
     let mut check = Check::default();
     check.chars("input", &new.input, 1, MAX_INPUT_CHARS);

@@ -170,7 +170,8 @@ impl Store {
             return self.created(earlier, true, Vec::new()).await;
         }
         draft.check_references(&mut tx).await?;
-        if let Some(parent) = draft.parent {
+        // A person's retry takes the place of what its parent asked for already.
+        if let Some(parent) = draft.parent.filter(|_| draft.retry_of.is_none()) {
             admit(&mut tx, parent, self.family).await?;
         }
         if draft.interrupt {

@@ -128,6 +128,13 @@ impl Store {
                 }
             }
         }
+        // Circuits are counted in memory: a new life knows of none.
+        sqlx::query(
+            "update hearth.notices set over_at = clock_timestamp()
+             where kind = 'open_circuit' and over_at is null",
+        )
+        .execute(&mut *tx)
+        .await?;
         sqlx::query(CRASH_LINKS)
             .bind(self.node.0)
             .execute(&mut *tx)

@@ -18,7 +18,8 @@ const KEY: &str = "retry";
 
 const TASK: &str = "\
     select t.state, t.project_id, t.session_id, t.chat_id, t.parent_task_id, t.input, t.agent,
-        t.model, t.mode_id, t.thinking_option_id, t.feature_values, q.policy
+        t.model, t.mode_id, t.thinking_option_id, t.feature_values,
+        coalesce(q.policy, case when q.user_message_id is null then 'deny' end) as policy
     from tasks t left join hearth.queue q on q.task_id = t.id
     where t.id = $1";
 

@@ -162,21 +162,25 @@ pub async fn learned(pool: &PgPool, name: &str, told: Catalog) -> sqlx::Result<(
     // As it will be read again, so that a repeat is known as one.
     let told = serde_json::from_value(stored(&told)).unwrap_or(told);
     let mut tx = pool.begin().await?;
-    let known: Option<Json<Catalog>> =
-        sqlx::query_scalar("select catalog from hearth.providers where name = $1 for update")
-            .bind(name)
-            .fetch_optional(&mut *tx)
-            .await?;
-    let known = known.map(|Json(catalog)| catalog);
+    let known: Option<(Json<Catalog>, bool)> = sqlx::query_as(
+        "select catalog, fault is not null from hearth.providers where name = $1 for update",
+    )
+    .bind(name)
+    .fetch_optional(&mut *tx)
+    .await?;
+    // A session that opened refutes what the last look found wrong.
+    let is_faulty = known.as_ref().is_some_and(|(_, faulty)| *faulty);
+    let known = known.map(|(Json(catalog), _)| catalog);
     let joined = known.clone().unwrap_or_default().joined(told);
-    if known.as_ref() == Some(&joined) {
+    if known.as_ref() == Some(&joined) && !is_faulty {
         return tx.rollback().await;
     }
     sqlx::query(
         "insert into hearth.providers (name, learned_at, login, catalog)
          values ($1, clock_timestamp(), 'ready', $2)
          on conflict (name) do update set
-            learned_at = excluded.learned_at, login = 'ready', catalog = excluded.catalog",
+            learned_at = excluded.learned_at, login = 'ready', catalog = excluded.catalog,
+            fault = null, fault_detail = null, cure = null",
     )
     .bind(name)
     .bind(stored(&joined))

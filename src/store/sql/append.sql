@@ -22,6 +22,7 @@ link as (
         last_active_at = clock_timestamp()
     from fence f
     where a.chat_id = $6 and a.agent = f.agent and ($14 <> 0 or $15 <> 0 or $16 <> 0)
+        and hearth.is_chat_turn(f.task_id)
 ),
 stream as (
     update hearth.streams s set last_seq = s.last_seq + $13

@@ -3,7 +3,10 @@
 -- user message.
 with entry as (
     update hearth.queue q
-    set policy = $2, retry_of = $4, user_message_id = $5, priority = case when $3 then 1 else 0 end
+    set policy = $2, retry_of = $4,
+        -- what was no chat turn is none when it is tried again
+        own_chat = coalesce((select o.own_chat from hearth.queue o where o.task_id = $4), q.own_chat),
+        user_message_id = $5, priority = case when $3 then 1 else 0 end
     where q.task_id = $1
     returning q.session_id, q.chat_id, q.agent
 ),

@@ -90,6 +90,7 @@ link as (
         status = case when a.status = 'active' then 'idle' else a.status end,
         last_active_at = clock_timestamp()
     from task k where a.chat_id = k.chat_id and a.agent = k.agent
+        and hearth.is_chat_turn(k.task_id)
 ),
 stream as (
     update hearth.streams s set last_seq = s.last_seq + 3 + k.spent::integer

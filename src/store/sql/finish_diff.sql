@@ -135,7 +135,7 @@ link as (
         status = case when a.status = 'active' then 'idle' else a.status end,
         last_active_at = clock_timestamp()
     from turn join fence f on f.id = turn.id
-    where a.chat_id = $6 and a.agent = turn.agent
+    where a.chat_id = $6 and a.agent = turn.agent and hearth.is_chat_turn(turn.task_id)
 ),
 drafts as materialized (
     select row_number() over (order by d.n) as n, d.kind, d.data, turn.task_id, turn.assistant_message_id

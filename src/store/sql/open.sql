@@ -58,6 +58,7 @@ link as (
     update agent_sessions a set status = 'active', last_active_at = clock_timestamp()
     from turn join task on task.id = turn.task_id
     where a.chat_id = task.chat_id and a.agent = turn.agent
+        and hearth.is_chat_turn(turn.task_id)
 ),
 drafts as (
     select d.n, d.kind, d.data, turn.task_id, turn.assistant_message_id

@@ -182,7 +182,7 @@ impl Actor for PoolActor {
             Msg::Sweep => state.sweep(),
             Msg::Cancel(task) => state.cancel(task, Why::Asked),
             Msg::Answer(task, reply) => state.answer(task, reply),
-            Msg::CloseChat(chat) => state.close(|key, _| key.chat == chat),
+            Msg::CloseChat(chat) => state.close(|of, _| of == chat),
             Msg::CloseSession(session) => state.close(|_, of| of == session),
             Msg::Evict(key, reply) => state.evict(key, reply),
             Msg::Restart(key, reply) => state.restart(&key, reply),

@@ -7,8 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::report::Finding;
-use crate::app;
-use crate::backends::probe::Found;
+use crate::app::{self, Found};
 use crate::config::Settings;
 
 /// Longest wait for a program to tell its version.

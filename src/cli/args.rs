@@ -130,7 +130,7 @@ Examples:
   hearth send 0199a2 --interrupt \"stop, do this\"   instead of the turn that runs there
   hearth send 0199a2 --no-wait \"…\"                 prints the task's id and leaves
 
-Ids may be cut to any beginning of four or more characters that fits only one.
+Of an id, four or more of its first or last digits are enough if they fit only one.
 
 Exit codes:
   0 done, or queued with --no-wait   1 the turn failed   2 wrong usage   3 no service   130 interrupted";
@@ -141,8 +141,8 @@ Examples:
   hearth attach 0199a2 --json | jq -c . frames as JSON lines
   hearth attach 0199a2 --after 120      only what follows frame 120
 
-A cut connection is taken up where it broke. Ids may be cut to any beginning of
-four or more characters that fits only one.
+A cut connection is taken up where it broke. Of an id, four or more of its first
+or last digits are enough if they fit only one.
 
 Exit codes:
   0 the task is done, or the session was left   1 the task failed   2 wrong usage

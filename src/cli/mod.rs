@@ -18,7 +18,6 @@ mod prompts;
 mod run;
 mod send;
 mod serve;
-mod short;
 mod tree;
 
 use std::collections::BTreeMap;

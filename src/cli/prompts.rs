@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::args::{Answer, Output};
 use super::client::Client;
 use super::failure::{Exit, Failure};
-use super::short::{pick, short};
+use super::ids::{pick, short};
 use super::{discover, print};
 use crate::http::render::ago;
 use crate::store::rows::prompts::{Choice, Prompt};

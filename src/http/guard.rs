@@ -1,6 +1,6 @@
 //! What every request passes before its handler: bounds, Host, Origin, token.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 
 use super::error::{ApiError, Code};
+use super::hosts::HostRules;
 use super::state::AppState;
 use super::{operator, stream};
 
@@ -29,49 +30,6 @@ pub(super) struct Caller {
     pub(super) agent: bool,
     /// Where it calls from.
     pub(super) address: Option<IpAddr>,
-}
-
-/// Which Host headers are ours. A foreign page that points its own name at
-/// this address (DNS rebinding) arrives with that name and is refused; an
-/// address literal cannot be pointed elsewhere.
-#[derive(Clone, Debug)]
-pub struct HostRules {
-    listen: IpAddr,
-    names: Vec<String>,
-}
-
-impl HostRules {
-    /// Loopback names, the address listened on, and the configured names.
-    #[must_use]
-    pub fn new(listen: SocketAddr, allowed: &[String]) -> Self {
-        Self {
-            listen: listen.ip(),
-            names: allowed.to_vec(),
-        }
-    }
-
-    /// Whether a request to `host` (with or without port) is meant for us.
-    #[must_use]
-    pub fn allow(&self, host: &str) -> bool {
-        let name = without_port(host).to_ascii_lowercase();
-        match name.trim_matches(['[', ']']).parse::<IpAddr>() {
-            Ok(address) => {
-                address.is_loopback() || self.listen.is_unspecified() || address == self.listen
-            }
-            Err(_) => name == "localhost" || self.names.contains(&name),
-        }
-    }
-}
-
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port))
-            if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty() =>
-        {
-            name
-        }
-        _ => host,
-    }
 }
 
 /// Bounds in number and time, and an answer even when a handler panics.
@@ -278,36 +236,6 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_names_of_our_own_are_allowed() {
-        let local = HostRules::new(
-            ([127, 0, 0, 1], 9502).into(),
-            &["hearth.example.org".into()],
-        );
-        for host in [
-            "localhost",
-            "LOCALHOST:9502",
-            "127.0.0.1:9502",
-            "127.9.9.9",
-            "[::1]:9502",
-            "hearth.example.org:443",
-        ] {
-            assert!(local.allow(host), "{host}");
-        }
-        for host in [
-            "evil.example",
-            "localhost.evil.example",
-            "10.0.0.1:9502",
-            "",
-            ":9502",
-        ] {
-            assert!(!local.allow(host), "{host}");
-        }
-        let wide = HostRules::new(([0, 0, 0, 0], 9502).into(), &[]);
-        assert!(wide.allow("10.0.0.1:9502"));
-        assert!(!wide.allow("evil.example"));
-    }
 
     #[test]
     fn an_origin_is_own_only_when_it_is_the_host_itself() {

@@ -8,6 +8,7 @@ pub mod error;
 mod extract;
 mod guard;
 mod health;
+mod hosts;
 mod inbox;
 mod listener;
 mod messages;
@@ -38,7 +39,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use error::{ApiError, Code};
-pub use guard::HostRules;
+pub use hosts::HostRules;
 use listener::Doorway;
 use operator::Ends;
 use state::AppState;

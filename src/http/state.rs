@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
-use super::guard::HostRules;
+use super::hosts::HostRules;
 use super::stream::Admission;
 use super::tickets::{self, Tickets};
 use crate::access::Token;

@@ -13,8 +13,8 @@ use sqlx::{Connection, FromRow};
 use uuid::Uuid;
 
 use super::error::queue_error;
+use super::finish::finish_on;
 use super::frames::in_order;
-use super::journal::finish_on;
 use super::prompts::settle_on;
 use super::{LEASE, Store};
 

@@ -16,6 +16,7 @@ pub mod embedded;
 mod endings;
 mod error;
 mod family;
+mod finish;
 mod frames;
 mod journal;
 mod lease;

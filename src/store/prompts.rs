@@ -11,7 +11,7 @@ use sqlx::postgres::Postgres;
 use super::Store;
 use super::error::journal_error;
 use super::frames::{FrameRow, in_order};
-use super::journal::fenced;
+use super::journal::{fenced, written};
 use super::text::{clean, json};
 
 const ASK: &str = include_str!("sql/ask.sql");
@@ -128,11 +128,4 @@ fn is_repeat(error: &sqlx::Error) -> bool {
     error
         .as_database_error()
         .is_some_and(|error| error.constraint() == Some("prompts_pkey"))
-}
-
-fn written(rows: Vec<FrameRow>) -> Result<Vec<Frame>, JournalError> {
-    if rows.is_empty() {
-        return Err(JournalError::Fenced);
-    }
-    Ok(in_order(rows))
 }

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::Store;
 use super::error::{is_in_doubt, queue_error};
-use super::journal::finish_on;
+use super::finish::finish_on;
 use super::lease::live_turn;
 
 /// Two looks at the queue, which both end with taking what they found.

@@ -10,6 +10,8 @@ mod embedded;
 mod http;
 #[path = "../models/mod.rs"]
 mod models;
+#[path = "../npm.rs"]
+mod npm;
 mod probe;
 mod process;
 #[path = "../agents/mod.rs"]

@@ -3,7 +3,6 @@
 
 pub mod backend;
 pub mod contract_backend;
-mod contract_prompts;
 pub mod contract_store;
 pub mod contract_worktrees;
 pub mod faults;

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::screen::Screen;
 use crate::cli::client::Client;
+use crate::cli::ids::short;
 use crate::cli::prompts::send;
-use crate::cli::short::short;
 
 /// Lines typed ahead; more wait in the terminal.
 const LINES: usize = 16;

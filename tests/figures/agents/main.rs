@@ -17,6 +17,8 @@ mod hearth;
 #[path = "../../models/mod.rs"]
 #[expect(dead_code, reason = "the tests look closer at what was asked")]
 mod models;
+#[path = "../../npm.rs"]
+mod npm;
 #[path = "../../agents/mod.rs"]
 mod real_agents;
 #[path = "../service/stream.rs"]

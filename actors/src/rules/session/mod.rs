@@ -16,17 +16,19 @@
 //! moved since. Every input carries the
 //! turn or the link number it speaks of; late ones change nothing.
 
+mod ending;
+mod link;
 mod opening;
+mod preparing;
+mod running;
+mod shown;
 mod words;
 
-use std::time::Duration;
-
-use crate::event::ExitInfo;
 use crate::ids::TurnId;
 use crate::model::Deadlines;
 use crate::outcome::Outcome;
 use crate::rules::moment::Moment;
-use crate::rules::turn::{Guard, Order, Verdict, Why, crash_report};
+use crate::rules::turn::{Guard, Verdict, Why};
 use opening::{Opening, Proof};
 pub use words::{Effect, Input, LinkNo};
 
@@ -92,80 +94,6 @@ impl Session {
         }
     }
 
-    /// No turn, not stopping: an assignment is welcome.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        matches!(self.phase, Phase::Idle) && !self.stopping
-    }
-
-    /// The agent's process is up.
-    #[must_use]
-    pub fn is_warm(&self) -> bool {
-        self.link == Link::Up
-    }
-
-    /// It is on its way out.
-    #[must_use]
-    pub fn is_stopping(&self) -> bool {
-        self.stopping
-    }
-
-    /// A human is being asked.
-    #[must_use]
-    pub fn waits_for_human(&self) -> bool {
-        matches!(&self.phase, Phase::Running(guard) if guard.waits_for_human())
-    }
-
-    /// The turn it works on.
-    #[must_use]
-    pub fn turn(&self) -> Option<TurnId> {
-        self.turn
-    }
-
-    /// The number of the current or last link.
-    #[must_use]
-    pub fn link_no(&self) -> LinkNo {
-        self.link_no
-    }
-
-    /// The link of this number is being started and still wanted.
-    #[must_use]
-    pub fn awaits_link(&self, no: LinkNo) -> bool {
-        self.link == Link::Starting && self.link_no == no
-    }
-
-    /// How long nothing has happened, while idle.
-    #[must_use]
-    pub fn idle_for(&self, now: Moment) -> Duration {
-        now.since(self.since)
-    }
-
-    /// One word for people.
-    #[must_use]
-    pub fn state(&self) -> &'static str {
-        match (&self.phase, self.link) {
-            (_, Link::Stopping { .. }) => "stopping",
-            (Phase::Idle, Link::Up) => "idle",
-            (Phase::Idle, Link::Starting) => "starting",
-            (Phase::Idle, Link::Down) => "cold",
-            (Phase::Preparing { .. }, _) => "preparing",
-            (Phase::Opening(_), _) => "opening",
-            (Phase::Running(guard), _) if guard.waits_for_human() => "blocked",
-            (Phase::Running(_), _) => "running",
-            (Phase::Diffing { .. }, _) => "diffing",
-            (Phase::Finishing(_), _) => "finishing",
-        }
-    }
-
-    /// When to give [`Input::Tick`] next; none when no clock runs.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Moment> {
-        match &self.phase {
-            Phase::Running(guard) => guard.next_deadline(),
-            _ => None,
-        }
-    }
-
     /// One step.
     pub fn step(&mut self, now: Moment, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -181,19 +109,6 @@ impl Session {
             self.go(&mut effects);
         }
         effects
-    }
-
-    /// No turn is left: end the link, then the actor.
-    fn go(&mut self, out: &mut Vec<Effect>) {
-        if self.link == Link::Starting {
-            self.link = Link::Down;
-            out.push(Effect::DropLink);
-        }
-        self.stop_link(false, out);
-        if self.link == Link::Down {
-            self.over = true;
-            out.push(Effect::StopSelf);
-        }
     }
 
     fn react(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
@@ -295,249 +210,5 @@ impl Session {
             // Words of an older turn or link.
             _ => {}
         }
-    }
-
-    fn assign(
-        &mut self,
-        turn: TurnId,
-        deadlines: Deadlines,
-        prepared: bool,
-        out: &mut Vec<Effect>,
-    ) {
-        debug_assert!(self.is_idle(), "one turn at a time");
-        self.turn = Some(turn);
-        if prepared && self.worktree_known && self.link == Link::Up {
-            self.phase = Phase::Opening(Opening::proving(deadlines));
-            out.push(Effect::OpenJournal);
-            out.push(Effect::ProveCheckpoint);
-            return;
-        }
-        self.phase = Phase::Preparing {
-            deadlines,
-            checkpointed: false,
-        };
-        if self.worktree_known {
-            out.push(Effect::TakeCheckpoint);
-            self.want_link(out);
-        } else {
-            out.push(Effect::EnsureWorktree);
-        }
-    }
-
-    fn want_link(&mut self, out: &mut Vec<Effect>) {
-        if self.link == Link::Down {
-            self.link_no.0 += 1;
-            self.link = Link::Starting;
-            out.push(Effect::StartLink(self.link_no));
-        }
-    }
-
-    /// The link went down while a turn is being prepared for it.
-    fn start_again(&mut self, out: &mut Vec<Effect>) {
-        if self.worktree_known && matches!(self.phase, Phase::Preparing { .. }) {
-            self.want_link(out);
-        }
-    }
-
-    fn open_if_ready(&mut self, out: &mut Vec<Effect>) {
-        if let Phase::Preparing {
-            deadlines,
-            checkpointed: true,
-        } = self.phase
-            && self.link == Link::Up
-        {
-            self.phase = Phase::Opening(Opening::checkpointed(deadlines));
-            out.push(Effect::OpenJournal);
-        }
-    }
-
-    fn cancel(&mut self, now: Moment, why: Why, out: &mut Vec<Effect>) {
-        match &mut self.phase {
-            Phase::Preparing { .. } => {
-                out.push(Effect::AbandonPreparation);
-                if self.link == Link::Starting {
-                    self.link = Link::Down;
-                    out.push(Effect::DropLink);
-                }
-                self.end_unprompted(why, out);
-            }
-            Phase::Opening(_) => self.cancel_opening(why, out),
-            Phase::Running(guard) => {
-                let orders = guard.cancel(now, why);
-                self.obey(orders, true, out);
-            }
-            Phase::Idle | Phase::Diffing { .. } | Phase::Finishing(_) => {}
-        }
-    }
-
-    fn exited(&mut self, exit: &ExitInfo, out: &mut Vec<Effect>) {
-        match self.link {
-            Link::Up => {
-                self.link = Link::Down;
-                out.push(Effect::DropLink);
-                out.push(Effect::CountCrash(crash_report(
-                    "the agent's process ended",
-                    exit,
-                )));
-                self.start_again(out);
-                self.guarded(out, |guard| guard.exited(exit));
-            }
-            // It died so early that its end overtook the news of its start.
-            Link::Starting => {
-                let detail = crash_report("the agent's process ended as it started", exit);
-                self.start_failed(Outcome::NoStart, detail, out);
-            }
-            Link::Stopping { gone, .. } => self.stopping_went_on(gone, true, out),
-            Link::Down => {}
-        }
-    }
-
-    /// A link that is being stopped is down when its processes are gone and, if
-    /// a turn listens, its last words are stored.
-    fn stopping_went_on(&mut self, gone: bool, said_all: bool, out: &mut Vec<Effect>) {
-        let listened_to = matches!(
-            self.phase,
-            Phase::Running(_)
-                | Phase::Diffing {
-                    said_all: false,
-                    ..
-                }
-        );
-        if gone && (said_all || !listened_to) {
-            self.link = Link::Down;
-            out.push(Effect::DropLink);
-            self.start_again(out);
-            self.guarded(out, |guard| guard.exited(&ExitInfo::default()));
-        } else {
-            self.link = Link::Stopping { gone, said_all };
-        }
-    }
-
-    fn start_failed(&mut self, outcome: Outcome, detail: String, out: &mut Vec<Effect>) {
-        self.link = Link::Down;
-        out.push(Effect::DropLink);
-        out.push(Effect::CountCrash(detail.clone()));
-        if matches!(self.phase, Phase::Preparing { .. }) {
-            out.push(Effect::AbandonPreparation);
-            self.finish(Verdict::because(outcome, detail), out);
-        }
-    }
-
-    /// Somebody else owns the turn: the agent may be writing for it.
-    fn fenced(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        if matches!(self.phase, Phase::Running(_)) && self.link == Link::Up {
-            self.stop_link(true, out);
-        }
-        self.turn_over(now, None, out);
-    }
-
-    fn refused(&mut self, detail: String, out: &mut Vec<Effect>) {
-        match self.phase {
-            Phase::Opening(_) => {
-                self.finish(Verdict::because(Outcome::NoStart, detail), out);
-            }
-            Phase::Running(_)
-            | Phase::Diffing {
-                said_all: false, ..
-            } => {
-                if self.link == Link::Up {
-                    self.stop_link(true, out);
-                }
-                self.finish(Verdict::because(Outcome::AgentError, detail), out);
-            }
-            _ => {}
-        }
-    }
-
-    fn guard_of(
-        &mut self,
-        turn: TurnId,
-        out: &mut Vec<Effect>,
-        act: impl FnOnce(&mut Guard) -> Vec<Order>,
-    ) {
-        if self.turn == Some(turn) {
-            self.guarded(out, act);
-        }
-    }
-
-    fn guarded(&mut self, out: &mut Vec<Effect>, act: impl FnOnce(&mut Guard) -> Vec<Order>) {
-        if let Phase::Running(guard) = &mut self.phase {
-            let orders = act(guard);
-            self.obey(orders, true, out);
-        }
-    }
-
-    /// `said_all`: what the agent said before is stored.
-    fn obey(&mut self, orders: Vec<Order>, said_all: bool, out: &mut Vec<Effect>) {
-        for order in orders {
-            match order {
-                Order::SendCancel => out.push(Effect::SendCancel),
-                Order::StopLink => self.stop_link(true, out),
-                Order::Settle(verdict) => {
-                    self.phase = Phase::Diffing {
-                        verdict,
-                        compared: false,
-                        said_all,
-                    };
-                    if said_all {
-                        out.push(Effect::StopListening);
-                    }
-                    out.push(Effect::TakeDiff);
-                }
-            }
-        }
-    }
-
-    /// The end of a turn tells all of it: its files and its words.
-    fn finish_if_done(&mut self, out: &mut Vec<Effect>) {
-        if let Phase::Diffing {
-            verdict,
-            compared: true,
-            said_all: true,
-        } = &self.phase
-        {
-            let verdict = verdict.clone();
-            self.finish(verdict, out);
-            if self.link == Link::Up && !self.stopping {
-                out.push(Effect::PrepareCheckpoint);
-            }
-        }
-    }
-
-    fn stop_link(&mut self, hurry: bool, out: &mut Vec<Effect>) {
-        if self.link == Link::Up {
-            self.link = Link::Stopping {
-                gone: false,
-                said_all: false,
-            };
-            out.push(Effect::StopLink { hurry });
-        }
-    }
-
-    /// What a human ended is cancelled; what only met a stop waits again.
-    fn end_unprompted(&mut self, why: Why, out: &mut Vec<Effect>) {
-        if why == Why::Asked {
-            let detail = "cancelled before it was prompted";
-            self.finish(Verdict::because(Outcome::Cancelled, detail), out);
-        } else {
-            self.phase = Phase::Finishing(None);
-            out.push(Effect::GiveBack);
-        }
-    }
-
-    fn finish(&mut self, verdict: Verdict, out: &mut Vec<Effect>) {
-        self.phase = Phase::Finishing(Some(verdict.outcome));
-        out.push(Effect::Finish(verdict));
-    }
-
-    fn turn_over(&mut self, now: Moment, outcome: Option<Outcome>, out: &mut Vec<Effect>) {
-        self.phase = Phase::Idle;
-        self.turn = None;
-        self.since = now;
-        out.push(Effect::TurnOver(outcome));
-    }
-
-    fn is_preparing(&self, turn: TurnId) -> bool {
-        self.turn == Some(turn) && matches!(self.phase, Phase::Preparing { .. })
     }
 }

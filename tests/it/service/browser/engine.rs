@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::support::npm;
+use crate::npm;
 
 /// Unpacks what the package holds: programs and libraries, brotli-compressed.
 const UNPACK: &str = r#"
@@ -64,10 +64,10 @@ impl Engine {
 fn unpack(package: &Path, at: &Path) {
     let bin = package.join("node_modules/@sparticuz/chromium/bin");
     let mut node = std::process::Command::new("node");
-    npm::run(node.args(["-e", UNPACK]).arg(bin).arg(at));
+    npm::run(node.args(["-e", UNPACK]).arg(bin).arg(at)).unwrap();
     for archive in ["al2023.tar", "fonts.tar", "swiftshader.tar"] {
         let mut tar = std::process::Command::new("tar");
-        npm::run(tar.arg("-xf").arg(archive).current_dir(at));
+        npm::run(tar.arg("-xf").arg(archive).current_dir(at)).unwrap();
     }
     let program = at.join("chromium");
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);

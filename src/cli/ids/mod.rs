@@ -1,5 +1,7 @@
-//! What people type for an id: all of it, a beginning that fits only one, or a
-//! session's name.
+//! What people type for a task, a session or a chat: an id as the [`rule`] has it,
+//! or a session's name.
+
+mod rule;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -10,17 +12,15 @@ use super::failure::{Exit, Failure};
 use crate::store::rows::chats::Chat;
 use crate::store::rows::sessions::Session;
 use crate::store::rows::tasks::Task;
+use rule::{FEWEST, Typed, one};
+pub(super) use rule::{pick, short};
 
-/// Newest rows of a kind that a beginning is looked for in.
+/// Newest rows of a kind that a part of an id is looked for in.
 const MAX_ROWS: usize = 2000;
 /// Newest sessions whose tabs are looked through: a request each.
 const MAX_TABBED: usize = 100;
 /// Tabs of a session that are looked through.
 const MAX_CHATS: usize = 200;
-/// A shorter beginning is a slip of the finger more often than an id.
-const MIN_CHARS: usize = 4;
-/// Candidates shown when several fit.
-const MAX_SHOWN: usize = 5;
 
 /// A task or a session.
 pub(super) enum Found {
@@ -33,9 +33,9 @@ pub(super) enum Found {
 /// # Errors
 /// None fits, or several do.
 pub(super) async fn task(client: &Client, typed: &str) -> Result<Task, Failure> {
-    let found = match Uuid::try_parse(typed) {
-        Ok(id) => client.look_up(&format!("/api/tasks/{id}")).await?,
-        Err(_) => one(typed, tasks(client, typed).await?, |task| task.id)?,
+    let found = match Typed::read(typed, "task") {
+        Typed::Whole(id) => client.look_up(&format!("/api/tasks/{id}")).await?,
+        _ => one(typed, tasks(client, typed).await?, |task| task.id)?,
     };
     found.ok_or_else(|| none(typed, "task"))
 }
@@ -45,7 +45,7 @@ pub(super) async fn task(client: &Client, typed: &str) -> Result<Task, Failure> 
 /// # Errors
 /// None fits, or several do.
 pub(super) async fn task_or_session(client: &Client, typed: &str) -> Result<Found, Failure> {
-    if let Ok(id) = Uuid::try_parse(typed) {
+    if let Typed::Whole(id) = Typed::read(typed, "task") {
         let task: Option<Task> = client.look_up(&format!("/api/tasks/{id}")).await?;
         if let Some(task) = task {
             return Ok(Found::Task(Box::new(task)));
@@ -72,7 +72,7 @@ pub(super) async fn task_or_session(client: &Client, typed: &str) -> Result<Foun
 /// # Errors
 /// None fits, or several do.
 pub(super) async fn chat(client: &Client, typed: &str) -> Result<Uuid, Failure> {
-    if let Ok(id) = Uuid::try_parse(typed) {
+    if let Typed::Whole(id) = Typed::read(typed, "chat") {
         let session: Option<Session> = client.look_up(&format!("/api/sessions/{id}")).await?;
         if session.is_some() {
             return default_chat(client, id).await;
@@ -87,7 +87,8 @@ pub(super) async fn chat(client: &Client, typed: &str) -> Result<Uuid, Failure> 
     if let Some(session) = one(typed, named, |session| session.id)? {
         return default_chat(client, session.id).await;
     }
-    if !is_beginning(typed) {
+    let part = Typed::read(typed, "chat");
+    if part == Typed::Other {
         return Err(none(typed, "chat or session"));
     }
     let newest: Vec<Session> = client.list("/api/sessions", MAX_TABBED).await?;
@@ -95,7 +96,7 @@ pub(super) async fn chat(client: &Client, typed: &str) -> Result<Uuid, Failure> 
     for session in newest.iter().take(MAX_TABBED) {
         let path = format!("/api/sessions/{}/chats", session.id);
         let own: Vec<Chat> = client.list(&path, MAX_CHATS).await?;
-        chats.extend(own.into_iter().filter(|chat| begins(chat.id, typed)));
+        chats.extend(own.into_iter().filter(|chat| part.fits(chat.id)));
     }
     let chat = one(typed, chats, |chat| chat.id)?;
     chat.map(|chat| chat.id)
@@ -129,50 +130,26 @@ pub(super) async fn default_chat(client: &Client, session: Uuid) -> Result<Uuid,
 }
 
 async fn tasks(client: &Client, typed: &str) -> Result<Vec<Task>, Failure> {
-    if !is_beginning(typed) {
+    let part = Typed::read(typed, "task");
+    if part == Typed::Other {
         return Ok(Vec::new());
     }
     let mut tasks: Vec<Task> = client.list("/api/tasks", MAX_ROWS).await?;
-    tasks.retain(|task| begins(task.id, typed));
+    tasks.retain(|task| part.fits(task.id));
     Ok(tasks)
 }
 
-/// By name, else by the beginning of the id.
+/// By name, else by a part of the id.
 async fn sessions(client: &Client, typed: &str) -> Result<Vec<Session>, Failure> {
     let all: Vec<Session> = client.list("/api/sessions", MAX_ROWS).await?;
     let (named, others): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|session| session.name == typed);
-    if !named.is_empty() || !is_beginning(typed) {
+    if !named.is_empty() {
         return Ok(named);
     }
-    let begun = others.into_iter();
-    Ok(begun.filter(|session| begins(session.id, typed)).collect())
-}
-
-fn is_beginning(typed: &str) -> bool {
-    typed.len() >= MIN_CHARS && typed.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
-}
-
-fn begins(id: Uuid, typed: &str) -> bool {
-    id.to_string().starts_with(&typed.to_ascii_lowercase())
-}
-
-/// The only one, none, or a failure that lists them.
-fn one<T>(typed: &str, mut found: Vec<T>, id: impl Fn(&T) -> Uuid) -> Result<Option<T>, Failure> {
-    if found.len() < 2 {
-        return Ok(found.pop());
-    }
-    let shown: Vec<_> = found
-        .iter()
-        .take(MAX_SHOWN)
-        .map(|it| id(it).to_string())
-        .collect();
-    let more = if found.len() > MAX_SHOWN { ", …" } else { "" };
-    Err(Failure::new(
-        Exit::Usage,
-        format!("`{}` fits {} ids", typed.escape_debug(), found.len()),
-        format!("give more of it: {}{more}", shown.join(", ")),
-    ))
+    let part = Typed::read(typed, "session");
+    let others = others.into_iter();
+    Ok(others.filter(|session| part.fits(session.id)).collect())
 }
 
 fn none(typed: &str, what: &str) -> Failure {
@@ -180,38 +157,8 @@ fn none(typed: &str, what: &str) -> Failure {
         Exit::Usage,
         format!("there is no {what} `{}`", typed.escape_debug()),
         format!(
-            "`hearth ls` lists sessions, GET /api/tasks lists tasks; a beginning of an id needs \
-             {MIN_CHARS} characters or more"
+            "`hearth ls` lists sessions, GET /api/tasks lists tasks; the first or last digits of \
+             an id need to be {FEWEST} or more"
         ),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_beginning_must_be_long_enough_and_fit_only_one() {
-        assert!(is_beginning("0199") && is_beginning("0199A2c4-1"));
-        assert!(!is_beginning("019") && !is_beginning("notes"));
-        let ids: Vec<Uuid> = [
-            "0199a2c4-0000-7000-8000-000000000001",
-            "0199a2c5-0000-7000-8000-000000000002",
-        ]
-        .map(|id| id.parse().expect("an id"))
-        .into();
-        let fitting = |typed: &str| {
-            let found = ids
-                .iter()
-                .copied()
-                .filter(|id| begins(*id, typed))
-                .collect();
-            one(typed, found, |id| *id)
-        };
-        assert_eq!(fitting("0199A2C4"), Ok(Some(ids[0])));
-        assert_eq!(fitting("beef"), Ok(None));
-        let several = fitting("0199").expect_err("two fit");
-        assert_eq!(several.exit, Exit::Usage);
-        assert!(several.cure.is_some_and(|cure| cure.contains("0199a2c5")));
-    }
 }

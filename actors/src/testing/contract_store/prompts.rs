@@ -1,13 +1,11 @@
-//! What every store promises about prompts and notices: part of the suite in
-//! [`super::contract_store`].
+//! Prompts and notices: what is asked, how it is settled, what it blocks.
 
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::contract_store::{
-    AGENT, StoreUnderTest, acquire, assert_fenced, claim_one, finish, open, turn_ref,
-};
+use super::parts::{acquire, assert_fenced, claim_one, finish, open, turn_ref};
+use super::{AGENT, StoreUnderTest};
 use crate::event::{AskKind, AskOption, Frame, FrameKind};
 use crate::ids::PromptId;
 use crate::model::Assignment;

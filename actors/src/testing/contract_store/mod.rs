@@ -1,0 +1,168 @@
+//! What every store promises the tree: one suite for the real one and the fake.
+//!
+//! [`store_contract!`](crate::store_contract) makes a test of each promise. A
+//! promise gets an empty store whose node holds no lease yet.
+
+mod endings;
+mod journal;
+mod lives;
+mod next_turn;
+mod parts;
+mod prompts;
+mod queue;
+
+use async_trait::async_trait;
+
+use crate::event::Frame;
+use crate::ids::{ChatId, PromptId, SessionId, TaskId};
+use crate::model::{Assignment, PendingChange};
+use crate::outcome::{Outcome, TaskState};
+use crate::ports::{Journal, NodeLease, TaskQueue};
+use crate::prompt::PromptState;
+
+pub use endings::{
+    a_finished_session_takes_its_next_task, a_turn_may_end_unprompted,
+    each_outcome_leaves_its_state, finish_happens_once,
+};
+pub use journal::{
+    a_cancelled_turn_is_not_opened, a_checkpoint_is_replaced_after_the_opening_only,
+    an_old_attempt_is_fenced, append_numbers_frames_without_holes, nul_characters_are_stored,
+    open_writes_what_exists_before_the_prompt,
+};
+pub use lives::{
+    a_released_lease_claims_nothing, an_old_life_cannot_renew_or_claim,
+    take_over_ends_the_cancelled, take_over_interrupts_the_prompted,
+    take_over_requeues_the_unprompted_with_a_higher_attempt,
+};
+pub use next_turn::{
+    a_change_with_the_same_content_keeps_its_row, an_unread_worktree_leaves_the_changes,
+    the_next_turn_knows_the_agents_session, the_next_turn_knows_worktree_and_tree,
+};
+pub use parts::{
+    acquire, agents, append, batch, change, claim, claim_one, finish, finish_with, open, open_turn,
+    turn_ref,
+};
+pub use prompts::{
+    a_notice_said_again_is_one, a_prompt_blocks_its_task, a_prompt_is_settled_once,
+    a_task_is_blocked_until_its_last_prompt_is_settled, take_over_withdraws_the_prompts,
+    the_end_of_a_turn_closes_its_prompts,
+};
+pub use queue::{
+    a_claim_tells_whether_anything_was_left, a_parked_task_holds_back_its_own_chat_only,
+    a_released_task_is_claimed_again_after_its_delay, a_second_claim_never_returns_a_leased_task,
+    a_task_gets_session_and_chat, credit_bounds_a_claim_and_more_says_so,
+    one_task_a_session_in_order, sessions_run_side_by_side_oldest_first,
+    the_old_fence_of_a_released_task_fails, unknown_agents_are_left_alone,
+    without_a_lease_nothing_is_claimed,
+};
+
+/// The agent of every task here, unless it says otherwise.
+pub const AGENT: &str = "demo";
+
+/// A store with what a test needs to see besides the ports.
+#[async_trait]
+pub trait StoreUnderTest: Send + Sync {
+    /// Where tasks wait.
+    fn queue(&self) -> &dyn TaskQueue;
+    /// The node's lease.
+    fn lease(&self) -> &dyn NodeLease;
+    /// Where turns are written down.
+    fn journal(&self) -> &dyn Journal;
+
+    /// A second process on the same data directory: same database, same node,
+    /// no life of its own yet.
+    async fn twin(&self) -> Box<dyn StoreUnderTest>;
+    /// A session of a project.
+    async fn insert_session(&self) -> SessionId;
+    /// A tab of it.
+    async fn insert_chat(&self, session: SessionId) -> ChatId;
+    /// A pending task, as any program inserts it; the store finds session and
+    /// chat where none is given.
+    async fn insert_task(
+        &self,
+        session: Option<SessionId>,
+        chat: Option<ChatId>,
+        agent: &str,
+    ) -> TaskId;
+    /// Asks for the end of a task.
+    async fn request_cancel(&self, task: TaskId);
+    /// `tasks.state`.
+    async fn task_state(&self, task: TaskId) -> TaskState;
+    /// Outcome of the task's latest ended turn.
+    async fn outcome(&self, task: TaskId) -> Option<Outcome>;
+    /// Everything in the session's stream, by seq.
+    async fn frames(&self, session: SessionId) -> Vec<Frame>;
+    /// Pending changes of the session, by path.
+    async fn changes(&self, session: SessionId) -> Vec<PendingChange>;
+    /// The commit of the checkpoint that the turn's row names.
+    async fn checkpoint(&self, turn: &Assignment) -> Option<String>;
+    /// How a prompt stands, if it exists.
+    async fn prompt(&self, prompt: PromptId) -> Option<PromptState>;
+    /// Notices that are open.
+    async fn open_notices(&self) -> usize;
+    /// Status and content of a message, if it exists.
+    async fn message(&self, message: crate::ids::MessageId) -> Option<(String, String)>;
+}
+
+/// Makes a test of each promise. The argument is an expression, awaited in each
+/// test, that gives a fresh `impl StoreUnderTest`; `paused` before it stops the
+/// clock for a store that has no other.
+#[macro_export]
+macro_rules! store_contract {
+    (@promises $test:tt $store:expr) => {
+        $crate::store_contract! { @tests $test $store;
+            without_a_lease_nothing_is_claimed,
+            a_second_claim_never_returns_a_leased_task,
+            one_task_a_session_in_order,
+            sessions_run_side_by_side_oldest_first,
+            credit_bounds_a_claim_and_more_says_so,
+            a_claim_tells_whether_anything_was_left,
+            unknown_agents_are_left_alone,
+            a_task_gets_session_and_chat,
+            a_released_task_is_claimed_again_after_its_delay,
+            a_parked_task_holds_back_its_own_chat_only,
+            the_old_fence_of_a_released_task_fails,
+            open_writes_what_exists_before_the_prompt,
+            a_checkpoint_is_replaced_after_the_opening_only,
+            append_numbers_frames_without_holes,
+            nul_characters_are_stored,
+            an_old_attempt_is_fenced,
+            finish_happens_once,
+            each_outcome_leaves_its_state,
+            a_turn_may_end_unprompted,
+            a_finished_session_takes_its_next_task,
+            take_over_requeues_the_unprompted_with_a_higher_attempt,
+            take_over_interrupts_the_prompted,
+            take_over_ends_the_cancelled,
+            a_cancelled_turn_is_not_opened,
+            an_old_life_cannot_renew_or_claim,
+            a_released_lease_claims_nothing,
+            the_next_turn_knows_the_agents_session,
+            the_next_turn_knows_worktree_and_tree,
+            a_change_with_the_same_content_keeps_its_row,
+            an_unread_worktree_leaves_the_changes,
+            a_prompt_blocks_its_task,
+            a_prompt_is_settled_once,
+            a_task_is_blocked_until_its_last_prompt_is_settled,
+            the_end_of_a_turn_closes_its_prompts,
+            take_over_withdraws_the_prompts,
+            a_notice_said_again_is_one,
+        }
+    };
+    (@tests $test:tt $store:expr; $($promise:ident),+ $(,)?) => {
+        $($crate::store_contract! { @test $test $promise $store })+
+    };
+    (@test ($($test:tt)*) $promise:ident $store:expr) => {
+        #[$($test)*]
+        async fn $promise() {
+            let store = $store.await;
+            $crate::testing::contract_store::$promise(&store).await;
+        }
+    };
+    (paused $store:expr) => {
+        $crate::store_contract! { @promises (tokio::test(start_paused = true)) $store }
+    };
+    ($store:expr) => {
+        $crate::store_contract! { @promises (tokio::test) $store }
+    };
+}

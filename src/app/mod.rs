@@ -1,0 +1,304 @@
+//! Builds the parts, starts them in order, and stops them in order: the only
+//! place that knows all rooms.
+
+mod background;
+mod doors;
+mod ground;
+mod looks;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use chrono::Utc;
+use hearth_actors::ids::AgentName;
+use hearth_actors::ports::{Agents as _, Ports};
+use hearth_actors::tree::handle::TreeHandle;
+use hearth_actors::tree::{Status, TreeSettings};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::access::Token;
+use crate::backends::acp::quirks;
+use crate::backends::probe::Prober;
+use crate::backends::probe::rounds::Looks;
+use crate::backends::registry::{Means, Registry};
+use crate::config::service_file::ServiceFile;
+use crate::config::{ConfigErrors, Flags, Settings, home};
+use crate::http::state::{Health, Limits, Parts, Readiness, Shared};
+use crate::http::{self, HostRules};
+use crate::process::{self, Room, RoomConfig, ShimPath};
+use crate::store::embedded::EmbeddedPg;
+use crate::store::{self, FamilyLimits, Store, StoreOptions};
+use crate::worktrees::{GitWorktrees, WorktreesConfig};
+use background::{heed, keep_for_a_time, look_for_cancels, report_health};
+use doors::{Callers, Git};
+use ground::{database, lock, node_id, unswept};
+pub use looks::{Found, look_at_agents};
+use looks::{Kept, Looking, keep, means};
+
+/// Signals of the database that may wait; they coalesce.
+const SIGNALS: usize = 64;
+/// Tellings of live sessions about their agents that may wait; more are lost.
+const TELLINGS: usize = 64;
+/// Longest wait for open requests when the service stops.
+const HTTP_BOUND: Duration = Duration::from_secs(5);
+/// Longest wait for statements that still run then.
+const STORE_BOUND: Duration = Duration::from_secs(2);
+
+/// The settings, checked against what the rooms know.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn settings(flags: &Flags, env: &BTreeMap<String, String>) -> Result<Settings, ConfigErrors> {
+    Settings::load(flags, env, quirks::NAMES)
+}
+
+/// A running service.
+pub struct App {
+    /// Where it answers, such as `http://127.0.0.1:9502`.
+    pub url: String,
+    /// Opens its API.
+    pub token: String,
+    tree: TreeHandle,
+    store: Store,
+    health: Arc<watch::Sender<Health>>,
+    closing: CancellationToken,
+    http: JoinHandle<io::Result<()>>,
+    tasks: Vec<JoinHandle<()>>,
+    database: Option<EmbeddedPg>,
+    grace: Duration,
+    home: PathBuf,
+    /// One Hearth a data directory; given back by the kernel in any case.
+    _lock: File,
+}
+
+/// Starts the service.
+///
+/// # Errors
+/// What could not be started, and the cure. An [`io::ErrorKind::WouldBlock`] in
+/// the chain means that another Hearth holds the data directory.
+pub async fn start(settings: Settings) -> anyhow::Result<App> {
+    home::prepare(&settings.home)?;
+    let lock = lock(&settings.home).await?;
+    // What an earlier life left must lead nobody to whoever has its port now.
+    ServiceFile::clear(&settings.home);
+    let listener = TcpListener::bind(settings.listen).await.with_context(|| {
+        format!(
+            "{} cannot be listened on\n  cure: end what uses it, or set HEARTH_LISTEN to another address",
+            settings.listen
+        )
+    })?;
+    process::harden().context("the process cannot be hidden from other processes of its user")?;
+    let token = match &settings.token {
+        Some(token) => token.clone(),
+        None => Token::read_or_mint(&settings.home)?,
+    };
+    let node = node_id(&settings.home)?;
+    let room = Room::open(RoomConfig {
+        ledger_dir: settings.home.join("run/processes"),
+        shim: ShimPath::SelfExe,
+        node: node.0.simple().to_string(),
+    })?;
+    let swept = room.sweep().await;
+    tracing::debug!(?swept, "processes of earlier lives");
+    let unswept = unswept(&swept);
+    if let Some(warning) = &unswept {
+        tracing::warn!("{warning}");
+    }
+
+    let (connect, database) = database(&settings, &room).await?;
+    let mut options = StoreOptions::new(connect, node);
+    options.family = FamilyLimits {
+        depth: settings.tasks_max_depth,
+        children: settings.tasks_max_children,
+    };
+    options.default_agent = settings.default_agent.as_deref().map(AgentName::from);
+    let place = match &database {
+        Some(_) => "the private PostgreSQL".to_owned(),
+        None => format!(
+            "the database at {}:{}",
+            options.connect.get_host(),
+            options.connect.get_port()
+        ),
+    };
+    let store = Store::connect(options)
+        .await
+        // Its words hold their cause.
+        .map_err(|error| anyhow!("{place} cannot be used: {error}"))?;
+    store::migrate(store.pool()).await?;
+    store::refuse_other_consumer(store.pool()).await?;
+
+    let (learned, tellings) = mpsc::channel(TELLINGS);
+    let means = Means {
+        learned: Some(learned),
+        ..means(&settings.home, room.clone())?
+    };
+    let registry = Registry::new(&settings.agents, &means);
+    let prober = Prober::new(&settings.agents, &means, settings.home.join("probe"));
+    let looks = Looking {
+        names: prober.names().map(ToString::to_string).collect(),
+        looks: Looks::default(),
+    };
+    let policies = registry
+        .names()
+        .into_iter()
+        .filter_map(|name| {
+            let policy = registry.get(&name)?.policy;
+            Some((name.to_string(), policy))
+        })
+        .collect();
+    let warnings = registry
+        .unusable()
+        .iter()
+        .map(|(name, why)| format!("agent {name}: {why}"))
+        .chain(unswept)
+        .collect();
+    let worktrees = GitWorktrees::new(WorktreesConfig::new(settings.home.join("worktrees")));
+    let memory = Arc::new(store.clone());
+    let ports = Ports {
+        queue: memory.clone(),
+        lease: memory.clone(),
+        journal: memory,
+        agents: Arc::new(registry),
+        worktrees: Arc::new(worktrees),
+        processes: Arc::new(room.clone()),
+    };
+    let tree_settings = TreeSettings {
+        max_live: settings.pool_max_live,
+        sweep_every: settings.lifecycle_sweep,
+        ..TreeSettings::default()
+    };
+    let tree = TreeHandle::start(ports, tree_settings)
+        .await
+        .map_err(|error| anyhow!("the supervision tree does not start: {error}"))?;
+    let health = Arc::new(watch::Sender::new(Health {
+        readiness: Readiness::Starting,
+        started_at: Utc::now(),
+        last_restart: None,
+        warnings,
+    }));
+    let (signals, inbox) = mpsc::channel(SIGNALS);
+    let tasks = vec![
+        tokio::spawn(store.listener().run(signals)),
+        tokio::spawn(heed(inbox, tree.clone())),
+        tokio::spawn(look_for_cancels(store.clone(), tree.clone())),
+        tokio::spawn(report_health(tree.status(), health.clone())),
+        tokio::spawn(keep_for_a_time(store.clone(), settings.keep_frames)),
+        tokio::spawn(keep(tellings, store.clone())),
+        tokio::spawn(looks.looks.clone().run(
+            prober,
+            Arc::new(Kept(store.clone())),
+            settings.probe_every,
+        )),
+    ];
+
+    let closing = CancellationToken::new();
+    let address = listener.local_addr()?;
+    let state = Shared::new(Parts {
+        store: store.clone(),
+        tree: Arc::new(tree.clone()),
+        token: token.clone(),
+        hosts: HostRules::new(settings.listen, &settings.allowed_hosts),
+        agents: policies,
+        aliases: settings
+            .agents
+            .aliases
+            .iter()
+            .map(|(alias, name)| (alias.to_string(), name.to_string()))
+            .collect(),
+        looks: Arc::new(looks),
+        default_agent: settings.default_agent.clone(),
+        repositories: Arc::new(Git),
+        project_roots: settings.project_roots.clone(),
+        health: health.subscribe(),
+        closing: closing.clone(),
+        peers: Arc::new(Callers(room)),
+        limits: Limits::default(),
+    });
+    let http = tokio::spawn(http::serve(listener, state));
+    let url = format!("http://{address}");
+    ServiceFile {
+        url: url.clone(),
+        pid: std::process::id(),
+        started_at: Utc::now(),
+    }
+    .write(&settings.home)?;
+    tracing::info!(%url, home = %settings.home.display(), "listening");
+    Ok(App {
+        url,
+        token: token.expose().to_owned(),
+        tree,
+        store,
+        health,
+        closing,
+        http,
+        tasks,
+        database,
+        grace: settings.shutdown_grace,
+        home: settings.home,
+        _lock: lock,
+    })
+}
+
+impl App {
+    /// Waits until tasks are being claimed.
+    ///
+    /// # Errors
+    /// The tree stopped or failed instead.
+    pub async fn ready(&self) -> anyhow::Result<()> {
+        let mut status = self.tree.status();
+        let seen = status
+            .wait_for(|status| *status != Status::Starting)
+            .await?;
+        match &*seen {
+            Status::Failed(why) => Err(anyhow!("the supervision tree failed: {why}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until the tree gave up; returns why.
+    pub async fn failed(&self) -> String {
+        let mut status = self.tree.status();
+        match status
+            .wait_for(|status| matches!(status, Status::Failed(_)))
+            .await
+            .as_deref()
+        {
+            Ok(Status::Failed(why)) => why.clone(),
+            _ => "its root actor is gone".into(),
+        }
+    }
+
+    /// Lets turns finish for the grace period, then stops everything: the tree
+    /// first, HTTP next, so that people can watch it stop, the database last.
+    pub async fn stop(self) {
+        self.health
+            .send_modify(|health| health.readiness = Readiness::Stopping);
+        self.tree.shutdown(self.grace).await;
+        self.closing.cancel();
+        if tokio::time::timeout(HTTP_BOUND, self.http).await.is_err() {
+            tracing::warn!("open requests were cut after {HTTP_BOUND:?}");
+        }
+        for task in &self.tasks {
+            task.abort();
+        }
+        ServiceFile::remove(&self.home, std::process::id());
+        // Else every connection complains when the private server ends.
+        if tokio::time::timeout(STORE_BOUND, self.store.close())
+            .await
+            .is_err()
+        {
+            tracing::warn!("open statements were cut after {STORE_BOUND:?}");
+        }
+        if let Some(database) = self.database {
+            database.stop().await;
+        }
+    }
+}

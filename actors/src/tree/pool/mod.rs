@@ -95,6 +95,8 @@ struct Live {
     join: Option<ractor::concurrency::JoinHandle<()>>,
     generation: Generation,
     session: SessionId,
+    /// The tab that shows its turns.
+    chat: ChatId,
     slot: Slot,
     turn: Option<HeldTurn>,
     /// Its actor is gone, its clean-up is not.
@@ -182,7 +184,7 @@ impl Actor for PoolActor {
             Msg::Sweep => state.sweep(),
             Msg::Cancel(task) => state.cancel(task, Why::Asked),
             Msg::Answer(task, reply) => state.answer(task, reply),
-            Msg::CloseChat(chat) => state.close(|key, _| key.chat == chat),
+            Msg::CloseChat(chat) => state.close(|of, _| of == chat),
             Msg::CloseSession(session) => state.close(|_, of| of == session),
             Msg::Evict(key, reply) => state.evict(key, reply),
             Msg::Restart(key, reply) => state.restart(&key, reply),

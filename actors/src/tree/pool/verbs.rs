@@ -5,7 +5,7 @@ use std::time::Duration;
 use ractor::RpcReplyPort;
 
 use super::{State, Waiting};
-use crate::ids::{Generation, SessionId, SessionKey, TaskId};
+use crate::ids::{ChatId, Generation, SessionId, SessionKey, TaskId};
 use crate::rules::pool as rule;
 use crate::rules::turn::Why;
 use crate::tree::handle::Refusal;
@@ -86,16 +86,16 @@ impl State {
     }
 
     /// Ends the turns of what was closed as its user's wish, then the sessions.
-    pub(super) fn close(&mut self, closed: impl Fn(&SessionKey, SessionId) -> bool) {
+    pub(super) fn close(&mut self, closed: impl Fn(ChatId, SessionId) -> bool) {
         let is_closed = |waiting: &Waiting| {
             let assignment = &waiting.assignment;
-            closed(&assignment.key, assignment.session)
+            closed(assignment.chat, assignment.session)
         };
         while let Some(index) = self.waiting.iter().position(is_closed) {
             self.give_back_waiting(index);
         }
-        for (key, live) in &mut self.live {
-            if closed(key, live.session) {
+        for live in self.live.values_mut() {
+            if closed(live.chat, live.session) {
                 if let Some(turn) = &live.turn {
                     let task = turn.reference.fence.task;
                     live.addr.cast(session::Msg::Cancel(task, Why::Asked));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::event::AskOption;
-use crate::ids::{PromptId, SessionKey};
+use crate::ids::{ChatId, PromptId, SessionKey};
 use crate::outcome::words;
 
 /// How a prompt stands.
@@ -97,8 +97,10 @@ impl Settled {
 pub enum Notice {
     /// The key crashed too often: its tasks wait until it has rested.
     CircuitOpen {
-        /// Which warm session.
+        /// Which session.
         key: SessionKey,
+        /// The tab that shows its turns: the key's, but for a one-shot turn.
+        chat: ChatId,
         /// How the last crash came about.
         why: String,
         /// How long it rests.
@@ -106,7 +108,7 @@ pub enum Notice {
     },
     /// The key works again: what was said of it is over.
     CircuitClosed {
-        /// Which warm session.
+        /// Which session.
         key: SessionKey,
     },
 }

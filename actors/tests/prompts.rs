@@ -1,6 +1,7 @@
 //! Promises about prompts to humans: each is settled once, its row first, and
 //! none outlives its turn.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hearth_actors::event::{Answer, FrameKind};
@@ -8,6 +9,7 @@ use hearth_actors::ids::{SessionId, SessionKey};
 use hearth_actors::model::Policy;
 use hearth_actors::outcome::{Outcome, TaskState};
 use hearth_actors::prompt::{AnsweredBy, PromptState};
+use hearth_actors::rules::routing::Origin;
 use hearth_actors::testing::backend::{Start, Step};
 use hearth_actors::testing::harness::{Harness, Setup};
 use hearth_actors::tree::handle::Refusal;
@@ -334,7 +336,11 @@ async fn a_key_that_crashed_too_often_is_told_to_people_until_it_works() {
     for _ in 0..4 {
         harness.backend.next_start(Start::Refused);
     }
-    let told = |harness: &Harness| harness.store.with(|rows| rows.open_circuits.contains(&key));
+    let told = |harness: &Harness| {
+        harness
+            .store
+            .with(|rows| rows.open_circuits.contains_key(&key))
+    };
     for _ in 0..4 {
         let task = harness.enqueue(session, &key, "x");
         assert_eq!(harness.outcome(task).await, Outcome::NoStart);
@@ -347,5 +353,70 @@ async fn a_key_that_crashed_too_often_is_told_to_people_until_it_works() {
     harness
         .until("it is over", |harness| (!told(harness)).then_some(()))
         .await;
+    harness.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_one_shot_turn_asks_in_the_chat_that_shows_it() {
+    let harness = Harness::start(asking()).await;
+    let (session, key) = harness.chat();
+    harness
+        .backend
+        .next_turn(vec![Step::Ask, Step::Say("thanks")]);
+    let task = harness.enqueue_from(Origin::default(), session, &key, "x");
+    // Nobody watches such a task: it is asked only where it says so.
+    let policy = Some(Policy::Ask);
+    harness
+        .store
+        .with(|rows| rows.tasks.get_mut(&task).expect("the task").policy = policy);
+    let prompt = harness.open_prompts(1).await[0];
+    let stored = harness.store.with(|rows| rows.prompts[&prompt].clone());
+    assert_eq!((stored.turn.chat, stored.turn.session), (key.chat, session));
+    assert_eq!(harness.answer(task, prompt, "allow").await, Ok(()));
+    assert_eq!(harness.outcome(task).await, Outcome::Ok);
+    let chats: BTreeSet<_> = harness.store.with(|rows| {
+        let frames = rows.frames[&session].iter();
+        frames.map(|frame| frame.chat_id).collect()
+    });
+    assert_eq!(chats, BTreeSet::from([Some(key.chat)]));
+    let links = harness.store.with(|rows| rows.links.get(&key).cloned());
+    assert_eq!(links, None, "the chat has nothing to resume from it");
+    harness.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_one_shot_turn_that_asks_ends_with_its_chat() {
+    let harness = Harness::start(asking()).await;
+    let (session, key) = harness.chat();
+    harness.backend.next_turn(vec![Step::Ask]);
+    let task = harness.enqueue_from(Origin::default(), session, &key, "x");
+    let policy = Some(Policy::Ask);
+    harness
+        .store
+        .with(|rows| rows.tasks.get_mut(&task).expect("the task").policy = policy);
+    let prompt = harness.open_prompts(1).await[0];
+    harness.tree.close_chat(key.chat);
+    assert_eq!(harness.outcome(task).await, Outcome::Cancelled);
+    let settled = harness.settled(prompt).expect("settled");
+    assert_eq!(settled.state, PromptState::Cancelled);
+    harness.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_one_shot_turn_that_crashes_is_told_in_the_chat_that_shows_it() {
+    let mut setup = Setup::default();
+    setup.tree.intensity.crashes = 0;
+    let harness = Harness::start(setup).await;
+    let (session, key) = harness.chat();
+    harness.backend.next_start(Start::Refused);
+    let task = harness.enqueue_from(Origin::default(), session, &key, "x");
+    assert_eq!(harness.outcome(task).await, Outcome::NoStart);
+    let told = harness
+        .until("people are told", |harness| {
+            let told = harness.store.with(|rows| rows.open_circuits.clone());
+            (!told.is_empty()).then_some(told)
+        })
+        .await;
+    assert_eq!(told.into_values().collect::<Vec<_>>(), [key.chat]);
     harness.shutdown().await;
 }

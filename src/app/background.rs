@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_actors::ids::{ChatId, TaskId};
+use hearth_actors::ids::{ChatId, SessionId, TaskId};
 use hearth_actors::tree::Status;
 use hearth_actors::tree::handle::TreeHandle;
 use tokio::sync::{mpsc, watch};
@@ -12,22 +12,49 @@ use tokio::sync::{mpsc, watch};
 use crate::http::state::{Health, Readiness};
 use crate::store::{Signal, Store};
 
+/// Longest read of one frame to be published: other signals wait meanwhile.
+const FRAME_READ: Duration = Duration::from_secs(2);
+
 /// Between two looks for cancels whose notification was lost.
 const CANCEL_LOOK: Duration = Duration::from_secs(1);
 /// Between two looks for what was kept long enough.
 const RETENTION_LOOK: Duration = Duration::from_secs(60 * 60);
 
 /// Turns signals of the database into words for the tree.
-pub(super) async fn heed(mut signals: mpsc::Receiver<Signal>, tree: TreeHandle) {
+pub(super) async fn heed(mut signals: mpsc::Receiver<Signal>, tree: TreeHandle, store: Store) {
     while let Some(signal) = signals.recv().await {
         match signal {
             Signal::Scan => tree.wakeup(),
             Signal::Control(verb) => match verb.split_once(' ') {
                 Some(("cancel", id)) => with_id(id, |id| tree.cancel(TaskId(id))),
                 Some(("chat_deleted", id)) => with_id(id, |id| tree.close_chat(ChatId(id))),
+                Some(("frame", place)) => show_frame(place, &tree, &store).await,
                 _ => tracing::warn!(%verb, "an unknown control verb"),
             },
         }
+    }
+}
+
+/// Publishes the frame at `<session> <seq>`, which a trigger wrote, to those who
+/// follow the session. One that is not found in time comes with their next read
+/// of storage.
+async fn show_frame(place: &str, tree: &TreeHandle, store: &Store) {
+    let parsed = place.split_once(' ').and_then(|(session, seq)| {
+        let session = SessionId(session.parse().ok()?);
+        Some((session, seq.parse::<i64>().ok()?))
+    });
+    let Some((session, seq)) = parsed else {
+        tracing::warn!(%place, "a control verb with a bad place of a frame");
+        return;
+    };
+    if !tree.hub().is_followed(session) {
+        return;
+    }
+    let read = store.read_frames(session, seq - 1, 1);
+    match tokio::time::timeout(FRAME_READ, read).await {
+        Ok(Ok(frames)) => tree.hub().publish(frames),
+        Ok(Err(error)) => tracing::debug!(%session, seq, %error, "a frame comes late"),
+        Err(_) => tracing::debug!(%session, seq, "a frame comes late: not read in {FRAME_READ:?}"),
     }
 }
 

@@ -187,7 +187,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     let (signals, inbox) = mpsc::channel(SIGNALS);
     let tasks = vec![
         tokio::spawn(store.listener().run(signals)),
-        tokio::spawn(heed(inbox, tree.clone())),
+        tokio::spawn(heed(inbox, tree.clone(), store.clone())),
         tokio::spawn(look_for_cancels(store.clone(), tree.clone())),
         tokio::spawn(report_health(tree.status(), health.clone())),
         tokio::spawn(keep_for_a_time(store.clone(), settings.keep_frames)),

@@ -13,7 +13,8 @@ use super::Store;
 
 /// A new or requeued task. The payload is its id and is ignored.
 const TASKS: &str = "tasks_new";
-/// Verbs for the owner of a turn: `cancel <task>`, `chat_deleted <chat>`.
+/// Verbs for the owner of a turn: `cancel <task>`, `chat_deleted <chat>`; and for
+/// whoever has subscribers: `frame <session> <seq>`, of a frame that a trigger wrote.
 const CONTROL: &str = "hearth_control";
 
 /// A connection that died without a word is noticed by the scan that follows
@@ -27,7 +28,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 pub enum Signal {
     /// Look at the queue: something came, or something may have been missed.
     Scan,
-    /// A verb for the owner of a turn, as it was sent.
+    /// A verb, as it was sent.
     Control(String),
 }
 

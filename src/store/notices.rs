@@ -28,12 +28,17 @@ const OPEN_CIRCUIT: &str = "open_circuit";
 impl Store {
     pub(super) async fn write_notice(&self, notice: &Notice) -> Result<(), JournalError> {
         let query = match notice {
-            Notice::CircuitOpen { key, why, rest } => {
+            Notice::CircuitOpen {
+                key,
+                chat,
+                why,
+                rest,
+            } => {
                 let why: String = clean(why).chars().take(MAX_DETAIL).collect();
                 sqlx::query(OPEN)
                     .bind(OPEN_CIRCUIT)
                     .bind(key.to_string())
-                    .bind(key.chat.0)
+                    .bind(chat.0)
                     .bind(key.agent.as_str())
                     .bind(format!(
                         "agent {} crashed too often in this chat and rests for {} s",

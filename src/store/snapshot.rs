@@ -1,7 +1,7 @@
 //! The present state of a session at one seq: what stands for frames that are
 //! no longer kept.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use hearth_actors::ids::{SessionId, TaskId};
@@ -62,15 +62,20 @@ pub struct TaskNow {
     pub message_id: Option<Uuid>,
 }
 
-/// A question that waits for a human.
+/// A question that waits for a human, as its `permission_requested` frame told
+/// it.
 #[derive(Clone, Debug, PartialEq, FromRow, Serialize)]
 pub struct OpenAsk {
+    /// The prompt's id.
+    pub id: Uuid,
     /// Who asks.
-    pub task_id: Option<Uuid>,
+    pub task_id: Uuid,
     /// The tab.
     pub chat_id: Option<Uuid>,
-    /// As its `permission_requested` frame told it.
+    /// What is asked for, with the `options` that may be answered.
     pub request: Value,
+    /// When it is refused if nobody answers; never if null.
+    pub expires_at: Option<DateTime<Utc>>,
 }
 
 impl Store {
@@ -220,62 +225,29 @@ async fn tasks(
     .await
 }
 
-/// What was asked by a task that is still blocked, and not settled since.
+/// The oldest first. The end of a turn closes its prompts, so those that are open
+/// are of live turns.
 async fn open_asks(
     connection: &mut PgConnection,
     session: Uuid,
     task: Option<Uuid>,
 ) -> sqlx::Result<Vec<OpenAsk>> {
-    let rows: Vec<AskRow> = sqlx::query_as(
-        "select f.kind, f.task_id, f.chat_id, f.data from hearth.frames f
-         join hearth.turns u on u.task_id = f.task_id and u.ended_at is null
-            and f.message_id is not distinct from u.assistant_message_id
-         where f.session_id = $1 and ($2::uuid is null or f.task_id = $2)
-            and f.kind in ('permission_requested', 'permission_resolved')
-         order by f.seq desc limit $3",
+    sqlx::query_as(
+        "select id, task_id, chat_id, request || jsonb_build_object('options', options) as request,
+            expires_at
+         from hearth.prompts
+         where session_id = $1 and state = 'open' and ($2::uuid is null or task_id = $2)
+         order by created_at, id limit $3",
     )
     .bind(session)
     .bind(task)
     .bind(TASKS)
     .fetch_all(connection)
-    .await?;
-    Ok(unsettled(rows))
-}
-
-#[derive(FromRow)]
-struct AskRow {
-    kind: String,
-    task_id: Option<Uuid>,
-    chat_id: Option<Uuid>,
-    data: Value,
-}
-
-/// From the newest frame back: what is settled stands before its question.
-fn unsettled(newest_first: Vec<AskRow>) -> Vec<OpenAsk> {
-    let mut settled = BTreeSet::new();
-    let mut open = Vec::new();
-    for mut row in newest_first {
-        if row.kind == "permission_resolved" {
-            settled.insert((row.task_id, row.data["id"].to_string()));
-            continue;
-        }
-        let request = row.data["request"].take();
-        if !settled.contains(&(row.task_id, request["id"].to_string())) {
-            open.push(OpenAsk {
-                task_id: row.task_id,
-                chat_id: row.chat_id,
-                request,
-            });
-        }
-    }
-    open.reverse();
-    open
+    .await
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -289,23 +261,5 @@ mod tests {
         assert_eq!(choose(&many).0.len(), 200);
         let huge: Vec<_> = (0..300).map(|number| (id(number), BYTES + 1)).collect();
         assert_eq!(choose(&huge).1.len(), 128, "cut ones are bounded too");
-    }
-
-    #[test]
-    fn a_settled_question_is_not_open() {
-        let row = |kind: &str, data: Value| AskRow {
-            kind: kind.into(),
-            task_id: None,
-            chat_id: None,
-            data,
-        };
-        let open = unsettled(vec![
-            row("permission_requested", json!({ "request": { "id": "3" } })),
-            row("permission_resolved", json!({ "id": "1" })),
-            row("permission_requested", json!({ "request": { "id": "2" } })),
-            row("permission_requested", json!({ "request": { "id": "1" } })),
-        ]);
-        let ids: Vec<_> = open.iter().map(|ask| ask.request["id"].clone()).collect();
-        assert_eq!(ids, ["2", "3"]);
     }
 }

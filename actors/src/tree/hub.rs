@@ -39,6 +39,15 @@ impl Hub {
         }
     }
 
+    /// Whether anybody subscribes to `session` at this moment.
+    #[must_use]
+    pub fn is_followed(&self, session: SessionId) -> bool {
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams
+            .get(&session)
+            .is_some_and(|stream| stream.receiver_count() > 0)
+    }
+
     /// Frames from now on. Subscribe first, then read storage up to its end,
     /// then drop what comes here with a seq already read.
     #[must_use]

@@ -18,7 +18,7 @@ async fn an_open_question_is_in_it_until_it_is_settled() {
     let chat = service.chat().await;
     let said = service.say(&chat, "say before").await;
     assert_eq!(service.outcome(&said).await, "ok");
-    let asking = service.say(&chat, "ask may I go on").await;
+    let asking = service.say(&chat, "ask may I go on\nhang").await;
     let task = format!("/api/tasks/{asking}");
     service
         .until("blocked", async || {
@@ -33,7 +33,7 @@ async fn an_open_question_is_in_it_until_it_is_settled() {
     let now = snapshot(&store, &chat.session, None).await;
     assert_eq!(now.permissions.len(), 1, "{now:?}");
     let ask = &now.permissions[0];
-    assert_eq!(ask.task_id.unwrap().to_string(), asking);
+    assert_eq!(ask.task_id.to_string(), asking);
     assert!(
         ask.request["options"]
             .as_array()
@@ -67,6 +67,17 @@ async fn an_open_question_is_in_it_until_it_is_settled() {
         (0, 2)
     );
     assert_eq!(of_other.tasks[0].outcome.as_deref(), Some("ok"));
+
+    // What is settled is not open, although its turn goes on.
+    let path = format!("/api/prompts/{}/answer", ask.id);
+    let (status, body) = service.post(&path, json!({ "kind": "allow_once" })).await;
+    assert_eq!(status, 200, "{body}");
+    let going_on = snapshot(&store, &chat.session, None).await;
+    assert_eq!(
+        (going_on.permissions.len(), going_on.tasks.len()),
+        (0, 1),
+        "{going_on:?}"
+    );
 
     let (status, body) = service.post(&format!("{task}/cancel"), json!({})).await;
     assert_eq!(status, 202, "{body}");

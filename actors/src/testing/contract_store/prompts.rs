@@ -136,6 +136,7 @@ pub async fn a_notice_said_again_is_one(store: &dyn StoreUnderTest) {
     let turn = running(store).await;
     let key = turn.key.clone();
     let open = Notice::CircuitOpen {
+        chat: key.chat,
         key: key.clone(),
         why: "signal 9".into(),
         rest: Duration::from_secs(60),

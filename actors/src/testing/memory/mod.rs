@@ -237,7 +237,7 @@ impl Journal for MemoryStore {
     async fn notice(&self, notice: &Notice) -> Result<(), JournalError> {
         self.reach().await.map_err(JournalError::Unavailable)?;
         self.with(|rows| match notice {
-            Notice::CircuitOpen { key, .. } => rows.open_circuits.insert(key.clone()),
+            Notice::CircuitOpen { key, chat, .. } => rows.open_circuits.insert(key.clone(), *chat),
             Notice::CircuitClosed { key } => rows.open_circuits.remove(key),
         });
         Ok(())

@@ -11,7 +11,7 @@ use crate::ids::{
     TurnId,
 };
 use crate::model::{
-    Assignment, BlobRef, Checkpoint, Fence, PendingChange, Resume, Worktree, WorktreeSpec,
+    Assignment, BlobRef, Checkpoint, Fence, PendingChange, Policy, Resume, Worktree, WorktreeSpec,
 };
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Claim, Reconciled};
@@ -29,6 +29,8 @@ pub struct TaskRow {
     pub session: SessionId,
     /// Where it comes from.
     pub origin: Origin,
+    /// What it wants to be allowed; none leaves it to the agent's settings.
+    pub policy: Option<Policy>,
     /// The prompt.
     pub input: String,
     /// Its state.
@@ -97,8 +99,8 @@ pub struct Rows {
     pub messages: BTreeMap<MessageId, MessageRow>,
     /// By id.
     pub prompts: BTreeMap<PromptId, PromptRow>,
-    /// Keys of which people were told that they cool down.
-    pub open_circuits: BTreeSet<SessionKey>,
+    /// Keys of which people were told that they cool down, and in which chat.
+    pub open_circuits: BTreeMap<SessionKey, ChatId>,
     /// The agents' own sessions.
     pub links: BTreeMap<SessionKey, Resume>,
     /// Which session a chat is of, where it was made before its tasks.
@@ -126,6 +128,7 @@ impl Rows {
                 own_chat: true,
                 ..Origin::default()
             },
+            policy: None,
             input: input.to_owned(),
             state: TaskState::Pending,
             not_before: None,
@@ -237,7 +240,7 @@ impl Rows {
             mode: None,
             thinking: None,
             features: std::collections::BTreeMap::new(),
-            policy: None,
+            policy: row.policy,
             worktree: WorktreeSpec {
                 session: row.session,
                 project: ProjectId(uuid::Uuid::nil()),

@@ -95,6 +95,8 @@ struct Live {
     join: Option<ractor::concurrency::JoinHandle<()>>,
     generation: Generation,
     session: SessionId,
+    /// The tab that shows its turns.
+    chat: ChatId,
     slot: Slot,
     turn: Option<HeldTurn>,
     /// Its actor is gone, its clean-up is not.

@@ -106,6 +106,7 @@ impl State {
                         join: Some(join),
                         generation,
                         session: task.assignment.session,
+                        chat: task.assignment.chat,
                         slot: Slot {
                             busy: false,
                             leaving: false,
@@ -197,9 +198,10 @@ impl State {
         record.last_exit = Some(why.clone());
         if let Rest::CoolDown(_) = rest {
             record.noticed = true;
-            let key = key.clone();
+            let chat = self.live.get(key).map_or(key.chat, |live| live.chat);
             self.tell_people(Notice::CircuitOpen {
-                key,
+                key: key.clone(),
+                chat,
                 why,
                 rest: wait,
             });

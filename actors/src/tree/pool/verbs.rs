@@ -94,13 +94,8 @@ impl State {
         while let Some(index) = self.waiting.iter().position(is_closed) {
             self.give_back_waiting(index);
         }
-        for (key, live) in &mut self.live {
-            // The key of a one-shot turn is not its chat's.
-            let chat = live
-                .turn
-                .as_ref()
-                .map_or(key.chat, |turn| turn.reference.chat);
-            if closed(chat, live.session) {
+        for live in self.live.values_mut() {
+            if closed(live.chat, live.session) {
                 if let Some(turn) = &live.turn {
                     let task = turn.reference.fence.task;
                     live.addr.cast(session::Msg::Cancel(task, Why::Asked));

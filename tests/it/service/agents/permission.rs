@@ -1,6 +1,11 @@
 //! What a tool may do: by policy, and by a human.
 
+use std::path::Path;
+
+use serde_json::{Value, json};
+
 use super::stage::{Agent, Stage};
+use crate::service::harness::{Chat, id_of};
 
 pub(super) async fn policies(agent: Agent) {
     let stage = Stage::set(agent).await;
@@ -33,44 +38,86 @@ pub(super) async fn policies(agent: Agent) {
     stage.strike().await;
 }
 
-/// A cancel withdraws what waits for a human.
+/// A human's word decides: what is allowed is done, what is refused is not, and
+/// a cancel withdraws the question.
 pub(super) async fn asking(agent: Agent) {
     let stage = Stage::set(agent).await;
     let chat = stage.service.chat().await;
-    let path = stage.below(&chat, "asked.txt").await;
-    let prompt = format!(r#"[[tool:write {{"path":"{path}","content":"x\n"}}]] please"#);
-    let task = stage.say_under("ask", &chat, &prompt).await;
-    stage
-        .service
-        .until("a blocked task", async || {
-            let task = stage.service.get(&format!("/api/tasks/{task}")).await;
-            (task["state"] == "blocked").then_some(()).ok_or(task)
-        })
-        .await;
-    let frames = stage.frames(&task).await;
-    let (_, asked) = frames
-        .iter()
-        .find(|(kind, _)| kind == "permission_requested")
-        .unwrap_or_else(|| panic!("nobody is asked: {frames:#?}"));
-    let options = asked["request"]["options"].as_array().unwrap();
-    let kinds: Vec<_> = options
-        .iter()
-        .map(|option| option["kind"].as_str().unwrap())
-        .collect();
-    assert!(
-        kinds.contains(&"allow_once") && kinds.contains(&"reject_once"),
-        "{kinds:?}"
-    );
-    assert!(
-        !std::path::Path::new(&path).exists(),
-        "it waits for the answer"
-    );
-    let before = stage.live(&chat).await;
 
+    let (task, path, prompt) = ask(&stage, &chat, "granted.txt").await;
+    answer(&stage, &prompt, "allow_once").await;
+    assert_eq!(stage.service.outcome(&task).await, "ok");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "x\n");
+    let pending = [("granted.txt".to_owned(), "create".to_owned())];
+    assert_eq!(stage.pending(&chat).await, pending);
+    assert_eq!(told(&stage, &task).await, ["", "answered"]);
+
+    let (task, path, prompt) = ask(&stage, &chat, "denied.txt").await;
+    answer(&stage, &prompt, "reject_once").await;
+    // Some agents end the turn at a refusal, others tell the model: both are
+    // turns that ended.
+    let outcome = stage.service.outcome(&task).await;
+    assert!(matches!(&*outcome, "ok" | "cancelled"), "{outcome}");
+    assert!(!Path::new(&path).exists(), "it was refused");
+    assert_eq!(stage.pending(&chat).await, pending);
+    assert_eq!(told(&stage, &task).await, ["", "answered"]);
+
+    let (task, path, _) = ask(&stage, &chat, "asked.txt").await;
+    let before = stage.live(&chat).await;
     stage.cancel(&task).await;
     assert_eq!(stage.service.outcome(&task).await, "cancelled");
-    assert!(stage.pending(&chat).await.is_empty());
+    assert!(!Path::new(&path).exists(), "nobody allowed it");
+    assert_eq!(stage.pending(&chat).await, pending);
+    assert_eq!(told(&stage, &task).await, ["", "cancelled"]);
     stage.turn(&chat, "[[text:still here]]").await;
     assert_eq!(stage.live(&chat).await, before);
     stage.strike().await;
+}
+
+/// A turn that waits for consent to write `file`: the task, the file's path and
+/// the open prompt.
+async fn ask(stage: &Stage, chat: &Chat, file: &str) -> (String, String, Value) {
+    let path = stage.below(chat, file).await;
+    let words =
+        format!(r#"[[tool:write {{"path":"{path}","content":"x\n"}}]] please write {file}"#);
+    let task = stage.say_under("ask", chat, &words).await;
+    let open = format!("/api/prompts?state=open&task_id={task}");
+    let prompt = stage
+        .service
+        .until("an open prompt", async || {
+            let page = stage.service.get(&open).await;
+            let first = page["items"].get(0).cloned();
+            first.ok_or(page)
+        })
+        .await;
+    let options = prompt["options"].as_array().unwrap();
+    for kind in ["allow_once", "reject_once"] {
+        assert!(
+            options.iter().any(|option| option["kind"] == kind),
+            "{prompt:#}"
+        );
+    }
+    let row = stage.service.get(&format!("/api/tasks/{task}")).await;
+    assert_eq!(row["state"], "blocked", "{row:#}");
+    assert!(!Path::new(&path).exists(), "it waits for the answer");
+    (task, path, prompt)
+}
+
+async fn answer(stage: &Stage, prompt: &Value, kind: &str) {
+    let path = format!("/api/prompts/{}/answer", id_of(prompt));
+    let (status, settled) = stage.service.post(&path, json!({ "kind": kind })).await;
+    assert_eq!(status, 200, "{settled:#}");
+    assert_eq!(settled["state"], "answered", "{settled:#}");
+    assert_eq!(settled["answer"]["kind"], kind, "{settled:#}");
+}
+
+/// The states that the task's frames about prompts tell, in order; none with the
+/// question.
+async fn told(stage: &Stage, task: &str) -> Vec<String> {
+    let frames = stage.frames(task).await;
+    frames
+        .iter()
+        .filter(|(kind, _)| kind.starts_with("permission_"))
+        .map(|(_, data)| data["state"].as_str().unwrap_or_default().to_owned())
+        .collect()
 }

@@ -8,6 +8,7 @@ mod callers;
 mod costs;
 mod deaths;
 mod doctor;
+mod figures;
 mod first_use;
 mod flood;
 mod harness;

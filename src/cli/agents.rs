@@ -1,6 +1,6 @@
 //! `agents`: who can be asked, and what is wrong with the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
@@ -55,6 +55,7 @@ pub(super) async fn agents(
         wait(&client).await?;
     }
     let mut items = list(&client).await?;
+    known(&items, &args.agents)?;
     if !args.agents.is_empty() {
         items.retain(|agent| args.agents.contains(&agent.provider.name));
     }
@@ -65,6 +66,19 @@ pub(super) async fn agents(
         print(&text(&items, Utc::now()));
     }
     Ok(Exit::Ok)
+}
+
+fn known(items: &[Agent], named: &[String]) -> Result<(), Failure> {
+    let names: BTreeSet<&str> = items.iter().map(|one| one.provider.name.as_str()).collect();
+    let Some(unknown) = named.iter().find(|name| !names.contains(name.as_str())) else {
+        return Ok(());
+    };
+    let names: Vec<&str> = names.into_iter().collect();
+    Err(Failure::new(
+        Exit::Usage,
+        format!("no agent is called `{}`", clean(unknown)),
+        format!("give one of: {}", clean(&names.join(", "))),
+    ))
 }
 
 /// All that the service knows of.

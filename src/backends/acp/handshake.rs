@@ -229,6 +229,9 @@ impl Opening<'_> {
         let shared = Arc::clone(self.shared);
         self.shared.state().replaying = true;
         let called = self.caller.call_then(request, move |reply| {
+            if reply.is_ok() {
+                shared.tell(Word::Continued);
+            }
             shared.state().replaying = stays && reply.is_ok();
             // The start was given up: nobody waits for the answer.
             let _ = done.send(reply);

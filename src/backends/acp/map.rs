@@ -7,7 +7,7 @@
 //! | `tool_call`, `tool_call_update` | [`Said::Tool`], to be upserted by id |
 //! | `available_commands_update` | [`Said::Commands`] |
 //! | `current_mode_update`, a `mode` option that changed | [`Said::Mode`] |
-//! | `usage_update` | [`Said::Usage`], when money was spent |
+//! | `usage_update` | [`Said::Usage`], when it tells of spending |
 //! | any other update or notification | [`Said::Raw`] |
 //!
 //! Chunks are the many and commands the large lines (one agent's reaches half a
@@ -23,7 +23,7 @@ mod tests;
 mod tool;
 pub(super) mod usage;
 
-use hearth_actors::event::{AgentStop, Said};
+use hearth_actors::event::{AgentFault, AgentStop, Said};
 use serde_json::Value;
 
 use super::quirks::{ERROR_TEXTS, MODE_NOTIFICATION, MODE_TEXT, Quirk, Quirks};
@@ -91,11 +91,11 @@ impl Mapper {
                 "the agent's answer to the prompt has no stopReason",
             )),
         };
-        let repeats = stop == AgentStop::Cancelled && self.quirks.has(Quirk::StaleCancelUsage);
-        let usage = if repeats {
-            None
-        } else {
-            self.meter.response(response)
+        let usage = match &stop {
+            AgentStop::EndTurn | AgentStop::Limit(_) => {
+                self.meter.response(response, true, &self.quirks)
+            }
+            _ => self.meter.response(response, false, &self.quirks),
         };
         self.error_text = None;
         usage
@@ -103,6 +103,19 @@ impl Mapper {
             .into_iter()
             .chain([Said::TurnEnded(stop)])
             .collect()
+    }
+
+    /// The words for an error in the place of that response.
+    pub(super) fn turn_failed(&mut self, fault: AgentFault) -> Vec<Said> {
+        self.error_text = None;
+        let usage = self.meter.failed().map(Said::Usage);
+        let end = Said::TurnEnded(AgentStop::Error(fault));
+        usage.into_iter().chain([end]).collect()
+    }
+
+    /// The session was continued: its past is over and was counted.
+    pub(super) fn continued(&mut self) {
+        self.meter.continued();
     }
 
     fn end_turn(&self) -> AgentStop {
@@ -205,7 +218,7 @@ impl Mapper {
             }
             "usage_update" => self
                 .meter
-                .update(&update)
+                .update(&update, &self.quirks)
                 .map(Said::Usage)
                 .into_iter()
                 .collect(),

@@ -151,6 +151,7 @@ impl Pump {
     async fn word(&mut self, word: Word) {
         match word {
             Word::Quirks(quirks) => self.mapper.set_quirks(quirks),
+            Word::Continued => self.mapper.continued(),
             Word::Said(said) => self.say(said).await,
             Word::Ended(turn, Ok(response)) => {
                 let said = self.mapper.turn_end(&response);
@@ -166,8 +167,8 @@ impl Pump {
                     &error.message,
                     error.data.as_ref(),
                 );
-                self.end(turn, vec![Said::TurnEnded(AgentStop::Error(stop))])
-                    .await;
+                let said = self.mapper.turn_failed(stop);
+                self.end(turn, said).await;
             }
             Word::Unprompted(turn, problem) => {
                 let stop = AgentStop::Error(fault::other(&problem));

@@ -16,6 +16,11 @@ pub enum Quirk {
     LateReplay,
     /// Answers a cancelled turn with the usage of the turn before.
     StaleCancelUsage,
+    /// Answers a prompt with the usage of the last call of the model alone, and
+    /// one that ended early possibly with that of the turn before. Each call's
+    /// total comes as `used` of a `usage_update` after the call, once more
+    /// before the answer, and once at the start of the session.
+    UsageOfLastCall,
     /// Says which of its own tools it wants to use in the title only, and
     /// `other` where the kind belongs.
     KindInTitle,
@@ -28,6 +33,7 @@ pub const NAMES: &[&str] = &[
     "mode_as_text",
     "late_replay",
     "stale_cancel_usage",
+    "usage_of_last_call",
     "kind_in_title",
 ];
 
@@ -37,6 +43,7 @@ const ALL: &[Quirk] = &[
     Quirk::ModeAsText,
     Quirk::LateReplay,
     Quirk::StaleCancelUsage,
+    Quirk::UsageOfLastCall,
     Quirk::KindInTitle,
 ];
 
@@ -47,7 +54,7 @@ const KNOWN: &[(&str, &[Quirk])] = &[
         "goose",
         &[
             Quirk::ErrorsAsText,
-            Quirk::StaleCancelUsage,
+            Quirk::UsageOfLastCall,
             Quirk::KindInTitle,
         ],
     ),

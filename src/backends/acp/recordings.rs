@@ -56,7 +56,12 @@ impl Replay {
                 error["message"].as_str().unwrap_or_default(),
                 error.get("data"),
             );
-            return self.show(&format!("{method} failed: {fault:?}"));
+            self.show(&format!("{method} failed: {fault:?}"));
+            if method == "session/prompt" {
+                let said = self.mapper.turn_failed(fault);
+                said.iter().for_each(|said| self.show(&format!("{said:?}")));
+            }
+            return;
         }
         let result = &message["result"];
         match method.as_str() {
@@ -76,6 +81,9 @@ impl Replay {
                 };
                 let offered = Offers::read(result).next("s", &unknown);
                 self.show(&format!("{method}: {offered:?}"));
+                if method != "session/new" {
+                    self.mapper.continued();
+                }
             }
             "session/prompt" => {
                 let said = self.mapper.turn_end(result);

@@ -30,6 +30,8 @@ pub(super) type Reply = Result<Value, agent_client_protocol::Error>;
 pub(super) enum Word {
     /// The agent said its name.
     Quirks(Quirks),
+    /// It goes on with a former session.
+    Continued,
     /// Something for the events.
     Said(Said),
     /// The answer to the prompt of that turn.

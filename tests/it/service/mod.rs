@@ -9,6 +9,7 @@ mod costs;
 mod deaths;
 mod doctor;
 mod families;
+mod figures;
 mod first_use;
 mod flood;
 mod harness;

@@ -168,6 +168,104 @@ fn tokens_are_folded_by_what_the_total_proves() {
     );
 }
 
+fn window(used: i64) -> Value {
+    json!({"sessionUpdate": "usage_update", "used": used, "size": 100_000})
+}
+
+/// Input and output of all that was told.
+fn sum(said: &[Said]) -> (i64, i64) {
+    said.iter().fold((0, 0), |sum, said| match said {
+        Said::Usage(usage) => (sum.0 + usage.input_tokens, sum.1 + usage.output_tokens),
+        _ => sum,
+    })
+}
+
+#[test]
+fn calls_whose_totals_are_told_count_once_each() {
+    let last = json!({"inputTokens": 1000, "outputTokens": 20, "totalTokens": 1020});
+    let turns = [
+        ("one call", "end_turn", &[1020, 1020][..], (1000, 20)),
+        ("three, all alike", "end_turn", &[1020; 4], (3040, 20)),
+        (
+            "three that grow",
+            "end_turn",
+            &[900, 950, 1020, 1020],
+            (2850, 20),
+        ),
+        ("none told", "end_turn", &[], (1000, 20)),
+        ("cut short in the first", "cancelled", &[1020], (0, 0)),
+        (
+            "cut short in the second",
+            "cancelled",
+            &[1020, 1020],
+            (1000, 20),
+        ),
+        (
+            "cut short in the third",
+            "cancelled",
+            &[900, 1020, 1020],
+            (1900, 20),
+        ),
+    ];
+    // One session for all: nothing is left over from turn to turn.
+    let mut mapper = mapper(&["usage_of_last_call"]);
+    let mut all = said(&mut mapper, &window(7_777));
+    for (name, stop, totals, spent) in turns {
+        for used in totals {
+            all.extend(said(&mut mapper, &window(*used)));
+        }
+        all.extend(mapper.turn_end(&json!({"stopReason": stop, "usage": last})));
+        assert_eq!(sum(&all), spent, "{name}");
+        all.clear();
+    }
+
+    all.extend(said(&mut mapper, &window(900)));
+    let fault = fault::other("overloaded");
+    all.extend(mapper.turn_failed(fault));
+    assert_eq!(sum(&all), (900, 0), "an error after one call");
+    let unknown = Mapper::default().turn_failed(fault::other("overloaded"));
+    assert_eq!(sum(&unknown), (0, 0));
+}
+
+#[test]
+fn what_chunks_told_is_not_told_again_by_the_response() {
+    let report = |input: i64| {
+        let mut chunk = chunk("");
+        chunk["_meta"] = json!({"usage": {"inputTokens": input, "outputTokens": 10}});
+        chunk
+    };
+    let mut mapper = Mapper::default();
+    for (response, whole) in [(300, (300, 20)), (200, (300, 20)), (350, (350, 20))] {
+        let mut all = said(&mut mapper, &report(100));
+        all.extend(said(&mut mapper, &report(200)));
+        let usage = json!({"inputTokens": response, "outputTokens": 20});
+        all.extend(mapper.turn_end(&json!({"stopReason": "end_turn", "usage": usage})));
+        assert_eq!(sum(&all), whole, "{response}");
+    }
+}
+
+#[test]
+fn the_money_of_a_continued_sessions_past_is_not_spent_again() {
+    let cost = |amount: f64| json!({"sessionUpdate": "usage_update", "cost": {"amount": amount}});
+    let spent = |said: &[Said]| match said {
+        [Said::Usage(usage)] => usage.cost,
+        [] => 0.0,
+        other => panic!("{other:?}"),
+    };
+    let told = |mapper: &mut Mapper, amount: f64| spent(&said(mapper, &cost(amount)));
+    let mut silent = Mapper::default();
+    silent.continued();
+    assert_eq!([5.0, 5.25].map(|sum| told(&mut silent, sum)), [0.0, 0.25]);
+    // With the past told by the replay, the first turn counts.
+    let mut replayed = Mapper::default();
+    told(&mut replayed, 5.0);
+    replayed.continued();
+    assert_eq!(
+        [5.25, 5.5].map(|sum| told(&mut replayed, sum)),
+        [0.25, 0.25]
+    );
+}
+
 #[test]
 fn quota_in_meta_counts_where_usage_is_missing() {
     let response = json!({"stopReason": "end_turn",

@@ -26,7 +26,9 @@ pub(super) async fn killed(agent: Agent) {
     );
     let asked = stage.asked("heron").await;
     assert!(asked.knows("tamarind"), "{:#}", asked.body);
-    // The past is not told again.
+    // The past is not told again, nor counted.
+    let (input, output) = asked.usage.unwrap();
+    assert_eq!(task["cost_tokens"], input + output);
     let text = stage.streamed(task["id"].as_str().unwrap(), "delta").await;
     assert_eq!(text, "Back again.");
     stage.strike().await;

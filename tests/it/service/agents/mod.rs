@@ -30,6 +30,7 @@ scenarios! {
     goose = Agent::Goose => {
         talk::warm as two_turns_share_process_session_and_history,
         talk::tool as a_file_of_a_tool_becomes_a_pending_change,
+        talk::counted as every_call_of_a_turn_with_tools_is_counted_as_told,
         talk::side_by_side as chats_and_sessions_do_not_mix,
         talk::long as two_megabytes_arrive_whole,
         permission::policies as policies_decide_what_a_tool_may_do,
@@ -45,6 +46,7 @@ scenarios! {
     qwen = Agent::Qwen => {
         talk::warm as two_turns_share_process_session_and_history,
         talk::tool as a_file_of_a_tool_becomes_a_pending_change,
+        talk::counted as every_call_of_a_turn_with_tools_is_counted_as_told,
         talk::side_by_side as chats_and_sessions_do_not_mix,
         talk::long as two_megabytes_arrive_whole,
         permission::policies as policies_decide_what_a_tool_may_do,
@@ -60,6 +62,7 @@ scenarios! {
     opencode = Agent::Opencode => {
         talk::warm as two_turns_share_process_session_and_history,
         talk::tool as a_file_of_a_tool_becomes_a_pending_change,
+        talk::counted as every_call_of_a_turn_with_tools_is_counted_as_told,
         cancels::mid_stream as a_cancel_in_mid_stream_keeps_the_process,
         deaths::killed as a_killed_agent_resumes_with_its_history,
     }

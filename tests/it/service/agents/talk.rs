@@ -84,6 +84,42 @@ pub(super) async fn tool(agent: Agent) {
     stage.strike().await;
 }
 
+/// Turns with tools make several calls; what is told of them is the model's own
+/// count, as far as the agent tells it.
+pub(super) async fn counted(agent: Agent) {
+    let stage = Stage::set(agent).await;
+    let chat = stage.service.chat().await;
+    for (name, tools, usage) in [("growing", 2, ""), ("alike", 1, "[[usage:1000,20]]")] {
+        let mut prompt = format!("{name} {usage}");
+        for number in 0..tools {
+            let path = stage.below(&chat, &format!("{name}-{number}.txt")).await;
+            let arguments = serde_json::json!({"path": path, "content": "tides turn\n"});
+            prompt.push_str(&format!("[[tool:write {arguments}]]"));
+        }
+        let task = stage.turn(&chat, &prompt).await;
+        let calls = stage.model.asked_about(name);
+        assert_eq!(calls.len(), tools + 1, "one call more than tools");
+        let counts: Vec<_> = calls.iter().map(|call| call.usage.unwrap()).collect();
+        let sum = counts.iter().fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        let last = *counts.last().unwrap();
+        let expected = match agent {
+            Agent::Qwen => sum,
+            // It tells of each call, but divides only the last.
+            Agent::Goose => (sum.0 + sum.1 - last.1, last.1),
+            // It is silent about the calls before the last.
+            Agent::Opencode => last,
+        };
+        let turn = &task["turns"][0];
+        let told = (
+            turn["input_tokens"].as_i64().unwrap(),
+            turn["output_tokens"].as_i64().unwrap(),
+        );
+        assert_eq!(told, expected, "{name}: {counts:?}");
+        assert_eq!(task["cost_tokens"], expected.0 + expected.1);
+    }
+    stage.strike().await;
+}
+
 /// Two chats of one worktree are two contexts; two sessions run at once.
 pub(super) async fn side_by_side(agent: Agent) {
     let stage = Stage::set(agent).await;

@@ -72,7 +72,7 @@ impl Session {
         }
     }
 
-    /// When to give [`Input::Tick`] next; none when no clock runs.
+    /// When to give [`Input::Tick`](super::Input::Tick) next; none when no clock runs.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
         match &self.phase {

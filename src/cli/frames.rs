@@ -65,8 +65,21 @@ impl Frames {
     /// The next event. Cancel-safe.
     ///
     /// # Errors
-    /// The service refuses, or stays away.
+    /// The service refuses, stays away, or ends the stream again and again.
     pub(super) async fn next(&mut self) -> Result<Event, Failure> {
+        loop {
+            if let Some(event) = self.next_or_end().await? {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// The next event; none where the stream came to its end, which the next call
+    /// opens again. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`Frames::next`].
+    pub(super) async fn next_or_end(&mut self) -> Result<Option<Event>, Failure> {
         loop {
             if self.open.is_none() {
                 tokio::time::sleep_until(self.due).await;
@@ -84,15 +97,22 @@ impl Frames {
                         self.last_seq = Some(seq);
                     }
                     if let Ok(data) = serde_json::from_str(&event.data) {
-                        return Ok(Event {
+                        return Ok(Some(Event {
                             kind: event.event_type,
                             data,
-                        });
+                        }));
                     }
                 }
                 Some(Ok(_)) => {}
+                // How the library says that the body ended whole.
+                None | Some(Err(Error::Eof)) => {
+                    self.open = None;
+                    if self.tries >= MAX_TRIES {
+                        return Err(self.cut());
+                    }
+                    return Ok(None);
+                }
                 Some(Err(error)) => self.failed(&error)?,
-                None => self.open = None,
             }
         }
     }
@@ -108,13 +128,17 @@ impl Frames {
                 Exit::Unreachable,
                 format!("the service refuses the stream {} ({status})", self.url),
             )),
-            _ if self.tries >= MAX_TRIES => Err(Failure::new(
-                Exit::Unreachable,
-                format!("the stream {} was cut and does not come back", self.url),
-                "look at the service's log; the turn goes on without this terminal",
-            )),
+            _ if self.tries >= MAX_TRIES => Err(self.cut()),
             _ => Ok(()),
         }
+    }
+
+    fn cut(&self) -> Failure {
+        Failure::new(
+            Exit::Unreachable,
+            format!("the stream {} was cut and does not come back", self.url),
+            "look at the service's log; the turn goes on without this terminal",
+        )
     }
 
     fn connect(&self) -> Result<BoxStream<'static, Result<SSE, Error>>, Failure> {

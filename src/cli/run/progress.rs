@@ -91,6 +91,9 @@ impl Progress {
                 self.notes = Notes::deserialize(data).unwrap_or_default();
                 Vec::new()
             }
+            "snapshot" => vec![Show::Line(
+                "what came earlier is kept as messages only, not as it was streamed".into(),
+            )],
             "permission_requested" => self.permission(data),
             "permission_resolved" => resolved(data),
             _ => Vec::new(),

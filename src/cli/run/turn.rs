@@ -19,6 +19,7 @@ use crate::cli::frames::Event;
 use crate::cli::interrupt::Interrupts;
 use crate::store::rows::changes::Change;
 use crate::store::rows::sessions::Session;
+use crate::store::rows::tasks;
 
 /// Changes that are fetched for the summary.
 const MAX_CHANGES: usize = 2000;
@@ -158,8 +159,14 @@ async fn watch(
                 screen.line("cancelling (Ctrl-C again leaves at once)");
                 cancel(client, task.id, screen).await;
             }
-            event = frames.next() => {
-                let event = event?;
+            event = frames.next_or_end() => {
+                let Some(event) = event? else {
+                    // Its last frame was seen before, or is no longer kept.
+                    match ended(client, task.id).await {
+                        Some(over) => return Ok(Some(over)),
+                        None => continue,
+                    }
+                };
                 task.seen = frames.last_seq();
                 if how.json {
                     print_json(&event.data)?;
@@ -173,6 +180,17 @@ async fn watch(
             _ = ticks.tick() => screen.tick(),
         }
     }
+}
+
+/// How the task ended, by its row; none while it goes on or nobody tells.
+async fn ended(client: &Client, task: Uuid) -> Option<Over> {
+    let row: tasks::Task = client.get(&format!("/api/tasks/{task}")).await.ok()?;
+    let is_over = matches!(row.state.as_str(), "completed" | "failed" | "cancelled");
+    is_over.then_some(Over {
+        state: row.state,
+        outcome: row.outcome,
+        detail: row.outcome_detail,
+    })
 }
 
 pub(in crate::cli) fn show(

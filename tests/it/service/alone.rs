@@ -117,6 +117,11 @@ async fn a_turn_is_sent_attached_and_cancelled_by_short_ids() {
     let last: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
     assert_eq!(last["type"], "result");
     assert_eq!(last["outcome"], "cancelled");
+    // Nothing comes behind its last frame, yet it ends.
+    let late = hearth(&service, &["attach", short, "--after", "1000000", "--json"]).await;
+    let lines = String::from_utf8_lossy(&late.stdout);
+    let last: Value = serde_json::from_str(lines.lines().last().unwrap_or_default()).unwrap();
+    assert_eq!(last["outcome"], "cancelled", "{late:?}");
     let none = hearth(&service, &["attach", "ffffffff"]).await;
     assert_eq!(none.status.code(), Some(2), "{none:?}");
     let script = hearth(&service, &["completions", "bash"]).await;

@@ -62,6 +62,8 @@ uuid_ids! {
     NodeId,
     /// One proposed change of one file.
     ChangeId,
+    /// One piece of work on a session's files that excludes turns.
+    OperationId,
     /// One request of an agent that waits, or waited, for a human.
     PromptId,
 }

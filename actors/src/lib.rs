@@ -8,6 +8,7 @@ pub mod model;
 pub mod outcome;
 pub mod ports;
 pub mod prompt;
+pub mod review;
 pub mod rules;
 #[cfg(feature = "testing")]
 pub mod testing;

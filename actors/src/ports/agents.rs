@@ -1,0 +1,150 @@
+//! Who answers.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use crate::event::{AgentEvent, Answer, ExitInfo};
+use crate::ids::{AgentName, Generation, SessionId, SessionKey, TurnId};
+use crate::model::{Deadlines, LinkFacts, Policy, Resume};
+
+/// The agents that are configured.
+pub trait Agents: Send + Sync {
+    /// The agent of that name.
+    fn get(&self, name: &AgentName) -> Option<AgentEntry>;
+
+    /// All names that tasks may use, ordered. Tasks for others are not claimed.
+    fn names(&self) -> Vec<AgentName>;
+}
+
+/// One configured agent.
+#[derive(Clone)]
+pub struct AgentEntry {
+    /// How it is run.
+    pub backend: Arc<dyn AgentBackend>,
+    /// Applies where the task says nothing.
+    pub policy: Policy,
+    /// Unused this long, its process is stopped.
+    pub idle_ttl: Duration,
+    /// The clocks of its turns.
+    pub deadlines: Deadlines,
+}
+
+/// A way to run a coding agent.
+#[async_trait]
+pub trait AgentBackend: Send + Sync {
+    /// Starts or attaches the agent for one key. Events flow into `events`,
+    /// [`crate::event::Said::Exited`] last. Cancel-safe: dropping the future
+    /// kills what was started. The caller bounds the wait by
+    /// [`Deadlines::spawn`].
+    async fn start(
+        &self,
+        spec: LinkSpec,
+        events: mpsc::Sender<AgentEvent>,
+    ) -> Result<Arc<dyn Link>, StartError>;
+
+    /// Its process can take another prompt after the first. Otherwise each of
+    /// its turns is one-shot.
+    fn can_be_warm(&self) -> bool {
+        true
+    }
+}
+
+/// What a start needs.
+#[derive(Clone, Debug)]
+pub struct LinkSpec {
+    /// Whose agent it is.
+    pub key: SessionKey,
+    /// Its workspace.
+    pub session: SessionId,
+    /// Which life of the session actor asks.
+    pub generation: Generation,
+    /// Where it works: the worktree's absolute path.
+    pub cwd: PathBuf,
+    /// More environment, such as the session's port block.
+    pub env: BTreeMap<String, String>,
+    /// The context to continue, if there is one.
+    pub resume: Option<Resume>,
+    /// Wanted model.
+    pub model: Option<String>,
+    /// Wanted mode.
+    pub mode: Option<String>,
+    /// Wanted thinking option.
+    pub thinking: Option<String>,
+    /// Wanted values of the agent's own options, by their ids.
+    pub features: BTreeMap<String, serde_json::Value>,
+    /// The clocks of the stop ladder.
+    pub deadlines: Deadlines,
+}
+
+/// A live agent. Dropping the last handle kills its whole process tree.
+#[async_trait]
+pub trait Link: Send + Sync {
+    /// Who it is.
+    fn facts(&self) -> LinkFacts;
+
+    /// Hands the prompt over; never waits for the answer. One prompt is in
+    /// flight at a time, which the turn guard sees to.
+    fn prompt(&self, turn: TurnId, prompt: &Prompt) -> Result<(), LinkError>;
+
+    /// Asks the agent to end the turn. Never waits.
+    fn cancel(&self, turn: TurnId);
+
+    /// Answers an [`crate::event::Ask`]. Never waits.
+    fn answer(&self, ask: &str, answer: &Answer) -> Result<(), LinkError>;
+
+    /// The stop ladder: close its input, wait `deadlines.cancel`, TERM the
+    /// group, wait `deadlines.term`, KILL and sweep. Returns when the process
+    /// tree is gone. `hurry` skips the first wait.
+    async fn stop(&self, hurry: bool) -> ExitInfo;
+}
+
+/// One prompt.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    /// What the user said.
+    pub text: String,
+    /// Wanted model for this turn.
+    pub model: Option<String>,
+    /// Wanted mode for this turn.
+    pub mode: Option<String>,
+    /// Wanted thinking option for this turn.
+    pub thinking: Option<String>,
+    /// Wanted values of the agent's own options for this turn, by their ids.
+    pub features: BTreeMap<String, serde_json::Value>,
+}
+
+/// Why an agent did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// It is not installed or may not be run: the message names the cure.
+    #[error("{0}")]
+    Missing(String),
+    /// It started and ended, or does not speak the protocol.
+    #[error("{message}")]
+    Failed {
+        /// What happened and what to do.
+        message: String,
+        /// How it ended, if it did.
+        exit: Option<ExitInfo>,
+    },
+    /// It wants a login first.
+    #[error("{0}")]
+    Auth(String),
+}
+
+/// Why a link took no order.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum LinkError {
+    /// The agent is gone; [`crate::event::Said::Exited`] tells more.
+    #[error("the agent is gone")]
+    Gone,
+    /// Nothing with that id waits for an answer.
+    #[error("nothing waits for this answer")]
+    Unknown,
+}

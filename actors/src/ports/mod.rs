@@ -1,0 +1,38 @@
+//! The doors to the world. Every trait is object-safe and held as `Arc<dyn …>`;
+//! every error variant says what the caller does differently.
+
+mod agents;
+mod journal;
+mod processes;
+mod queue;
+mod review;
+mod worktrees;
+
+use std::sync::Arc;
+
+pub use agents::{AgentBackend, AgentEntry, Agents, Link, LinkError, LinkSpec, Prompt, StartError};
+pub use journal::{Journal, JournalError, LinkNote, LinkStatus, OpenTurn};
+pub use processes::ProcessLedger;
+pub use queue::{Claim, NodeLease, QueueError, Reconciled, TaskQueue};
+pub use review::{Operations, OperationsError, Review};
+pub use worktrees::{WorktreeError, Worktrees};
+
+/// The library error behind a port's error.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// All doors together, as the tree takes them.
+#[derive(Clone)]
+pub struct Ports {
+    /// Where tasks wait.
+    pub queue: Arc<dyn TaskQueue>,
+    /// The right to run them.
+    pub lease: Arc<dyn NodeLease>,
+    /// Where turns are written down.
+    pub journal: Arc<dyn Journal>,
+    /// Who answers.
+    pub agents: Arc<dyn Agents>,
+    /// Where they work.
+    pub worktrees: Arc<dyn Worktrees>,
+    /// What they run as.
+    pub processes: Arc<dyn ProcessLedger>,
+}

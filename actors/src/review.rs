@@ -1,0 +1,144 @@
+//! The nouns of review: what a person orders done with a session's files.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ChangeId, ChatId, CheckpointId, OperationId, SessionId};
+use crate::model::{Checkpoint, Worktree};
+
+/// What is done with the files of a session while its gate is held. Turns and
+/// operations exclude each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Order {
+    /// Brings pending changes into the project's checkout, all of them or none.
+    Apply {
+        /// Which.
+        changes: Vec<ChangeId>,
+        /// Secret-named files may be among them.
+        secrets: bool,
+    },
+    /// Takes pending changes back out of the worktree, all of them or none.
+    Reject {
+        /// Which.
+        changes: Vec<ChangeId>,
+    },
+    /// Takes applied changes out of the project's checkout again, so that they
+    /// are pending once more.
+    Rewind {
+        /// Which.
+        changes: Vec<ChangeId>,
+    },
+    /// Brings a worktree back to a checkpoint, and its chat to the message before.
+    Restore {
+        /// To which.
+        checkpoint: CheckpointId,
+        /// The chat whose transcript goes back too.
+        chat: ChatId,
+        /// Later turns of other chats in this worktree may lose their files.
+        consent: bool,
+    },
+}
+
+/// A file as git names one: raw content by blob and mode. None where one is
+/// optional means that the file is not there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileState {
+    /// Hex id of the blob; for a symbolic link, of its target's text.
+    pub blob: String,
+    /// `0o100644`, `0o100755` or `0o120000`.
+    pub mode: u32,
+}
+
+/// A recorded change with both its sides, as an operation needs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// Its row.
+    pub id: ChangeId,
+    /// Path in the worktree, as the row shows it.
+    pub path: String,
+    /// The former path of a renamed file.
+    pub old_path: Option<String>,
+    /// The file in the baseline.
+    pub before: Option<FileState>,
+    /// The file in the worktree when the row was written.
+    pub after: Option<FileState>,
+    /// The name is on the secret list.
+    pub secret: bool,
+    /// What an apply did to the project's checkout, file by file; empty before.
+    pub applied: Vec<Step>,
+}
+
+/// One file's way from one state to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Path below the plan's root, as rows show paths.
+    pub path: String,
+    /// What is there before.
+    pub from: Option<FileState>,
+    /// What is there after.
+    pub to: Option<FileState>,
+}
+
+/// Everything a plan is made from.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// Names the operation, and the refs that keep its objects.
+    pub id: OperationId,
+    /// What is wanted.
+    pub order: Order,
+    /// Whose worktree.
+    pub session: SessionId,
+    /// Its worktree, with its baseline as stored.
+    pub worktree: Worktree,
+    /// The project's checkout.
+    pub project_path: PathBuf,
+    /// The changes that the order names.
+    pub changes: Vec<Recorded>,
+    /// The checkpoint that the order names.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// What an operation will do, worked out and safe to begin, to repeat and to
+/// take back: all content that it needs is stored in the repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The operation it belongs to.
+    pub id: OperationId,
+    /// The folder whose files change: the project's checkout or the worktree.
+    pub root: PathBuf,
+    /// The worktree it is about.
+    pub worktree: Worktree,
+    /// The files, each once, in the order in which they are written.
+    pub steps: Vec<Step>,
+    /// What the baseline is when the plan has been carried out: a commit.
+    pub baseline: String,
+    /// For each change: the steps that it accounts for, to be stored with it.
+    pub accounts: Vec<(ChangeId, Vec<Step>)>,
+    /// What a person is told, such as files that are left alone.
+    pub notes: Vec<String>,
+}
+
+/// Why one file is in the way of an order. Nothing was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// The change, where it is about one.
+    pub change: Option<ChangeId>,
+    /// Path below the root.
+    pub path: String,
+    /// What is wrong and what to do, for a person.
+    pub reason: String,
+    /// The lines of both sides that exclude each other: 1-based, first line and
+    /// count in the file as it is there now.
+    pub hunks: Vec<(u32, u32)>,
+}
+
+/// What planning came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Planned {
+    /// It can be done.
+    Ready(Plan),
+    /// It cannot; every reason.
+    Refused(Vec<Conflict>),
+}

@@ -9,10 +9,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use hearth_actors::ports::WorktreeError;
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, fstat, fstatat, mkdirat};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::super::errors::Context;
@@ -104,7 +103,7 @@ impl Root {
                 None => Place::of_bytes(part.to_vec()).unwrap_or_else(|_| place.clone()),
             };
             let mut opened = openat(&folder, part, walk(), Mode::empty());
-            if opened == Err(Errno::ENOENT) && make {
+            if make && matches!(opened, Err(Errno::ENOENT)) {
                 make_folder(&folder, part)
                     .map_err(io::Error::from)
                     .cannot("make the folder", &self.full(&next))?;
@@ -232,8 +231,7 @@ pub(super) fn target(found: &OwnedFd) -> io::Result<Vec<u8>> {
 
 /// The same folder, open so that it can be synced.
 pub(super) fn reopened(folder: &OwnedFd) -> io::Result<fs::File> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    Ok(fs::File::from(openat(folder, ".", flags, Mode::empty())?))
+    Ok(fs::File::from(openat(folder, ".", list(), Mode::empty())?))
 }
 
 enum Kind {
@@ -268,12 +266,8 @@ fn make_folder(parent: &OwnedFd, name: &[u8]) -> nix::Result<()> {
     match mkdirat(parent, name, Mode::S_IRWXU) {
         Ok(()) => {
             let mode = fstat(parent)?.st_mode & 0o775 | 0o700;
-            fchmodat(
-                parent,
-                name,
-                Mode::from_bits_truncate(mode),
-                FchmodatFlags::FollowSymlink,
-            )
+            let made = openat(parent, name, list(), Mode::empty())?;
+            fchmod(made, Mode::from_bits_truncate(mode))
         }
         Err(Errno::EEXIST) => Ok(()),
         Err(error) => Err(error),
@@ -281,14 +275,10 @@ fn make_folder(parent: &OwnedFd, name: &[u8]) -> nix::Result<()> {
 }
 
 fn names_in(parent: &OwnedFd, name: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let mut dir = Dir::openat(parent, name, flags, Mode::empty()).ok()?;
+    let folder = openat(parent, name, list(), Mode::empty()).ok()?;
     let mut names = Vec::new();
-    for entry in dir.iter() {
-        let name = entry.ok()?.file_name().to_bytes().to_vec();
-        if !matches!(&name[..], b"." | b"..") {
-            names.push(name);
-        }
+    for entry in fs::read_dir(own_path(&folder)).ok()? {
+        names.push(entry.ok()?.file_name().into_vec());
         if names.len() > MAX_ENTRIES {
             return None;
         }
@@ -298,4 +288,8 @@ fn names_in(parent: &OwnedFd, name: &[u8]) -> Option<Vec<Vec<u8>>> {
 
 fn walk() -> OFlag {
     OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC
+}
+
+fn list() -> OFlag {
+    OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC
 }

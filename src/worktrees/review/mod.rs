@@ -32,6 +32,8 @@ use hearth_actors::model::Worktree;
 use hearth_actors::ports::{Review, WorktreeError};
 use hearth_actors::review::{Conflict, Plan, Planned, Work};
 
+use tokio::sync::OwnedMutexGuard;
+
 use self::beneath::Root;
 use self::ground::Ground;
 use super::errors::Context;
@@ -52,7 +54,7 @@ impl Review for GitWorktrees {
         let plan = plan.clone();
         self.alone(plan.worktree.path.clone(), move |room| {
             let ground = room.ground(&plan.worktree, &plan.root)?;
-            let _alone = room.hold(&plan.root)?;
+            let _alone = room.hold_root(&plan.worktree, &plan.root)?;
             steps::carry_out(&ground, &plan, room.config.sync)
         })
         .await
@@ -62,7 +64,7 @@ impl Review for GitWorktrees {
         let plan = plan.clone();
         self.alone(plan.worktree.path.clone(), move |room| {
             let ground = room.ground(&plan.worktree, &plan.root)?;
-            let _alone = room.hold(&plan.root)?;
+            let _alone = room.hold_root(&plan.worktree, &plan.root)?;
             steps::take_back(&ground, &plan, room.config.sync)
         })
         .await
@@ -103,6 +105,17 @@ impl Room {
         };
         let root = Root::open(root)?;
         Ok(Ground { repo, root })
+    }
+
+    /// Waits until no other session's operation is at work in the checkout. The
+    /// worktree is the caller's already.
+    fn hold_root(
+        &self,
+        worktree: &Worktree,
+        root: &Path,
+    ) -> Result<Option<OwnedMutexGuard<()>>, WorktreeError> {
+        let is_own = root == worktree.path;
+        (!is_own).then(|| self.hold(root)).transpose()
     }
 
     /// A folder for one conversion at a time.

@@ -30,7 +30,7 @@ pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
         Order::Reject { .. } | Order::Restore { .. } => work.worktree.path.clone(),
     };
     let ground = room.ground(&work.worktree, &root)?;
-    let _alone = room.hold(&root)?;
+    let _alone = room.hold_root(&work.worktree, &root)?;
     let scratch = room.scratch(&work.worktree)?;
     let mut draft = Draft::new(&ground, Convert::of(&ground.repo, scratch));
     let baseline = Baseline::open(&ground.repo, &work.worktree.baseline)?;

@@ -17,11 +17,11 @@ use hearth_actors::ports::WorktreeError;
 use serde::{Deserialize, Serialize};
 
 use super::admin::{self, Place};
-use super::errors::Context;
+use super::errors::{Context, failed};
 use super::git::{Git, Written, filter_drivers};
 use super::guard::{Project, open_exactly};
 use super::index::Private;
-use super::{Room, fingerprint, refs, worktree_path};
+use super::{Room, fingerprint, refs, traps, worktree_path};
 
 /// A project whose index has at least this many bytes, some 2 500 files, is
 /// written out by the git program, whose workers then outweigh its start.
@@ -308,7 +308,9 @@ fn write_files(
     files: &Path,
 ) -> Result<(), WorktreeError> {
     let index = fs::metadata(project.common.join("index"));
-    if index.is_ok_and(|index| index.len() >= BIG_INDEX) {
+    let trapped = traps::outside(repo);
+    traps::attributes(repo, [])?;
+    if trapped || index.is_ok_and(|index| index.len() >= BIG_INDEX) {
         let git = Git {
             program: room.config.git.clone(),
             deadline: room.config.deadline,
@@ -317,6 +319,7 @@ fn write_files(
         let written = git.write_files(&filters, repo.path(), files);
         match room.runtime.block_on(written)? {
             Written::Done => return Ok(()),
+            Written::NotAll(why) if trapped => return Err(failed("write the files", files, why)),
             Written::NotAll(why) => tracing::warn!("libgit2 takes over from git: {why}"),
         }
         // What a git that was cut short still held.

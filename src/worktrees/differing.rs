@@ -9,14 +9,15 @@ use git2::{ObjectType, Oid, Repository, Tree};
 /// The paths of all files that differ, by path.
 pub(super) fn paths(
     repo: &Repository,
-    before: &Tree<'_>,
-    after: &Tree<'_>,
+    before: Oid,
+    after: Oid,
 ) -> Result<Vec<Vec<u8>>, git2::Error> {
+    let (before, after) = (repo.find_tree(before)?, repo.find_tree(after)?);
     let mut walk = Walk {
         repo,
         found: Vec::new(),
     };
-    walk.compare(b"", Some(before), Some(after))?;
+    walk.compare(b"", Some(&before), Some(&after))?;
     walk.found.sort();
     walk.found.dedup();
     Ok(walk.found)

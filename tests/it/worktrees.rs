@@ -8,3 +8,4 @@ mod making;
 mod prepared;
 mod projects;
 mod scratch;
+mod traps;

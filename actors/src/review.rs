@@ -41,8 +41,10 @@ pub enum Order {
     },
 }
 
-/// A file as git names one: raw content by blob and mode. None where one is
-/// optional means that the file is not there.
+/// A file by blob and mode. None where one is optional means that the file is
+/// not there. In a [`Step`] the blob holds the bytes on disk; in a [`Recorded`]
+/// change, what a scan stores: the two differ only where git converts line
+/// endings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileState {
     /// Hex id of the blob; for a symbolic link, of its target's text.

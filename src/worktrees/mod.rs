@@ -11,6 +11,7 @@
 //! (whether anything moved).
 
 mod admin;
+mod begin;
 mod checkpoint;
 mod contents;
 mod create;
@@ -21,6 +22,7 @@ mod fingerprint;
 mod follow;
 mod git;
 mod guard;
+mod history;
 mod ignores;
 mod index;
 mod locks;

@@ -69,9 +69,13 @@ pub(super) fn follow(
         }
     }
     follow.read(&moved)?;
-    let unread = std::mem::take(&mut follow.ignores.unread);
-    follow.snapshot.unread.extend(unread);
-    let dirty = std::mem::take(&mut follow.dirty);
+    let Follow {
+        snapshot,
+        ignores,
+        dirty,
+        ..
+    } = follow;
+    snapshot.unread.extend(ignores.unread);
     let odb = look.repo.odb().cannot("open the objects", root)?;
     let tree = snapshot.write_trees(&odb, dirty);
     Ok(tree.cannot("write the trees", root)?)

@@ -5,12 +5,14 @@
 //! wait for ever. What is no ordinary file, or too big, has no say.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use git2::Repository;
+use git2::{Repository, Tree};
 use gix_ignore::glob::Pattern;
 use gix_ignore::glob::pattern::Case;
 use gix_ignore::glob::wildmatch::Mode as Wildcards;
@@ -19,6 +21,7 @@ use nix::sys::stat::Mode;
 
 use super::rules;
 use super::snapshot::{join, split};
+use super::stat::LINK;
 
 /// A file of rules with more bytes has no say: those that people write have
 /// some kilobytes, and each line of it is compared with each path.
@@ -27,13 +30,21 @@ const MAX_RULES: u64 = 1024 * 1024;
 /// The ignore rules of one worktree; each file of them is read when it is first
 /// needed.
 pub(super) struct Ignores<'a> {
-    root: &'a Path,
+    source: Source<'a>,
     case: Case,
     /// Of the repository and of the user, the one that outranks the other first.
     outside: Vec<Vec<Pattern>>,
     folders: BTreeMap<Vec<u8>, Folder>,
     /// Files of rules that have no say, and why.
     pub(super) unread: BTreeMap<Vec<u8>, &'static str>,
+}
+
+/// Where the rules of folders are.
+enum Source<'a> {
+    /// Among the files below this folder.
+    Files(&'a Path),
+    /// In a tree of this repository.
+    Tree(&'a Repository, Tree<'a>),
 }
 
 struct Folder {
@@ -45,11 +56,20 @@ struct Folder {
 impl<'a> Ignores<'a> {
     /// Of the repository's worktree at `root`.
     pub(super) fn of(repo: &Repository, root: &'a Path) -> Self {
+        Self::from(repo, Source::Files(root))
+    }
+
+    /// As they were when the worktree's files made `tree`.
+    pub(super) fn of_tree(repo: &'a Repository, tree: Tree<'a>) -> Self {
+        Self::from(repo, Source::Tree(repo, tree))
+    }
+
+    fn from(repo: &Repository, source: Source<'a>) -> Self {
         let folds = repo
             .config()
             .and_then(|config| config.get_bool("core.ignoreCase"));
         let mut ignores = Self {
-            root,
+            source,
             case: match folds {
                 Ok(true) => Case::Fold,
                 _ => Case::Sensitive,
@@ -130,8 +150,12 @@ impl<'a> Ignores<'a> {
 
     fn read(&mut self, folder: &[u8]) -> Vec<Pattern> {
         let path = join(folder, b".gitignore");
+        let root = match &self.source {
+            Source::Files(root) => *root,
+            Source::Tree(repo, tree) => return of_blob(repo, tree, &path),
+        };
         let open = || -> io::Result<File> {
-            let root = File::open(self.root)?;
+            let root = File::open(root)?;
             let flags = OFlag::from_bits_retain(waits_for_nobody()) | OFlag::O_NOFOLLOW;
             Ok(openat(&root, path.as_slice(), flags, Mode::empty())?.into())
         };
@@ -147,6 +171,16 @@ impl<'a> Ignores<'a> {
                 Vec::new()
             }
         }
+    }
+}
+
+/// What a tree's file of rules says; nothing where a scan would not read it.
+fn of_blob(repo: &Repository, tree: &Tree<'_>, path: &[u8]) -> Vec<Pattern> {
+    let entry = tree.get_path(Path::new(OsStr::from_bytes(path))).ok();
+    let file = entry.filter(|entry| entry.filemode().cast_unsigned() != LINK);
+    match file.map(|file| repo.find_blob(file.id())) {
+        Some(Ok(blob)) if blob.size() as u64 <= MAX_RULES => parse(blob.content()),
+        _ => Vec::new(),
     }
 }
 

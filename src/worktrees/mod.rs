@@ -80,6 +80,9 @@ pub struct WorktreesConfig {
     pub git: PathBuf,
     /// Longest wait for another operation, and longest life of the git program.
     pub deadline: Duration,
+    /// An operation on files counts as done only when the disk has it. Off, it
+    /// survives the end of Hearth, not that of the machine.
+    pub sync: bool,
 }
 
 impl WorktreesConfig {
@@ -91,6 +94,7 @@ impl WorktreesConfig {
             home,
             git: "git".into(),
             deadline: Duration::from_secs(600),
+            sync: true,
         }
     }
 }

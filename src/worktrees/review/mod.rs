@@ -33,6 +33,7 @@ use git2::{ErrorCode, Oid};
 use hearth_actors::model::Worktree;
 use hearth_actors::ports::{Review, WorktreeError};
 use hearth_actors::review::{Conflict, Plan, Planned, Work};
+
 use tokio::sync::OwnedMutexGuard;
 
 use self::beneath::Root;
@@ -111,17 +112,15 @@ impl Room {
         Ok(Ground { repo, root })
     }
 
-    /// Waits until no other operation is about the project's checkout. Who works
-    /// on a worktree is alone with it already.
+    /// Waits until no other session's operation is at work in the checkout. The
+    /// worktree is the caller's already.
     fn hold_root(
         &self,
         worktree: &Worktree,
         root: &Path,
     ) -> Result<Option<OwnedMutexGuard<()>>, WorktreeError> {
-        if root == worktree.path {
-            return Ok(None);
-        }
-        self.hold(root).map(Some)
+        let is_own = root == worktree.path;
+        (!is_own).then(|| self.hold(root)).transpose()
     }
 
     /// A folder for one conversion at a time.

@@ -10,4 +10,5 @@ pub mod harness;
 pub mod invariants;
 pub mod memory;
 mod player;
+mod review;
 pub mod worktrees;

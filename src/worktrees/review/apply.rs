@@ -23,7 +23,8 @@ pub(super) fn apply(
     let mut parted = Vec::new();
     for change in changes {
         if change.secret && !secrets {
-            let reason = "its name is one of files that hold secrets: apply it by name and with `secrets`";
+            let reason =
+                "its name is one of files that hold secrets: apply it by name and with `secrets`";
             draft.refuse(Some(change.id), change.path.clone(), reason.to_owned());
             continue;
         }
@@ -98,7 +99,14 @@ fn arrive(
     let ours = match draft.find(place)? {
         Found::File(raw) => Some(raw),
         Found::Nothing => None,
-        Found::Folder(_) => return done(in_the_way(draft, *id, place, "is a folder with other files")?),
+        Found::Folder(_) => {
+            return done(in_the_way(
+                draft,
+                *id,
+                place,
+                "is a folder with other files",
+            )?);
+        }
         Found::Odd(what) => return done(in_the_way(draft, *id, place, what)?),
         Found::Barred(bar) => return done(in_the_way(draft, *id, &bar.at, bar.what)?),
     };
@@ -140,7 +148,9 @@ fn arrive(
                 draft,
                 *id,
                 place,
-                &format!("the checkout has no {old} any more, which the change renames: bring it back (git restore), or reject the change"),
+                &format!(
+                    "the checkout has no {old} any more, which the change renames: bring it back (git restore), or reject the change"
+                ),
             )?);
         }
         _ => {

@@ -169,7 +169,10 @@ fn try_back(
             return Ok(Err(refusal));
         }
     }
-    let goes = back.baseline.iter().map(|want| (want.place.clone(), want.to));
+    let goes = back
+        .baseline
+        .iter()
+        .map(|want| (want.place.clone(), want.to));
     draft.baseline.extend(goes);
     Ok(Ok(()))
 }
@@ -200,7 +203,9 @@ fn try_file(
     }
     if now != *expect {
         let reason = match back.stored {
-            true => "is not what was recorded any more: look at it, and let the next turn record it",
+            true => {
+                "is not what was recorded any more: look at it, and let the next turn record it"
+            }
             false => "is not what the apply wrote any more: take your own edits out first",
         };
         return Ok(refused(place, reason));
@@ -216,7 +221,10 @@ fn try_file(
     };
     Ok(match draft.put(Some(back.id), step, undo)? {
         true => Ok(()),
-        false => refused(place, "changes while it is looked at: try again when it rests"),
+        false => refused(
+            place,
+            "changes while it is looked at: try again when it rests",
+        ),
     })
 }
 

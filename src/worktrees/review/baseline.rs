@@ -31,7 +31,8 @@ impl<'a> Baseline<'a> {
 
     /// The file in the baseline, as a scan stores it.
     pub(super) fn file(&self, place: &Place) -> Result<Option<State>, WorktreeError> {
-        self.look(place).cannot("read the baseline", self.repo.commondir())
+        self.look(place)
+            .cannot("read the baseline", self.repo.commondir())
     }
 
     fn look(&self, place: &Place) -> Result<Option<State>, git2::Error> {

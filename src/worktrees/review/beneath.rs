@@ -109,7 +109,12 @@ impl Root {
                     .cannot("make the folder", &self.full(&next))?;
                 opened = openat(&folder, part, walk(), Mode::empty());
             }
-            let bar = |what| Ok(Way::Barred(Bar { at: next.clone(), what }));
+            let bar = |what| {
+                Ok(Way::Barred(Bar {
+                    at: next.clone(),
+                    what,
+                }))
+            };
             folder = match opened {
                 Ok(opened) => opened,
                 Err(Errno::ENOENT) => return Ok(Way::Missing),

@@ -50,7 +50,9 @@ fn check(draft: &Draft<'_>, change: &Recorded) -> Result<Change, Refusal> {
         return Err((change.path.clone(), GONE.to_owned()));
     }
     Ok(Change {
-        old: checked.old.filter(|_| checked.before.is_some() && checked.after.is_some()),
+        old: checked
+            .old
+            .filter(|_| checked.before.is_some() && checked.after.is_some()),
         ..checked
     })
 }

@@ -60,7 +60,10 @@ impl<'a> Draft<'a> {
         if let Some(Some(state)) = known {
             return Ok(Found::File(state));
         }
-        if let Some(at) = place.above().find(|above| self.will_be(above) == Some(true)) {
+        if let Some(at) = place
+            .above()
+            .find(|above| self.will_be(above) == Some(true))
+        {
             let what = "is a file, not a folder";
             return Ok(Found::Barred(super::beneath::Bar { at, what }));
         }
@@ -153,7 +156,10 @@ impl<'a> Draft<'a> {
     /// The files that move: first those that go, the deepest first, so that a
     /// folder can make room for a file; then the others.
     pub(super) fn steps(&self) -> Vec<Step> {
-        let moved = self.touched.iter().filter(|(_, moved)| moved.from != moved.to);
+        let moved = self
+            .touched
+            .iter()
+            .filter(|(_, moved)| moved.from != moved.to);
         let (mut gone, kept): (Vec<_>, Vec<_>) = moved.partition(|(_, moved)| moved.to.is_none());
         gone.sort_by_key(|(place, _)| std::cmp::Reverse(place.depth()));
         let step = |(place, moved): (&Place, &Touched)| Step {

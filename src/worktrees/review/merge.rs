@@ -22,7 +22,10 @@ pub(super) enum Merged {
 /// Merges what lies between `base` and `theirs` into `ours`.
 pub(super) fn merge(base: &[u8], ours: &[u8], theirs: &[u8]) -> Result<Merged, git2::Error> {
     let all = [base, ours, theirs];
-    if all.iter().any(|side| side.len() > MAX_TEXT || is_binary(side)) {
+    if all
+        .iter()
+        .any(|side| side.len() > MAX_TEXT || is_binary(side))
+    {
         return Ok(Merged::Unmergeable);
     }
     // Longer than any run in the texts, so that a marker is one.
@@ -65,7 +68,8 @@ fn longest_run(content: &[u8]) -> usize {
 
 /// The lines of `ours` between markers.
 fn hunks(marked: &[u8], size: usize) -> Vec<(u32, u32)> {
-    let marks = |line: &[u8], mark: u8| line.len() >= size && line[..size].iter().all(|b| *b == mark);
+    let marks =
+        |line: &[u8], mark: u8| line.len() >= size && line[..size].iter().all(|b| *b == mark);
     let mut hunks = Vec::new();
     let (mut line_number, mut begin, mut in_theirs) = (1, 1, false);
     for line in marked.split_inclusive(|byte| *byte == b'\n') {

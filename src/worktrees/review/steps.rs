@@ -164,7 +164,9 @@ impl<'a> Journey<'a> {
                 return Ok(Some(why));
             }
         };
-        let swapped = self.swap(leg, &folder, self.back).bring(leg.start, leg.goal)?;
+        let swapped = self
+            .swap(leg, &folder, self.back)
+            .bring(leg.start, leg.goal)?;
         drop(folder);
         if leg.goal.is_none() || swapped == Swapped::Other {
             root.prune(&leg.place)?;

@@ -170,7 +170,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         journal: memory.clone(),
         agents: Arc::new(registry),
         review: worktrees.clone(),
-        worktrees,
+        worktrees: worktrees.clone(),
         operations: memory,
         processes: Arc::new(room.clone()),
     };
@@ -220,6 +220,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         looks: Arc::new(looks),
         default_agent: settings.default_agent.clone(),
         repositories: Arc::new(Git),
+        history: worktrees,
         project_roots: settings.project_roots.clone(),
         health: health.subscribe(),
         closing: closing.clone(),

@@ -3,6 +3,7 @@
 
 mod agent;
 mod chats;
+pub mod checkpoints;
 mod debug;
 pub mod error;
 mod extract;
@@ -104,6 +105,9 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(review::rewind_one))
         .routes(routes!(review::operation))
         .routes(routes!(restore::restore))
+        .routes(routes!(checkpoints::list))
+        .routes(routes!(checkpoints::diff))
+        .routes(routes!(checkpoints::branch))
         .routes(routes!(chats::create, chats::list))
         .routes(routes!(messages::create, messages::list))
         .routes(routes!(tasks::create, tasks::list))

@@ -6,7 +6,7 @@ use std::path::Path;
 use async_trait::async_trait;
 
 use crate::http::state::{Origin, Peers, Repositories, Repository};
-use crate::process::{CallerKind, Room};
+use crate::process::{CallerKind, Owner, Room};
 use crate::worktrees;
 
 /// Access asks the process room whose process calls.
@@ -18,7 +18,10 @@ impl Peers for Callers {
         let room = self.0.clone();
         let caller = tokio::task::spawn_blocking(move || room.caller(peer, local)).await;
         match caller {
-            Ok(CallerKind::Ours) => Origin::Agent,
+            Ok(CallerKind::Ours(owner)) => Origin::Agent(match owner {
+                Owner::Session(key) => Some(key),
+                Owner::Named(_) => None,
+            }),
             Ok(CallerKind::Other) => Origin::Elsewhere,
             // Who cannot be told is not let in.
             Ok(CallerKind::Gone) | Err(_) => Origin::Gone,

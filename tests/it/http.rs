@@ -2,6 +2,7 @@
 //! only remembers what it was asked.
 
 mod access;
+mod door;
 pub(crate) mod fixture;
 mod pages;
 mod problems;

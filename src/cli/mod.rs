@@ -14,6 +14,7 @@ mod ids;
 mod inbox;
 mod interrupt;
 mod ls;
+mod mcp;
 mod prompts;
 mod run;
 mod send;
@@ -49,6 +50,7 @@ pub async fn dispatch(cli: &Cli, env: &BTreeMap<String, String>) -> Result<Exit,
             Ok(Exit::Ok)
         }
         Command::Tree(args) => tree::tree(args, &home(&flags, env)?, env).await,
+        Command::Mcp => mcp::mcp(&home(&flags, env)?, env).await,
         Command::Ls(args) => ls::ls(args, &home(&flags, env)?, env).await,
         Command::Inbox(args) => inbox::inbox(args, &home(&flags, env)?, env).await,
         Command::Retry(args) => inbox::retry(args, &home(&flags, env)?, env).await,

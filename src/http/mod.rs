@@ -12,6 +12,7 @@ mod health;
 mod hosts;
 mod inbox;
 mod listener;
+mod mcp;
 mod messages;
 mod openapi;
 mod operator;
@@ -51,7 +52,11 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// All routes behind their guards.
 pub fn router(state: AppState) -> Router {
     let (routes, _) = api().split_for_parts();
-    guarded(routes, &state)
+    let inside = guarded(routes.clone(), &state);
+    guarded(
+        routes.route(mcp::PATH, mcp::service(inside, &state)),
+        &state,
+    )
 }
 
 fn guarded(routes: Router<AppState>, state: &AppState) -> Router {

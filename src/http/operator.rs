@@ -20,7 +20,10 @@ use crate::store::rows::tasks;
 
 /// What an agent's tool may change. All that is not named here and changes
 /// something is an operator's: a new route is closed until somebody opens it.
-const AGENTS_MAY: &[(Method, &str)] = &[(Method::POST, "/api/tasks")];
+const AGENTS_MAY: &[(Method, &str)] = &[
+    (Method::POST, "/api/tasks"),
+    (Method::POST, super::mcp::PATH),
+];
 
 /// A process that an agent of this service runs.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@
 mod access;
 mod door;
 pub(crate) mod fixture;
+mod mcp;
 mod pages;
 mod problems;
 mod providers;

@@ -170,10 +170,7 @@ mod tests {
     fn one_address_displaces_only_its_own_strangers() {
         let places = Places::new(4, 2);
         let other = places.take(address(2)).unwrap();
-        let _known = places.take(address(1)).map(|place| {
-            place.known();
-            place
-        });
+        let _known = places.take(address(1)).inspect(Place::known);
         let stranger = places.take(address(1)).unwrap();
         let next = places.take(address(1)).unwrap();
         assert!(stranger.leave.is_cancelled() && !other.leave.is_cancelled());

@@ -27,9 +27,10 @@ pub trait Review: Send + Sync {
     /// reverse order. Repeatable. Files that are neither come back.
     async fn take_back(&self, plan: &Plan) -> Result<Vec<Conflict>, WorktreeError>;
 
-    /// Points the worktree's private refs at what the plan made its own
-    /// (`refs/hearth/baselines/<worktree>`) or, undone, lets go of it.
-    /// Repeatable.
+    /// Points the worktree's private ref `refs/hearth/baselines/<worktree>` at
+    /// the plan's baseline or, undone, lets go of what planning stored.
+    /// Repeatable. A diff compares with the new baseline when it is given a
+    /// worktree that names it.
     async fn settle(&self, plan: &Plan, done: bool) -> Result<(), WorktreeError>;
 }
 

@@ -92,6 +92,7 @@ mod worktrees {
                 project: ProjectId(uuid::Uuid::nil()),
                 project_path: PROJECT.into(),
                 existing: None,
+                begins_with: None,
             }
         }
 

@@ -167,7 +167,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         lease: memory.clone(),
         journal: memory,
         agents: Arc::new(registry),
-        worktrees: Arc::new(worktrees),
+        worktrees: Arc::new(worktrees.clone()),
         processes: Arc::new(room.clone()),
     };
     let tree_settings = TreeSettings {
@@ -216,6 +216,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         looks: Arc::new(looks),
         default_agent: settings.default_agent.clone(),
         repositories: Arc::new(Git),
+        history: Arc::new(worktrees),
         project_roots: settings.project_roots.clone(),
         health: health.subscribe(),
         closing: closing.clone(),

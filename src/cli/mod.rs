@@ -4,6 +4,7 @@ mod agents;
 mod args;
 mod attach;
 mod cancel;
+mod checkpoints;
 mod client;
 mod costs;
 mod discover;
@@ -50,6 +51,10 @@ pub async fn dispatch(cli: &Cli, env: &BTreeMap<String, String>) -> Result<Exit,
         }
         Command::Tree(args) => tree::tree(args, &home(&flags, env)?, env).await,
         Command::Ls(args) => ls::ls(args, &home(&flags, env)?, env).await,
+        Command::Checkpoints(args) => {
+            checkpoints::checkpoints(args, &home(&flags, env)?, env).await
+        }
+        Command::Branch(args) => checkpoints::branch(args, &home(&flags, env)?, env).await,
         Command::Inbox(args) => inbox::inbox(args, &home(&flags, env)?, env).await,
         Command::Retry(args) => inbox::retry(args, &home(&flags, env)?, env).await,
         Command::Dismiss(args) => inbox::dismiss(args, &home(&flags, env)?, env).await,

@@ -3,6 +3,7 @@
 
 mod agent;
 mod chats;
+pub mod checkpoints;
 mod debug;
 pub mod error;
 mod extract;
@@ -94,6 +95,9 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(sessions::get))
         .routes(routes!(sessions::pending))
         .routes(routes!(sessions::agents))
+        .routes(routes!(checkpoints::list))
+        .routes(routes!(checkpoints::diff))
+        .routes(routes!(checkpoints::branch))
         .routes(routes!(chats::create, chats::list))
         .routes(routes!(messages::create, messages::list))
         .routes(routes!(tasks::create, tasks::list))

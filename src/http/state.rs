@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
+use super::checkpoints::History;
 use super::hosts::HostRules;
 use super::stream::Admission;
 use super::tickets::{self, Tickets};
@@ -66,6 +67,8 @@ pub struct Parts {
     pub looks: Arc<dyn Looks>,
     /// Looks at a directory before it becomes a project.
     pub repositories: Arc<dyn Repositories>,
+    /// Looks back at checkpoints.
+    pub history: Arc<dyn History>,
     /// Projects lie below one of these; empty means anywhere.
     pub project_roots: Vec<PathBuf>,
     /// How the service is.

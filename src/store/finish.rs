@@ -135,10 +135,11 @@ async fn finish_as(
         .await
 }
 
-fn bind_changes<'q>(
-    query: QueryAs<'q, Postgres, FrameRow, PgArguments>,
+/// Twelve columns of changes, as arrays.
+pub(super) fn bind_changes<'q, R>(
+    query: QueryAs<'q, Postgres, R, PgArguments>,
     changes: &'q [FileChange],
-) -> QueryAs<'q, Postgres, FrameRow, PgArguments> {
+) -> QueryAs<'q, Postgres, R, PgArguments> {
     fn column<'a, T>(changes: &'a [FileChange], read: impl Fn(&'a FileChange) -> T) -> Vec<T> {
         changes.iter().map(read).collect()
     }

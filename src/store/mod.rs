@@ -8,6 +8,7 @@
 //! the order, and takes gate, entry and task with `skip locked`: it never waits
 //! for what another transaction holds.
 
+pub mod branches;
 mod cancel;
 mod control;
 mod doubt;

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::contract_worktrees::Scratch;
-use crate::ids::{ChangeId, OperationId, SessionId};
-use crate::model::{BlobRef, FileChange, Worktree};
+use crate::ids::{ChangeId, ChatId, CheckpointId, OperationId, SessionId};
+use crate::model::{BlobRef, Checkpoint, FileChange, Worktree};
 use crate::ports::{Review, Worktrees};
 use crate::review::{Conflict, FileState, Order, Plan, Planned, Recorded, Work};
 
@@ -42,6 +42,8 @@ pub async fn check<P: Worktrees + Review>(port: &P, desk: &dyn Desk) {
     several_changes_of_one_file(port, desk).await;
     a_reject_takes_out_what_was_recorded(port, desk).await;
     secrets_need_a_word(port, desk).await;
+    a_restore_goes_back_and_leaves_a_way_forth(port, desk).await;
+    a_restore_writes_over_nothing_that_it_did_not_see(port, desk).await;
 }
 
 /// A session at work: its files, and its rows as a journal would keep them.
@@ -393,4 +395,82 @@ async fn secrets_need_a_word<P: Worktrees + Review>(port: &P, desk: &dyn Desk) {
     let plan = room.plan(apply_secrets, &pending).await;
     room.do_it(&plan.expect("no conflict")).await;
     assert_eq!(room.here(".env"), some("KEY=1\n"));
+}
+
+impl<P: Worktrees + Review> Room<'_, P> {
+    async fn checkpoint(&self) -> Checkpoint {
+        let taken = self
+            .port
+            .checkpoint(&self.worktree, CheckpointId::new(), None);
+        taken.await.expect("a checkpoint")
+    }
+
+    async fn plan_restore(&self, to: &Checkpoint) -> Plan {
+        let order = Order::Restore {
+            checkpoint: to.id,
+            chat: ChatId::new(),
+            consent: false,
+        };
+        let work = Work {
+            order,
+            checkpoint: Some(to.clone()),
+            ..self.work(reject, &[])
+        };
+        match self.port.plan(&work).await.expect("an answer") {
+            Planned::Ready(plan) => plan,
+            Planned::Refused(conflicts) => panic!("{conflicts:?}"),
+        }
+    }
+}
+
+async fn a_restore_goes_back_and_leaves_a_way_forth<P: Worktrees + Review>(
+    port: &P,
+    desk: &dyn Desk,
+) {
+    let mut room = Room::new(port, desk).await;
+    room.agent("same", "same\n");
+    room.agent("edited", "one\n");
+    room.agent("deleted", "there\n");
+    let first = room.checkpoint().await;
+    room.agent("edited", "two\n");
+    desk.remove(&room.worktree, &room.path("deleted"));
+    room.agent("later", "later\n");
+    let second = room.checkpoint().await;
+
+    let plan = room.plan_restore(&first).await;
+    assert_eq!(plan.steps.len(), 3, "{:?}", plan.steps);
+    assert_eq!(plan.baseline, room.worktree.baseline);
+    room.do_it(&plan).await;
+    assert_eq!(room.there("same"), some("same\n"));
+    assert_eq!(room.there("edited"), some("one\n"));
+    assert_eq!(room.there("deleted"), some("there\n"));
+    assert_eq!(room.there("later"), None);
+    let undo = plan.undo.expect("a checkpoint of what was there");
+    assert_eq!((undo.id.0, &undo.tree), (plan.id.0, &second.tree));
+
+    let forth = room.plan_restore(&undo).await;
+    room.do_it(&forth).await;
+    assert_eq!(room.checkpoint().await.tree, second.tree);
+    for _ in 0..2 {
+        assert_eq!(port.take_back(&forth).await.expect("an answer"), []);
+        assert_eq!(room.checkpoint().await.tree, first.tree);
+    }
+    let nothing = room.plan_restore(&first).await;
+    assert_eq!(nothing.steps, []);
+}
+
+async fn a_restore_writes_over_nothing_that_it_did_not_see<P: Worktrees + Review>(
+    port: &P,
+    desk: &dyn Desk,
+) {
+    let room = Room::new(port, desk).await;
+    room.agent("a", "one\n");
+    let first = room.checkpoint().await;
+    room.agent("a", "two\n");
+    let plan = room.plan_restore(&first).await;
+    room.agent("a", "somebody else's\n");
+    let conflicts = port.carry_out(&plan).await.expect("an answer");
+    assert_eq!(conflicts.len(), 1, "{conflicts:?}");
+    assert_eq!(conflicts[0].path, room.path("a"));
+    assert_eq!(room.there("a"), some("somebody else's\n"));
 }

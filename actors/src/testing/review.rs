@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 
 use super::worktrees::{FakeWorktrees, Files};
-use crate::ids::ChangeId;
+use crate::ids::{ChangeId, CheckpointId};
 use crate::ports::{Review, WorktreeError};
 use crate::review::{Conflict, FileState, Order, Plan, Planned, Recorded, Step, Work};
 
@@ -19,11 +19,7 @@ impl Review for FakeWorktrees {
             Order::Apply { .. } => (&work.project_path, false),
             Order::Rewind { .. } => (&work.project_path, true),
             Order::Reject { .. } => (&work.worktree.path, true),
-            Order::Restore { .. } => {
-                return Err(WorktreeError::Unusable(
-                    "no checkpoint holds files that exist only in memory".into(),
-                ));
-            }
+            Order::Restore { .. } => return self.restore(work),
         };
         let mut draft = Draft {
             files: self.files_at(root),
@@ -53,6 +49,7 @@ impl Review for FakeWorktrees {
             },
             accounts: draft.accounts,
             notes: Vec::new(),
+            undo: None,
         }))
     }
 
@@ -88,6 +85,27 @@ impl Review for FakeWorktrees {
 }
 
 impl FakeWorktrees {
+    fn restore(&self, work: &Work) -> Result<Planned, WorktreeError> {
+        let commit = work
+            .checkpoint
+            .as_ref()
+            .map(|checkpoint| &checkpoint.commit);
+        let Some(then) = commit.and_then(|commit| self.checkpointed(commit)) else {
+            return Err(WorktreeError::Unusable(format!("{commit:?} is gone")));
+        };
+        let now = self.files_at(&work.worktree.path);
+        Ok(Planned::Ready(Plan {
+            id: work.id,
+            root: work.worktree.path.clone(),
+            worktree: work.worktree.clone(),
+            steps: steps(&now, &then),
+            baseline: work.worktree.baseline.clone(),
+            accounts: Vec::new(),
+            notes: Vec::new(),
+            undo: Some(self.taken(&work.worktree, CheckpointId(work.id.0))),
+        }))
+    }
+
     /// Writes a file of a checkout, as its owner would.
     pub fn put_at(&self, root: &Path, path: &str, content: &str) {
         self.set_state(root, path, Some(&state_of(content)));

@@ -31,6 +31,8 @@ struct State {
     files: BTreeMap<(PathBuf, String), String>,
     /// The files that baselines hold; none for one that is not named here.
     baselines: BTreeMap<String, Files>,
+    /// The files that the commits of checkpoints hold.
+    checkpoints: BTreeMap<String, Files>,
     /// By worktree: the checkpoint of the turn that has not come yet.
     prepared: BTreeMap<PathBuf, Checkpoint>,
     fail: Option<String>,
@@ -101,13 +103,17 @@ impl FakeWorktrees {
         self.with(|state| look(&mut state.files))
     }
 
-    fn taken(&self, worktree: &Worktree, id: CheckpointId) -> Checkpoint {
-        let tree = tree_of(&self.files_at(&worktree.path));
-        Checkpoint {
-            id,
-            commit: format!("{id} of {tree}"),
-            tree,
-        }
+    /// The files that a checkpoint's commit holds.
+    pub(super) fn checkpointed(&self, commit: &str) -> Option<Files> {
+        self.with(|state| state.checkpoints.get(commit).cloned())
+    }
+
+    pub(super) fn taken(&self, worktree: &Worktree, id: CheckpointId) -> Checkpoint {
+        let files = self.files_at(&worktree.path);
+        let tree = tree_of(&files);
+        let commit = format!("{id} of {tree}");
+        self.with(|state| state.checkpoints.insert(commit.clone(), files));
+        Checkpoint { id, commit, tree }
     }
 
     fn with<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {

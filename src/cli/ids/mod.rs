@@ -67,6 +67,33 @@ pub(super) async fn task_or_session(client: &Client, typed: &str) -> Result<Foun
     one(typed, found.collect(), id)?.ok_or_else(|| none(typed, "task or session"))
 }
 
+/// The session of that id or name.
+///
+/// # Errors
+/// None fits, or several do.
+pub(super) async fn session(client: &Client, typed: &str) -> Result<Uuid, Failure> {
+    if let Typed::Whole(id) = Typed::read(typed, "session") {
+        let session: Option<Session> = client.look_up(&format!("/api/sessions/{id}")).await?;
+        return session
+            .map(|session| session.id)
+            .ok_or_else(|| none(typed, "session"));
+    }
+    let found = one(typed, sessions(client, typed).await?, |session| session.id)?;
+    found
+        .map(|session| session.id)
+        .ok_or_else(|| none(typed, "session"))
+}
+
+/// The sessions that something without a session is looked for in.
+///
+/// # Errors
+/// The service's.
+pub(super) async fn newest_sessions(client: &Client) -> Result<Vec<Uuid>, Failure> {
+    let newest: Vec<Session> = client.list("/api/sessions", MAX_TABBED).await?;
+    let ids = newest.iter().map(|session| session.id);
+    Ok(ids.take(MAX_TABBED).collect())
+}
+
 /// The chat of that id, or the default chat of the session of that id or name.
 ///
 /// # Errors

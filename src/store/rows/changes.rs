@@ -86,7 +86,7 @@ pub async fn pending(pool: &PgPool, session: Uuid, slice: &Slice) -> sqlx::Resul
 }
 
 /// Lines added and taken away inside the hunks of a unified diff.
-fn count_lines(diff: &str) -> (usize, usize) {
+pub(super) fn count_lines(diff: &str) -> (usize, usize) {
     let hunks = diff.lines().skip_while(|line| !line.starts_with("@@"));
     hunks.fold((0, 0), |(added, removed), line| {
         match line.as_bytes().first() {

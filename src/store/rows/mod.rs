@@ -4,6 +4,7 @@
 pub mod agent_sessions;
 pub mod changes;
 pub mod chats;
+pub mod checkpoints;
 pub mod inbox;
 pub mod messages;
 pub mod projects;

@@ -1,7 +1,8 @@
-//! What people do with the files that agents changed: apply, reject, rewind.
+//! What people do with the files that agents changed: apply, reject, rewind,
+//! restore.
 //!
 //! `plan` drafts (`draft`, on what `ground` finds at a `place`) what an order
-//! means: `apply` with `merge`, or `back`; `convert` stands between bytes on disk
+//! means: `apply` with `merge`, `back`, or `restore`; `convert` stands between bytes on disk
 //! and what a scan stores. It keeps all content under a ref, with the next
 //! `baseline`. `steps` then brings file after file (`swap`) beneath the root
 //! (`beneath`) to its new state or back.
@@ -19,6 +20,7 @@ mod ground;
 mod merge;
 mod place;
 mod plan;
+mod restore;
 mod steps;
 mod swap;
 #[cfg(test)]
@@ -77,6 +79,9 @@ impl Review for GitWorktrees {
             let common = ground.repo.commondir();
             let _alone = room.hold(common)?;
             if !done {
+                if let Some(undo) = &plan.undo {
+                    drop_ref(&ground, &format!("refs/hearth/checkpoints/{}", undo.id))?;
+                }
                 return drop_ref(&ground, &plan::ref_of(plan.id));
             }
             let baseline = Oid::from_str(&plan.baseline).cannot("read the baseline", common)?;

@@ -16,6 +16,7 @@ use super::baseline::Baseline;
 use super::convert::Convert;
 use super::draft::Draft;
 use super::ground::Ground;
+use super::restore::{self, Past};
 use super::{apply, back, durable};
 
 /// Where an operation's objects are kept from `git gc`.
@@ -35,20 +36,25 @@ pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
     let mut draft = Draft::new(&ground, Convert::of(&ground.repo, scratch));
     let baseline = Baseline::open(&ground.repo, &work.worktree.baseline)?;
     let changes = once_each(&work.changes);
+    let mut undo = None;
     match work.order {
         Order::Apply { secrets, .. } => apply::apply(&mut draft, &changes, secrets)?,
         Order::Reject { .. } => back::reject(&mut draft, &changes)?,
         Order::Rewind { .. } => back::rewind(&mut draft, &changes, &baseline)?,
         Order::Restore { .. } => {
-            return Err(WorktreeError::Unusable(
-                "checkpoints cannot be restored by this version: take the files from the checkpoint's commit (git restore --source)".into(),
-            ));
+            let past = Past::find(room, &room.open(&work.worktree)?, work)?;
+            restore::restore(&mut draft, &past)?;
+            draft.notes.extend_from_slice(&past.notes);
+            if draft.conflicts.is_empty() {
+                undo = Some(past.keep(room, &ground, work)?);
+            }
         }
     }
     if !draft.conflicts.is_empty() {
         return Ok(Planned::Refused(draft.conflicts));
     }
-    finish(room, work, &changes, &draft, &baseline).map(Planned::Ready)
+    let plan = finish(room, work, &changes, &draft, &baseline)?;
+    Ok(Planned::Ready(Plan { undo, ..plan }))
 }
 
 fn finish(
@@ -72,6 +78,7 @@ fn finish(
         baseline: commit.to_string(),
         accounts: draft.accounts(&ids),
         notes: draft.notes.clone(),
+        undo: None,
     })
 }
 

@@ -13,6 +13,7 @@ use hearth::http::state::{
     Health, Limits, Looks, Origin, Parts, Peers, Readiness, Repositories, Repository, Shared, Tree,
 };
 use hearth::store::{Store, StoreOptions, migrate};
+use hearth::worktrees::{GitWorktrees, WorktreesConfig};
 use hearth_actors::event::{Frame, FrameKind};
 use hearth_actors::ids::{NodeId, PromptId, SessionId, SessionKey, TaskId};
 use hearth_actors::model::Policy;
@@ -201,6 +202,9 @@ pub(crate) async fn service_with(limits: Limits) -> Service {
         looks: looks.clone(),
         default_agent: None,
         repositories: Arc::new(Git),
+        history: Arc::new(GitWorktrees::new(WorktreesConfig::new(
+            allowed.join(".worktrees"),
+        ))),
         project_roots: vec![allowed.clone()],
         health: told,
         closing: closing.clone(),

@@ -246,6 +246,7 @@ impl Rows {
                 project: ProjectId(uuid::Uuid::nil()),
                 project_path: PathBuf::from("/project"),
                 existing,
+                begins_with: None,
             },
             resume: self.links.get(&row.key).cloned(),
             last_tree: last_tree.flatten(),

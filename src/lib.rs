@@ -8,6 +8,7 @@ pub mod backends;
 pub mod cli;
 pub mod config;
 pub mod http;
+pub mod mcp;
 pub mod process;
 pub mod store;
 pub mod telemetry;

@@ -8,7 +8,6 @@ mod looks;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,7 +69,7 @@ pub struct App {
     store: Store,
     health: Arc<watch::Sender<Health>>,
     closing: CancellationToken,
-    http: JoinHandle<io::Result<()>>,
+    http: JoinHandle<()>,
     tasks: Vec<JoinHandle<()>>,
     database: Option<EmbeddedPg>,
     grace: Duration,
@@ -82,7 +81,7 @@ pub struct App {
 /// Starts the service.
 ///
 /// # Errors
-/// What could not be started, and the cure. An [`io::ErrorKind::WouldBlock`] in
+/// What could not be started, and the cure. An [`std::io::ErrorKind::WouldBlock`] in
 /// the chain means that another Hearth holds the data directory.
 pub async fn start(settings: Settings) -> anyhow::Result<App> {
     home::prepare(&settings.home)?;

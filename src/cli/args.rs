@@ -120,6 +120,11 @@ pub enum Command {
         after_help = "Examples:\n  hearth costs\n  hearth costs --by day --from 2026-11-01\n  hearth costs --by project --json"
     )]
     Costs(Costs),
+    /// Serve MCP on standard input and output, as a client of the running service.
+    #[command(
+        after_help = "Examples:\n  claude mcp add hearth -- hearth mcp\n\nThe service itself speaks MCP over HTTP at /mcp, with its token.\n\nExits with 3 if no service runs."
+    )]
+    Mcp,
     /// Check the installation; every finding comes with its cure.
     #[command(
         after_help = "Examples:\n  hearth doctor\n  hearth doctor --json\n\nExits with 1 if something does not work."

@@ -15,6 +15,7 @@ mod ids;
 mod inbox;
 mod interrupt;
 mod ls;
+mod mcp;
 mod prompts;
 mod review;
 mod run;
@@ -51,6 +52,7 @@ pub async fn dispatch(cli: &Cli, env: &BTreeMap<String, String>) -> Result<Exit,
             Ok(Exit::Ok)
         }
         Command::Tree(args) => tree::tree(args, &home(&flags, env)?, env).await,
+        Command::Mcp => mcp::mcp(&home(&flags, env)?, env).await,
         Command::Ls(args) => ls::ls(args, &home(&flags, env)?, env).await,
         Command::Checkpoints(args) => {
             checkpoints::checkpoints(args, &home(&flags, env)?, env).await

@@ -50,7 +50,7 @@ pub use drafts::{MAX_INPUT_CHARS, MAX_KEY_BYTES};
 use endings::Endings;
 pub use error::{StoreError, connect_cure};
 pub use family::FamilyLimits;
-pub use frames::{Extent, FRAMES_PER_READ};
+pub use frames::{BYTES_PER_READ, Extent, FRAMES_PER_READ, FramePage};
 pub use listen::{Listener, Signal};
 pub use migrate::migrate;
 pub use other_consumer::refuse_other_consumer;

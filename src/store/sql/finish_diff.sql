@@ -39,7 +39,8 @@ task as (
         cost_tokens = least(
             coalesce(t.cost_tokens, 0) + turn.input_tokens + turn.output_tokens, 2147483647)::integer
     from turn where t.id = turn.task_id
-    returning t.id, t.chat_id, t.input, t.state
+    returning t.id, t.chat_id, t.input, t.state,
+        t.parent_task_id is null and t.arena_id is null as of_chat
 ),
 user_message as (
     insert into messages (id, session_id, chat_id, role, content, status, created_at)

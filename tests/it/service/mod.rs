@@ -15,6 +15,7 @@ mod first_use;
 mod flood;
 mod harness;
 mod init_system;
+mod mcp;
 mod newcomer;
 mod prompts;
 mod queue;

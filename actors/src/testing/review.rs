@@ -14,7 +14,7 @@ use crate::review::{Conflict, FileState, Order, Plan, Planned, Recorded, Step, W
 #[async_trait]
 impl Review for FakeWorktrees {
     async fn plan(&self, work: &Work) -> Result<Planned, WorktreeError> {
-        self.reach().await?;
+        self.step().await?;
         let (root, back) = match &work.order {
             Order::Apply { .. } => (&work.project_path, false),
             Order::Rewind { .. } => (&work.project_path, true),
@@ -54,8 +54,8 @@ impl Review for FakeWorktrees {
     }
 
     async fn carry_out(&self, plan: &Plan) -> Result<Vec<Conflict>, WorktreeError> {
-        self.reach().await?;
         for step in &plan.steps {
+            self.step().await?;
             let now = self.state_at(&plan.root, &step.path);
             if now != step.from && now != step.to {
                 return Ok(vec![moved(step)]);
@@ -66,9 +66,9 @@ impl Review for FakeWorktrees {
     }
 
     async fn take_back(&self, plan: &Plan) -> Result<Vec<Conflict>, WorktreeError> {
-        self.reach().await?;
         let mut conflicts = Vec::new();
         for step in plan.steps.iter().rev() {
+            self.step().await?;
             let now = self.state_at(&plan.root, &step.path);
             if now == step.to {
                 self.set_state(&plan.root, &step.path, step.from.as_ref());
@@ -80,7 +80,7 @@ impl Review for FakeWorktrees {
     }
 
     async fn settle(&self, _plan: &Plan, _done: bool) -> Result<(), WorktreeError> {
-        self.reach().await
+        self.step().await
     }
 }
 

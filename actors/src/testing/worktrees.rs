@@ -16,7 +16,7 @@ use crate::model::{BlobRef, Checkpoint, Diff, FileChange, Operation, Worktree, W
 use crate::ports::{WorktreeError, Worktrees};
 
 /// Contents by path.
-pub(super) type Files = BTreeMap<String, String>;
+pub type Files = BTreeMap<String, String>;
 
 /// Worktrees in memory.
 #[derive(Clone, Default)]
@@ -37,6 +37,7 @@ struct State {
     prepared: BTreeMap<PathBuf, Checkpoint>,
     fail: Option<String>,
     latency: Duration,
+    panics: u32,
 }
 
 impl FakeWorktrees {
@@ -48,6 +49,23 @@ impl FakeWorktrees {
     /// From now on every call takes so long.
     pub fn slow(&self, latency: Duration) {
         self.with(|state| state.latency = latency);
+    }
+
+    /// So many of the next steps of operations panic.
+    pub fn panic_review(&self, times: u32) {
+        self.with(|state| state.panics += times);
+    }
+
+    /// One step of an operation: it takes its time, fails or panics as told.
+    pub(super) async fn step(&self) -> Result<(), WorktreeError> {
+        self.reach().await?;
+        let told = self.with(|state| {
+            let told = state.panics > 0;
+            state.panics = state.panics.saturating_sub(1);
+            told
+        });
+        assert!(!told, "the fake review panics as told");
+        Ok(())
     }
 
     /// Writes a file, as an agent would.
@@ -76,7 +94,7 @@ impl FakeWorktrees {
     }
 
     /// The files of a worktree or a checkout.
-    pub(super) fn files_at(&self, root: &Path) -> Files {
+    pub fn files_at(&self, root: &Path) -> Files {
         self.with(|state| {
             let files = state.files.iter().filter(|((of, _), _)| of == root);
             files
@@ -120,7 +138,7 @@ impl FakeWorktrees {
         look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) async fn reach(&self) -> Result<(), WorktreeError> {
+    async fn reach(&self) -> Result<(), WorktreeError> {
         let (latency, fail) = self.with(|state| (state.latency, state.fail.clone()));
         tokio::time::sleep(latency).await;
         fail.map_or(Ok(()), |why| Err(WorktreeError::Unusable(why)))
@@ -131,6 +149,9 @@ impl FakeWorktrees {
 impl Worktrees for FakeWorktrees {
     async fn ensure(&self, spec: &WorktreeSpec) -> Result<Worktree, WorktreeError> {
         self.reach().await?;
+        if let Some(row) = &spec.existing {
+            return Ok(row.clone());
+        }
         let path = PathBuf::from(format!("/worktrees/{}", spec.session));
         Ok(self.with(|state| {
             state

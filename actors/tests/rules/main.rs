@@ -2,6 +2,7 @@
 
 mod dispatch;
 mod lease;
+mod operation;
 mod permission;
 mod pool;
 mod restart;

@@ -112,6 +112,9 @@ pub struct WorktreeSpec {
     pub project_path: PathBuf,
     /// The row, when the session already has one.
     pub existing: Option<Worktree>,
+    /// The commit that a new worktree starts from, which is its baseline too; the
+    /// project's HEAD if none.
+    pub start: Option<String>,
 }
 
 /// A shadow commit of a whole worktree: tracked and untracked files, taken

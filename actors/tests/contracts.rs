@@ -88,6 +88,7 @@ mod worktrees {
                 project: ProjectId(uuid::Uuid::nil()),
                 project_path: "/project".into(),
                 existing: None,
+                start: None,
             }
         }
 

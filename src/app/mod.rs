@@ -29,6 +29,7 @@ use crate::backends::acp::quirks;
 use crate::backends::probe::Prober;
 use crate::backends::probe::rounds::Looks;
 use crate::backends::registry::{Means, Registry};
+use crate::checks::Runner;
 use crate::config::service_file::ServiceFile;
 use crate::config::{ConfigErrors, Flags, Settings, home};
 use crate::http::state::{Health, Limits, Parts, Readiness, Shared};
@@ -165,7 +166,9 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     let ports = Ports {
         queue: memory.clone(),
         lease: memory.clone(),
-        journal: memory,
+        journal: memory.clone(),
+        arenas: memory,
+        checks: Arc::new(Runner::new(room.clone())),
         agents: Arc::new(registry),
         worktrees: Arc::new(worktrees),
         processes: Arc::new(room.clone()),

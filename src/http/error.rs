@@ -84,6 +84,10 @@ codes! {
     PromptAnswered = CONFLICT, "prompt_answered", "The prompt was answered otherwise";
     /// The turn that asked is over, or nobody answered in time.
     PromptClosed = GONE, "prompt_closed", "The prompt can no longer be answered";
+    /// A turn or something else works on the session's files.
+    WorktreeBusy = CONFLICT, "worktree_busy", "The session's worktree is being worked on";
+    /// It is too late to choose or to end it.
+    ArenaDecided = CONFLICT, "arena_decided", "The arena is decided";
     /// Nothing of the kind can be tried again.
     NotRetryable = CONFLICT, "not_retryable", "It cannot be tried again";
     /// It needs something else than to be forgotten.
@@ -209,6 +213,18 @@ impl ApiError {
         self
     }
 
+    /// The wrong fields are those of a part of the body, at `path`.
+    #[must_use]
+    pub fn below(mut self, path: &str) -> Self {
+        for error in &mut self.errors {
+            let rest = error.pointer.strip_prefix("#/").map(str::to_owned);
+            if let Some(rest) = rest {
+                error.pointer = format!("#/{path}/{rest}");
+            }
+        }
+        self
+    }
+
     /// Adds a header to the answer.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
@@ -307,6 +323,7 @@ impl From<StoreError> for ApiError {
                 Self::field(Code::InvalidBody, field, problem)
             }
             StoreError::TooManyTasks(detail) => Self::new(Code::TooManyTasks, detail),
+            StoreError::WorktreeBusy(detail) => Self::new(Code::WorktreeBusy, detail),
             StoreError::KeyReused => Self::new(
                 Code::IdempotencyConflict,
                 "the key was used for another request: send a new key",

@@ -2,6 +2,7 @@
 //! every error variant says what the caller does differently.
 
 mod agents;
+mod arenas;
 mod journal;
 mod processes;
 mod queue;
@@ -11,6 +12,7 @@ mod worktrees;
 use std::sync::Arc;
 
 pub use agents::{AgentBackend, AgentEntry, Agents, Link, LinkError, LinkSpec, Prompt, StartError};
+pub use arenas::{Arenas, ArenasError, Checks};
 pub use journal::{Journal, JournalError, LinkNote, LinkStatus, OpenTurn};
 pub use processes::ProcessLedger;
 pub use queue::{Claim, NodeLease, QueueError, Reconciled, TaskQueue};
@@ -35,4 +37,8 @@ pub struct Ports {
     pub worktrees: Arc<dyn Worktrees>,
     /// What they run as.
     pub processes: Arc<dyn ProcessLedger>,
+    /// Where several compete.
+    pub arenas: Arc<dyn Arenas>,
+    /// What judges them.
+    pub checks: Arc<dyn Checks>,
 }

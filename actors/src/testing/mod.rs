@@ -2,6 +2,7 @@
 //! fakes and real adapters both pass.
 
 pub mod backend;
+pub mod checks;
 pub mod contract_backend;
 pub mod contract_store;
 pub mod contract_worktrees;

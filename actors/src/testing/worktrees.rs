@@ -5,15 +5,19 @@
 //! modes, secrets and the refs themselves are the real adapter's alone.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::arena::Archived;
 use crate::ids::{CheckpointId, WorktreeId};
 use crate::model::{BlobRef, Checkpoint, Diff, FileChange, Operation, Worktree, WorktreeSpec};
 use crate::ports::{WorktreeError, Worktrees};
+
+/// The commit that worktrees start from.
+const HEAD: &str = "base";
 
 /// Worktrees in memory.
 #[derive(Clone, Default)]
@@ -98,8 +102,8 @@ impl Worktrees for FakeWorktrees {
                     id: WorktreeId::new(),
                     path,
                     branch: format!("session-{}", spec.session),
-                    base_commit: "base".into(),
-                    baseline: "base".into(),
+                    base_commit: HEAD.into(),
+                    baseline: spec.start.clone().unwrap_or_else(|| HEAD.into()),
                 })
                 .clone()
         }))
@@ -146,6 +150,21 @@ impl Worktrees for FakeWorktrees {
             changes,
             ..Diff::default()
         })
+    }
+
+    async fn head(&self, _project_path: &Path) -> Result<String, WorktreeError> {
+        self.reach().await?;
+        Ok(HEAD.into())
+    }
+
+    async fn archive(&self, worktree: &Worktree) -> Result<Archived, WorktreeError> {
+        self.reach().await?;
+        let held = format!("deleted of {}", tree_of(&self.changes(worktree)));
+        Ok(self.with(|state| {
+            state.files.retain(|(of, _), _| *of != worktree.path);
+            let was = state.made.remove(&worktree.path);
+            Archived::Removed(was.map(|_| held))
+        }))
     }
 }
 

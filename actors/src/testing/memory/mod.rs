@@ -3,6 +3,7 @@
 //! It passes the contract suite of [`super::contract_store`]. What only SQL has
 //! (retention, listings, other programs' rows) is the real store's alone.
 
+mod arenas;
 mod journal;
 mod rows;
 mod suite;
@@ -24,6 +25,7 @@ use crate::ports::{
 use crate::prompt::{NewPrompt, Notice, Settled};
 use crate::rules::routing::Origin;
 
+pub use arenas::{ArenaRow, ContestantRow};
 pub use rows::{MessageRow, PromptRow, Rows, TaskRow, TurnRow};
 
 /// The lease's length, as in the real store.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::event::{Frame, PartWrite, TurnRef};
 use crate::ids::{
-    AgentName, ChatId, MessageId, NodeId, ProjectId, PromptId, SessionId, SessionKey, TaskId,
+    ArenaId,    AgentName, ChatId, MessageId, NodeId, ProjectId, PromptId, SessionId, SessionKey, TaskId,
     TurnId,
 };
 use crate::model::{
@@ -17,6 +17,8 @@ use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Claim, Reconciled};
 use crate::prompt::{NewPrompt, Settled};
 use crate::rules::routing::Origin;
+
+use super::arenas::ArenaRow;
 
 /// A task as the store knows it.
 #[derive(Clone, Debug)]
@@ -109,6 +111,12 @@ pub struct Rows {
     pub worktrees: BTreeMap<SessionId, (Worktree, Option<String>)>,
     /// By session and path: the pending change, and the file it leads to.
     pub changes: BTreeMap<SessionId, BTreeMap<String, (PendingChange, Option<BlobRef>)>>,
+    /// By id.
+    pub arenas: BTreeMap<ArenaId, ArenaRow>,
+    /// Gates that an arena holds: no turn is claimed there.
+    pub held: BTreeMap<SessionId, ArenaId>,
+    /// The commits that sessions start from, where one is named.
+    pub starts: BTreeMap<SessionId, String>,
     /// The node's life.
     pub incarnation: i64,
     /// When its lease ends.
@@ -186,6 +194,7 @@ impl Rows {
             .values()
             .filter(|turn| !turn.ended)
             .map(|turn| turn.reference.session)
+            .chain(self.held.keys().copied())
             .collect();
         let mut held_back = BTreeSet::new();
         let mut heads = Vec::new();
@@ -246,6 +255,7 @@ impl Rows {
                 project: ProjectId(uuid::Uuid::nil()),
                 project_path: PathBuf::from("/project"),
                 existing,
+                start: self.starts.get(&row.session).cloned(),
             },
             resume: self.links.get(&row.key).cloned(),
             last_tree: last_tree.flatten(),

@@ -3,7 +3,9 @@
 
 pub mod backend;
 pub mod checks;
+pub mod contract_arenas;
 pub mod contract_backend;
+pub mod contract_checks;
 pub mod contract_store;
 pub mod contract_worktrees;
 pub mod faults;

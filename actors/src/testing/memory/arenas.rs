@@ -8,9 +8,7 @@ use chrono::DateTime;
 use serde_json::json;
 
 use super::{MemoryStore, Rows};
-use crate::arena::{
-    Arena, ArenaState, Base, CheckCommand, CheckEnd, Contestant, Ground, Stage,
-};
+use crate::arena::{Arena, ArenaState, Base, CheckCommand, CheckEnd, Contestant, Ground, Stage};
 use crate::event::{Frame, FrameKind};
 use crate::ids::{ArenaId, ProjectId, SessionId, SessionKey, TaskId};
 use crate::model::{Checkpoint, Worktree, WorktreeSpec};
@@ -158,7 +156,12 @@ impl Arenas for MemoryStore {
             }
             row.state = ArenaState::Failed;
             row.detail = Some(why.to_owned());
-            for one in row.contestants.iter().map(|one| one.task).collect::<Vec<_>>() {
+            for one in row
+                .contestants
+                .iter()
+                .map(|one| one.task)
+                .collect::<Vec<_>>()
+            {
                 rows.request_cancel(one);
             }
             rows.held.retain(|_, by| *by != arena);
@@ -170,9 +173,10 @@ impl Arenas for MemoryStore {
     async fn stop(&self, task: TaskId) -> Result<(Vec<Frame>, bool), ArenasError> {
         self.arenas(|rows| {
             rows.request_cancel(task);
-            let running = rows.tasks.get(&task).is_some_and(|row| {
-                matches!(row.state, TaskState::Running | TaskState::Blocked)
-            });
+            let running = rows
+                .tasks
+                .get(&task)
+                .is_some_and(|row| matches!(row.state, TaskState::Running | TaskState::Blocked));
             (Vec::new(), running)
         })
         .await
@@ -199,7 +203,9 @@ impl Arenas for MemoryStore {
 
     async fn keep(&self, task: TaskId, result: &Checkpoint) -> Result<(), ArenasError> {
         self.arenas(|rows| {
-            rows.contestant(task, |one| one.result.get_or_insert_with(|| result.clone()).id);
+            rows.contestant(task, |one| {
+                one.result.get_or_insert_with(|| result.clone()).id
+            });
         })
         .await
     }
@@ -388,7 +394,9 @@ impl Rows {
     }
 
     fn worktree_of(&self, session: SessionId) -> Option<Worktree> {
-        self.worktrees.get(&session).map(|(worktree, _)| worktree.clone())
+        self.worktrees
+            .get(&session)
+            .map(|(worktree, _)| worktree.clone())
     }
 
     fn seen(&self, one: &ContestantRow) -> Contestant {
@@ -410,9 +418,16 @@ impl Rows {
     /// that of each contestant.
     fn show_arena(&mut self, id: ArenaId) -> Vec<Frame> {
         let row = self.arenas[&id].clone();
-        let mut places: BTreeMap<SessionId, Option<TaskId>> =
-            row.source.map(|source| (source, None)).into_iter().collect();
-        places.extend(row.contestants.iter().map(|one| (one.session, Some(one.task))));
+        let mut places: BTreeMap<SessionId, Option<TaskId>> = row
+            .source
+            .map(|source| (source, None))
+            .into_iter()
+            .collect();
+        places.extend(
+            row.contestants
+                .iter()
+                .map(|one| (one.session, Some(one.task))),
+        );
         let data = json!({ "arena_id": id, "state": row.state });
         places
             .into_iter()

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use crate::event::{Frame, PartWrite, TurnRef};
 use crate::ids::{
-    ArenaId,    AgentName, ChatId, MessageId, NodeId, ProjectId, PromptId, SessionId, SessionKey, TaskId,
-    TurnId,
+    AgentName, ArenaId, ChatId, MessageId, NodeId, ProjectId, PromptId, SessionId, SessionKey,
+    TaskId, TurnId,
 };
 use crate::model::{
     Assignment, BlobRef, Checkpoint, Fence, PendingChange, Policy, Resume, Worktree, WorktreeSpec,

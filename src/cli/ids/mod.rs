@@ -67,6 +67,18 @@ pub(super) async fn task_or_session(client: &Client, typed: &str) -> Result<Foun
     one(typed, found.collect(), id)?.ok_or_else(|| none(typed, "task or session"))
 }
 
+/// The session of that id or name.
+///
+/// # Errors
+/// None fits, or several do.
+pub(super) async fn session(client: &Client, typed: &str) -> Result<Session, Failure> {
+    let found = match Typed::read(typed, "session") {
+        Typed::Whole(id) => client.look_up(&format!("/api/sessions/{id}")).await?,
+        _ => one(typed, sessions(client, typed).await?, |session| session.id)?,
+    };
+    found.ok_or_else(|| none(typed, "session"))
+}
+
 /// The chat of that id, or the default chat of the session of that id or name.
 ///
 /// # Errors

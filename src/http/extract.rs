@@ -28,6 +28,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
+/// The two ids in the path.
+pub(super) struct Ids(pub(super) Uuid, pub(super) Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for Ids {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path((one, two)) = Path::<(String, String)>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| ApiError::new(Code::InvalidId, error.body_text()))?;
+        Ok(Self(parse_id(&one)?, parse_id(&two)?))
+    }
+}
+
 /// An id out of the path.
 pub(super) fn parse_id(text: &str) -> Result<Uuid, ApiError> {
     Uuid::try_parse(text).map_err(|_| {

@@ -43,7 +43,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgPool};
 use uuid::Uuid;
 
-pub use arenas::{CancelArena, CreatedArena, NewArena, NewContestant, NewGround};
+pub use arenas::{CancelArena, CreatedArena, NewArena, NewContestant, NewGround, Select};
 pub use cancel::CancelRequest;
 pub use control::{Created, NewMessage, NewTask};
 pub use drafts::{MAX_INPUT_CHARS, MAX_KEY_BYTES};

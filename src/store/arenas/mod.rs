@@ -6,6 +6,7 @@
 //! it back.
 
 mod port;
+mod select;
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,7 @@ use super::cancel::{CancelRequest, cancel};
 use super::drafts::Draft;
 use super::frames::{FrameRow, in_order};
 use super::{Store, StoreError};
+pub use select::Select;
 
 const FRAMES: &str = include_str!("../sql/arena_frames.sql");
 

@@ -1,5 +1,6 @@
 //! Arenas of the real service: several agents, one prompt, one table.
 
+mod choice;
 mod cut_off;
 mod refused;
 mod verdicts;

@@ -39,7 +39,8 @@ task as (
         cost_tokens = least(
             coalesce(t.cost_tokens, 0) + turn.input_tokens + turn.output_tokens, 2147483647)::integer
     from turn where t.id = turn.task_id
-    returning t.id, t.chat_id, t.input, t.state
+    returning t.id, t.chat_id, t.input, t.state,
+        t.parent_task_id is null and t.arena_id is null as of_chat
 ),
 user_message as (
     insert into messages (id, session_id, chat_id, role, content, status, created_at)
@@ -134,8 +135,9 @@ link as (
         cost = a.cost + f.cost - f.cost_known,
         status = case when a.status = 'active' then 'idle' else a.status end,
         last_active_at = clock_timestamp()
-    from turn join fence f on f.id = turn.id
-    where a.chat_id = $6 and a.agent = turn.agent and hearth.is_chat_turn(turn.task_id)
+    from turn join fence f on f.id = turn.id join task on task.id = turn.task_id
+        join hearth.queue q on q.task_id = turn.task_id
+    where a.chat_id = $6 and a.agent = turn.agent and task.of_chat and q.own_chat
 ),
 drafts as materialized (
     select row_number() over (order by d.n) as n, d.kind, d.data, turn.task_id, turn.assistant_message_id

@@ -82,3 +82,8 @@ create function hearth.diff_lines(diff text, sign text) returns bigint language 
         from string_to_table(diff, E'\n') with ordinality as l(line, n)) lines
     where inside and line like sign || '%'
 $$;
+
+-- The winner's changes come into the session by an operation of their own.
+alter table hearth.operations drop constraint operations_kind_check,
+    add constraint operations_kind_check
+        check (kind in ('apply', 'reject', 'rewind', 'restore', 'adopt'));

@@ -356,6 +356,9 @@ frame_kinds! {
     TaskUpdated => "task_updated",
     /// How an arena stands: `{"arena_id","state","contestants"}`.
     ArenaUpdated => "arena_updated",
+    /// A chat went back to a checkpoint: `message_ids` (at most 1 000 of
+    /// `trimmed`) and what they said are gone.
+    MessagesTrimmed => "messages_trimmed",
 }
 
 /// A frame before it has a seq.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ChangeId, ChatId, CheckpointId, OperationId, SessionId};
+use crate::ids::{ArenaId, ChangeId, ChatId, CheckpointId, OperationId, SessionId, TaskId};
 use crate::model::{Checkpoint, Worktree};
 
 /// What is done with the files of a session while its gate is held. Turns and
@@ -30,6 +30,16 @@ pub enum Order {
         /// Which.
         changes: Vec<ChangeId>,
     },
+    /// Brings what an arena's winner changed in its own worktree into that of the
+    /// session that the arena started from, all of it or none.
+    Adopt {
+        /// The arena, which is decided by it.
+        arena: ArenaId,
+        /// The winner.
+        task: TaskId,
+        /// Its changes.
+        changes: Vec<ChangeId>,
+    },
     /// Brings a worktree back to a checkpoint, and its chat to the message before.
     Restore {
         /// To which.
@@ -41,8 +51,10 @@ pub enum Order {
     },
 }
 
-/// A file as git names one: raw content by blob and mode. None where one is
-/// optional means that the file is not there.
+/// A file by blob and mode. None where one is optional means that the file is
+/// not there. In a [`Step`] the blob holds the bytes on disk; in a [`Recorded`]
+/// change, what a scan stores: the two differ only where git converts line
+/// endings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileState {
     /// Hex id of the blob; for a symbolic link, of its target's text.

@@ -161,16 +161,20 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         .map(|(name, why)| format!("agent {name}: {why}"))
         .chain(unswept)
         .collect();
-    let worktrees = GitWorktrees::new(WorktreesConfig::new(settings.home.join("worktrees")));
+    let worktrees = Arc::new(GitWorktrees::new(WorktreesConfig::new(
+        settings.home.join("worktrees"),
+    )));
     let memory = Arc::new(store.clone());
     let ports = Ports {
         queue: memory.clone(),
         lease: memory.clone(),
         journal: memory.clone(),
-        arenas: memory,
+        arenas: memory.clone(),
         checks: Arc::new(Runner::new(room.clone())),
         agents: Arc::new(registry),
-        worktrees: Arc::new(worktrees),
+        review: worktrees.clone(),
+        worktrees,
+        operations: memory,
         processes: Arc::new(room.clone()),
     };
     let tree_settings = TreeSettings {

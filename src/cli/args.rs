@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::arena::args::Arena;
 use crate::config::Flags;
 
 const EXAMPLES: &str = "\
@@ -67,7 +68,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  hearth ls\n  hearth ls --json | jq -r '.sessions[].id'")]
     Ls(Output),
     /// Let several agents answer one prompt, and compare what they made.
-    #[command(after_help = ARENA_EXAMPLES, args_conflicts_with_subcommands = true)]
+    #[command(after_help = super::arena::args::EXAMPLES, args_conflicts_with_subcommands = true)]
     Arena(Arena),
     /// List everything that needs you: failed tasks, open questions, notices.
     #[command(after_help = "Examples:\n  hearth inbox\n  hearth inbox --json | jq -r '.[].id'")]
@@ -86,6 +87,23 @@ pub enum Command {
         after_help = "Examples:\n  hearth answer 5f0c11ab allow\n  hearth answer 5f0c11ab deny\n\nallow and deny hold for this time, always and never from now on; the first\nanswer wins."
     )]
     Answer(Answer),
+    /// Show what agents changed in a session, with diffs.
+    #[command(after_help = CHANGES_EXAMPLES)]
+    Changes(Changes),
+    /// Bring pending changes into the project's checkout, all of them or none.
+    #[command(after_help = APPLY_EXAMPLES)]
+    Apply(Apply),
+    /// Take pending changes back out of the session's worktree.
+    #[command(after_help = "Examples:\n  hearth reject 5f0c11ab\n  hearth reject --all")]
+    Reject(Reject),
+    /// Take applied changes back out of the project's checkout: they are pending again.
+    #[command(
+        after_help = "Examples:\n  hearth changes --status applied\n  hearth rewind 5f0c11ab"
+    )]
+    Rewind(Rewind),
+    /// Bring a session's files and the chat back to a checkpoint.
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore(Restore),
     /// List agents: version, modes, models, and the cure for what is wrong.
     #[command(
         after_help = "Examples:\n  hearth agents\n  hearth agents --probe goose          look again first\n  hearth agents --json | jq '.items[] | {name, version, fault}'"
@@ -151,99 +169,135 @@ Exit codes:
   0 the task is done, or the session was left   1 the task failed   2 wrong usage
   3 no service   130 left before the task ended";
 
-const ARENA_EXAMPLES: &str = "\
+const CHANGES_EXAMPLES: &str = "\
 Examples:
-  hearth arena \"make the tests pass\" --agents goose,qwen --check \"cargo test\"
-  hearth arena \"name it better\" --agents demo,demo --session 0199a2
-  hearth arena show                       all arenas
-  hearth arena show 0199a2                the table of one, with the checks' last words
-  hearth arena select 0199a2 goose        this one's changes it shall be
-  hearth arena cancel 0199a2
+  hearth changes                        of the session whose files you are in
+  hearth changes 0199a2 --stat          a line a file
+  hearth changes | less -R
+  hearth changes --json | jq -r '.[].file_path'
 
-Each works in a worktree of its own, from the same commit: the session's files as
-they are, else the repository's HEAD. Ctrl-C cancels the arena.
+Without SESSION: that of the worktree you are in, or the only one of the project
+you are in that has any.";
+
+const APPLY_EXAMPLES: &str = "\
+Examples:
+  hearth apply --all                    all but secret-named files
+  hearth apply 5f0c11ab 5f0c11ac        these, as `hearth changes` shows them
+  hearth apply 0199a2 --all             of this session
+
+What you changed in your checkout yourself stays: both are merged, and where that
+cannot be, nothing is written and you are told what stands in the way.
 
 Exit codes:
-  0 every one has its verdict   1 none did well   2 wrong usage   3 no service
-  130 interrupted";
+  0 done   1 files stand in the way   2 wrong usage   3 no service";
 
-/// `arena`.
+const RESTORE_EXAMPLES: &str = "\
+Examples:
+  hearth checkpoints                    what there is
+  hearth restore 5f0c11ab
+  hearth restore 5f0c11ab --consent     other chats may lose their later changes
+
+Files are as they were, later messages of the chat are gone, and its agents begin a
+context of their own. What the files were before is a checkpoint too.";
+
+/// `changes`.
 #[derive(Debug, Args)]
-pub struct Arena {
-    /// What to do with an arena that exists.
-    #[command(subcommand)]
-    pub command: Option<ArenaCommand>,
-    /// What to ask of all; `-` reads it from standard input
-    #[arg(required = true)]
-    pub prompt: Option<String>,
-    /// Two to five, by commas; `agent:model` names a model too
-    #[arg(
-        short,
-        long,
-        value_name = "A,B[,C]",
-        value_delimiter = ',',
-        required = true
-    )]
-    pub agents: Vec<String>,
-    /// A shell command that judges each result by its exit code
-    #[arg(short, long, value_name = "COMMAND")]
-    pub check: Option<String>,
-    /// Longest run of the check, in seconds [default: 600]
-    #[arg(long, value_name = "SECONDS", requires = "check")]
-    pub check_timeout: Option<u64>,
-    /// Start from this session's files, and bring the winner's changes there
-    #[arg(short, long, value_name = "SESSION")]
+pub struct Changes {
+    /// A session's id or name [default: the one you are in]
     pub session: Option<String>,
-    /// What the agents may do unasked: deny, ask, allow_edits or allow_all
-    #[arg(long, value_name = "POLICY")]
-    pub policy: Option<String>,
-    /// Leave when the arena is queued
+    /// A line a file
     #[arg(long)]
-    pub no_wait: bool,
+    pub stat: bool,
+    /// In this state
+    #[arg(long, value_enum, default_value_t = Status::Pending)]
+    pub status: Status,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// What to do with an arena that exists.
-#[derive(Debug, Subcommand)]
-pub enum ArenaCommand {
-    /// Show an arena's table, or list all.
-    Show(ArenaShow),
-    /// Choose one: its changes move into the session, the others are put away.
-    Select(ArenaSelect),
-    /// End an arena.
-    Cancel(ArenaCancel),
+/// How the review of a change stands.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Status {
+    /// It waits.
+    Pending,
+    /// It is in the project's checkout.
+    Applied,
+    /// It was taken out of the worktree.
+    Rejected,
+    /// It was applied and taken back out.
+    Reverted,
+    /// Any of these.
+    All,
 }
 
-/// `arena show`.
+impl Status {
+    /// As the route has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Applied => "applied",
+            Self::Rejected => "rejected",
+            Self::Reverted => "reverted",
+            Self::All => "all",
+        }
+    }
+}
+
+/// `apply`.
 #[derive(Debug, Args)]
-pub struct ArenaShow {
-    /// Its id
-    pub arena: Option<String>,
+pub struct Apply {
+    /// A session, and changes of it [default: of the session you are in]
+    #[arg(value_name = "SESSION|CHANGE")]
+    pub what: Vec<String>,
+    /// All that are pending
+    #[arg(long)]
+    pub all: bool,
+    /// Secret-named files too
+    #[arg(long)]
+    pub secrets: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// `arena select`.
+/// `reject`.
 #[derive(Debug, Args)]
-pub struct ArenaSelect {
-    /// The arena's id
-    pub arena: String,
-    /// The winner: an agent that competes once, or the id of its task
-    #[arg(value_name = "AGENT|TASK")]
-    pub winner: String,
+pub struct Reject {
+    /// A session, and changes of it [default: of the session you are in]
+    #[arg(value_name = "SESSION|CHANGE")]
+    pub what: Vec<String>,
+    /// All that are pending
+    #[arg(long)]
+    pub all: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// `arena cancel`.
+/// `rewind`.
 #[derive(Debug, Args)]
-pub struct ArenaCancel {
-    /// Its id
-    pub arena: String,
+pub struct Rewind {
+    /// A session, and applied changes of it [default: of the session you are in]
+    #[arg(value_name = "SESSION|CHANGE", required = true)]
+    pub what: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `restore`.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// The checkpoint's id, or the digits that `hearth checkpoints` shows
+    pub checkpoint: String,
+    /// Its session's id or name [default: the one you are in]
+    #[arg(short, long, value_name = "ID|NAME")]
+    pub session: Option<String>,
+    /// Later turns of other chats may lose their files
+    #[arg(long)]
+    pub consent: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -16,6 +16,7 @@ mod inbox;
 mod interrupt;
 mod ls;
 mod prompts;
+mod review;
 mod run;
 mod send;
 mod serve;
@@ -57,6 +58,11 @@ pub async fn dispatch(cli: &Cli, env: &BTreeMap<String, String>) -> Result<Exit,
         Command::Dismiss(args) => inbox::dismiss(args, &home(&flags, env)?, env).await,
         Command::Prompts(args) => prompts::prompts(args, &home(&flags, env)?, env).await,
         Command::Answer(args) => prompts::answer(args, &home(&flags, env)?, env).await,
+        Command::Changes(args) => review::changes(args, &flags, env).await,
+        Command::Apply(args) => review::apply(args, &flags, env).await,
+        Command::Reject(args) => review::reject(args, &flags, env).await,
+        Command::Rewind(args) => review::rewind(args, &flags, env).await,
+        Command::Restore(args) => review::restore(args, &flags, env).await,
         Command::Agents(args) => agents::agents(args, &home(&flags, env)?, env).await,
         Command::Costs(args) => costs::costs(args, &home(&flags, env)?, env).await,
         Command::Doctor(args) => doctor::doctor(args, &flags, env).await,

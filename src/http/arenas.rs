@@ -7,8 +7,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use hearth_actors::arena::CheckCommand;
-use hearth_actors::ids::{ArenaId, ProjectId, SessionId};
+use hearth_actors::ids::{ArenaId, ProjectId, SessionId, TaskId};
 use hearth_actors::model::Policy;
+use hearth_actors::review::Order;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -16,13 +17,15 @@ use uuid::Uuid;
 
 use super::agent::{choose, tighten};
 use super::error::{ApiError, ApiResult, Code, ProblemBody};
-use super::extract::{Body, Check, Id, Params, idempotency_key};
+use super::extract::{Body, Check, Id, Ids, Params, idempotency_key};
 use super::page::{Page, slice};
+use super::review::carry_out;
 use super::state::{AppState, Shared};
 use super::wishes::Wishes;
 use crate::store::rows::arenas::{self, Arena};
+use crate::store::rows::operations::Operation;
 use crate::store::{
-    CancelArena, MAX_INPUT_CHARS, NewArena, NewContestant, NewGround, StoreError,
+    CancelArena, MAX_INPUT_CHARS, NewArena, NewContestant, NewGround, Select, StoreError,
 };
 
 /// Those who may compete at a time.
@@ -214,6 +217,70 @@ pub(super) async fn get(State(state): State<AppState>, Id(id): Id) -> ApiResult<
     require(&state, id).await.map(Json)
 }
 
+/// Chooses a contestant: what it changed comes into the session that the arena
+/// started from, as changes that are pending there, all of it or nothing; without
+/// such a session its own becomes an ordinary one. The others are ended, closed
+/// and put away. Repeating a choice changes nothing.
+#[utoipa::path(post, path = "/api/arena/{id}/select/{task_id}", tag = "arena",
+    params(("id" = Uuid, Path, description = "The arena"),
+        ("task_id" = Uuid, Path, description = "The winner's task")),
+    responses((status = 200, body = Selected), (status = 202, body = Selected),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn select(
+    State(state): State<AppState>,
+    Ids(id, task): Ids,
+    headers: HeaderMap,
+) -> ApiResult<(StatusCode, Json<Selected>)> {
+    let (arena, winner) = (ArenaId(id), TaskId(task));
+    let mut selected = Selected {
+        arena_id: id,
+        task_id: task,
+        session_id: Uuid::nil(),
+        operation: None,
+    };
+    // Changes that a person rejects meanwhile are moved no more.
+    for _ in 0..2 {
+        match chosen(&state, arena, winner).await? {
+            Select::Done {
+                session,
+                running,
+                frames,
+            } => {
+                state.tree.hub().publish(frames);
+                for task in running {
+                    state.tree.cancel(task);
+                }
+                state.tree.look_at_arenas();
+                selected.session_id = session.0;
+                return Ok((StatusCode::OK, Json(selected)));
+            }
+            Select::Adopt(session) => {
+                selected.session_id = session.0;
+                let order = Order::Adopt {
+                    arena,
+                    task: winner,
+                    changes: Vec::new(),
+                };
+                let (code, answer) = carry_out(&state, session.0, order, &headers).await?;
+                if answer.operation.is_some() {
+                    selected.operation = answer.0.operation;
+                    return Ok((code, Json(selected)));
+                }
+            }
+            Select::TooEarly(why) => return Err(ApiError::new(Code::TurnRunning, why)),
+            Select::Decided(why) => return Err(ApiError::new(Code::ArenaDecided, why)),
+        }
+    }
+    Err(ApiError::busy("choices and changes"))
+}
+
+async fn chosen(state: &Shared, arena: ArenaId, task: TaskId) -> ApiResult<Select> {
+    match state.store.select_arena(arena, task).await {
+        Err(StoreError::NotFound { what, id }) => Err(ApiError::not_found(what, id)),
+        other => Ok(other?),
+    }
+}
+
 /// Ends an arena: what waits at once, turns and checks within seconds. What was
 /// made stays where it is. Repeating it changes nothing.
 #[utoipa::path(post, path = "/api/arena/{id}/cancel", tag = "arena",
@@ -247,6 +314,19 @@ pub(super) async fn cancel(
     };
     let arena_id = id;
     Ok((code, Json(CancelledArena { arena_id, status })))
+}
+
+/// A choice.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Selected {
+    /// The arena.
+    arena_id: Uuid,
+    /// The winner's task.
+    task_id: Uuid,
+    /// Where the winner's work is from now on.
+    session_id: Uuid,
+    /// What brought its changes there; none where nothing was to be moved.
+    operation: Option<Operation>,
 }
 
 async fn require(state: &Shared, id: Uuid) -> ApiResult<Arena> {

@@ -20,6 +20,8 @@ mod projects;
 mod prompts;
 mod providers;
 pub mod render;
+mod restore;
+mod review;
 mod sessions;
 pub mod state;
 mod stats;
@@ -93,8 +95,16 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(projects::create, projects::list))
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(sessions::get))
-        .routes(routes!(sessions::pending))
         .routes(routes!(sessions::agents))
+        .routes(routes!(review::list))
+        .routes(routes!(review::apply))
+        .routes(routes!(review::reject))
+        .routes(routes!(review::get))
+        .routes(routes!(review::apply_one))
+        .routes(routes!(review::reject_one))
+        .routes(routes!(review::rewind_one))
+        .routes(routes!(review::operation))
+        .routes(routes!(restore::restore))
         .routes(routes!(chats::create, chats::list))
         .routes(routes!(messages::create, messages::list))
         .routes(routes!(tasks::create, tasks::list))
@@ -102,6 +112,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(tasks::cancel))
         .routes(routes!(arenas::create, arenas::list))
         .routes(routes!(arenas::get))
+        .routes(routes!(arenas::select))
         .routes(routes!(arenas::cancel))
         .routes(routes!(prompts::list))
         .routes(routes!(prompts::get))

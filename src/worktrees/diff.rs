@@ -8,6 +8,7 @@ use hearth_actors::ports::WorktreeError;
 
 use super::differing;
 use super::errors::Context;
+use super::names::shown;
 use super::patch::{Budget, MAX_SHOWN, Patched};
 use super::secret::is_secret;
 
@@ -181,35 +182,6 @@ fn side(file: &DiffFile<'_>, odb: &Odb<'_>) -> Result<Option<BlobRef>, git2::Err
     }))
 }
 
-/// The path as text. Git allows any bytes; those that are no text are shown as
-/// git shows them: quoted, in octal.
 fn path_of(file: &DiffFile<'_>) -> String {
-    let bytes = file.path_bytes().unwrap_or_default();
-    match std::str::from_utf8(bytes) {
-        Ok(path) => path.to_owned(),
-        Err(_) => quoted(bytes),
-    }
-}
-
-fn quoted(bytes: &[u8]) -> String {
-    let mut text = String::from("\"");
-    for &byte in bytes {
-        match byte {
-            b'"' | b'\\' => text.extend(['\\', char::from(byte)]),
-            b' '..=b'~' => text.push(char::from(byte)),
-            _ => text.push_str(&format!("\\{byte:03o}")),
-        }
-    }
-    text.push('"');
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted;
-
-    #[test]
-    fn bytes_that_are_no_text_are_quoted_as_git_does() {
-        assert_eq!(quoted(b"a \xff\"\n"), r#""a \377\"\012""#);
-    }
+    shown(file.path_bytes().unwrap_or_default())
 }

@@ -25,10 +25,12 @@ mod guard;
 mod index;
 mod locks;
 mod look;
+mod names;
 mod notes;
 mod patch;
 mod prepared;
 mod refs;
+mod review;
 mod rules;
 mod scan;
 mod secret;
@@ -76,6 +78,9 @@ pub struct WorktreesConfig {
     pub git: PathBuf,
     /// Longest wait for another operation, and longest life of the git program.
     pub deadline: Duration,
+    /// An operation on files counts as done only when the disk has it. Off, it
+    /// survives the end of Hearth, not that of the machine.
+    pub sync: bool,
 }
 
 impl WorktreesConfig {
@@ -87,6 +92,7 @@ impl WorktreesConfig {
             home,
             git: "git".into(),
             deadline: Duration::from_secs(600),
+            sync: true,
         }
     }
 }

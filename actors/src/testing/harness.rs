@@ -104,6 +104,8 @@ impl Harness {
                 policy: setup.policy,
             }),
             worktrees: Arc::new(worktrees.clone()),
+            review: Arc::new(worktrees.clone()),
+            operations: Arc::new(store.clone()),
             processes: Arc::new(backend.clone()),
             arenas: Arc::new(store.clone()),
             checks: Arc::new(checks.clone()),

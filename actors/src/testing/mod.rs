@@ -13,4 +13,5 @@ pub mod harness;
 pub mod invariants;
 pub mod memory;
 mod player;
+mod review;
 pub mod worktrees;

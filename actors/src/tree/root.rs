@@ -1,7 +1,8 @@
-//! The root supervisor: lease, then pool, then dispatcher and arenas (rest-for-one).
+//! The root supervisor: lease, then operations, then pool, then dispatcher and
+//! arenas (rest-for-one).
 //!
 //! Nothing is claimed before the lease is won and what the last life left
-//! behind is settled. When the pool dies its sessions die with it; a new life of
+//! behind is settled, turns and operations. When the pool dies its sessions die with it; a new life of
 //! the node then settles their turns by the same rule as a restart would. The
 //! root's own intensity is OTP's: too many failures and the service exits, for
 //! the init system to restart it.
@@ -14,13 +15,15 @@ use ractor::{
 };
 use tokio::sync::watch;
 
-use crate::ports::Reconciled;
+use crate::operation::Asked;
+use crate::ports::{OperationsError, Reconciled};
 use crate::rules::restart::{History, Intensity, Rest};
 use crate::tree::addr::{Addr, Depth, Task};
 use crate::tree::arenas::{self, ArenasActor};
 use crate::tree::board::Snapshot;
 use crate::tree::dispatcher::{self, DispatcherActor};
 use crate::tree::lease::{self, LeaseKeeper};
+use crate::tree::operations::{self, OperationsActor};
 use crate::tree::pool::{self, PoolActor};
 use crate::tree::shared::Shared;
 
@@ -34,6 +37,8 @@ const HURRY_BOUND: Duration = Duration::from_secs(7);
 pub(crate) enum Msg {
     /// A new life of the node begins.
     LeaseWon(Box<Reconciled>),
+    /// What earlier lives left of operations is ended.
+    Recovered,
     /// It is over.
     LeaseLost,
     /// The workers of the last life are gone: begin a new one.
@@ -44,6 +49,8 @@ pub(crate) enum Msg {
     LookAtArenas,
     /// For the pool, if there is one; else it is answered by being dropped.
     Pool(pool::Msg),
+    /// For the operations, if they are there.
+    Operate(Box<Asked>, operations::Reply),
     /// Stop claiming, let turns finish so long, then stop everything.
     Shutdown(Duration, RpcReplyPort<()>),
     /// Everything is stopped.
@@ -75,6 +82,7 @@ pub(crate) struct State {
     to: Arguments,
     me: Addr<Msg>,
     lease: Option<Addr<lease::Msg>>,
+    operations: Option<Operations>,
     pool: Option<(Addr<pool::Msg>, ractor::concurrency::JoinHandle<()>)>,
     dispatcher: Option<(Addr<dispatcher::Msg>, ractor::concurrency::JoinHandle<()>)>,
     arenas: Option<(Addr<arenas::Msg>, ractor::concurrency::JoinHandle<()>)>,
@@ -111,6 +119,7 @@ impl Actor for Root {
             to,
             me,
             lease: None,
+            operations: None,
             pool: None,
             dispatcher: None,
             arenas: None,
@@ -133,7 +142,8 @@ impl Actor for Root {
     ) -> Result<(), ActorProcessingErr> {
         state.to.depth.taken();
         match message {
-            Msg::LeaseWon(found) => state.start_workers(*found).await?,
+            Msg::LeaseWon(found) => state.start_operations(*found).await?,
+            Msg::Recovered => state.start_workers().await?,
             Msg::LeaseLost => state.clear(),
             Msg::Cleared => state.cleared().await?,
             Msg::Wake => {
@@ -151,6 +161,15 @@ impl Actor for Root {
                     pool.cast(message);
                 }
             }
+            Msg::Operate(asked, reply) => match &state.operations {
+                Some((operations, _)) => {
+                    operations.cast(operations::Msg::Run(asked, reply));
+                }
+                None => {
+                    let away = "the service is starting or stopping";
+                    let _ = reply.send(Err(OperationsError::Unavailable(away.into())));
+                }
+            },
             Msg::Shutdown(grace, reply) => state.shut_down(grace, reply),
             Msg::Stopped => {
                 state.say(Status::Stopped);
@@ -225,8 +244,8 @@ impl State {
         Ok(())
     }
 
-    async fn start_workers(&mut self, found: Reconciled) -> Result<(), ActorProcessingErr> {
-        if self.pool.is_some() || self.clearing || !self.shutdown.is_empty() {
+    async fn start_operations(&mut self, found: Reconciled) -> Result<(), ActorProcessingErr> {
+        if self.operations.is_some() || self.clearing || !self.shutdown.is_empty() {
             return Ok(());
         }
         tracing::info!(
@@ -237,6 +256,24 @@ impl State {
         );
         let shared = self.to.shared.clone();
         shared.hub.publish(found.frames);
+        let depth = Depth::default();
+        let arguments = operations::Arguments {
+            shared,
+            root: self.me.clone(),
+            depth: depth.clone(),
+        };
+        let (actor, join) =
+            Actor::spawn_linked(None, OperationsActor, arguments, self.cell()).await?;
+        self.operations = Some((Addr::new(actor, depth), join));
+        Ok(())
+    }
+
+    async fn start_workers(&mut self) -> Result<(), ActorProcessingErr> {
+        let ready = self.operations.is_some() && self.pool.is_none();
+        if !ready || self.clearing || !self.shutdown.is_empty() {
+            return Ok(());
+        }
+        let shared = self.to.shared.clone();
         let depth = Depth::default();
         let arguments = pool::Arguments {
             shared: shared.clone(),
@@ -258,6 +295,9 @@ impl State {
         };
         let (actor, claims) =
             Actor::spawn_linked(None, DispatcherActor, arguments, self.cell()).await?;
+        if let Some((operations, _)) = &self.operations {
+            operations.cast(operations::Msg::Pool(pool.clone()));
+        }
         self.dispatcher = Some((Addr::new(actor, depth), claims));
         let depth = Depth::default();
         let arguments = arenas::Arguments {
@@ -273,7 +313,7 @@ impl State {
         Ok(())
     }
 
-    /// Stops dispatcher and pool, then begins a new life of the node.
+    /// Stops dispatcher, operations and pool, then begins a new life of the node.
     fn clear(&mut self) {
         if self.clearing || !self.shutdown.is_empty() {
             return;
@@ -282,6 +322,7 @@ impl State {
         self.say(Status::Starting);
         let (dispatcher, pool) = (self.dispatcher.take(), self.pool.take());
         let arenas = self.arenas.take();
+        let operations = self.operations.take();
         let me = self.me.clone();
         self.task = Some(Task::spawn(async move {
             stop_arenas(arenas).await;
@@ -289,8 +330,19 @@ impl State {
                 dispatcher.actor().stop(None);
                 let _ = join.await;
             }
+            // Files that are being written now are left to the next life.
+            let drained = drain(&operations, HURRY_BOUND);
+            let stopped = async {
+                if let Some((pool, _)) = &pool {
+                    let _ = pool.call(pool::Msg::StopAll, HURRY_BOUND).await;
+                }
+            };
+            tokio::join!(drained, stopped);
+            if let Some((operations, join)) = operations {
+                operations.actor().stop(None);
+                let _ = join.await;
+            }
             if let Some((pool, join)) = pool {
-                let _ = pool.call(pool::Msg::StopAll, HURRY_BOUND).await;
                 pool.actor().stop(None);
                 let _ = join.await;
             }
@@ -304,6 +356,7 @@ impl State {
         self.to.shared.board.remove(&["root", "dispatcher"]);
         self.to.shared.board.remove(&["root", "pool"]);
         self.to.shared.board.remove(&["root", "arenas"]);
+        self.to.shared.board.remove(&["root", "operations"]);
         if !self.shutdown.is_empty() {
             self.stop_workers();
         } else if let Some(lease) = &self.lease {
@@ -329,15 +382,28 @@ impl State {
         let grace = self.grace;
         let (dispatcher, pool) = (self.dispatcher.take(), self.pool.take());
         let arenas = self.arenas.take();
+        let operations = self.operations.take();
         let (me, lease) = (self.me.clone(), self.to.shared.ports.lease.clone());
         self.task = Some(Task::spawn(async move {
             if let Some((dispatcher, _)) = &dispatcher {
                 dispatcher.cast(dispatcher::Msg::Pause);
             }
             stop_arenas(arenas).await;
+            // Operations end by themselves: their grace is never too short for
+            // one that a person waits for.
+            let drained = drain(&operations, grace.max(STOP_BOUND));
+            let stopped = async {
+                if let Some((pool, _)) = &pool {
+                    let _ = pool.call(pool::Msg::WhenQuiet, grace).await;
+                    let _ = pool.call(pool::Msg::StopAll, STOP_BOUND).await;
+                }
+            };
+            tokio::join!(drained, stopped);
+            if let Some((operations, join)) = operations {
+                operations.actor().stop(None);
+                let _ = join.await;
+            }
             if let Some((pool, join)) = pool {
-                let _ = pool.call(pool::Msg::WhenQuiet, grace).await;
-                let _ = pool.call(pool::Msg::StopAll, STOP_BOUND).await;
                 pool.actor().stop(None);
                 let _ = join.await;
             }
@@ -358,6 +424,12 @@ impl State {
         let is = |id: Option<ActorId>| id == Some(child);
         if is(self.lease.as_ref().map(|addr| addr.actor().get_id())) {
             Some("lease")
+        } else if is(self
+            .operations
+            .as_ref()
+            .map(|(addr, _)| addr.actor().get_id()))
+        {
+            Some("operations")
         } else if is(self.pool.as_ref().map(|(addr, _)| addr.actor().get_id())) {
             Some("pool")
         } else if is(self
@@ -402,11 +474,18 @@ impl State {
 }
 
 /// What it was doing is dropped, and done again by the next life.
-async fn stop_arenas(
-    arenas: Option<(Addr<arenas::Msg>, ractor::concurrency::JoinHandle<()>)>,
-) {
+async fn stop_arenas(arenas: Option<(Addr<arenas::Msg>, ractor::concurrency::JoinHandle<()>)>) {
     if let Some((keeper, join)) = arenas {
         keeper.actor().stop(None);
         let _ = join.await;
+    }
+}
+
+type Operations = (Addr<operations::Msg>, ractor::concurrency::JoinHandle<()>);
+
+/// Waits until no operation is under way, at most so long.
+async fn drain(operations: &Option<Operations>, bound: Duration) {
+    if let Some((operations, _)) = operations {
+        let _ = operations.call(operations::Msg::Drain, bound).await;
     }
 }

@@ -1,5 +1,6 @@
 //! `arena`: several agents, one prompt, one table.
 
+pub(super) mod args;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +11,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::args::{Arena as Begin, ArenaCommand, ArenaSelect, ArenaShow};
 use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::ids::pick;
@@ -19,6 +19,7 @@ use super::run::screen::Screen;
 use super::run::{repository, session};
 use super::{discover, ids, print, run};
 use crate::store::rows::arenas::{Arena, Contestant};
+use args::{Arena as Begin, ArenaCommand, ArenaSelect, ArenaShow};
 
 /// Arenas that are listed, and looked through for a part of an id.
 const MAX_ROWS: usize = 200;
@@ -61,7 +62,7 @@ async fn begin(args: &Begin, home: &Path, env: &BTreeMap<String, String>) -> Res
     let mut screen = Screen::new(args.json, env.contains_key("NO_COLOR"));
     let mut body = body(args, &prompt);
     match &args.session {
-        Some(typed) => body["session_id"] = json!(ids::session(&client, typed).await?.id),
+        Some(typed) => body["session_id"] = json!(ids::session(&client, typed).await?),
         None => {
             let here = std::env::current_dir().map_err(|error| {
                 let what = format!("the present directory cannot be used: {error}");

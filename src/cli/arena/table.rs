@@ -99,7 +99,9 @@ pub(super) fn selected(arena: &Arena, winner: Uuid, answer: &Value) -> String {
     let one = arena.contestants.iter().find(|one| one.task_id == winner);
     let who = one.map_or_else(|| short(winner), who);
     let session = answer["session_id"].as_str().unwrap_or_default();
-    let files = answer["files"].as_array().map_or(0, Vec::len);
+    let files = answer["operation"]["result"]["files_total"]
+        .as_u64()
+        .unwrap_or(0);
     if arena.session_id.is_some() {
         format!("{who} is selected: {files} files changed in session {session}\n")
     } else {

@@ -71,12 +71,22 @@ pub(super) async fn task_or_session(client: &Client, typed: &str) -> Result<Foun
 ///
 /// # Errors
 /// None fits, or several do.
-pub(super) async fn session(client: &Client, typed: &str) -> Result<Session, Failure> {
-    let found = match Typed::read(typed, "session") {
-        Typed::Whole(id) => client.look_up(&format!("/api/sessions/{id}")).await?,
-        _ => one(typed, sessions(client, typed).await?, |session| session.id)?,
-    };
+pub(super) async fn session(client: &Client, typed: &str) -> Result<Uuid, Failure> {
+    let found = maybe_session(client, typed).await?;
     found.ok_or_else(|| none(typed, "session"))
+}
+
+/// The session of that id or name; none when none fits.
+///
+/// # Errors
+/// Several do.
+pub(super) async fn maybe_session(client: &Client, typed: &str) -> Result<Option<Uuid>, Failure> {
+    if let Typed::Whole(id) = Typed::read(typed, "session") {
+        let session: Option<Session> = client.look_up(&format!("/api/sessions/{id}")).await?;
+        return Ok(session.map(|session| session.id));
+    }
+    let named = sessions(client, typed).await?;
+    Ok(one(typed, named, |session| session.id)?.map(|session| session.id))
 }
 
 /// The chat of that id, or the default chat of the session of that id or name.

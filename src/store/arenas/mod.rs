@@ -24,6 +24,7 @@ use super::drafts::Draft;
 use super::frames::{FrameRow, in_order};
 use super::{Store, StoreError};
 pub use select::Select;
+pub(super) use select::choose;
 
 const FRAMES: &str = include_str!("../sql/arena_frames.sql");
 

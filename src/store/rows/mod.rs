@@ -7,6 +7,7 @@ pub mod changes;
 pub mod chats;
 pub mod inbox;
 pub mod messages;
+pub mod operations;
 pub mod projects;
 pub mod prompts;
 pub mod providers;

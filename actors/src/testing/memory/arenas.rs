@@ -13,7 +13,7 @@ use crate::event::{Frame, FrameKind};
 use crate::ids::{ArenaId, ProjectId, SessionId, SessionKey, TaskId};
 use crate::model::{Checkpoint, Worktree, WorktreeSpec};
 use crate::outcome::TaskState;
-use crate::ports::{Arenas, ArenasError, QueueError};
+use crate::ports::{Arenas, ArenasError, OperationsError, QueueError};
 use crate::rules::routing::Origin;
 
 /// An arena as the store knows it.
@@ -89,12 +89,7 @@ impl MemoryStore {
 
     /// A person chooses one whose turn is over.
     pub fn select(&self, id: ArenaId, winner: TaskId) {
-        self.with(|rows| {
-            if let Some(arena) = rows.arenas.get_mut(&id) {
-                arena.state = ArenaState::Selected;
-                arena.winner = Some(winner);
-            }
-        });
+        self.with(|rows| rows.decide(id, winner));
     }
 
     /// The arena's row.
@@ -334,12 +329,59 @@ impl Rows {
         Some((id, tasks))
     }
 
+    /// Where the changes of one who can be chosen are.
+    pub(super) fn adoptable(
+        &self,
+        arena: ArenaId,
+        task: TaskId,
+    ) -> Result<SessionId, OperationsError> {
+        let wrong = |code| {
+            Err(OperationsError::Wrong {
+                code,
+                what: format!("arena {arena}"),
+            })
+        };
+        let Some(row) = self.arenas.get(&arena) else {
+            return wrong("not_found");
+        };
+        let Some(one) = row.contestants.iter().find(|one| one.task == task) else {
+            return wrong("not_found");
+        };
+        if row.cancelled || !matches!(row.state, ArenaState::Running | ArenaState::Judged) {
+            return wrong("arena_decided");
+        }
+        if one.stage != Stage::Judged {
+            return wrong("turn_running");
+        }
+        Ok(one.session)
+    }
+
+    /// Writes the choice down and ends the others.
+    pub(super) fn decide(&mut self, arena: ArenaId, task: TaskId) -> Vec<Frame> {
+        let Some(row) = self.arenas.get_mut(&arena) else {
+            return Vec::new();
+        };
+        row.state = ArenaState::Selected;
+        row.winner = Some(task);
+        let others: Vec<TaskId> = row
+            .contestants
+            .iter()
+            .map(|one| one.task)
+            .filter(|one| *one != task)
+            .collect();
+        for one in others {
+            self.request_cancel(one);
+        }
+        self.show_arena(arena)
+    }
+
     fn take_gate(&mut self, session: SessionId, by: ArenaId) -> bool {
         let turn = self
             .turns
             .values()
             .any(|turn| !turn.ended && turn.reference.session == session);
-        !turn && *self.held.entry(session).or_insert(by) == by
+        let operation = self.gates.contains_key(&session);
+        !turn && !operation && *self.held.entry(session).or_insert(by) == by
     }
 
     fn place_of(&self, task: TaskId) -> Option<(ArenaId, SessionId)> {

@@ -5,14 +5,13 @@ use std::path::PathBuf;
 
 use tokio::time::Instant;
 
+use super::operations::{ChangeRow, OperationRow};
 use crate::event::{Frame, PartWrite, TurnRef};
 use crate::ids::{
-    AgentName, ArenaId, ChatId, MessageId, NodeId, ProjectId, PromptId, SessionId, SessionKey,
-    TaskId, TurnId,
+    AgentName, ArenaId, ChangeId, ChatId, MessageId, NodeId, OperationId, ProjectId, PromptId,
+    SessionId, SessionKey, TaskId, TurnId,
 };
-use crate::model::{
-    Assignment, BlobRef, Checkpoint, Fence, PendingChange, Policy, Resume, Worktree, WorktreeSpec,
-};
+use crate::model::{Assignment, Checkpoint, Fence, Policy, Resume, Worktree, WorktreeSpec};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Claim, Reconciled};
 use crate::prompt::{NewPrompt, Settled};
@@ -60,6 +59,8 @@ pub struct TurnRow {
     pub ended: bool,
     /// `cancel_requested_at` is set.
     pub cancelled: bool,
+    /// Which turn of all it was to be claimed.
+    pub order: u64,
 }
 
 /// A prompt as the store knows it.
@@ -109,19 +110,24 @@ pub struct Rows {
     pub chats: BTreeMap<ChatId, SessionId>,
     /// By session: its worktree, and the tree it was left with if that is known.
     pub worktrees: BTreeMap<SessionId, (Worktree, Option<String>)>,
-    /// By session and path: the pending change, and the file it leads to.
-    pub changes: BTreeMap<SessionId, BTreeMap<String, (PendingChange, Option<BlobRef>)>>,
     /// By id.
     pub arenas: BTreeMap<ArenaId, ArenaRow>,
     /// Gates that an arena holds: no turn is claimed there.
     pub held: BTreeMap<SessionId, ArenaId>,
     /// The commits that sessions start from, where one is named.
     pub starts: BTreeMap<SessionId, String>,
+    /// Changes of files, by id.
+    pub changes: BTreeMap<ChangeId, ChangeRow>,
+    /// By id.
+    pub operations: BTreeMap<OperationId, OperationRow>,
+    /// By session: the operation that holds its gate.
+    pub gates: BTreeMap<SessionId, OperationId>,
     /// The node's life.
     pub incarnation: i64,
     /// When its lease ends.
     pub lease_until: Option<Instant>,
     last_seq: i64,
+    turns_begun: u64,
 }
 
 impl Rows {
@@ -195,6 +201,7 @@ impl Rows {
             .filter(|turn| !turn.ended)
             .map(|turn| turn.reference.session)
             .chain(self.held.keys().copied())
+            .chain(self.gates.keys().copied())
             .collect();
         let mut held_back = BTreeSet::new();
         let mut heads = Vec::new();
@@ -234,7 +241,9 @@ impl Rows {
             checkpoint: None,
             ended: false,
             cancelled: false,
+            order: self.turns_begun,
         };
+        self.turns_begun += 1;
         let (existing, last_tree) = self.worktrees.get(&row.session).cloned().unzip();
         let assignment = Assignment {
             fence: reference.fence,

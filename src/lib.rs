@@ -9,6 +9,7 @@ pub mod checks;
 pub mod cli;
 pub mod config;
 pub mod http;
+pub mod mcp;
 pub mod process;
 pub mod store;
 pub mod telemetry;

@@ -115,6 +115,10 @@ pub struct WorktreeSpec {
     /// The commit that a new worktree starts from, which is its baseline too; the
     /// project's HEAD if none.
     pub start: Option<String>,
+    /// A commit whose files a new worktree begins with in place of those of its
+    /// base commit: they are changes against its baseline. They count as long as
+    /// nothing was committed on its branch.
+    pub begins_with: Option<String>,
 }
 
 /// A shadow commit of a whole worktree: tracked and untracked files, taken

@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ChangeId, ChatId, NodeId, OperationId, SessionId};
-use crate::model::Worktree;
+use crate::ids::{ChangeId, ChatId, CheckpointId, NodeId, OperationId, SessionId};
+use crate::model::{Checkpoint, Worktree};
 use crate::outcome::words;
 use crate::review::{Order, Plan, Step, Work};
 
@@ -186,6 +186,12 @@ impl Plan {
             steps: Vec::new(),
             accounts: Vec::new(),
             notes: Vec::new(),
+            // Planning may have come as far as that.
+            undo: Some(Checkpoint {
+                id: CheckpointId(id.0),
+                commit: String::new(),
+                tree: String::new(),
+            }),
         }
     }
 }

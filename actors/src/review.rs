@@ -130,6 +130,10 @@ pub struct Plan {
     pub accounts: Vec<(ChangeId, Vec<Step>)>,
     /// What a person is told, such as files that are left alone.
     pub notes: Vec<String>,
+    /// What the worktree was before a restore: a checkpoint with the operation's
+    /// id, to be recorded as one when the restore is done.
+    #[serde(default)]
+    pub undo: Option<Checkpoint>,
 }
 
 /// Why one file is in the way of an order. Nothing was written.

@@ -100,13 +100,13 @@ async fn what_is_applied_is_in_the_checkout_and_what_is_rewound_is_pending_again
         .await
         .expect("applied");
     assert_eq!((done.changes, done.files.len()), (vec![a], 1));
-    assert_eq!(harness.worktrees.files(checkout())["a"], "1");
+    assert_eq!(harness.worktrees.files_at(checkout())["a"], "1");
     assert_eq!(pending(&harness, session), ["b"]);
     let again = order(&harness, session, one).await.expect("no error");
     assert_eq!((again.id, again.already), (None, vec![a]), "it says so");
     let rewind = Order::Rewind { changes: vec![a] };
     order(&harness, session, rewind).await.expect("rewound");
-    assert!(harness.worktrees.files(checkout()).is_empty());
+    assert!(harness.worktrees.files_at(checkout()).is_empty());
     assert_eq!(pending(&harness, session), ["a", "b"]);
     assert_ne!(
         change(&harness, session, "a"),
@@ -119,7 +119,7 @@ async fn what_is_applied_is_in_the_checkout_and_what_is_rewound_is_pending_again
     order(&harness, session, reject).await.expect("rejected");
     assert!(pending(&harness, session).is_empty());
     let worktree = harness.worktree(session);
-    assert!(harness.worktrees.files(&worktree.path).is_empty());
+    assert!(harness.worktrees.files_at(&worktree.path).is_empty());
     assert!(all_ended(&harness));
     harness.shutdown().await;
 }
@@ -200,14 +200,14 @@ async fn files_that_somebody_moves_meanwhile_are_taken_back_around() {
     // Behind the plan (10 s) and the first file (20 s), before the second.
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_secs(25)).await;
-        mover.write(checkout(), "b", Some("mine"));
+        mover.put_at(checkout(), "b", "mine");
     });
     let refused = order(&harness, session, all()).await;
     let Err(OperationsError::Conflicts(conflicts)) = refused else {
         panic!("{refused:?}");
     };
     assert_eq!(conflicts[0].path, "b");
-    let files = harness.worktrees.files(checkout());
+    let files = harness.worktrees.files_at(checkout());
     assert_eq!(
         files.into_iter().collect::<Vec<_>>(),
         [("b".into(), "mine".into())]
@@ -230,7 +230,7 @@ async fn whatever_breaks_once_an_operation_ends_once() {
             let (session, _) = worked(&harness, &[("a", "1"), ("b", "2")]).await;
             harness.store.break_operations_after(step, lost);
             let came = order(&harness, session, all()).await;
-            let files = harness.worktrees.files(checkout());
+            let files = harness.worktrees.files_at(checkout());
             let state = harness.store.with(|rows| {
                 let row = rows.operations.values().next().expect("a row");
                 (row.state, row.ends)
@@ -271,7 +271,7 @@ async fn a_panic_in_the_files_is_found_in_the_journal_and_rolled_forward() {
             breaker.panic_review(panics);
         });
         let came = order(&harness, session, all()).await;
-        let written = harness.worktrees.files(checkout()).len();
+        let written = harness.worktrees.files_at(checkout()).len();
         // Three tries at the files, then they go back.
         assert_eq!(came.is_ok(), panics < 3, "{panics}: {came:?}");
         assert_eq!(written, if panics < 3 { 2 } else { 0 });
@@ -297,7 +297,7 @@ async fn a_new_life_ends_what_the_last_one_left_before_it_claims() {
     let applying = tokio::spawn(async move { tree.operate(asked, PATIENCE).await });
     harness
         .until("the first file is written", |harness| {
-            (harness.worktrees.files(checkout()).len() == 1).then_some(())
+            (harness.worktrees.files_at(checkout()).len() == 1).then_some(())
         })
         .await;
     let waits = harness.enqueue(session, &key, "x");
@@ -312,7 +312,7 @@ async fn a_new_life_ends_what_the_last_one_left_before_it_claims() {
         .await;
     harness.worktrees.slow(Duration::ZERO);
     assert_eq!(
-        harness.worktrees.files(checkout()).len(),
+        harness.worktrees.files_at(checkout()).len(),
         3,
         "rolled forward"
     );
@@ -346,7 +346,7 @@ async fn a_stop_waits_for_what_is_under_way() {
     harness.tree.shutdown(Duration::ZERO).await;
     let came = applying.await.expect("no panic");
     assert!(matches!(came, Some(Ok(_))), "{came:?}");
-    assert_eq!(harness.worktrees.files(checkout()).len(), 1);
+    assert_eq!(harness.worktrees.files_at(checkout()).len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -411,7 +411,7 @@ async fn a_restore_stops_the_agents_of_its_chat_and_takes_their_words() {
         .expect("restored");
     assert_eq!(done.files.len(), 2);
     let worktree = harness.worktree(session);
-    let files = harness.worktrees.files(&worktree.path);
+    let files = harness.worktrees.files_at(&worktree.path);
     assert_eq!(
         files.into_iter().collect::<Vec<_>>(),
         [("a".into(), "1".into())]

@@ -78,6 +78,9 @@ pub(super) async fn keep_for_a_time(store: Store, frames: Duration) {
             Ok(deleted) => tracing::info!(deleted, "frames older than their retention"),
             Err(error) => tracing::warn!(%error, "old frames stay for now"),
         }
+        if let Err(error) = store.forget_homed().await {
+            tracing::debug!(%error, "leftovers of inserts stay for now");
+        }
         tokio::time::sleep(RETENTION_LOOK.min(frames)).await;
     }
 }

@@ -8,7 +8,6 @@ mod looks;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +70,7 @@ pub struct App {
     store: Store,
     health: Arc<watch::Sender<Health>>,
     closing: CancellationToken,
-    http: JoinHandle<io::Result<()>>,
+    http: JoinHandle<()>,
     tasks: Vec<JoinHandle<()>>,
     database: Option<EmbeddedPg>,
     grace: Duration,
@@ -83,7 +82,7 @@ pub struct App {
 /// Starts the service.
 ///
 /// # Errors
-/// What could not be started, and the cure. An [`io::ErrorKind::WouldBlock`] in
+/// What could not be started, and the cure. An [`std::io::ErrorKind::WouldBlock`] in
 /// the chain means that another Hearth holds the data directory.
 pub async fn start(settings: Settings) -> anyhow::Result<App> {
     home::prepare(&settings.home)?;
@@ -173,7 +172,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         checks: Arc::new(Runner::new(room.clone())),
         agents: Arc::new(registry),
         review: worktrees.clone(),
-        worktrees,
+        worktrees: worktrees.clone(),
         operations: memory,
         processes: Arc::new(room.clone()),
     };
@@ -223,6 +222,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         looks: Arc::new(looks),
         default_agent: settings.default_agent.clone(),
         repositories: Arc::new(Git),
+        history: worktrees,
         project_roots: settings.project_roots.clone(),
         health: health.subscribe(),
         closing: closing.clone(),

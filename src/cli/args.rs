@@ -70,6 +70,16 @@ pub enum Command {
     /// Let several agents answer one prompt, and compare what they made.
     #[command(after_help = super::arena::args::EXAMPLES, args_conflicts_with_subcommands = true)]
     Arena(Arena),
+    /// List what a session's files were before each turn, or show what changed since.
+    #[command(
+        after_help = "Examples:\n  hearth checkpoints 0199a2\n  hearth checkpoints 0199a2 --diff 5f0c11ab            what changed since\n  hearth checkpoints 0199a2 --diff 5f0c11ab --to 77aa01bc"
+    )]
+    Checkpoints(Checkpoints),
+    /// Open a session whose files are those of a checkpoint.
+    #[command(
+        after_help = "Examples:\n  hearth branch 5f0c11ab\n  hearth branch 5f0c11ab --name \"other way\"\n\nThe session it comes from is not touched. `hearth checkpoints` lists checkpoints."
+    )]
+    Branch(Branch),
     /// List everything that needs you: failed tasks, open questions, notices.
     #[command(after_help = "Examples:\n  hearth inbox\n  hearth inbox --json | jq -r '.[].id'")]
     Inbox(Output),
@@ -114,6 +124,11 @@ pub enum Command {
         after_help = "Examples:\n  hearth costs\n  hearth costs --by day --from 2026-11-01\n  hearth costs --by project --json"
     )]
     Costs(Costs),
+    /// Serve MCP on standard input and output, as a client of the running service.
+    #[command(
+        after_help = "Examples:\n  claude mcp add hearth -- hearth mcp\n\nThe service itself speaks MCP over HTTP at /mcp, with its token.\n\nExits with 3 if no service runs."
+    )]
+    Mcp,
     /// Check the installation; every finding comes with its cure.
     #[command(
         after_help = "Examples:\n  hearth doctor\n  hearth doctor --json\n\nExits with 1 if something does not work."
@@ -460,6 +475,38 @@ impl By {
 /// Commands that only print.
 #[derive(Debug, Args)]
 pub struct Output {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `checkpoints`.
+#[derive(Debug, Args)]
+pub struct Checkpoints {
+    /// A session's id or name
+    pub session: String,
+    /// Show what changed since this checkpoint
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub diff: Option<String>,
+    /// … up to this one, and not up to now
+    #[arg(long, value_name = "CHECKPOINT", requires = "diff")]
+    pub to: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `branch`.
+#[derive(Debug, Args)]
+pub struct Branch {
+    /// Its id, or the digits that `hearth checkpoints` shows
+    pub checkpoint: String,
+    /// The session that it is of [default: looked for among the newest]
+    #[arg(short, long, value_name = "ID|NAME")]
+    pub session: Option<String>,
+    /// What to call the new session [default: as the one it comes from]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

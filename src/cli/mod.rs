@@ -5,6 +5,7 @@ mod arena;
 mod args;
 mod attach;
 mod cancel;
+mod checkpoints;
 mod client;
 mod costs;
 mod discover;
@@ -15,6 +16,7 @@ mod ids;
 mod inbox;
 mod interrupt;
 mod ls;
+mod mcp;
 mod prompts;
 mod review;
 mod run;
@@ -52,7 +54,12 @@ pub async fn dispatch(cli: &Cli, env: &BTreeMap<String, String>) -> Result<Exit,
             Ok(Exit::Ok)
         }
         Command::Tree(args) => tree::tree(args, &home(&flags, env)?, env).await,
+        Command::Mcp => mcp::mcp(&home(&flags, env)?, env).await,
         Command::Ls(args) => ls::ls(args, &home(&flags, env)?, env).await,
+        Command::Checkpoints(args) => {
+            checkpoints::checkpoints(args, &home(&flags, env)?, env).await
+        }
+        Command::Branch(args) => checkpoints::branch(args, &home(&flags, env)?, env).await,
         Command::Inbox(args) => inbox::inbox(args, &home(&flags, env)?, env).await,
         Command::Retry(args) => inbox::retry(args, &home(&flags, env)?, env).await,
         Command::Dismiss(args) => inbox::dismiss(args, &home(&flags, env)?, env).await,

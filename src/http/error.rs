@@ -111,8 +111,6 @@ codes! {
     NoWorktree = CONFLICT, "no_worktree", "The session has no worktree";
     /// The files are on another node.
     OtherNode = CONFLICT, "other_node", "The files are on another node";
-    /// The files cannot be used as they are.
-    WorktreeUnusable = CONFLICT, "worktree_unusable", "The files cannot be used as they are";
     /// The key was used for another request.
     IdempotencyConflict = CONFLICT, "idempotency_conflict", "The Idempotency-Key belongs to another request";
     /// No warm session has the key.
@@ -127,6 +125,12 @@ codes! {
     Stopping = CONFLICT, "stopping", "The agent is stopping";
     /// It crashed too often.
     Cooling = CONFLICT, "cooling", "The agent cools down after too many crashes";
+    /// The commit of a checkpoint was removed.
+    CheckpointGone = GONE, "checkpoint_gone", "The checkpoint is no longer there";
+    /// The files of a session cannot be worked with.
+    WorktreeUnusable = CONFLICT, "worktree_unusable", "The files of the session cannot be used";
+    /// No space is left for files.
+    DiskFull = INSUFFICIENT_STORAGE, "disk_full", "The disk is full";
     /// The body is too big.
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large";
     /// The body is not declared as JSON.
@@ -418,7 +422,7 @@ impl From<Refusal> for ApiError {
 }
 
 /// An error with its causes, each once.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
+use super::checkpoints::History;
 use super::hosts::HostRules;
 use super::stream::Admission;
 use super::tickets::{self, Tickets};
@@ -68,6 +69,8 @@ pub struct Parts {
     pub looks: Arc<dyn Looks>,
     /// Looks at a directory before it becomes a project.
     pub repositories: Arc<dyn Repositories>,
+    /// Looks back at checkpoints.
+    pub history: Arc<dyn History>,
     /// Projects lie below one of these; empty means anywhere.
     pub project_roots: Vec<PathBuf>,
     /// How the service is.
@@ -76,13 +79,21 @@ pub struct Parts {
     pub closing: CancellationToken,
     /// Whose process calls.
     pub peers: Arc<dyn Peers>,
-    /// What bounds the streams.
+    /// What bounds connections and streams.
     pub limits: Limits,
 }
 
-/// What bounds the streams.
+/// What bounds connections and streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Connections open at a time (512): as many as streams and requests together.
+    pub connections: usize,
+    /// Those of one address (448): all that one may have of streams, and all
+    /// requests. Every caller of this machine is one address.
+    pub connections_per_caller: usize,
+    /// From a connection's begin, or from its last answer, to the whole head of
+    /// its next request (30 s).
+    pub head_deadline: Duration,
     /// Streams open at a time (256): each holds a connection.
     pub streams: usize,
     /// Those of one address (192), so that one machine cannot take them all.
@@ -96,6 +107,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            connections: 512,
+            connections_per_caller: 448,
+            head_deadline: Duration::from_secs(30),
             streams: 256,
             streams_per_caller: 192,
             write_deadline: Duration::from_secs(30),
@@ -255,10 +269,11 @@ pub trait Peers: Send + Sync {
 }
 
 /// Whose process calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// One of an agent of this service.
-    Agent,
+    /// One of an agent of this service, and whose; none for one that works for
+    /// no chat.
+    Agent(Option<SessionKey>),
     /// None of those.
     Elsewhere,
     /// Its end is closed already, so that nobody can tell.

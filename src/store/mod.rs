@@ -9,6 +9,7 @@
 //! for what another transaction holds.
 
 mod arenas;
+pub mod branches;
 mod cancel;
 mod control;
 mod doubt;
@@ -51,7 +52,7 @@ pub use drafts::{MAX_INPUT_CHARS, MAX_KEY_BYTES};
 use endings::Endings;
 pub use error::{StoreError, connect_cure};
 pub use family::FamilyLimits;
-pub use frames::{Extent, FRAMES_PER_READ};
+pub use frames::{BYTES_PER_READ, Extent, FRAMES_PER_READ, FramePage};
 pub use listen::{Listener, Signal};
 pub use migrate::migrate;
 pub use other_consumer::refuse_other_consumer;

@@ -4,78 +4,113 @@
 
 use std::collections::BTreeMap;
 
-use git2::{ObjectType, Oid, Repository, Tree};
+use git2::{ObjectType, Oid, Repository};
+
+/// Longest path that is followed, in bytes: Linux's own limit, which no scan
+/// passes. It bounds how deep folders are.
+const MAX_PATH: usize = 4_096;
+
+/// A path where the trees differ in a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Differing {
+    pub(super) path: Vec<u8>,
+    /// The file; none where there is none, or a folder.
+    pub(super) before: Option<Side>,
+    pub(super) after: Option<Side>,
+}
+
+/// A file, link or submodule of a tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Side {
+    /// As git writes it, of the few that it knows.
+    pub(super) mode: u32,
+    pub(super) id: Oid,
+}
 
 /// The paths of all files that differ, by path.
 pub(super) fn paths(
     repo: &Repository,
-    before: &Tree<'_>,
-    after: &Tree<'_>,
+    before: Oid,
+    after: Oid,
 ) -> Result<Vec<Vec<u8>>, git2::Error> {
-    let mut walk = Walk {
-        repo,
-        found: Vec::new(),
-    };
-    walk.compare(b"", Some(before), Some(after))?;
-    walk.found.sort();
-    walk.found.dedup();
-    Ok(walk.found)
+    let found = files(repo, before, after)?.into_iter();
+    Ok(found.map(|differing| differing.path).collect())
 }
 
-struct Walk<'a> {
-    repo: &'a Repository,
-    found: Vec<Vec<u8>>,
-}
-
-/// Mode and object of a tree's entry.
-type Side = Option<(i32, Oid, bool)>;
-
-impl<'a> Walk<'a> {
-    fn compare(
-        &mut self,
-        folder: &[u8],
-        before: Option<&Tree<'_>>,
-        after: Option<&Tree<'_>>,
-    ) -> Result<(), git2::Error> {
-        let mut names: BTreeMap<Vec<u8>, (Side, Side)> = BTreeMap::new();
-        for entry in before.into_iter().flat_map(Tree::iter) {
-            let side = side(&entry);
-            names.entry(entry.name_bytes().to_vec()).or_default().0 = side;
-        }
-        for entry in after.into_iter().flat_map(Tree::iter) {
-            let side = side(&entry);
-            names.entry(entry.name_bytes().to_vec()).or_default().1 = side;
-        }
-        for (name, (before, after)) in names {
+/// All files that differ, by path.
+pub(super) fn files(
+    repo: &Repository,
+    before: Oid,
+    after: Oid,
+) -> Result<Vec<Differing>, git2::Error> {
+    let mut found = Vec::new();
+    // A list and no recursion: how deep a tree is says whoever wrote it.
+    let mut folders = vec![(Vec::new(), Some(before), Some(after))];
+    while let Some((folder, before, after)) = folders.pop() {
+        for (name, (before, after)) in names(repo, before, after)? {
             if before == after {
                 continue;
             }
-            let path = [folder, &name].concat();
-            if is_file(before) || is_file(after) {
-                self.found.push(path.clone());
+            let path = [&folder[..], &name].concat();
+            if path.len() > MAX_PATH {
+                return Err(git2::Error::from_str("a path in the tree is too long"));
             }
-            let (before, after) = (self.tree(before)?, self.tree(after)?);
-            if before.is_some() || after.is_some() {
-                let path = [&path[..], b"/"].concat();
-                self.compare(&path, before.as_ref(), after.as_ref())?;
+            if before.folder.is_some() || after.folder.is_some() {
+                let inside = [&path[..], b"/"].concat();
+                folders.push((inside, before.folder, after.folder));
+            }
+            if before.file != after.file {
+                found.push(Differing {
+                    path,
+                    before: before.file,
+                    after: after.file,
+                });
             }
         }
-        Ok(())
     }
+    found.sort_by(|one, two| one.path.cmp(&two.path));
+    Ok(found)
+}
 
-    fn tree(&self, side: Side) -> Result<Option<Tree<'a>>, git2::Error> {
-        match side {
-            Some((_, id, true)) => self.repo.find_tree(id).map(Some),
-            _ => Ok(None),
+/// What a tree has under a name.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Entry {
+    file: Option<Side>,
+    folder: Option<Oid>,
+}
+
+/// What two folders have, by name.
+fn names(
+    repo: &Repository,
+    before: Option<Oid>,
+    after: Option<Oid>,
+) -> Result<BTreeMap<Vec<u8>, (Entry, Entry)>, git2::Error> {
+    let mut names: BTreeMap<Vec<u8>, (Entry, Entry)> = BTreeMap::new();
+    if let Some(before) = before {
+        for found in &repo.find_tree(before)? {
+            names.entry(found.name_bytes().to_vec()).or_default().0 = entry(&found);
         }
     }
+    if let Some(after) = after {
+        for found in &repo.find_tree(after)? {
+            names.entry(found.name_bytes().to_vec()).or_default().1 = entry(&found);
+        }
+    }
+    Ok(names)
 }
 
-fn side(entry: &git2::TreeEntry<'_>) -> Side {
-    let is_tree = entry.kind() == Some(ObjectType::Tree);
-    Some((entry.filemode_raw(), entry.id(), is_tree))
-}
-
-fn is_file(side: Side) -> bool {
-    side.is_some_and(|(_, _, is_tree)| !is_tree)
+fn entry(found: &git2::TreeEntry<'_>) -> Entry {
+    if found.kind() == Some(ObjectType::Tree) {
+        return Entry {
+            folder: Some(found.id()),
+            file: None,
+        };
+    }
+    Entry {
+        file: Some(Side {
+            mode: found.filemode().cast_unsigned(),
+            id: found.id(),
+        }),
+        folder: None,
+    }
 }

@@ -12,6 +12,7 @@
 
 mod admin;
 mod archive;
+mod begin;
 mod checkpoint;
 mod contents;
 mod create;
@@ -22,6 +23,8 @@ mod fingerprint;
 mod follow;
 mod git;
 mod guard;
+mod history;
+mod ignores;
 mod index;
 mod locks;
 mod look;
@@ -37,6 +40,7 @@ mod secret;
 mod snapshot;
 mod snapshots;
 mod stat;
+mod traps;
 mod whole;
 
 use std::num::NonZero;
@@ -239,8 +243,13 @@ impl Worktrees for GitWorktrees {
             let open = room.open(&worktree)?;
             let baseline =
                 Oid::from_str(&worktree.baseline).cannot("read the baseline", &worktree.path)?;
+            let before = open
+                .repo
+                .find_commit(baseline)
+                .map(|commit| commit.tree_id());
+            let before = before.cannot("read the baseline", &worktree.path)?;
             let shadow = scan::shadow(&open.scanned(&worktree), &room.snapshots)?;
-            let changes = diff::between(&open.repo, baseline, shadow.tree)?;
+            let changes = diff::between(&open.repo, before, shadow.tree)?;
             let (common, git_dir) = (open.repo.commondir(), open.repo.path());
             let mut warnings = fingerprint::changes(&open.private, common, git_dir)?;
             warnings.extend(shadow.notes.iter().cloned());

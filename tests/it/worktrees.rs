@@ -1,10 +1,15 @@
 //! The worktrees room on real repositories, with the git program for reference.
 
+mod branching;
 mod changes;
 mod checkpoints;
 mod contract;
 mod hardening;
 mod making;
+mod malice;
 mod prepared;
 mod projects;
+mod restoring;
 mod scratch;
+mod traps;
+mod travel;

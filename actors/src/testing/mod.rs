@@ -6,6 +6,7 @@ pub mod checks;
 pub mod contract_arenas;
 pub mod contract_backend;
 pub mod contract_checks;
+pub mod contract_review;
 pub mod contract_store;
 pub mod contract_worktrees;
 pub mod faults;

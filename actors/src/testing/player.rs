@@ -215,9 +215,12 @@ impl Player {
                 }
             }
             Event::Edit(name, gone) => {
-                let content = (!gone).then_some("mine");
                 let (root, name) = (Path::new("/project"), format!("file {name}"));
-                harness.worktrees.write(root, &name, content);
+                if gone {
+                    harness.worktrees.remove_at(root, &name);
+                } else {
+                    harness.worktrees.put_at(root, &name, "mine");
+                }
             }
             Event::Operate { chat, order, which } => self.operate(chat, order, which),
             Event::BreakOperations(calls, lost) => {

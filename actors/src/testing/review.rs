@@ -1,224 +1,257 @@
-//! What people do with the files of [`FakeWorktrees`]: a file is its text, and
-//! the project's checkout is a folder beside the worktrees.
+//! Review on files in memory: whole files only, no merge of texts, no renames
+//! to be found. What it promises is in [`super::contract_review`].
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
-use super::worktrees::{FakeWorktrees, Files, MODE};
+use super::worktrees::{FakeWorktrees, Files};
+use crate::ids::{ChangeId, CheckpointId};
 use crate::ports::{Review, WorktreeError};
 use crate::review::{Conflict, FileState, Order, Plan, Planned, Recorded, Step, Work};
 
 #[async_trait]
 impl Review for FakeWorktrees {
     async fn plan(&self, work: &Work) -> Result<Planned, WorktreeError> {
-        self.reach().await?;
-        self.break_if_told();
-        let mut sketch = Sketch {
-            there: BTreeMap::new(),
-            steps: Vec::new(),
-            conflicts: Vec::new(),
+        self.step().await?;
+        let (root, back) = match &work.order {
+            Order::Apply { .. } => (&work.project_path, false),
+            Order::Rewind { .. } => (&work.project_path, true),
+            Order::Adopt { .. } => (&work.worktree.path, false),
+            Order::Reject { .. } => (&work.worktree.path, true),
+            Order::Restore { .. } => return self.restore(work),
+        };
+        let mut draft = Draft {
+            files: self.files_at(root),
             baseline: self.baseline(&work.worktree.baseline),
             accounts: Vec::new(),
+            conflicts: Vec::new(),
         };
-        let root = match work.order {
-            Order::Apply { .. } | Order::Rewind { .. } => &work.project_path,
-            Order::Reject { .. } | Order::Restore { .. } | Order::Adopt { .. } => {
-                &work.worktree.path
-            }
-        };
-        sketch.there = self.files(root);
-        for change in &work.changes {
-            match &work.order {
-                Order::Apply { secrets, .. } if change.secret && !secrets => {
-                    sketch.refuse(change, "it is secret");
-                }
-                Order::Apply { .. } | Order::Adopt { .. } => sketch.apply(change),
-                Order::Reject { .. } => sketch.reject(change),
-                Order::Rewind { .. } => sketch.rewind(change),
-                Order::Restore { .. } => {}
-            }
+        let before = draft.files.clone();
+        let mut changes: Vec<&Recorded> = work.changes.iter().collect();
+        if back {
+            changes.reverse();
         }
-        if let Some(checkpoint) = &work.checkpoint {
-            sketch.restore(&self.taken_files(&checkpoint.commit));
+        for change in changes {
+            draft.take_up(change, &work.order);
         }
-        if !sketch.conflicts.is_empty() {
-            return Ok(Planned::Refused(sketch.conflicts));
+        if !draft.conflicts.is_empty() {
+            return Ok(Planned::Refused(draft.conflicts));
         }
-        if matches!(work.order, Order::Adopt { .. }) {
-            sketch.baseline = self.baseline(&work.worktree.baseline);
-        }
-        let same = sketch.baseline == self.baseline(&work.worktree.baseline);
-        let baseline = if same {
-            work.worktree.baseline.clone()
-        } else {
-            self.keep_baseline(&work.id.to_string(), sketch.baseline)
-        };
         Ok(Planned::Ready(Plan {
             id: work.id,
             root: root.clone(),
             worktree: work.worktree.clone(),
-            steps: sketch.steps,
-            baseline,
-            accounts: sketch.accounts,
+            steps: steps(&before, &draft.files),
+            baseline: match work.order {
+                Order::Reject { .. } | Order::Adopt { .. } => work.worktree.baseline.clone(),
+                _ => self.keep_baseline(draft.baseline),
+            },
+            accounts: draft.accounts,
             notes: Vec::new(),
+            undo: None,
         }))
     }
 
     async fn carry_out(&self, plan: &Plan) -> Result<Vec<Conflict>, WorktreeError> {
         for step in &plan.steps {
-            self.reach().await?;
-            self.break_if_told();
-            let now = self.state_of(&plan.root, &step.path);
-            if now == step.to {
-                continue;
+            self.step().await?;
+            let now = self.state_at(&plan.root, &step.path);
+            if now != step.from && now != step.to {
+                return Ok(vec![moved(step)]);
             }
-            if now != step.from {
-                return Ok(vec![in_the_way(&step.path)]);
-            }
-            self.set(&plan.root, step, &step.to);
+            self.set_state(&plan.root, &step.path, step.to.as_ref());
         }
         Ok(Vec::new())
     }
 
     async fn take_back(&self, plan: &Plan) -> Result<Vec<Conflict>, WorktreeError> {
-        let mut left = Vec::new();
+        let mut conflicts = Vec::new();
         for step in plan.steps.iter().rev() {
-            self.reach().await?;
-            self.break_if_told();
-            let now = self.state_of(&plan.root, &step.path);
+            self.step().await?;
+            let now = self.state_at(&plan.root, &step.path);
             if now == step.to {
-                self.set(&plan.root, step, &step.from);
+                self.set_state(&plan.root, &step.path, step.from.as_ref());
             } else if now != step.from {
-                left.push(in_the_way(&step.path));
+                conflicts.push(moved(step));
             }
         }
-        Ok(left)
+        Ok(conflicts)
     }
 
     async fn settle(&self, _plan: &Plan, _done: bool) -> Result<(), WorktreeError> {
-        self.reach().await?;
-        self.break_if_told();
-        Ok(())
+        self.step().await
     }
 }
 
 impl FakeWorktrees {
-    fn state_of(&self, root: &Path, path: &str) -> Option<FileState> {
-        self.files(root).get(path).map(|content| state(content))
-    }
-
-    fn set(&self, root: &Path, step: &Step, to: &Option<FileState>) {
-        self.write(
-            root,
-            &step.path,
-            to.as_ref().map(|state| state.blob.as_str()),
-        );
-    }
-}
-
-struct Sketch {
-    there: Files,
-    steps: Vec<Step>,
-    conflicts: Vec<Conflict>,
-    baseline: Files,
-    accounts: Vec<(crate::ids::ChangeId, Vec<Step>)>,
-}
-
-impl Sketch {
-    fn now(&self, path: &str) -> Option<FileState> {
-        self.there.get(path).map(|content| state(content))
-    }
-
-    fn apply(&mut self, change: &Recorded) {
-        let now = self.now(&change.path);
-        if now != change.before && now != change.after {
-            return self.refuse(change, "the checkout has another one");
-        }
-        let mut account = Vec::new();
-        if now != change.after {
-            let step = Step {
-                path: change.path.clone(),
-                from: now,
-                to: change.after.clone(),
-            };
-            account.push(step.clone());
-            self.steps.push(step);
-        }
-        self.accounts.push((change.id, account));
-        self.base(&change.path, &change.after);
-    }
-
-    fn reject(&mut self, change: &Recorded) {
-        if self.now(&change.path) != change.after {
-            return self.refuse(change, "it was changed since");
-        }
-        self.steps.push(Step {
-            path: change.path.clone(),
-            from: change.after.clone(),
-            to: change.before.clone(),
-        });
-    }
-
-    fn rewind(&mut self, change: &Recorded) {
-        for step in &change.applied {
-            if self.now(&step.path) != step.to {
-                return self.refuse(change, "it was changed since");
-            }
-        }
-        let back = change.applied.iter().map(|step| Step {
-            path: step.path.clone(),
-            from: step.to.clone(),
-            to: step.from.clone(),
-        });
-        self.steps.extend(back);
-        self.base(&change.path, &change.before);
-    }
-
-    fn restore(&mut self, files: &Files) {
-        let mut paths: Vec<_> = self.there.keys().chain(files.keys()).collect();
-        paths.sort();
-        paths.dedup();
-        for path in paths {
-            let to = files.get(path).map(|content| state(content));
-            let from = self.now(path);
-            if from != to {
-                let path = path.clone();
-                self.steps.push(Step { path, from, to });
-            }
-        }
-    }
-
-    fn base(&mut self, path: &str, to: &Option<FileState>) {
-        match to {
-            Some(state) => self.baseline.insert(path.to_owned(), state.blob.clone()),
-            None => self.baseline.remove(path),
+    fn restore(&self, work: &Work) -> Result<Planned, WorktreeError> {
+        let commit = work
+            .checkpoint
+            .as_ref()
+            .map(|checkpoint| &checkpoint.commit);
+        let Some(then) = commit.and_then(|commit| self.checkpointed(commit)) else {
+            return Err(WorktreeError::Unusable(format!("{commit:?} is gone")));
         };
+        let now = self.files_at(&work.worktree.path);
+        Ok(Planned::Ready(Plan {
+            id: work.id,
+            root: work.worktree.path.clone(),
+            worktree: work.worktree.clone(),
+            steps: steps(&now, &then),
+            baseline: work.worktree.baseline.clone(),
+            accounts: Vec::new(),
+            notes: Vec::new(),
+            undo: Some(self.taken(&work.worktree, CheckpointId(work.id.0))),
+        }))
     }
 
-    fn refuse(&mut self, change: &Recorded, reason: &str) {
+    /// Writes a file of a checkout, as its owner would.
+    pub fn put_at(&self, root: &Path, path: &str, content: &str) {
+        self.set_state(root, path, Some(&state_of(content)));
+    }
+
+    /// Removes a file of a checkout, as its owner would.
+    pub fn remove_at(&self, root: &Path, path: &str) {
+        self.set_state(root, path, None);
+    }
+
+    /// What a file of a checkout or a worktree holds.
+    pub fn content_at(&self, root: &Path, path: &str) -> Option<String> {
+        self.state_at(root, path).map(|state| state.blob)
+    }
+
+    fn state_at(&self, root: &Path, path: &str) -> Option<FileState> {
+        let content = self.files_at(root).remove(path);
+        content.as_deref().map(state_of)
+    }
+
+    fn set_state(&self, root: &Path, path: &str, state: Option<&FileState>) {
+        let place: (PathBuf, String) = (root.to_owned(), path.to_owned());
+        self.with_files(|files| match state {
+            Some(state) => files.insert(place, state.blob.clone()),
+            None => files.remove(&place),
+        });
+    }
+}
+
+struct Draft {
+    files: Files,
+    baseline: Files,
+    accounts: Vec<(ChangeId, Vec<Step>)>,
+    conflicts: Vec<Conflict>,
+}
+
+impl Draft {
+    fn take_up(&mut self, change: &Recorded, order: &Order) {
+        let sides = Self::sides(change);
+        let (account, why) = match order {
+            Order::Apply { secrets, .. } if change.secret && !secrets => {
+                let why = "its name is one of files that hold secrets";
+                return self.refuse(change, &change.path, why);
+            }
+            Order::Apply { .. } => (sides.clone(), "the checkout has edits of its own here"),
+            Order::Adopt { .. } => (sides.clone(), "the session has edits of its own here"),
+            Order::Rewind { .. } => (
+                reversed(&change.applied),
+                "is not what the apply wrote any more",
+            ),
+            _ => (reversed(&sides), "is not what was recorded any more"),
+        };
+        let mut moved = Vec::new();
+        for step in account {
+            let now = self.files.get(&step.path).map(|content| state_of(content));
+            if now == step.to {
+                continue;
+            }
+            if now != step.from {
+                return self.refuse(change, &step.path, why);
+            }
+            set(&mut self.files, &step);
+            moved.push(step);
+        }
+        match order {
+            Order::Apply { .. } => sides.iter().for_each(|side| set(&mut self.baseline, side)),
+            Order::Rewind { .. } => {
+                let back = reversed(&sides);
+                back.iter().for_each(|side| set(&mut self.baseline, side));
+            }
+            _ => {}
+        }
+        self.accounts.push((change.id, moved));
+    }
+
+    /// The way of the change's files from before to after.
+    fn sides(change: &Recorded) -> Vec<Step> {
+        let Recorded {
+            path,
+            old_path,
+            before,
+            after,
+            ..
+        } = change;
+        let step = |path: &str, from: &Option<FileState>, to: &Option<FileState>| Step {
+            path: path.to_owned(),
+            from: from.clone(),
+            to: to.clone(),
+        };
+        match old_path {
+            Some(old) => vec![step(old, before, &None), step(path, &None, after)],
+            None => vec![step(path, before, after)],
+        }
+    }
+
+    fn refuse(&mut self, change: &Recorded, path: &str, why: &str) {
         self.conflicts.push(Conflict {
             change: Some(change.id),
-            path: change.path.clone(),
-            reason: reason.to_owned(),
+            path: path.to_owned(),
+            reason: format!("{path} {why}"),
             hunks: Vec::new(),
         });
     }
 }
 
-fn state(content: &str) -> FileState {
-    FileState {
-        blob: content.to_owned(),
-        mode: MODE,
+fn reversed(steps: &[Step]) -> Vec<Step> {
+    let turned = |step: &Step| Step {
+        path: step.path.clone(),
+        from: step.to.clone(),
+        to: step.from.clone(),
+    };
+    steps.iter().rev().map(turned).collect()
+}
+
+fn set(files: &mut Files, step: &Step) {
+    match &step.to {
+        Some(state) => files.insert(step.path.clone(), state.blob.clone()),
+        None => files.remove(&step.path),
+    };
+}
+
+fn steps(before: &Files, after: &Files) -> Vec<Step> {
+    let paths: BTreeMap<&String, ()> = before.keys().chain(after.keys()).map(|p| (p, ())).collect();
+    let state = |files: &Files, path: &str| files.get(path).map(|content| state_of(content));
+    let step = |path: &String| Step {
+        path: path.clone(),
+        from: state(before, path),
+        to: state(after, path),
+    };
+    let steps = paths.into_keys().map(step);
+    steps.filter(|step| step.from != step.to).collect()
+}
+
+fn moved(step: &Step) -> Conflict {
+    Conflict {
+        change: None,
+        path: step.path.clone(),
+        reason: format!("{} has changed meanwhile", step.path),
+        hunks: Vec::new(),
     }
 }
 
-fn in_the_way(path: &str) -> Conflict {
-    Conflict {
-        change: None,
-        path: path.to_owned(),
-        reason: "it was changed since".into(),
-        hunks: Vec::new(),
+fn state_of(content: &str) -> FileState {
+    FileState {
+        blob: content.to_owned(),
+        mode: 0o100_644,
     }
 }

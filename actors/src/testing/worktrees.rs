@@ -1,8 +1,8 @@
 //! Worktrees that exist only by name, with files that exist only in memory.
 //!
 //! They pass the contract suite of [`super::contract_worktrees`]. There is no
-//! commit to start from; renames, modes, secrets and the refs themselves are the
-//! real adapter's alone.
+//! commit to start from: every file is new until it was applied. Renames, modes,
+//! secrets and the refs themselves are the real adapter's alone.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,11 +19,8 @@ use crate::ports::{WorktreeError, Worktrees};
 /// The commit that worktrees start from.
 const HEAD: &str = "base";
 
-/// The mode of every file here.
-pub(super) const MODE: u32 = 0o100_644;
-
-/// By path: what a file says.
-pub(super) type Files = BTreeMap<String, String>;
+/// Contents by path.
+pub type Files = BTreeMap<String, String>;
 
 /// Worktrees in memory.
 #[derive(Clone, Default)]
@@ -34,14 +31,14 @@ pub struct FakeWorktrees {
 #[derive(Default)]
 struct State {
     made: BTreeMap<PathBuf, Worktree>,
-    /// By worktree and path.
+    /// By worktree, or checkout, and path.
     files: BTreeMap<(PathBuf, String), String>,
+    /// The files that baselines hold; none for one that is not named here.
+    baselines: BTreeMap<String, Files>,
+    /// The files that the commits of checkpoints hold.
+    checkpoints: BTreeMap<String, Files>,
     /// By worktree: the checkpoint of the turn that has not come yet.
     prepared: BTreeMap<PathBuf, Checkpoint>,
-    /// By commit.
-    taken: BTreeMap<String, Files>,
-    /// By commit.
-    baselines: BTreeMap<String, Files>,
     fail: Option<String>,
     latency: Duration,
     panics: u32,
@@ -58,6 +55,23 @@ impl FakeWorktrees {
         self.with(|state| state.latency = latency);
     }
 
+    /// So many of the next steps of operations panic.
+    pub fn panic_review(&self, times: u32) {
+        self.with(|state| state.panics += times);
+    }
+
+    /// One step of an operation: it takes its time, fails or panics as told.
+    pub(super) async fn step(&self) -> Result<(), WorktreeError> {
+        self.reach().await?;
+        let told = self.with(|state| {
+            let told = state.panics > 0;
+            state.panics = state.panics.saturating_sub(1);
+            told
+        });
+        assert!(!told, "the fake review panics as told");
+        Ok(())
+    }
+
     /// Writes a file, as an agent would.
     pub fn put(&self, worktree: &Worktree, path: &str, content: &str) {
         let place = (worktree.path.clone(), path.to_owned());
@@ -70,73 +84,57 @@ impl FakeWorktrees {
         self.with(|state| state.files.remove(&place));
     }
 
-    /// From now on this many calls about what people do panic.
-    pub fn panic_review(&self, times: u32) {
-        self.with(|state| state.panics += times);
+    /// The files of a worktree that are not as in its baseline.
+    fn changes(&self, worktree: &Worktree) -> Vec<FileChange> {
+        let (before, after) = (
+            self.baseline(&worktree.baseline),
+            self.files_at(&worktree.path),
+        );
+        let mut paths: Vec<&String> = before.keys().chain(after.keys()).collect();
+        paths.sort();
+        paths.dedup();
+        let change = |path: &String| changed(path, before.get(path), after.get(path));
+        paths.into_iter().filter_map(change).collect()
     }
 
-    pub(super) fn break_if_told(&self) {
-        let told = self.with(|state| {
-            let told = state.panics > 0;
-            state.panics = state.panics.saturating_sub(1);
-            told
-        });
-        assert!(!told, "the fake review panics as told");
-    }
-
-    /// The files below a root: a worktree's or the project's.
-    pub fn files(&self, root: &Path) -> BTreeMap<String, String> {
+    /// The files of a worktree or a checkout.
+    pub fn files_at(&self, root: &Path) -> Files {
         self.with(|state| {
-            let files = state.files.iter();
-            let ours = files.filter(|((of, _), _)| of == root);
-            ours.map(|((_, path), content)| (path.clone(), content.clone()))
+            let files = state.files.iter().filter(|((of, _), _)| of == root);
+            files
+                .map(|((_, path), content)| (path.clone(), content.clone()))
                 .collect()
         })
     }
 
-    /// Writes a file below a root, as a person would; none removes it.
-    pub fn write(&self, root: &Path, path: &str, content: Option<&str>) {
-        let place = (root.to_owned(), path.to_owned());
-        self.with(|state| match content {
-            Some(content) => state.files.insert(place, content.to_owned()),
-            None => state.files.remove(&place),
-        });
+    pub(super) fn baseline(&self, id: &str) -> Files {
+        self.with(|state| state.baselines.get(id).cloned().unwrap_or_default())
     }
 
-    pub(super) fn baseline(&self, commit: &str) -> Files {
-        self.with(|state| state.baselines.get(commit).cloned().unwrap_or_default())
+    /// Keeps a baseline; its id.
+    pub(super) fn keep_baseline(&self, files: Files) -> String {
+        let id = format!("{files:?}");
+        self.with(|state| state.baselines.insert(id.clone(), files));
+        id
     }
 
-    pub(super) fn keep_baseline(&self, name: &str, files: Files) -> String {
-        let commit = format!("baseline {name}");
-        self.with(|state| state.baselines.insert(commit.clone(), files));
-        commit
+    pub(super) fn with_files<R>(
+        &self,
+        look: impl FnOnce(&mut BTreeMap<(PathBuf, String), String>) -> R,
+    ) -> R {
+        self.with(|state| look(&mut state.files))
     }
 
-    pub(super) fn taken_files(&self, commit: &str) -> Files {
-        self.with(|state| state.taken.get(commit).cloned().unwrap_or_default())
+    /// The files that a checkpoint's commit holds.
+    pub(super) fn checkpointed(&self, commit: &str) -> Option<Files> {
+        self.with(|state| state.checkpoints.get(commit).cloned())
     }
 
-    /// What differs from the worktree's baseline.
-    fn changes(&self, worktree: &Worktree) -> Vec<FileChange> {
-        let (before, after) = (self.baseline(&worktree.baseline), self.files(&worktree.path));
-        let mut paths: Vec<_> = before.keys().chain(after.keys()).collect();
-        paths.sort();
-        paths.dedup();
-        let sides = paths
-            .into_iter()
-            .map(|path| (path, before.get(path), after.get(path)));
-        sides
-            .filter(|(_, before, after)| before != after)
-            .map(|(path, before, after)| changed(path, before, after))
-            .collect()
-    }
-
-    fn taken(&self, worktree: &Worktree, id: CheckpointId) -> Checkpoint {
-        let files = self.files(&worktree.path);
+    pub(super) fn taken(&self, worktree: &Worktree, id: CheckpointId) -> Checkpoint {
+        let files = self.files_at(&worktree.path);
         let tree = tree_of(&files);
         let commit = format!("{id} of {tree}");
-        self.with(|state| state.taken.insert(commit.clone(), files));
+        self.with(|state| state.checkpoints.insert(commit.clone(), files));
         Checkpoint { id, commit, tree }
     }
 
@@ -144,7 +142,7 @@ impl FakeWorktrees {
         look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) async fn reach(&self) -> Result<(), WorktreeError> {
+    async fn reach(&self) -> Result<(), WorktreeError> {
         let (latency, fail) = self.with(|state| (state.latency, state.fail.clone()));
         tokio::time::sleep(latency).await;
         fail.map_or(Ok(()), |why| Err(WorktreeError::Unusable(why)))
@@ -169,12 +167,13 @@ impl Worktrees for FakeWorktrees {
             base_commit: HEAD.into(),
             baseline: spec.start.clone().unwrap_or_else(|| HEAD.into()),
         };
-        let files = self.taken_files(&made.baseline);
+        let files = self.checkpointed(&made.baseline).unwrap_or_default();
         for (name, content) in &files {
             self.put(&made, name, content);
         }
         self.with(|state| {
-            state.baselines.entry(made.baseline.clone()).or_insert(files);
+            let baseline = made.baseline.clone();
+            state.baselines.entry(baseline).or_insert(files);
             state.made.insert(path, made.clone());
         });
         Ok(made)
@@ -215,9 +214,10 @@ impl Worktrees for FakeWorktrees {
 
     async fn diff(&self, worktree: &Worktree) -> Result<Diff, WorktreeError> {
         self.reach().await?;
+        let changes = self.changes(worktree);
         Ok(Diff {
-            tree: tree_of(&self.files(&worktree.path)),
-            changes: self.changes(worktree),
+            tree: tree_of(&self.files_at(&worktree.path)),
+            changes,
             ..Diff::default()
         })
     }
@@ -229,7 +229,7 @@ impl Worktrees for FakeWorktrees {
 
     async fn archive(&self, worktree: &Worktree) -> Result<Archived, WorktreeError> {
         self.reach().await?;
-        let held = format!("deleted of {}", tree_of(&self.files(&worktree.path)));
+        let held = format!("deleted of {:?}", self.files_at(&worktree.path));
         Ok(self.with(|state| {
             state.files.retain(|(of, _), _| *of != worktree.path);
             let was = state.made.remove(&worktree.path);
@@ -238,27 +238,29 @@ impl Worktrees for FakeWorktrees {
     }
 }
 
-fn changed(path: &str, before: Option<&String>, after: Option<&String>) -> FileChange {
-    let blob = |content: &String| BlobRef {
+fn changed(path: &str, before: Option<&String>, after: Option<&String>) -> Option<FileChange> {
+    let side = |content: &String| BlobRef {
         id: content.clone(),
-        mode: MODE,
+        mode: 0o100_644,
         size: content.len() as u64,
     };
-    FileChange {
+    let (operation, diff) = match (before, after) {
+        (before, after) if before == after => return None,
+        (None, Some(after)) => (Operation::Create, format!("+{after}")),
+        (Some(before), None) => (Operation::Delete, format!("-{before}")),
+        (before, after) => (Operation::Edit, format!("-{before:?}+{after:?}")),
+    };
+    Some(FileChange {
         path: path.to_owned(),
         old_path: None,
-        operation: match (before, after) {
-            (None, _) => Operation::Create,
-            (_, None) => Operation::Delete,
-            _ => Operation::Edit,
-        },
-        before: before.map(blob),
-        after: after.map(blob),
-        diff: format!("{before:?} to {after:?}"),
+        operation,
+        before: before.map(side),
+        after: after.map(side),
+        diff,
         truncated: false,
         binary: false,
         secret: false,
-    }
+    })
 }
 
 /// Equal for equal files.

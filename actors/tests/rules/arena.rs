@@ -36,6 +36,7 @@ fn arena(contestants: usize, check: bool, in_session: bool) -> Arena {
         project_path: "/project".into(),
         existing: None,
         start: None,
+        begins_with: None,
     };
     Arena {
         id: ArenaId(Uuid::nil()),

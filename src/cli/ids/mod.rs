@@ -89,6 +89,16 @@ pub(super) async fn maybe_session(client: &Client, typed: &str) -> Result<Option
     Ok(one(typed, named, |session| session.id)?.map(|session| session.id))
 }
 
+/// The sessions that something without a session is looked for in.
+///
+/// # Errors
+/// The service's.
+pub(super) async fn newest_sessions(client: &Client) -> Result<Vec<Uuid>, Failure> {
+    let newest: Vec<Session> = client.list("/api/sessions", MAX_TABBED).await?;
+    let ids = newest.iter().map(|session| session.id);
+    Ok(ids.take(MAX_TABBED).collect())
+}
+
 /// The chat of that id, or the default chat of the session of that id or name.
 ///
 /// # Errors

@@ -32,7 +32,7 @@ const OPEN: &str = "\
     select a.id, a.state, a.cancel_requested_at is not null as cancelled, a.winner,
         a.check_command, a.check_timeout_ms, a.session_id, a.project_id, p.path as project_path,
         w.id as worktree_id, w.path as worktree_path, w.branch, w.base_commit,
-        coalesce(hw.baseline, w.base_commit) as baseline, g.start_commit
+        coalesce(hw.baseline, w.base_commit) as baseline, g.start_commit, hw.begins_with
     from hearth.arenas a
         join projects p on p.id = a.project_id
         left join worktrees w on w.session_id = a.session_id and w.status = 'active'
@@ -433,6 +433,7 @@ struct ArenaRow {
     project_id: Uuid,
     project_path: String,
     start_commit: Option<String>,
+    begins_with: Option<String>,
     #[sqlx(flatten)]
     worktree: WorktreeRow,
 }
@@ -498,6 +499,7 @@ impl ArenaRow {
                 project_path,
                 existing: self.worktree.worktree(),
                 start: self.start_commit,
+                begins_with: self.begins_with,
             }),
         };
         Some(Arena {

@@ -122,6 +122,7 @@ impl Store {
             target = restore::target(&mut tx, session, checkpoint.0, chat.0).await?;
             if let Some(target) = &target {
                 drafts = restore::go_back(&mut tx, session, target).await?;
+                restore::keep_undo(&mut tx, session, target, plan).await?;
             }
         }
         sqlx::query(BASELINE)

@@ -19,7 +19,7 @@ const CHANGES: &str = "\
     from pending_changes p left join hearth.changes c on c.change_id = p.id
     where p.session_id = $1 and case when $2::uuid[] is null
         then p.status = $3 and c.worktree_id = $4 else p.id = any($2) end
-    order by p.file_path, p.id";
+    order by p.created_at, p.id";
 
 /// What an order comes to.
 #[derive(Default)]

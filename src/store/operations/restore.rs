@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use hearth_actors::event::FrameKind;
 use hearth_actors::ports::OperationsError;
+use hearth_actors::review::Plan;
 use serde_json::json;
 use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
@@ -34,6 +35,12 @@ const TRIM: &str = include_str!("../sql/trim_chat.sql");
 const MARK: &str = "\
     insert into messages (session_id, chat_id, role, content, status)
     values ($1, $2, 'system', $3, 'complete') returning id";
+
+/// What the files were before: a checkpoint of no turn.
+const UNDO: &str = "\
+    insert into checkpoints (id, chat_id, session_id, worktree_id, commit_sha, label)
+    values ($1, $2, $3, $4, $5, 'before a restore')
+    on conflict (id) do nothing";
 
 /// Where a restore goes back to.
 #[derive(FromRow)]
@@ -123,6 +130,28 @@ pub(super) async fn go_back(
         });
     }
     Ok(drafts)
+}
+
+/// Records what the worktree was before, so that there is a way forth again.
+pub(super) async fn keep_undo(
+    connection: &mut PgConnection,
+    session: Uuid,
+    target: &Target,
+    plan: &Plan,
+) -> Result<(), OperationsError> {
+    let Some(undo) = &plan.undo else {
+        return Ok(());
+    };
+    sqlx::query(UNDO)
+        .bind(undo.id.0)
+        .bind(target.chat_id)
+        .bind(session)
+        .bind(plan.worktree.id.0)
+        .bind(&undo.commit)
+        .execute(connection)
+        .await
+        .map_err(operations_error)?;
+    Ok(())
 }
 
 /// Lets every agent of the chat begin a context of its own.

@@ -114,7 +114,7 @@ fn counted(mut change: Change) -> Change {
 }
 
 /// Lines added and taken away inside the hunks of a unified diff.
-fn count_lines(diff: &str) -> (usize, usize) {
+pub(super) fn count_lines(diff: &str) -> (usize, usize) {
     let hunks = diff.lines().skip_while(|line| !line.starts_with("@@"));
     hunks.fold((0, 0), |(added, removed), line| {
         match line.as_bytes().first() {

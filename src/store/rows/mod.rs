@@ -5,6 +5,7 @@ pub mod agent_sessions;
 pub mod arenas;
 pub mod changes;
 pub mod chats;
+pub mod checkpoints;
 pub mod inbox;
 pub mod messages;
 pub mod operations;

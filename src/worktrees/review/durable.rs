@@ -48,6 +48,12 @@ pub(super) fn objects(
     wait().cannot("wait for the disk", common)
 }
 
+/// Waits for all that was written beside this folder so far.
+pub(super) fn everything(folder: &Path) -> Result<(), WorktreeError> {
+    let wait = || -> io::Result<()> { Ok(syncfs(File::open(folder)?)?) };
+    wait().cannot("wait for the disk", folder)
+}
+
 /// Waits for the names of these files.
 pub(super) fn names<'a>(
     root: &Root,

@@ -1,7 +1,8 @@
-//! What people do with the files that agents changed: apply, reject, rewind.
+//! What people do with the files that agents changed: apply, reject, rewind,
+//! restore.
 //!
 //! `plan` drafts (`draft`, on what `ground` finds at a `place`) what an order
-//! means: `apply` with `merge`, or `back`; `convert` stands between bytes on disk
+//! means: `apply` with `merge`, `back`, or `restore`; `convert` stands between bytes on disk
 //! and what a scan stores. It keeps all content under a ref, with the next
 //! `baseline`. `steps` then brings file after file (`swap`) beneath the root
 //! (`beneath`) to its new state or back.
@@ -19,6 +20,7 @@ mod ground;
 mod merge;
 mod place;
 mod plan;
+mod restore;
 mod steps;
 mod swap;
 #[cfg(test)]
@@ -31,6 +33,8 @@ use git2::{ErrorCode, Oid};
 use hearth_actors::model::Worktree;
 use hearth_actors::ports::{Review, WorktreeError};
 use hearth_actors::review::{Conflict, Plan, Planned, Work};
+
+use tokio::sync::OwnedMutexGuard;
 
 use self::beneath::Root;
 use self::ground::Ground;
@@ -52,7 +56,7 @@ impl Review for GitWorktrees {
         let plan = plan.clone();
         self.alone(plan.worktree.path.clone(), move |room| {
             let ground = room.ground(&plan.worktree, &plan.root)?;
-            let _alone = room.hold(&plan.root)?;
+            let _alone = room.hold_root(&plan.worktree, &plan.root)?;
             steps::carry_out(&ground, &plan, room.config.sync)
         })
         .await
@@ -62,7 +66,7 @@ impl Review for GitWorktrees {
         let plan = plan.clone();
         self.alone(plan.worktree.path.clone(), move |room| {
             let ground = room.ground(&plan.worktree, &plan.root)?;
-            let _alone = room.hold(&plan.root)?;
+            let _alone = room.hold_root(&plan.worktree, &plan.root)?;
             steps::take_back(&ground, &plan, room.config.sync)
         })
         .await
@@ -75,6 +79,9 @@ impl Review for GitWorktrees {
             let common = ground.repo.commondir();
             let _alone = room.hold(common)?;
             if !done {
+                if let Some(undo) = &plan.undo {
+                    drop_ref(&ground, &format!("refs/hearth/checkpoints/{}", undo.id))?;
+                }
                 return drop_ref(&ground, &plan::ref_of(plan.id));
             }
             let baseline = Oid::from_str(&plan.baseline).cannot("read the baseline", common)?;
@@ -103,6 +110,17 @@ impl Room {
         };
         let root = Root::open(root)?;
         Ok(Ground { repo, root })
+    }
+
+    /// Waits until no other session's operation is at work in the checkout. The
+    /// worktree is the caller's already.
+    fn hold_root(
+        &self,
+        worktree: &Worktree,
+        root: &Path,
+    ) -> Result<Option<OwnedMutexGuard<()>>, WorktreeError> {
+        let is_own = root == worktree.path;
+        (!is_own).then(|| self.hold(root)).transpose()
     }
 
     /// A folder for one conversion at a time.

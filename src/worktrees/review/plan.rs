@@ -16,6 +16,7 @@ use super::baseline::Baseline;
 use super::convert::Convert;
 use super::draft::Draft;
 use super::ground::Ground;
+use super::restore::{self, Past};
 use super::{apply, back, durable};
 
 /// Where an operation's objects are kept from `git gc`.
@@ -32,11 +33,12 @@ pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
         }
     };
     let ground = room.ground(&work.worktree, &root)?;
-    let _alone = room.hold(&root)?;
+    let _alone = room.hold_root(&work.worktree, &root)?;
     let scratch = room.scratch(&work.worktree)?;
     let mut draft = Draft::new(&ground, Convert::of(&ground.repo, scratch));
     let baseline = Baseline::open(&ground.repo, &work.worktree.baseline)?;
     let changes = once_each(&work.changes);
+    let mut undo = None;
     match work.order {
         Order::Apply { secrets, .. } => apply::apply(&mut draft, &changes, secrets)?,
         Order::Adopt { .. } => {
@@ -51,15 +53,22 @@ pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
         Order::Reject { .. } => back::reject(&mut draft, &changes)?,
         Order::Rewind { .. } => back::rewind(&mut draft, &changes, &baseline)?,
         Order::Restore { .. } => {
-            return Err(WorktreeError::Unusable(
-                "checkpoints cannot be restored by this version: take the files from the checkpoint's commit (git restore --source)".into(),
-            ));
+            let past = Past::find(room, &room.open(&work.worktree)?, work)?;
+            restore::restore(&mut draft, &past)?;
+            draft.notes.extend_from_slice(&past.notes);
+            if draft.conflicts.is_empty() {
+                undo = Some(past.keep(room, &ground, work)?);
+            }
         }
     }
     if !draft.conflicts.is_empty() {
         return Ok(Planned::Refused(draft.conflicts));
     }
-    finish(room, work, &changes, &draft, &baseline).map(Planned::Ready)
+    let plan = finish(room, work, &changes, &draft, &baseline, undo.is_none())?;
+    if undo.is_some() && room.config.sync {
+        durable::everything(ground.repo.commondir())?;
+    }
+    Ok(Planned::Ready(Plan { undo, ..plan }))
 }
 
 fn finish(
@@ -68,11 +77,13 @@ fn finish(
     changes: &[Recorded],
     draft: &Draft<'_>,
     baseline: &Baseline<'_>,
+    wait: bool,
 ) -> Result<Plan, WorktreeError> {
     let ground = draft.ground;
     let mut written = Vec::new();
     let commit = baseline.with(&draft.baseline, &mut written)?;
     let contents: BTreeSet<Oid> = draft.contents().map(|state| state.id).collect();
+    let written = wait.then_some(written);
     keep(room, ground, work.id, &contents, commit, written)?;
     let ids: Vec<_> = changes.iter().map(|change| change.id).collect();
     Ok(Plan {
@@ -83,17 +94,19 @@ fn finish(
         baseline: commit.to_string(),
         accounts: draft.accounts(&ids),
         notes: draft.notes.clone(),
+        undo: None,
     })
 }
 
-/// Keeps contents and baseline of an operation under its ref, on the disk.
+/// Keeps contents and baseline of an operation under its ref; on the disk when it
+/// is told what else was `written` for it.
 fn keep(
     room: &Room,
     ground: &Ground,
     id: OperationId,
     contents: &BTreeSet<Oid>,
     baseline: Oid,
-    written: Vec<Oid>,
+    written: Option<Vec<Oid>>,
 ) -> Result<(), WorktreeError> {
     let repo = &ground.repo;
     let common = repo.commondir();
@@ -111,9 +124,9 @@ fn keep(
     let alone = room.hold(common)?;
     refs::keep(repo, &name, commit)?;
     drop(alone);
-    if !room.config.sync {
+    let Some(written) = written.filter(|_| room.config.sync) else {
         return Ok(());
-    }
+    };
     let mut all = contents.clone();
     all.extend(written);
     all.extend([tree, commit, baseline]);

@@ -355,7 +355,7 @@ async fn a_folder_that_becomes_a_repository_and_back_is_followed() {
 
 /// One thing an agent may do to its files.
 #[derive(Clone, Debug)]
-enum Edit {
+pub(super) enum Edit {
     Write(String, Vec<u8>),
     Remove(String),
     Link(String, String),
@@ -365,16 +365,7 @@ enum Edit {
     Commit,
 }
 
-/// libgit2 1.9 never ends on an ignore file with a line that begins with a
-/// vertical tab or a form feed: neither is written.
-fn plain_byte() -> impl Strategy<Value = u8> {
-    any::<u8>().prop_map(|byte| match byte {
-        0x0b | 0x0c => b' ',
-        byte => byte,
-    })
-}
-
-fn edits() -> impl Strategy<Value = Vec<Edit>> {
+pub(super) fn edits() -> impl Strategy<Value = Vec<Edit>> {
     let path = prop::sample::select(vec![
         "a",
         "b.log",
@@ -396,7 +387,9 @@ fn edits() -> impl Strategy<Value = Vec<Edit>> {
     let content = prop_oneof![
         Just(b"*.log\n!keep.log\nd/e/\n".to_vec()),
         Just(Vec::new()),
-        prop::collection::vec(plain_byte(), 0..40),
+        Just(b"/\x0b\n*.log\n\x0c\nd/e\n".to_vec()),
+        r"[abdef*?/!.\[\]\\ \n\r\x0b\x0c#^-]{0,24}".prop_map(String::into_bytes),
+        prop::collection::vec(any::<u8>(), 0..40),
     ];
     let edit = prop_oneof![
         4 => (path.clone(), content).prop_map(|(p, c)| Edit::Write(p, c)),
@@ -411,7 +404,7 @@ fn edits() -> impl Strategy<Value = Vec<Edit>> {
 }
 
 /// Does the edit as far as the files allow it.
-fn perform(at: &Path, edit: &Edit) {
+pub(super) fn perform(at: &Path, edit: &Edit) {
     let full = |path: &String| at.join(path);
     let make_room = |path: &String| {
         if let Some(parent) = full(path).parent() {

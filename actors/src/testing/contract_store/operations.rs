@@ -59,6 +59,7 @@ fn plan(started: &Started) -> Plan {
             .map(|change| (change.id, steps(change)))
             .collect(),
         notes: Vec::new(),
+        undo: None,
     }
 }
 

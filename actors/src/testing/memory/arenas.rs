@@ -431,6 +431,7 @@ impl Rows {
                 project_path: path,
                 existing: self.worktree_of(session),
                 start: None,
+                begins_with: None,
             }),
         }
     }

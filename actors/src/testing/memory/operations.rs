@@ -139,7 +139,6 @@ impl Rows {
                 });
             }
         }
-        changes.sort_by(|a, b| a.path.cmp(&b.path));
         let order = asked
             .order
             .naming(changes.iter().map(|change| change.id).collect());

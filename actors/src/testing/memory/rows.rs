@@ -265,6 +265,7 @@ impl Rows {
                 project_path: PathBuf::from("/project"),
                 existing,
                 start: self.starts.get(&row.session).cloned(),
+                begins_with: None,
             },
             resume: self.links.get(&row.key).cloned(),
             last_tree: last_tree.flatten(),

@@ -354,6 +354,8 @@ frame_kinds! {
     PendingChangesUpdated => "pending_changes_updated",
     /// A task's state or outcome changed.
     TaskUpdated => "task_updated",
+    /// How an arena stands: `{"arena_id","state","contestants"}`.
+    ArenaUpdated => "arena_updated",
     /// A chat went back to a checkpoint: `message_ids` (at most 1 000 of
     /// `trimmed`) and what they said are gone.
     MessagesTrimmed => "messages_trimmed",

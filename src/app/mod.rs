@@ -28,6 +28,7 @@ use crate::backends::acp::quirks;
 use crate::backends::probe::Prober;
 use crate::backends::probe::rounds::Looks;
 use crate::backends::registry::{Means, Registry};
+use crate::checks::Runner;
 use crate::config::service_file::ServiceFile;
 use crate::config::{ConfigErrors, Flags, Settings, home};
 use crate::http::state::{Health, Limits, Parts, Readiness, Shared};
@@ -167,6 +168,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         queue: memory.clone(),
         lease: memory.clone(),
         journal: memory.clone(),
+        arenas: memory.clone(),
+        checks: Arc::new(Runner::new(room.clone())),
         agents: Arc::new(registry),
         review: worktrees.clone(),
         worktrees: worktrees.clone(),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::arena::args::Arena;
 use crate::config::Flags;
 
 const EXAMPLES: &str = "\
@@ -66,6 +67,9 @@ pub enum Command {
     /// List sessions and what runs in them.
     #[command(after_help = "Examples:\n  hearth ls\n  hearth ls --json | jq -r '.sessions[].id'")]
     Ls(Output),
+    /// Let several agents answer one prompt, and compare what they made.
+    #[command(after_help = super::arena::args::EXAMPLES, args_conflicts_with_subcommands = true)]
+    Arena(Arena),
     /// List what a session's files were before each turn, or show what changed since.
     #[command(
         after_help = "Examples:\n  hearth checkpoints 0199a2\n  hearth checkpoints 0199a2 --diff 5f0c11ab            what changed since\n  hearth checkpoints 0199a2 --diff 5f0c11ab --to 77aa01bc"

@@ -1,6 +1,7 @@
 //! The command line: a client of the service, and the way to start it.
 
 mod agents;
+mod arena;
 mod args;
 mod attach;
 mod cancel;
@@ -47,6 +48,7 @@ pub async fn dispatch(cli: &Cli, env: &BTreeMap<String, String>) -> Result<Exit,
         Command::Send(args) => send::send(args, &home(&flags, env)?, env).await,
         Command::Attach(args) => attach::attach(args, &home(&flags, env)?, env).await,
         Command::Cancel(args) => cancel::cancel(args, &home(&flags, env)?, env).await,
+        Command::Arena(args) => arena::arena(args, &home(&flags, env)?, env).await,
         Command::Completions(args) => {
             print(&completions(args.shell));
             Ok(Exit::Ok)

@@ -2,6 +2,7 @@
 //! every request must pass.
 
 mod agent;
+mod arenas;
 mod caller;
 mod chats;
 pub mod checkpoints;
@@ -121,6 +122,10 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(tasks::create, tasks::list))
         .routes(routes!(tasks::get))
         .routes(routes!(tasks::cancel))
+        .routes(routes!(arenas::create, arenas::list))
+        .routes(routes!(arenas::get))
+        .routes(routes!(arenas::select))
+        .routes(routes!(arenas::cancel))
         .routes(routes!(prompts::list))
         .routes(routes!(prompts::get))
         .routes(routes!(prompts::answer))

@@ -173,6 +173,8 @@ pub enum Readiness {
 pub trait Tree: Send + Sync {
     /// Something may be claimable.
     fn wakeup(&self);
+    /// Something may have to be done about an arena.
+    fn look_at_arenas(&self);
     /// Ends the running turn of `task`.
     fn cancel(&self, task: TaskId);
     /// Answers a prompt of `task` by an option's id, and waits until its row
@@ -209,6 +211,10 @@ pub trait Tree: Send + Sync {
 impl Tree for TreeHandle {
     fn wakeup(&self) {
         Self::wakeup(self);
+    }
+
+    fn look_at_arenas(&self) {
+        Self::look_at_arenas(self);
     }
 
     fn cancel(&self, task: TaskId) {

@@ -3,11 +3,12 @@
 //!
 //! # Lock order
 //! Every transaction takes its row locks in this order and never goes back:
-//! node → gate → turn or operation → prompts → task → queue entry → messages → worktree → changes →
+//! node → arena → gate → turn or operation → prompts → task → queue entry → messages → worktree → changes →
 //! `agent_sessions` → stream → frames. A claim alone starts in the middle of
 //! the order, and takes gate, entry and task with `skip locked`: it never waits
 //! for what another transaction holds.
 
+mod arenas;
 pub mod branches;
 mod cancel;
 mod control;
@@ -44,6 +45,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgPool};
 use uuid::Uuid;
 
+pub use arenas::{CancelArena, CreatedArena, NewArena, NewContestant, NewGround, Select};
 pub use cancel::CancelRequest;
 pub use control::{Created, NewMessage, NewTask};
 pub use drafts::{MAX_INPUT_CHARS, MAX_KEY_BYTES};

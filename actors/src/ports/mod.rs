@@ -2,6 +2,7 @@
 //! every error variant says what the caller does differently.
 
 mod agents;
+mod arenas;
 mod journal;
 mod operations;
 mod processes;
@@ -12,6 +13,7 @@ mod worktrees;
 use std::sync::Arc;
 
 pub use agents::{AgentBackend, AgentEntry, Agents, Link, LinkError, LinkSpec, Prompt, StartError};
+pub use arenas::{Arenas, ArenasError, Checks};
 pub use journal::{Journal, JournalError, LinkNote, LinkStatus, OpenTurn};
 pub use operations::{Operations, OperationsError};
 pub use processes::ProcessLedger;
@@ -41,4 +43,8 @@ pub struct Ports {
     pub operations: Arc<dyn Operations>,
     /// What they run as.
     pub processes: Arc<dyn ProcessLedger>,
+    /// Where several compete.
+    pub arenas: Arc<dyn Arenas>,
+    /// What judges them.
+    pub checks: Arc<dyn Checks>,
 }

@@ -1,5 +1,6 @@
 //! The rules against small reference models, without any clock.
 
+mod arena;
 mod dispatch;
 mod lease;
 mod operation;

@@ -21,7 +21,8 @@ picked as materialized (
         coalesce(nullif(q.agent, ''), $6) as agent,
         coalesce(q.user_message_id, q.task_id) as user_message_id,
         t.chat_id, t.input, t.model, t.mode_id, t.thinking_option_id, t.feature_values,
-        q.own_chat, t.parent_task_id is not null as is_child, t.arena_id is not null as is_contestant
+        q.own_chat, t.parent_task_id is not null as is_child, t.arena_id is not null as is_contestant,
+        g.start_commit
     from lease l
         cross join heads h
         join hearth.gates g on g.session_id = h.session_id

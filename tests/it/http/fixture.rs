@@ -38,6 +38,7 @@ pub(crate) const TOKEN: &str = "0123456789abcdef-test";
 #[derive(Default)]
 pub(crate) struct Asked {
     pub(crate) wakeups: usize,
+    pub(crate) arena_looks: usize,
     pub(crate) cancels: Vec<TaskId>,
     pub(crate) keys: Vec<String>,
     pub(crate) orders: Vec<Order>,
@@ -61,6 +62,10 @@ impl StillTree {
 impl Tree for StillTree {
     fn wakeup(&self) {
         self.asked(|asked| asked.wakeups += 1);
+    }
+
+    fn look_at_arenas(&self) {
+        self.asked(|asked| asked.arena_looks += 1);
     }
 
     fn cancel(&self, task: TaskId) {

@@ -2,6 +2,7 @@
 
 mod agents;
 mod alone;
+mod arenas;
 mod bad_input;
 mod browser;
 mod callers;

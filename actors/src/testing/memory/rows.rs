@@ -8,14 +8,16 @@ use tokio::time::Instant;
 use super::operations::{ChangeRow, OperationRow};
 use crate::event::{Frame, PartWrite, TurnRef};
 use crate::ids::{
-    AgentName, ChangeId, ChatId, MessageId, NodeId, OperationId, ProjectId, PromptId, SessionId,
-    SessionKey, TaskId, TurnId,
+    AgentName, ArenaId, ChangeId, ChatId, MessageId, NodeId, OperationId, ProjectId, PromptId,
+    SessionId, SessionKey, TaskId, TurnId,
 };
 use crate::model::{Assignment, Checkpoint, Fence, Policy, Resume, Worktree, WorktreeSpec};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Claim, Reconciled};
 use crate::prompt::{NewPrompt, Settled};
 use crate::rules::routing::Origin;
+
+use super::arenas::ArenaRow;
 
 /// A task as the store knows it.
 #[derive(Clone, Debug)]
@@ -108,6 +110,12 @@ pub struct Rows {
     pub chats: BTreeMap<ChatId, SessionId>,
     /// By session: its worktree, and the tree it was left with if that is known.
     pub worktrees: BTreeMap<SessionId, (Worktree, Option<String>)>,
+    /// By id.
+    pub arenas: BTreeMap<ArenaId, ArenaRow>,
+    /// Gates that an arena holds: no turn is claimed there.
+    pub held: BTreeMap<SessionId, ArenaId>,
+    /// The commits that sessions start from, where one is named.
+    pub starts: BTreeMap<SessionId, String>,
     /// Changes of files, by id.
     pub changes: BTreeMap<ChangeId, ChangeRow>,
     /// By id.
@@ -192,6 +200,7 @@ impl Rows {
             .values()
             .filter(|turn| !turn.ended)
             .map(|turn| turn.reference.session)
+            .chain(self.held.keys().copied())
             .chain(self.gates.keys().copied())
             .collect();
         let mut held_back = BTreeSet::new();
@@ -255,6 +264,7 @@ impl Rows {
                 project: ProjectId(uuid::Uuid::nil()),
                 project_path: PathBuf::from("/project"),
                 existing,
+                start: self.starts.get(&row.session).cloned(),
                 begins_with: None,
             },
             resume: self.links.get(&row.key).cloned(),

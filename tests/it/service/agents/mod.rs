@@ -5,6 +5,7 @@
 //! a service, a database, a home and a model of its own.
 
 mod cancels;
+mod compete;
 mod deaths;
 mod errors;
 mod permission;
@@ -66,4 +67,9 @@ scenarios! {
         cancels::mid_stream as a_cancel_in_mid_stream_keeps_the_process,
         deaths::killed as a_killed_agent_resumes_with_its_history,
     }
+}
+
+#[tokio::test]
+async fn goose_and_qwen_answer_one_prompt_each_in_its_own_worktree() {
+    compete::goose_and_qwen().await;
 }

@@ -4,6 +4,7 @@
 pub mod catalog;
 pub mod event;
 pub mod ids;
+pub mod limits;
 pub mod model;
 pub mod outcome;
 pub mod ports;

@@ -119,6 +119,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         depth: settings.tasks_max_depth,
         children: settings.tasks_max_children,
     };
+    options.budgets = settings.budgets;
     options.default_agent = settings.default_agent.as_deref().map(AgentName::from);
     let place = match &database {
         Some(_) => "the private PostgreSQL".to_owned(),
@@ -165,7 +166,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     let ports = Ports {
         queue: memory.clone(),
         lease: memory.clone(),
-        journal: memory,
+        journal: memory.clone(),
+        limits: memory,
         agents: Arc::new(registry),
         worktrees: Arc::new(worktrees),
         processes: Arc::new(room.clone()),
@@ -173,6 +175,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     let tree_settings = TreeSettings {
         max_live: settings.pool_max_live,
         sweep_every: settings.lifecycle_sweep,
+        retry: settings.retry,
         ..TreeSettings::default()
     };
     let tree = TreeHandle::start(ports, tree_settings)

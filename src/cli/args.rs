@@ -93,6 +93,11 @@ pub enum Command {
         after_help = "Examples:\n  hearth costs\n  hearth costs --by day --from 2026-11-01\n  hearth costs --by project --json"
     )]
     Costs(Costs),
+    /// Show what may be spent, and what is used of it.
+    #[command(
+        after_help = "Examples:\n  hearth budgets\n  hearth budgets --json | jq '.items[] | select(.level != \"ok\")'"
+    )]
+    Budgets(Output),
     /// Check the installation; every finding comes with its cure.
     #[command(
         after_help = "Examples:\n  hearth doctor\n  hearth doctor --json\n\nExits with 1 if something does not work."

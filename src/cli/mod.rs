@@ -3,6 +3,7 @@
 mod agents;
 mod args;
 mod attach;
+mod budgets;
 mod cancel;
 mod client;
 mod costs;
@@ -56,6 +57,7 @@ pub async fn dispatch(cli: &Cli, env: &BTreeMap<String, String>) -> Result<Exit,
         Command::Prompts(args) => prompts::prompts(args, &home(&flags, env)?, env).await,
         Command::Answer(args) => prompts::answer(args, &home(&flags, env)?, env).await,
         Command::Agents(args) => agents::agents(args, &home(&flags, env)?, env).await,
+        Command::Budgets(args) => budgets::budgets(args, &home(&flags, env)?, env).await,
         Command::Costs(args) => costs::costs(args, &home(&flags, env)?, env).await,
         Command::Doctor(args) => doctor::doctor(args, &flags, env).await,
         Command::Shim(_) | Command::DemoAgent(_) => Err(Failure::new(

@@ -2,6 +2,7 @@
 //! every request must pass.
 
 mod agent;
+mod budgets;
 mod chats;
 mod debug;
 pub mod error;
@@ -93,6 +94,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(sessions::get))
         .routes(routes!(sessions::pending))
+        .routes(routes!(budgets::set))
         .routes(routes!(sessions::agents))
         .routes(routes!(chats::create, chats::list))
         .routes(routes!(messages::create, messages::list))
@@ -108,6 +110,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(providers::list))
         .routes(routes!(providers::probe))
         .routes(routes!(stats::costs))
+        .routes(routes!(budgets::list))
         .routes(routes!(stream::session))
         .routes(routes!(stream::task))
         .routes(routes!(stream::tree))

@@ -8,6 +8,7 @@
 //! the order, and takes gate, entry and task with `skip locked`: it never waits
 //! for what another transaction holds.
 
+mod budgets;
 mod cancel;
 mod control;
 mod doubt;
@@ -20,6 +21,7 @@ mod finish;
 mod frames;
 mod journal;
 mod lease;
+mod limits;
 mod listen;
 mod migrate;
 mod notices;
@@ -38,6 +40,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hearth_actors::ids::{AgentName, NodeId};
+use hearth_actors::limits::BudgetSettings;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgPool};
 use uuid::Uuid;
@@ -73,6 +76,8 @@ pub struct StoreOptions {
     pub default_agent: Option<AgentName>,
     /// How far tasks may go in asking for others.
     pub family: FamilyLimits,
+    /// What may be spent.
+    pub budgets: BudgetSettings,
     /// Connections for reads and requests.
     pub connections: u32,
     /// Connections for the journals of running turns.
@@ -96,6 +101,7 @@ impl StoreOptions {
             node,
             default_agent: None,
             family: FamilyLimits::default(),
+            budgets: BudgetSettings::default(),
             connections: 6,
             journal_connections: 6,
             claim_connections: 2,
@@ -114,6 +120,7 @@ pub struct Store {
     node: NodeId,
     default_agent: Option<AgentName>,
     family: FamilyLimits,
+    budgets: BudgetSettings,
     /// This node's life; 0 while it holds no lease.
     incarnation: Arc<AtomicI64>,
     /// Claims that were sent and not answered. What they claimed is given back
@@ -157,6 +164,7 @@ impl Store {
             node: options.node,
             default_agent: options.default_agent,
             family: options.family,
+            budgets: options.budgets,
             incarnation: Arc::new(AtomicI64::new(0)),
             unanswered_claims: Arc::default(),
             doubtful_writes: Arc::default(),

@@ -3,6 +3,7 @@
 
 mod agents;
 mod journal;
+mod limits;
 mod processes;
 mod queue;
 mod review;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 pub use agents::{AgentBackend, AgentEntry, Agents, Link, LinkError, LinkSpec, Prompt, StartError};
 pub use journal::{Journal, JournalError, LinkNote, LinkStatus, OpenTurn};
+pub use limits::Limits;
 pub use processes::ProcessLedger;
 pub use queue::{Claim, NodeLease, QueueError, Reconciled, TaskQueue};
 pub use review::{Operations, OperationsError, Review};
@@ -29,6 +31,8 @@ pub struct Ports {
     pub lease: Arc<dyn NodeLease>,
     /// Where turns are written down.
     pub journal: Arc<dyn Journal>,
+    /// What was spent and refused so far.
+    pub limits: Arc<dyn Limits>,
     /// Who answers.
     pub agents: Arc<dyn Agents>,
     /// Where they work.

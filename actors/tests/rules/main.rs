@@ -1,10 +1,12 @@
 //! The rules against small reference models, without any clock.
 
+mod budget;
 mod dispatch;
 mod lease;
 mod permission;
 mod pool;
 mod restart;
+mod retry;
 mod routing;
 mod session;
 mod session_plain;

@@ -14,6 +14,7 @@ mod first_use;
 mod flood;
 mod harness;
 mod init_system;
+mod limits;
 mod newcomer;
 mod prompts;
 mod queue;

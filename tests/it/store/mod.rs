@@ -5,6 +5,7 @@ mod contract;
 mod control;
 mod family;
 mod journal;
+mod limits;
 mod listen;
 mod lost_answers;
 mod migrations;

@@ -4,6 +4,7 @@
 //! (retention, listings, other programs' rows) is the real store's alone.
 
 mod journal;
+mod limits;
 mod rows;
 mod suite;
 
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::event::{Batch, Frame, TurnRef};
 use crate::ids::{AgentName, PromptId, SessionId, SessionKey, TaskId};
+use crate::limits::Parked;
 use crate::model::{Checkpoint, Fence, TurnEnd};
 use crate::ports::{
     Claim, Journal, JournalError, LinkNote, NodeLease, OpenTurn, QueueError, Reconciled, Source,
@@ -159,10 +161,13 @@ impl TaskQueue for MemoryStore {
         self.leased(|rows| rows.claim(Instant::now(), credit, agents))
     }
 
-    async fn release(&self, fence: &Fence, after: Duration) -> Result<(), QueueError> {
+    async fn release(
+        &self,
+        fence: &Fence,
+        parked: Option<&Parked>,
+    ) -> Result<Vec<Frame>, QueueError> {
         self.reach().await.map_err(QueueError::Unavailable)?;
-        self.with(|rows| rows.release(fence, Instant::now() + after));
-        Ok(())
+        Ok(self.with(|rows| rows.release(fence, parked)))
     }
 }
 

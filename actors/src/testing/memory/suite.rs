@@ -5,9 +5,10 @@ use async_trait::async_trait;
 use super::MemoryStore;
 use crate::event::Frame;
 use crate::ids::{AgentName, ChatId, MessageId, PromptId, SessionId, SessionKey, TaskId};
+use crate::limits::Budget;
 use crate::model::{Assignment, PendingChange};
 use crate::outcome::{Outcome, TaskState};
-use crate::ports::{Journal, NodeLease, TaskQueue};
+use crate::ports::{Journal, Limits, NodeLease, TaskQueue};
 use crate::prompt::PromptState;
 use crate::testing::contract_store::StoreUnderTest;
 
@@ -23,6 +24,18 @@ impl StoreUnderTest for MemoryStore {
 
     fn journal(&self) -> &dyn Journal {
         self
+    }
+
+    fn limits(&self) -> &dyn Limits {
+        self
+    }
+
+    async fn set_budget(&self, session: SessionId, budget: Budget) {
+        self.with(|rows| rows.budgets.insert(session, budget));
+    }
+
+    async fn set_task_budget(&self, task: TaskId, budget: Budget) {
+        self.with(|rows| rows.tasks.get_mut(&task).expect("the task").budget = Some(budget));
     }
 
     async fn twin(&self) -> Box<dyn StoreUnderTest> {

@@ -221,9 +221,9 @@ fn calls_whose_totals_are_told_count_once_each() {
 
     all.extend(said(&mut mapper, &window(900)));
     let fault = fault::other("overloaded");
-    all.extend(mapper.turn_failed(fault));
+    all.extend(mapper.turn_failed(fault, None));
     assert_eq!(sum(&all), (900, 0), "an error after one call");
-    let unknown = Mapper::default().turn_failed(fault::other("overloaded"));
+    let unknown = Mapper::default().turn_failed(fault::other("overloaded"), None);
     assert_eq!(sum(&unknown), (0, 0));
 }
 

@@ -349,5 +349,4 @@ async fn a_claim_without_a_budget_sums_nothing_up() {
     ] {
         assert!(!plan.contains(word), "{plan}");
     }
-    println!("{plan}");
 }

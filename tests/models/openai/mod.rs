@@ -124,8 +124,11 @@ impl Shared {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How often this very prompt has failed before; counts this time too.
+    /// How often the directives of this prompt have failed before; counts this time
+    /// too. What an agent puts in front of them makes no other prompt.
     fn failed_before(&self, prompt: &str) -> usize {
+        let directives = prompt.lines().rev().find(|line| line.contains("[["));
+        let prompt = directives.unwrap_or(prompt);
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let count = failures.entry(prompt.to_owned()).or_default();
         *count += 1;

@@ -389,6 +389,9 @@ frame_kinds! {
     /// Much of a budget is used: `{"scope","subject","measure","used","limit",
     /// "level","resets_in_ms"}`.
     BudgetUpdated => "budget_updated",
+    /// A chat went back to a checkpoint: `message_ids` (at most 1 000 of
+    /// `trimmed`) and what they said are gone.
+    MessagesTrimmed => "messages_trimmed",
 }
 
 /// A frame before it has a seq.

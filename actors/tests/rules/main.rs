@@ -3,6 +3,7 @@
 mod budget;
 mod dispatch;
 mod lease;
+mod operation;
 mod permission;
 mod pool;
 mod restart;

@@ -4,11 +4,13 @@ use async_trait::async_trait;
 
 use super::MemoryStore;
 use crate::event::Frame;
-use crate::ids::{AgentName, ChatId, MessageId, PromptId, SessionId, SessionKey, TaskId};
+use crate::ids::{
+    AgentName, ChangeId, ChatId, CheckpointId, MessageId, PromptId, SessionId, SessionKey, TaskId,
+};
 use crate::limits::Budget;
 use crate::model::{Assignment, PendingChange};
 use crate::outcome::{Outcome, TaskState};
-use crate::ports::{Journal, Limits, NodeLease, TaskQueue};
+use crate::ports::{Journal, Limits, NodeLease, Operations, TaskQueue};
 use crate::prompt::PromptState;
 use crate::testing::contract_store::StoreUnderTest;
 
@@ -36,6 +38,10 @@ impl StoreUnderTest for MemoryStore {
 
     async fn set_task_budget(&self, task: TaskId, budget: Budget) {
         self.with(|rows| rows.tasks.get_mut(&task).expect("the task").budget = Some(budget));
+    }
+
+    fn operations(&self) -> &dyn Operations {
+        self
     }
 
     async fn twin(&self) -> Box<dyn StoreUnderTest> {
@@ -91,8 +97,25 @@ impl StoreUnderTest for MemoryStore {
 
     async fn changes(&self, session: SessionId) -> Vec<PendingChange> {
         self.with(|rows| {
-            let changes = rows.changes.get(&session).into_iter().flatten();
-            changes.map(|(_, (change, _))| change.clone()).collect()
+            let pending = rows.pending(session).into_iter();
+            pending
+                .map(|(path, (id, _))| PendingChange {
+                    operation: rows.changes[&id].file.operation,
+                    id,
+                    path,
+                })
+                .collect()
+        })
+    }
+
+    async fn status(&self, change: ChangeId) -> Option<String> {
+        self.with(|rows| Some(rows.changes.get(&change)?.status.to_owned()))
+    }
+
+    async fn checkpoint_id(&self, turn: &Assignment) -> Option<CheckpointId> {
+        self.with(|rows| {
+            let row = rows.turns.get(&turn.fence.turn)?;
+            Some(row.checkpoint.as_ref()?.id)
         })
     }
 

@@ -268,6 +268,8 @@ pub struct Assignment {
     pub features: std::collections::BTreeMap<String, serde_json::Value>,
     /// Asked for by the task; the agent's own applies if none.
     pub policy: Option<Policy>,
+    /// A budget may bound it: what is used of it is to be looked at first.
+    pub budgeted: bool,
     /// Where to work.
     pub worktree: WorktreeSpec,
     /// What to resume, if this pair has run before.

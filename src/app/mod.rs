@@ -119,6 +119,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         depth: settings.tasks_max_depth,
         children: settings.tasks_max_children,
     };
+    options.budgets = settings.budgets;
     options.default_agent = settings.default_agent.as_deref().map(AgentName::from);
     let place = match &database {
         Some(_) => "the private PostgreSQL".to_owned(),
@@ -170,6 +171,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         journal: memory.clone(),
         arenas: memory.clone(),
         checks: Arc::new(Runner::new(room.clone())),
+        limits: memory.clone(),
         agents: Arc::new(registry),
         review: worktrees.clone(),
         worktrees: worktrees.clone(),
@@ -179,6 +181,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     let tree_settings = TreeSettings {
         max_live: settings.pool_max_live,
         sweep_every: settings.lifecycle_sweep,
+        retry: settings.retry,
         ..TreeSettings::default()
     };
     let tree = TreeHandle::start(ports, tree_settings)

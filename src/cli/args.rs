@@ -129,6 +129,11 @@ pub enum Command {
         after_help = "Examples:\n  claude mcp add hearth -- hearth mcp\n\nThe service itself speaks MCP over HTTP at /mcp, with its token.\n\nExits with 3 if no service runs."
     )]
     Mcp,
+    /// Show what may be spent, and what is used of it.
+    #[command(
+        after_help = "Examples:\n  hearth budgets\n  hearth budgets --json | jq '.items[] | select(.level != \"ok\")'"
+    )]
+    Budgets(Output),
     /// Check the installation; every finding comes with its cure.
     #[command(
         after_help = "Examples:\n  hearth doctor\n  hearth doctor --json\n\nExits with 1 if something does not work."

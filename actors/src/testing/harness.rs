@@ -97,6 +97,7 @@ impl Harness {
             queue: Arc::new(store.clone()),
             lease: Arc::new(store.clone()),
             journal: Arc::new(store.clone()),
+            limits: Arc::new(store.clone()),
             agents: Arc::new(FakeAgents {
                 backend: backend.clone(),
                 idle_ttl: setup.idle_ttl,

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use ractor::{Actor, RpcReplyPort};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use tokio::sync::watch;
 
 use crate::ids::{ChatId, PromptId, SessionId, SessionKey, TaskId};
@@ -204,10 +203,7 @@ impl TreeHandle {
     }
 
     fn weigh(&self, node: &mut TreeNode) {
-        let key = serde_json::from_value::<SessionKey>(json!({
-            "chat": node.snapshot.detail["chat_id"],
-            "agent": node.snapshot.detail["agent"],
-        }));
+        let key = SessionKey::deserialize(&node.snapshot.detail["key"]);
         if let Ok(key) = key {
             let rss = self.shared.ports.processes.rss_bytes(&key);
             for child in node

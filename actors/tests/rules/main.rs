@@ -1,12 +1,14 @@
 //! The rules against small reference models, without any clock.
 
 mod arena;
+mod budget;
 mod dispatch;
 mod lease;
 mod operation;
 mod permission;
 mod pool;
 mod restart;
+mod retry;
 mod routing;
 mod session;
 mod session_plain;

@@ -27,9 +27,10 @@ blocked as (
 ),
 -- What waits for seconds only backs off.
 parked as (
-    select 'task:' || k.id, k.id as row_id, 'parked', coalesce((
+    select 'task:' || k.id, k.id as row_id, 'parked', coalesce(q.parked_reason, (
             select t.outcome from hearth.turns t where t.task_id = k.id order by t.attempt desc limit 1
-        ), 'not_before'), left(k.input, 200), null, k.created_at as at, q.not_before,
+        ), 'not_before'), left(k.input, 200), q.parked_detail, k.created_at as at,
+        case when q.parked_reason is null then q.not_before else q.parked_until end,
         k.session_id, k.chat_id, k.id, nullif(q.agent, ''), array[]::text[]
     from hearth.queue q join tasks k on k.id = q.task_id
     where q.waiting and q.not_before > clock_timestamp() + interval '10 seconds'
@@ -50,9 +51,10 @@ asked as (
 ),
 noticed as (
     select 'notice:' || n.id, n.id as row_id, 'open', n.kind, n.title, n.detail, n.created_at as at,
-        null::timestamptz, n.session_id, n.chat_id, null::uuid, n.agent, array['dismiss']
+        n.expires_at, n.session_id, n.chat_id, null::uuid, n.agent, array['dismiss']
     from hearth.notices n
     where n.over_at is null and n.dismissed_at is null
+        and (n.expires_at is null or n.expires_at > clock_timestamp())
         and ($1::timestamptz is null or (n.created_at, n.id) < ($1, $2::uuid))
         and ($4::uuid is null or n.session_id = $4)
     order by n.created_at desc, n.id desc limit $3

@@ -16,6 +16,7 @@ mod first_use;
 mod flood;
 mod harness;
 mod init_system;
+mod limits;
 mod mcp;
 mod newcomer;
 mod prompts;

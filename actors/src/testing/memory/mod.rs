@@ -5,6 +5,7 @@
 
 mod arenas;
 mod journal;
+mod limits;
 mod operations;
 mod restore;
 mod rows;
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::event::{Batch, Frame, TurnRef};
 use crate::ids::{AgentName, OperationId, PromptId, SessionId, SessionKey, TaskId};
+use crate::limits::Parked;
 use crate::model::{Checkpoint, Diff, Fence, TurnEnd};
 use crate::operation::{Abandoned, Asked, Begun, LeftBehind, Owner};
 use crate::ports::{
@@ -179,10 +181,13 @@ impl TaskQueue for MemoryStore {
         self.leased(|rows| rows.claim(Instant::now(), credit, agents))
     }
 
-    async fn release(&self, fence: &Fence, after: Duration) -> Result<(), QueueError> {
+    async fn release(
+        &self,
+        fence: &Fence,
+        parked: Option<&Parked>,
+    ) -> Result<Vec<Frame>, QueueError> {
         self.reach().await.map_err(QueueError::Unavailable)?;
-        self.with(|rows| rows.release(fence, Instant::now() + after));
-        Ok(())
+        Ok(self.with(|rows| rows.release(fence, parked)))
     }
 }
 

@@ -3,15 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use serde_json::json;
 use tokio::time::Instant;
 
+use super::limits::told;
 use super::operations::{ChangeRow, OperationRow};
-use crate::event::{Frame, PartWrite, TurnRef};
+use crate::event::{Frame, FrameKind, PartWrite, TurnRef};
 use crate::ids::{
     AgentName, ArenaId, ChangeId, ChatId, MessageId, NodeId, OperationId, ProjectId, PromptId,
     SessionId, SessionKey, TaskId, TurnId,
 };
-use crate::model::{Assignment, Checkpoint, Fence, Policy, Resume, Worktree, WorktreeSpec};
+use crate::limits::{Budget, Measure, Parked};
+use crate::model::{Assignment, Checkpoint, Fence, Policy, Resume, Usage, Worktree, WorktreeSpec};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Claim, Reconciled};
 use crate::prompt::{NewPrompt, Settled};
@@ -38,6 +41,10 @@ pub struct TaskRow {
     pub state: TaskState,
     /// Not to be claimed before.
     pub not_before: Option<Instant>,
+    /// Why, the last time it was parked.
+    pub parked: Option<Parked>,
+    /// What it may spend.
+    pub budget: Option<Budget>,
     /// Attempts so far.
     pub attempts: i32,
     /// Outcomes written; more than one is a bug.
@@ -53,10 +60,18 @@ pub struct TurnRow {
     pub user_message: MessageId,
     /// `prompted_at` is set.
     pub prompted: bool,
+    /// When that was.
+    pub prompted_at: Option<Instant>,
+    /// What was reported so far.
+    pub usage: Usage,
     /// What the files were before it.
     pub checkpoint: Option<Checkpoint>,
     /// `ended_at` is set.
     pub ended: bool,
+    /// When that was; none for one that was given back.
+    pub ended_at: Option<Instant>,
+    /// How it ended; none for one that was given back.
+    pub outcome: Option<Outcome>,
     /// `cancel_requested_at` is set.
     pub cancelled: bool,
     /// Which turn of all it was to be claimed.
@@ -104,6 +119,10 @@ pub struct Rows {
     pub prompts: BTreeMap<PromptId, PromptRow>,
     /// Keys of which people were told that they cool down, and in which chat.
     pub open_circuits: BTreeMap<SessionKey, ChatId>,
+    /// What sessions may spend.
+    pub budgets: BTreeMap<SessionId, Budget>,
+    /// Limits that people were warned of: whose, of what, how much in bits.
+    pub warned: BTreeSet<(String, Measure, u64)>,
     /// The agents' own sessions.
     pub links: BTreeMap<SessionKey, Resume>,
     /// Which session a chat is of, where it was made before its tasks.
@@ -146,6 +165,8 @@ impl Rows {
             input: input.to_owned(),
             state: TaskState::Pending,
             not_before: None,
+            parked: None,
+            budget: None,
             attempts: 0,
             outcomes: Vec::new(),
         };
@@ -238,8 +259,12 @@ impl Rows {
             reference,
             user_message: MessageId(task.0),
             prompted: false,
+            prompted_at: None,
+            usage: Usage::default(),
             checkpoint: None,
             ended: false,
+            ended_at: None,
+            outcome: None,
             cancelled: false,
             order: self.turns_begun,
         };
@@ -259,6 +284,7 @@ impl Rows {
             thinking: None,
             features: std::collections::BTreeMap::new(),
             policy: row.policy,
+            budgeted: row.budget.is_some() || self.budgets.contains_key(&row.session),
             worktree: WorktreeSpec {
                 session: row.session,
                 project: ProjectId(uuid::Uuid::nil()),
@@ -275,14 +301,27 @@ impl Rows {
     }
 
     /// A cancel that came before it wins: the turn ends instead.
-    pub(super) fn release(&mut self, fence: &Fence, due: Instant) {
-        match self.live(fence) {
+    pub(super) fn release(&mut self, fence: &Fence, parked: Option<&Parked>) -> Vec<Frame> {
+        let turn = match self.live(fence) {
             Ok(turn) if turn.cancelled => {
                 let reference = turn.reference;
-                self.end(&reference, Outcome::Cancelled, None);
+                return self.end(&reference, Outcome::Cancelled, None);
             }
-            Ok(turn) if !turn.prompted => self.requeue(fence, Some(due)),
-            _ => {}
+            Ok(turn) if !turn.prompted => turn.reference,
+            _ => return Vec::new(),
+        };
+        let due = parked.map(|parked| Instant::now() + parked.after);
+        self.requeue(fence, due);
+        let Some(task) = self.tasks.get_mut(&fence.task) else {
+            return Vec::new();
+        };
+        let before = std::mem::replace(&mut task.parked, parked.cloned());
+        match parked {
+            Some(parked) if !before.is_some_and(|before| before.reason == parked.reason) => {
+                let data = json!({ "state": "pending", "parked": told(parked) });
+                self.frames(&turn, [(FrameKind::TaskUpdated, data)])
+            }
+            _ => Vec::new(),
         }
     }
 

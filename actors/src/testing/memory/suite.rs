@@ -9,9 +9,10 @@ use crate::ids::{
     AgentName, ArenaId, ChangeId, ChatId, CheckpointId, MessageId, PromptId, SessionId, SessionKey,
     TaskId,
 };
+use crate::limits::Budget;
 use crate::model::{Assignment, PendingChange};
 use crate::outcome::{Outcome, TaskState};
-use crate::ports::{Arenas, Journal, NodeLease, Operations, TaskQueue};
+use crate::ports::{Arenas, Journal, Limits, NodeLease, Operations, TaskQueue};
 use crate::prompt::PromptState;
 use crate::testing::contract_arenas::ArenasUnderTest;
 use crate::testing::contract_store::{AGENT, StoreUnderTest};
@@ -28,6 +29,18 @@ impl StoreUnderTest for MemoryStore {
 
     fn journal(&self) -> &dyn Journal {
         self
+    }
+
+    fn limits(&self) -> &dyn Limits {
+        self
+    }
+
+    async fn set_budget(&self, session: SessionId, budget: Budget) {
+        self.with(|rows| rows.budgets.insert(session, budget));
+    }
+
+    async fn set_task_budget(&self, task: TaskId, budget: Budget) {
+        self.with(|rows| rows.tasks.get_mut(&task).expect("the task").budget = Some(budget));
     }
 
     fn operations(&self) -> &dyn Operations {

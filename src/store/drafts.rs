@@ -175,15 +175,15 @@ impl Draft<'_> {
         }
     }
 
-    /// Ends what runs in this chat; other queued tasks stay.
+    /// Ends what runs in this chat, or waits for an answer; other queued tasks stay.
     pub(super) async fn interrupt_chat(&self, tx: &mut PgConnection) -> Result<(), StoreError> {
-        let running: Option<Uuid> = sqlx::query_scalar(
+        let running: Vec<Uuid> = sqlx::query_scalar(
             "select t.id from tasks t where t.chat_id = $1 and t.state in ('running', 'blocked')",
         )
         .bind(self.chat)
-        .fetch_optional(&mut *tx)
+        .fetch_all(&mut *tx)
         .await?;
-        if let Some(task) = running {
+        for task in running {
             cancel(tx, task.into()).await?;
         }
         Ok(())

@@ -10,6 +10,7 @@
 
 mod cancel;
 mod control;
+mod detached;
 mod doubt;
 mod drafts;
 pub mod embedded;

@@ -18,6 +18,7 @@ use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
 use super::Store;
+use super::detached::answers;
 use super::error::{is_in_doubt, queue_error};
 use super::finish::finish_on;
 use super::lease::live_turn;
@@ -291,6 +292,7 @@ struct Claimed {
     agent_session_id: Option<String>,
     config_hash: Option<String>,
     home_id: Option<String>,
+    answers: Option<Value>,
 }
 
 /// Anybody may have written the column; what is no object wishes for nothing.
@@ -340,6 +342,7 @@ impl Claimed {
             },
             resume,
             last_tree: self.last_tree,
+            goes_on: answers(self.answers),
         }
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::watch;
 
+use crate::event::AskOption;
 use crate::ids::{ChatId, PromptId, SessionId, SessionKey, TaskId};
 use crate::ports::Ports;
 use crate::prompt::AnsweredBy;
@@ -102,7 +103,8 @@ impl TreeHandle {
         self.tell(pool::Msg::Cancel(task));
     }
 
-    /// Answers a prompt of `task` by an option's id. Returns when its row says how
+    /// Answers a prompt of `task` with one of its options; of one that takes words,
+    /// the label is what they are. Returns when its row says how
     /// it was settled, by this answer or by an earlier one.
     ///
     /// # Errors
@@ -112,13 +114,13 @@ impl TreeHandle {
         &self,
         task: TaskId,
         prompt: PromptId,
-        option: String,
+        answer: AskOption,
         by: AnsweredBy,
     ) -> Result<(), Refusal> {
         self.ask(|told| {
             let reply = session::Reply {
                 prompt,
-                option,
+                answer,
                 by,
                 told,
             };

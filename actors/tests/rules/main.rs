@@ -1,6 +1,7 @@
 //! The rules against small reference models, without any clock.
 
 mod dispatch;
+mod going_on;
 mod lease;
 mod permission;
 mod pool;

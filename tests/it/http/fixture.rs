@@ -14,6 +14,7 @@ use hearth::http::state::{
 };
 use hearth::store::{Store, StoreOptions, migrate};
 use hearth_actors::event::{Frame, FrameKind};
+use hearth_actors::event::AskOption;
 use hearth_actors::ids::{NodeId, PromptId, SessionId, SessionKey, TaskId};
 use hearth_actors::model::Policy;
 use hearth_actors::prompt::AnsweredBy;
@@ -66,7 +67,7 @@ impl Tree for StillTree {
         &self,
         _task: TaskId,
         _prompt: PromptId,
-        _option: String,
+        _answer: AskOption,
         _by: AnsweredBy,
     ) -> Result<(), Refusal> {
         Err(Refusal::NoPrompt)

@@ -15,7 +15,7 @@ use crate::model::{
 };
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Claim, Reconciled};
-use crate::prompt::{NewPrompt, Settled};
+use crate::prompt::{Given, NewPrompt, Settled};
 use crate::rules::routing::Origin;
 
 /// A task as the store knows it.
@@ -37,6 +37,10 @@ pub struct TaskRow {
     pub state: TaskState,
     /// Not to be claimed before.
     pub not_before: Option<Instant>,
+    /// Its turn is over and its prompts are open: it waits for the answers.
+    pub detached: bool,
+    /// Set by the last of them: what the agent is told, and the answers.
+    pub goes_on: Option<(String, Vec<Given>)>,
     /// Attempts so far.
     pub attempts: i32,
     /// Outcomes written; more than one is a bug.
@@ -56,6 +60,8 @@ pub struct TurnRow {
     pub checkpoint: Option<Checkpoint>,
     /// `ended_at` is set.
     pub ended: bool,
+    /// It ended while a human was asked, and its task goes on.
+    pub detached: bool,
     /// `cancel_requested_at` is set.
     pub cancelled: bool,
 }
@@ -132,6 +138,8 @@ impl Rows {
             input: input.to_owned(),
             state: TaskState::Pending,
             not_before: None,
+            detached: false,
+            goes_on: None,
             attempts: 0,
             outcomes: Vec::new(),
         };
@@ -144,9 +152,12 @@ impl Rows {
             turn.cancelled |= turn.reference.fence.task == task && !turn.ended;
         }
         if let Some(row) = self.tasks.get_mut(&task)
-            && row.state == TaskState::Pending
+            && (row.state == TaskState::Pending || row.detached)
         {
             row.state = TaskState::Cancelled;
+            if std::mem::take(&mut row.detached) {
+                self.withdraw_detached(task);
+            }
         }
     }
 
@@ -178,7 +189,7 @@ impl Rows {
         let mut waiting: Vec<_> = self
             .tasks
             .iter()
-            .filter(|(_, row)| row.state == TaskState::Pending)
+            .filter(|(_, row)| row.state == TaskState::Pending || row.detached)
             .collect();
         waiting.sort_by_key(|(_, row)| row.seq);
         let mut taken: BTreeSet<SessionId> = self
@@ -190,7 +201,7 @@ impl Rows {
         let mut held_back = BTreeSet::new();
         let mut heads = Vec::new();
         for (id, row) in waiting {
-            if row.not_before.is_some() {
+            if row.not_before.is_some() || row.detached {
                 held_back.insert(&row.key);
             } else if agents.contains(&row.key.agent)
                 && !held_back.contains(&row.key)
@@ -224,6 +235,7 @@ impl Rows {
             prompted: false,
             checkpoint: None,
             ended: false,
+            detached: false,
             cancelled: false,
         };
         let (existing, last_tree) = self.worktrees.get(&row.session).cloned().unzip();
@@ -233,7 +245,11 @@ impl Rows {
             chat: row.key.chat,
             origin: row.origin,
             session: row.session,
-            input: row.input.clone(),
+            input: row
+                .goes_on
+                .as_ref()
+                .map_or(&row.input, |(text, _)| text)
+                .clone(),
             user_message: turn.user_message,
             assistant_message: reference.message,
             model: None,
@@ -249,6 +265,7 @@ impl Rows {
             },
             resume: self.links.get(&row.key).cloned(),
             last_tree: last_tree.flatten(),
+            goes_on: row.goes_on.as_ref().map(|(_, given)| given.clone()),
         };
         self.turns.insert(reference.fence.turn, turn);
         Some(assignment)
@@ -287,6 +304,12 @@ impl Rows {
                 }
             };
             found.interrupted += usize::from(outcome == Outcome::Interrupted);
+            let kept = self.detach_turn(&turn.reference);
+            if !kept.is_empty() {
+                found.detached += 1;
+                found.frames.extend(kept);
+                continue;
+            }
             let reason = "Hearth stopped";
             found.frames.extend(self.settle_open(
                 &turn.reference,

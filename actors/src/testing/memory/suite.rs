@@ -8,7 +8,7 @@ use crate::ids::{AgentName, ChatId, MessageId, PromptId, SessionId, SessionKey, 
 use crate::model::{Assignment, PendingChange};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Journal, NodeLease, TaskQueue};
-use crate::prompt::PromptState;
+use crate::prompt::{PromptState, Settled};
 use crate::testing::contract_store::StoreUnderTest;
 
 #[async_trait]
@@ -96,6 +96,10 @@ impl StoreUnderTest for MemoryStore {
             let settled = row.settled.as_ref();
             Some(settled.map_or(PromptState::Open, |settled| settled.state))
         })
+    }
+
+    async fn answer_detached(&self, prompt: PromptId, settled: &Settled) -> Vec<Frame> {
+        self.with(|rows| rows.answer_detached(prompt, settled))
     }
 
     async fn open_notices(&self) -> usize {

@@ -57,7 +57,8 @@ pub(crate) enum Msg {
     Restart(SessionKey, RpcReplyPort<Result<(), Refusal>>),
     /// Replies when no turn runs.
     WhenQuiet(RpcReplyPort<()>),
-    /// Interrupts all turns and stops all sessions; replies when all are gone.
+    /// Interrupts all turns and stops all sessions; replies when all are gone. What
+    /// people are asked stays open.
     StopAll(RpcReplyPort<()>),
 }
 

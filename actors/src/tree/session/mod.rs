@@ -8,13 +8,12 @@ mod files;
 mod prompts;
 mod settling;
 mod shown;
+mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::sync::mpsc;
-
 use crate::event::{Answer, Ask, Command, TurnRef};
 use crate::ids::{Generation, PromptId, SessionId, SessionKey, TaskId, TurnId};
 use crate::model::{Assignment, Checkpoint, Diff, Policy, Worktree};
@@ -66,6 +65,8 @@ pub(crate) enum Msg {
     Evict,
     /// Go in any case.
     Stop,
+    /// The same, to come back: what a human is asked stays open.
+    Leave,
     /// A clock ran out.
     Tick,
     /// The turn's end cannot be written: start over, the pool settles the turn.
@@ -116,7 +117,9 @@ struct Turn {
     prompted: Orphanage,
     prompts: BTreeMap<PromptId, prompts::Open>,
     /// What is to be written of prompts, in order; none before the first.
-    words: Option<mpsc::UnboundedSender<prompts::Word>>,
+    words: Option<words::Words>,
+    /// Requests that were written down although nobody was asked.
+    decided: usize,
     /// The worktree was made sure of in this turn.
     ensured: bool,
     tasks: Vec<Task>,
@@ -286,6 +289,12 @@ impl State {
                 self.withdraw_prompts("its session was stopped");
                 self.step(Input::Stop).await;
             }
+            Msg::Leave => {
+                if !self.machine.waits_for_human() {
+                    self.withdraw_prompts("its session was stopped");
+                }
+                self.step(Input::Leave).await;
+            }
             Msg::Tick => {
                 self.timer = None;
                 self.step(Input::Tick).await;
@@ -312,7 +321,11 @@ impl State {
         let deadlines = entry.deadlines;
         let turn = reference.fence.turn;
         let prepared = self.prepared.take();
-        let is_prepared = prepared.is_some();
+        let unfit = self
+            .link
+            .as_ref()
+            .and_then(|live| effects::unfit(&assignment, live));
+        let is_prepared = prepared.is_some() && unfit.is_none();
         self.turn = Some(Turn {
             assignment,
             reference,
@@ -322,6 +335,7 @@ impl State {
             prompted,
             prompts: BTreeMap::new(),
             words: None,
+            decided: 0,
             ensured: false,
             tasks: Vec::new(),
         });
@@ -331,6 +345,9 @@ impl State {
             prepared: is_prepared,
         })
         .await;
+        if let Some(why) = unfit {
+            self.step(Input::Unfit(turn, why)).await;
+        }
     }
 
     fn answer_agent(&self, id: &str, answer: &Answer) {

@@ -66,7 +66,8 @@ select
     (select count(*) from heads) as heads,
     (select count(*) from entries) as entries,
     (select (extract(epoch from min(q.not_before) - clock_timestamp()) * 1000)::bigint
-        from hearth.queue q where q.waiting and q.not_before < 'infinity') as next_due_ms,
+        from hearth.queue q where q.waiting and q.not_before is not null
+            and q.not_before < 'infinity') as next_due_ms,
     p.*,
     w.id as worktree_id, w.path as worktree_path, w.branch, w.base_commit,
     coalesce(hw.baseline, w.base_commit) as baseline, hw.last_tree,

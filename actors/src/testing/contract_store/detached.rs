@@ -1,7 +1,7 @@
 //! Turns that end while a human is asked: the prompts stay open, and the answers
 //! let their task go on.
 
-use super::parts::{assert_fenced, claim, claim_one, finish, open, turn_ref};
+use super::parts::{acquire, assert_fenced, claim, claim_one, finish, open, turn_ref};
 use super::prompts::{ask, kinds, prompt, running};
 use super::{AGENT, StoreUnderTest};
 use crate::event::{Frame, FrameKind};
@@ -128,7 +128,9 @@ pub async fn what_cannot_be_resumed_is_not_detached(store: &dyn StoreUnderTest) 
     assert_eq!(detach(store, &unknown).await, [], "no session to resume");
     finish(store, &unknown, Outcome::Interrupted).await;
 
-    store.insert_task(None, None, AGENT).await;
+    let session = store.insert_session().await;
+    let chat = store.insert_chat(session).await;
+    store.insert_task(Some(session), Some(chat), AGENT).await;
     let quiet = claim_one(store).await;
     open(store, &quiet).await;
     note(store, &quiet).await;
@@ -141,11 +143,22 @@ pub async fn what_cannot_be_resumed_is_not_detached(store: &dyn StoreUnderTest) 
 
 /// A turn of an agent that can be resumed, with a prompt.
 async fn asking(store: &dyn StoreUnderTest) -> (Assignment, NewPrompt) {
-    let turn = running(store).await;
+    let turn = of_a_chat(store).await;
     note(store, &turn).await;
     let asked = prompt();
     ask(store, &turn, &asked).await;
     (turn, asked)
+}
+
+/// A running turn of a chat's own agent.
+async fn of_a_chat(store: &dyn StoreUnderTest) -> Assignment {
+    acquire(store).await;
+    let session = store.insert_session().await;
+    let chat = store.insert_chat(session).await;
+    store.insert_task(Some(session), Some(chat), AGENT).await;
+    let turn = claim_one(store).await;
+    open(store, &turn).await;
+    turn
 }
 
 async fn detach(store: &dyn StoreUnderTest, turn: &Assignment) -> Vec<Frame> {

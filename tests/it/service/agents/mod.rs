@@ -9,6 +9,7 @@ mod deaths;
 mod errors;
 mod permission;
 mod stage;
+mod survival;
 mod talk;
 
 use stage::Agent;
@@ -42,6 +43,7 @@ scenarios! {
         errors::failing as a_failing_model_is_not_taken_for_success,
         errors::silent as a_silent_model_meets_the_deadline,
         deaths::killed as a_killed_agent_resumes_with_its_history,
+        survival::asked as what_was_asked_is_answered_after_a_restart,
     }
     qwen = Agent::Qwen => {
         talk::warm as two_turns_share_process_session_and_history,
@@ -58,6 +60,7 @@ scenarios! {
         errors::failing as a_failing_model_is_not_taken_for_success,
         errors::silent as a_silent_model_meets_the_deadline,
         deaths::killed as a_killed_agent_resumes_with_its_history,
+        survival::asked as what_was_asked_is_answered_after_a_restart,
     }
     opencode = Agent::Opencode => {
         talk::warm as two_turns_share_process_session_and_history,
@@ -65,5 +68,6 @@ scenarios! {
         talk::counted as every_call_of_a_turn_with_tools_is_counted_as_told,
         cancels::mid_stream as a_cancel_in_mid_stream_keeps_the_process,
         deaths::killed as a_killed_agent_resumes_with_its_history,
+        survival::asked as what_was_asked_is_answered_after_a_restart,
     }
 }

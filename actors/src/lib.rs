@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod event;
 pub mod ids;
 pub mod model;
+pub mod operation;
 pub mod outcome;
 pub mod ports;
 pub mod prompt;

@@ -265,7 +265,7 @@ fn words(option: &AskOption, text: &str) -> ApiResult<AskOption> {
 }
 
 /// For the record, not for a decision.
-fn by(headers: &HeaderMap) -> AnsweredBy {
+pub(super) fn by(headers: &HeaderMap) -> AnsweredBy {
     let agent = headers.get(header::USER_AGENT);
     let agent = agent.and_then(|agent| agent.to_str().ok());
     if agent.is_some_and(|agent| agent.starts_with(CLI_AGENT)) {

@@ -3,6 +3,7 @@
 mod dispatch;
 mod going_on;
 mod lease;
+mod operation;
 mod permission;
 mod pool;
 mod restart;

@@ -70,7 +70,7 @@ select
             and q.not_before < 'infinity') as next_due_ms,
     p.*,
     w.id as worktree_id, w.path as worktree_path, w.branch, w.base_commit,
-    coalesce(hw.baseline, w.base_commit) as baseline, hw.last_tree,
+    coalesce(hw.baseline, w.base_commit) as baseline, hw.last_tree, hw.begins_with,
     a.agent_session_id, a.config_hash, al.home_id
 from (values (1)) one
     left join picked p on true

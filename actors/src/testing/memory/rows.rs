@@ -5,14 +5,13 @@ use std::path::PathBuf;
 
 use tokio::time::Instant;
 
+use super::operations::{ChangeRow, OperationRow};
 use crate::event::{Frame, PartWrite, TurnRef};
 use crate::ids::{
-    AgentName, ChatId, MessageId, NodeId, ProjectId, PromptId, SessionId, SessionKey, TaskId,
-    TurnId,
+    AgentName, ChangeId, ChatId, MessageId, NodeId, OperationId, ProjectId, PromptId, SessionId,
+    SessionKey, TaskId, TurnId,
 };
-use crate::model::{
-    Assignment, BlobRef, Checkpoint, Fence, PendingChange, Policy, Resume, Worktree, WorktreeSpec,
-};
+use crate::model::{Assignment, Checkpoint, Fence, Policy, Resume, Worktree, WorktreeSpec};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Claim, Reconciled};
 use crate::prompt::{Given, NewPrompt, Settled};
@@ -64,6 +63,8 @@ pub struct TurnRow {
     pub detached: bool,
     /// `cancel_requested_at` is set.
     pub cancelled: bool,
+    /// Which turn of all it was to be claimed.
+    pub order: u64,
 }
 
 /// A prompt as the store knows it.
@@ -113,13 +114,18 @@ pub struct Rows {
     pub chats: BTreeMap<ChatId, SessionId>,
     /// By session: its worktree, and the tree it was left with if that is known.
     pub worktrees: BTreeMap<SessionId, (Worktree, Option<String>)>,
-    /// By session and path: the pending change, and the file it leads to.
-    pub changes: BTreeMap<SessionId, BTreeMap<String, (PendingChange, Option<BlobRef>)>>,
+    /// Changes of files, by id.
+    pub changes: BTreeMap<ChangeId, ChangeRow>,
+    /// By id.
+    pub operations: BTreeMap<OperationId, OperationRow>,
+    /// By session: the operation that holds its gate.
+    pub gates: BTreeMap<SessionId, OperationId>,
     /// The node's life.
     pub incarnation: i64,
     /// When its lease ends.
     pub lease_until: Option<Instant>,
     last_seq: i64,
+    turns_begun: u64,
 }
 
 impl Rows {
@@ -197,6 +203,7 @@ impl Rows {
             .values()
             .filter(|turn| !turn.ended)
             .map(|turn| turn.reference.session)
+            .chain(self.gates.keys().copied())
             .collect();
         let mut held_back = BTreeSet::new();
         let mut heads = Vec::new();
@@ -237,7 +244,9 @@ impl Rows {
             ended: false,
             detached: false,
             cancelled: false,
+            order: self.turns_begun,
         };
+        self.turns_begun += 1;
         let (existing, last_tree) = self.worktrees.get(&row.session).cloned().unzip();
         let assignment = Assignment {
             fence: reference.fence,
@@ -262,6 +271,7 @@ impl Rows {
                 project: ProjectId(uuid::Uuid::nil()),
                 project_path: PathBuf::from("/project"),
                 existing,
+                begins_with: None,
             },
             resume: self.links.get(&row.key).cloned(),
             last_tree: last_tree.flatten(),

@@ -37,7 +37,7 @@ pub enum Said {
     Mode(String),
     /// More tokens or money spent in this turn.
     Usage(Usage),
-    /// A human's consent is wanted.
+    /// A human's consent is wanted, or an answer.
     Permission(Ask),
     /// Something the vocabulary has no word for, kept as it came.
     Raw {
@@ -116,13 +116,16 @@ pub struct Command {
     pub description: String,
 }
 
-/// A request for a human's consent.
+/// A request to a human: for consent, or for an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ask {
     /// The backend's handle for the answer, unique within the link.
     pub id: String,
     /// The tool that asks.
     pub tool: Tool,
+    /// What is asked, where words are wanted and not consent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<String>,
     /// What may be answered.
     pub options: Vec<AskOption>,
 }
@@ -150,6 +153,11 @@ pub enum AskKind {
     RejectOnce,
     /// No, from now on.
     RejectAlways,
+    /// One of the answers to a question.
+    Choice,
+    /// A place for an answer in one's own words. Its id says which ones:
+    /// `text`, `integer` or `number`. As an answer, the label is what was written.
+    Text,
 }
 
 /// What is answered to an [`Ask`].
@@ -158,6 +166,8 @@ pub enum AskKind {
 pub enum Answer {
     /// The option with this id.
     Option(String),
+    /// These words, where an option of kind [`AskKind::Text`] is on offer.
+    Text(String),
     /// None: the request is withdrawn.
     Cancelled,
 }

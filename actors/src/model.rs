@@ -10,6 +10,7 @@ use crate::ids::{
     TurnId, WorktreeId,
 };
 use crate::outcome::{Outcome, words};
+use crate::prompt::Given;
 use crate::rules::routing::Origin;
 
 /// What a writer must show before the store believes it: the attempt it owns
@@ -276,6 +277,9 @@ pub struct Assignment {
     pub resume: Option<Resume>,
     /// Tree of the worktree at the end of the session's last turn.
     pub last_tree: Option<String>,
+    /// The turn goes on after one whose process ended while it waited for these
+    /// answers: only the agent's own session can do that.
+    pub goes_on: Option<Vec<Given>>,
 }
 
 /// Everything that ends a turn, stored in one transaction.

@@ -37,7 +37,7 @@ use crate::process::{self, Room, RoomConfig, ShimPath};
 use crate::store::embedded::EmbeddedPg;
 use crate::store::{self, FamilyLimits, Store, StoreOptions};
 use crate::worktrees::{GitWorktrees, WorktreesConfig};
-use background::{heed, keep_for_a_time, look_for_cancels, report_health};
+use background::{heed, keep_for_a_time, look_for_cancels, look_for_expired, report_health};
 use doors::{Callers, Git};
 use ground::{database, lock, node_id, unswept};
 pub use looks::{Found, look_at_agents};
@@ -198,6 +198,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         tokio::spawn(store.listener().run(signals)),
         tokio::spawn(heed(inbox, tree.clone(), store.clone())),
         tokio::spawn(look_for_cancels(store.clone(), tree.clone())),
+        tokio::spawn(look_for_expired(store.clone(), tree.clone())),
         tokio::spawn(report_health(tree.status(), health.clone())),
         tokio::spawn(keep_for_a_time(store.clone(), settings.keep_frames)),
         tokio::spawn(keep(tellings, store.clone())),

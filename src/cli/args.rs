@@ -529,7 +529,7 @@ pub struct Item {
 pub struct Answer {
     /// Its id, or the digits that `hearth prompts` shows
     pub prompt: String,
-    /// allow, deny, always, never, or the id of one of its options
+    /// allow, deny, always, never, one of its options, or your own words
     pub answer: String,
 }
 

@@ -6,6 +6,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, FromRow};
 use uuid::Uuid;
 
+use super::detached::cancel_detached;
 use super::family::{Tries, Unlocked, lock_waiting_below};
 use super::frames::in_order;
 use super::{Store, StoreError};
@@ -112,7 +113,12 @@ async fn cancel(tx: &mut PgConnection, task: TaskId) -> Result<CancelRequest, Un
         return Ok(CancelRequest::Requested(Vec::new()));
     }
     if !row.cancelled {
-        return Ok(CancelRequest::Ended);
+        let rows = cancel_detached(tx, task).await?;
+        return Ok(if rows.is_empty() {
+            CancelRequest::Ended
+        } else {
+            CancelRequest::Cancelled(in_order(rows))
+        });
     }
     let rows = sqlx::query_as(CANCELLED_FRAME)
         .bind(task.0)

@@ -158,7 +158,7 @@ impl Store {
     pub async fn unpark(&self, key: &SessionKey) -> Result<(), StoreError> {
         sqlx::query(
             "update hearth.queue set not_before = null
-             where chat_id = $1 and agent = $2 and waiting and not_before is not null",
+             where chat_id = $1 and agent = $2 and waiting and not_before < 'infinity'",
         )
         .bind(key.chat.0)
         .bind(key.agent.as_str())

@@ -182,25 +182,29 @@ impl Draft<'_> {
         }
     }
 
-    /// Ends what runs in this chat, and what waits of the tasks that this asked
-    /// for; other queued tasks stay. The frames of those are to be published.
+    /// Ends what runs in this chat, or waits for an answer, and what waits of the
+    /// tasks that this asked for; other queued tasks stay. The frames of those are
+    /// to be published.
     pub(super) async fn interrupt_chat(
         &self,
         tx: &mut PgConnection,
     ) -> Result<Vec<Frame>, Unlocked> {
-        let running: Option<Uuid> = sqlx::query_scalar(
+        let running: Vec<Uuid> = sqlx::query_scalar(
             "select t.id from tasks t where t.chat_id = $1 and t.state in ('running', 'blocked')",
         )
         .bind(self.chat)
-        .fetch_optional(&mut *tx)
+        .fetch_all(&mut *tx)
         .await?;
-        match running {
-            Some(task) => match cancel_with_below(tx, task.into()).await? {
-                CancelRequest::Cancelled(frames) | CancelRequest::Requested(frames) => Ok(frames),
-                CancelRequest::Ended => Ok(Vec::new()),
-            },
-            None => Ok(Vec::new()),
+        let mut told = Vec::new();
+        for task in running {
+            match cancel_with_below(tx, task.into()).await? {
+                CancelRequest::Cancelled(frames) | CancelRequest::Requested(frames) => {
+                    told.extend(frames);
+                }
+                CancelRequest::Ended => {}
+            }
         }
+        Ok(told)
     }
 
     pub(super) async fn insert(

@@ -13,6 +13,7 @@ pub mod branches;
 mod budgets;
 mod cancel;
 mod control;
+mod detached;
 mod doubt;
 mod drafts;
 pub mod embedded;

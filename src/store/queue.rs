@@ -21,6 +21,7 @@ use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
 use super::Store;
+use super::detached::answers;
 use super::error::{is_in_doubt, queue_error};
 use super::finish::finish_on;
 use super::frames::in_order;
@@ -345,6 +346,7 @@ struct Claimed {
     agent_session_id: Option<String>,
     config_hash: Option<String>,
     home_id: Option<String>,
+    answers: Option<Value>,
 }
 
 /// Anybody may have written the column; what is no object wishes for nothing.
@@ -397,6 +399,7 @@ impl Claimed {
             },
             resume,
             last_tree: self.last_tree,
+            goes_on: answers(self.answers),
         }
     }
 

@@ -233,8 +233,7 @@ async fn tasks(
     .await
 }
 
-/// The oldest first. The end of a turn closes its prompts, so those that are open
-/// are of live turns.
+/// The oldest first, of live turns and of tasks that wait without one.
 async fn open_asks(
     connection: &mut PgConnection,
     session: Uuid,

@@ -58,7 +58,7 @@ pub enum QueueError {
 pub trait NodeLease: Send + Sync {
     /// Starts a new life: raises the incarnation, settles what the last life
     /// left behind (unprompted turns wait again, prompted ones end
-    /// `interrupted`). Nothing may be claimed before this returned.
+    /// `interrupted`, with their task where nobody is asked). Nothing may be claimed before this returned.
     async fn acquire(&self) -> Result<Reconciled, QueueError>;
 
     /// Prolongs the lease by its full length from the database's now.
@@ -77,6 +77,9 @@ pub struct Reconciled {
     pub requeued: usize,
     /// Turns that were: their outcome is `interrupted`.
     pub interrupted: usize,
+    /// Those of them that ended while a human was asked: their tasks stay
+    /// `blocked` until the answers let them go on.
+    pub detached: usize,
     /// Frames of the above, to be published.
     pub frames: Vec<Frame>,
 }

@@ -4,6 +4,7 @@
 pub mod arena;
 pub mod budget;
 pub mod dispatch;
+pub mod going_on;
 pub mod lease;
 pub mod moment;
 pub mod operation;

@@ -140,6 +140,12 @@ impl Guard {
         self.open_asks > 0
     }
 
+    /// Nothing ends the turn yet.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.stage == Stage::Running
+    }
+
     /// End the turn from outside. A second cancel changes nothing: the first
     /// reason stands and its clock runs.
     pub fn cancel(&mut self, now: Moment, why: Why) -> Vec<Order> {

@@ -79,6 +79,8 @@ struct State {
     started: Vec<SessionKey>,
     most_alive: usize,
     killers: Vec<mpsc::UnboundedSender<()>>,
+    /// How often the agents lost their sessions.
+    forgets: u32,
     facts_panics: u32,
     get_panics: u32,
 }
@@ -122,6 +124,11 @@ impl FakeBackend {
     #[must_use]
     pub fn most_alive(&self) -> usize {
         self.with(|state| state.most_alive)
+    }
+
+    /// From now on agents do not know the sessions that they had before.
+    pub fn forget(&self) {
+        self.with(|state| state.forgets += 1);
     }
 
     /// Kills one of the live agents, as `kill -9` would.
@@ -276,15 +283,21 @@ impl Link for FakeLink {
             now > 0
         });
         assert!(!panics, "the fake link panics as told");
+        let forgets = self.backend.with(|state| state.forgets);
         LinkFacts {
             pid: None,
             resume: Resume {
-                agent_session_id: format!("fake-{}", self.key),
+                agent_session_id: format!("fake-{forgets}-{}", self.key),
                 home_id: "home".into(),
                 config_hash: "config".into(),
             },
             backend: "acp_warm".into(),
-            continuity: Continuity::New,
+            continuity: match forgets {
+                0 => Continuity::New,
+                _ => Continuity::Fresh {
+                    why: "it forgot its session".into(),
+                },
+            },
         }
     }
 
@@ -488,6 +501,7 @@ impl Player {
                 kind: Some("execute".into()),
                 ..Tool::default()
             },
+            question: None,
             options: options(),
         }
     }

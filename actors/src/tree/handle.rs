@@ -7,6 +7,7 @@ use ractor::{Actor, RpcReplyPort};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::event::AskOption;
 use crate::ids::{ChatId, PromptId, SessionId, SessionKey, TaskId};
 use crate::operation::{Asked, Done};
 use crate::ports::{OperationsError, Ports};
@@ -107,7 +108,8 @@ impl TreeHandle {
         self.tell(pool::Msg::Cancel(task));
     }
 
-    /// Answers a prompt of `task` by an option's id. Returns when its row says how
+    /// Answers a prompt of `task` with one of its options; of one that takes words,
+    /// the label is what they are. Returns when its row says how
     /// it was settled, by this answer or by an earlier one.
     ///
     /// # Errors
@@ -117,13 +119,13 @@ impl TreeHandle {
         &self,
         task: TaskId,
         prompt: PromptId,
-        option: String,
+        answer: AskOption,
         by: AnsweredBy,
     ) -> Result<(), Refusal> {
         self.ask(|told| {
             let reply = session::Reply {
                 prompt,
-                option,
+                answer,
                 by,
                 told,
             };

@@ -3,6 +3,7 @@
 mod arena;
 mod budget;
 mod dispatch;
+mod going_on;
 mod lease;
 mod operation;
 mod permission;

@@ -17,6 +17,7 @@
 pub(super) mod ask;
 pub(super) mod cap;
 pub(super) mod fault;
+pub(super) mod question;
 mod reset;
 mod shape;
 #[cfg(test)]

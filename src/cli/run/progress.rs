@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::questions::Question;
 use crate::cli::frames::Event;
+use crate::store::rows::prompts::Choice;
 
 /// Something to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,13 +173,23 @@ impl Progress {
 
     fn permission(&mut self, data: &Value) -> Vec<Show> {
         let tool = &data["request"]["tool"];
-        let title = tool["title"].as_str().or_else(|| tool["kind"].as_str());
+        let question = data["request"]["question"].as_str();
+        let title = question.or_else(|| tool["title"].as_str());
+        let title = title.or_else(|| tool["kind"].as_str());
         let what = title.map_or_else(|| "something".into(), one_line);
         let mut shows = self.break_line();
         let agent = &self.agent;
-        shows.push(Show::Line(format!("? {agent} asks for consent: {what}")));
+        let wants = question.map_or(" for consent", |_| "");
+        shows.push(Show::Line(format!("? {agent} asks{wants}: {what}")));
         if let Some(prompt) = prompt_of(data) {
-            shows.push(Show::Asked(Question { prompt, what }));
+            let options = &data["request"]["options"];
+            let options: Vec<Choice> = Vec::deserialize(options).unwrap_or_default();
+            shows.push(Show::Asked(Question {
+                prompt,
+                what,
+                is_consent: question.is_none(),
+                options,
+            }));
         }
         shows.push(Show::Phase("waiting for an answer (Ctrl-C cancels)".into()));
         shows
@@ -195,6 +206,11 @@ impl Progress {
 
 fn resolved(data: &Value) -> Vec<Show> {
     let state = data["state"].as_str().unwrap_or("settled");
+    let working = Show::Phase("working".into());
+    if state == "answered" && data["answered_by"] == "policy" {
+        // Nobody was asked.
+        return vec![working];
+    }
     let said = data["answer"]["label"].as_str();
     let how = said.or_else(|| data["reason"].as_str()).unwrap_or_default();
     let how = match how {
@@ -202,7 +218,6 @@ fn resolved(data: &Value) -> Vec<Show> {
         how => format!("{state}: {}", one_line(how)),
     };
     let settled = prompt_of(data).map(|prompt| Show::Settled(prompt, how));
-    let working = Show::Phase("working".into());
     settled.into_iter().chain([working]).collect()
 }
 

@@ -129,7 +129,8 @@ macro_rules! select_tasks {
         concat!(
             "select t.id, t.project_id, t.parent_task_id, t.session_id, t.chat_id, t.state,
                 t.input, t.output_summary, t.agent, t.model, t.mode_id, t.thinking_option_id,
-                t.worktree_path, t.cost_tokens, q.not_before, q.retry_of, q.budget,
+                t.worktree_path, t.cost_tokens, nullif(q.not_before, 'infinity') as not_before,
+                q.retry_of, q.budget,
                 p.reason as parked_reason, p.until as parked_until, p.detail as parked_detail,
                 coalesce(q.attempts, last.attempt, 0) as attempts, last.outcome, last.outcome_detail,
                 t.created_at, t.started_at, t.ended_at

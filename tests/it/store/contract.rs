@@ -8,7 +8,7 @@ use hearth_actors::limits::Budget;
 use hearth_actors::model::{Assignment, Operation, PendingChange};
 use hearth_actors::outcome::{Outcome, TaskState};
 use hearth_actors::ports::{Journal, Limits, NodeLease, Operations, TaskQueue};
-use hearth_actors::prompt::PromptState;
+use hearth_actors::prompt::{PromptState, Settled};
 use hearth_actors::testing::contract_store::StoreUnderTest;
 use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
@@ -152,6 +152,11 @@ impl StoreUnderTest for RealStore {
         .await
         .expect("read");
         outcome.map(|outcome| Outcome::parse(&outcome).expect("a known outcome"))
+    }
+
+    async fn answer_detached(&self, prompt: PromptId, settled: &Settled) -> Vec<Frame> {
+        let answered = self.store.answer_detached(prompt, settled).await;
+        answered.expect("answered")
     }
 
     async fn frames(&self, session: SessionId) -> Vec<Frame> {

@@ -140,6 +140,36 @@ impl Rows {
         Ok(self.settle_open(turn, None, &Settled::cancelled(reason)))
     }
 
+    pub(super) fn decided(
+        &mut self,
+        turn: &TurnRef,
+        prompt: &NewPrompt,
+        settled: &Settled,
+    ) -> Result<Vec<Frame>, JournalError> {
+        self.owned(turn)?;
+        if let Some(row) = self.prompts.get(&prompt.id) {
+            let stream = self.frames.get(&turn.session).into_iter().flatten();
+            let same = stream.filter(|frame| frame.seq == row.asked_seq);
+            return Ok(same.cloned().collect());
+        }
+        let mut request = prompt.request.clone();
+        request["options"] = json!(prompt.options);
+        let data = json!({
+            "id": prompt.id, "request": request, "state": settled.state,
+            "answer": settled.answer, "answered_by": settled.by, "reason": settled.reason,
+        });
+        let frames = self.frames(turn, [(FrameKind::PermissionResolved, data)]);
+        let row = PromptRow {
+            turn: *turn,
+            prompt: prompt.clone(),
+            settled: Some(settled.clone()),
+            asked_seq: frames[0].seq,
+            settled_seq: frames[0].seq,
+        };
+        self.prompts.insert(prompt.id, row);
+        Ok(frames)
+    }
+
     /// Settles this open prompt of the turn, or all.
     pub(super) fn settle_open(
         &mut self,

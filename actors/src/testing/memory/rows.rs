@@ -17,7 +17,7 @@ use crate::limits::{Budget, Measure, Parked};
 use crate::model::{Assignment, Checkpoint, Fence, Policy, Resume, Usage, Worktree, WorktreeSpec};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Claim, Reconciled};
-use crate::prompt::{NewPrompt, Settled};
+use crate::prompt::{Given, NewPrompt, Settled};
 use crate::rules::routing::Origin;
 
 use super::arenas::ArenaRow;
@@ -45,6 +45,10 @@ pub struct TaskRow {
     pub parked: Option<Parked>,
     /// What it may spend.
     pub budget: Option<Budget>,
+    /// Its turn is over and its prompts are open: it waits for the answers.
+    pub detached: bool,
+    /// Set by the last of them: what the agent is told, and the answers.
+    pub goes_on: Option<(String, Vec<Given>)>,
     /// Attempts so far.
     pub attempts: i32,
     /// Outcomes written; more than one is a bug.
@@ -72,6 +76,8 @@ pub struct TurnRow {
     pub ended_at: Option<Instant>,
     /// How it ended; none for one that was given back.
     pub outcome: Option<Outcome>,
+    /// It ended while a human was asked, and its task goes on.
+    pub detached: bool,
     /// `cancel_requested_at` is set.
     pub cancelled: bool,
     /// Which turn of all it was to be claimed.
@@ -167,6 +173,8 @@ impl Rows {
             not_before: None,
             parked: None,
             budget: None,
+            detached: false,
+            goes_on: None,
             attempts: 0,
             outcomes: Vec::new(),
         };
@@ -179,9 +187,12 @@ impl Rows {
             turn.cancelled |= turn.reference.fence.task == task && !turn.ended;
         }
         if let Some(row) = self.tasks.get_mut(&task)
-            && row.state == TaskState::Pending
+            && (row.state == TaskState::Pending || row.detached)
         {
             row.state = TaskState::Cancelled;
+            if std::mem::take(&mut row.detached) {
+                self.withdraw_detached(task);
+            }
         }
     }
 
@@ -213,7 +224,7 @@ impl Rows {
         let mut waiting: Vec<_> = self
             .tasks
             .iter()
-            .filter(|(_, row)| row.state == TaskState::Pending)
+            .filter(|(_, row)| row.state == TaskState::Pending || row.detached)
             .collect();
         waiting.sort_by_key(|(_, row)| row.seq);
         let mut taken: BTreeSet<SessionId> = self
@@ -227,7 +238,7 @@ impl Rows {
         let mut held_back = BTreeSet::new();
         let mut heads = Vec::new();
         for (id, row) in waiting {
-            if row.not_before.is_some() {
+            if row.not_before.is_some() || row.detached {
                 held_back.insert(&row.key);
             } else if agents.contains(&row.key.agent)
                 && !held_back.contains(&row.key)
@@ -265,6 +276,7 @@ impl Rows {
             ended: false,
             ended_at: None,
             outcome: None,
+            detached: false,
             cancelled: false,
             order: self.turns_begun,
         };
@@ -276,7 +288,11 @@ impl Rows {
             chat: row.key.chat,
             origin: row.origin,
             session: row.session,
-            input: row.input.clone(),
+            input: row
+                .goes_on
+                .as_ref()
+                .map_or(&row.input, |(text, _)| text)
+                .clone(),
             user_message: turn.user_message,
             assistant_message: reference.message,
             model: None,
@@ -295,6 +311,7 @@ impl Rows {
             },
             resume: self.links.get(&row.key).cloned(),
             last_tree: last_tree.flatten(),
+            goes_on: row.goes_on.as_ref().map(|(_, given)| given.clone()),
         };
         self.turns.insert(reference.fence.turn, turn);
         Some(assignment)
@@ -346,6 +363,12 @@ impl Rows {
                 }
             };
             found.interrupted += usize::from(outcome == Outcome::Interrupted);
+            let kept = self.detach_turn(&turn.reference);
+            if !kept.is_empty() {
+                found.detached += 1;
+                found.frames.extend(kept);
+                continue;
+            }
             let reason = "Hearth stopped";
             found.frames.extend(self.settle_open(
                 &turn.reference,

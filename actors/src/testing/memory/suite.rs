@@ -13,7 +13,7 @@ use crate::limits::Budget;
 use crate::model::{Assignment, PendingChange};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Arenas, Journal, Limits, NodeLease, Operations, TaskQueue};
-use crate::prompt::PromptState;
+use crate::prompt::{PromptState, Settled};
 use crate::testing::contract_arenas::ArenasUnderTest;
 use crate::testing::contract_store::{AGENT, StoreUnderTest};
 
@@ -135,6 +135,10 @@ impl StoreUnderTest for MemoryStore {
             let settled = row.settled.as_ref();
             Some(settled.map_or(PromptState::Open, |settled| settled.state))
         })
+    }
+
+    async fn answer_detached(&self, prompt: PromptId, settled: &Settled) -> Vec<Frame> {
+        self.with(|rows| rows.answer_detached(prompt, settled))
     }
 
     async fn open_notices(&self) -> usize {

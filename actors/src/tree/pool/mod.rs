@@ -64,7 +64,8 @@ pub(crate) enum Msg {
     Quiet(ChatId, RpcReplyPort<()>),
     /// Replies when no turn runs.
     WhenQuiet(RpcReplyPort<()>),
-    /// Interrupts all turns and stops all sessions; replies when all are gone.
+    /// Interrupts all turns and stops all sessions; replies when all are gone. What
+    /// people are asked stays open.
     StopAll(RpcReplyPort<()>),
 }
 

@@ -311,6 +311,14 @@ async fn settle_orphan(shared: &Shared, turn: &HeldTurn) {
             usage: Usage::default(),
         };
         let journal = &shared.ports.journal;
+        let why = end.detail.as_deref().unwrap_or_default();
+        match until_written(|| journal.detach(&turn.reference, why)).await {
+            Ok(frames) if frames.is_empty() => {}
+            Ok(frames) => return shared.hub.publish(frames),
+            Err(error) => {
+                tracing::debug!(task = %fence.task, %error, "what is asked could not be kept");
+            }
+        }
         let reason = "the turn ended before an answer came";
         match until_written(|| journal.withdraw(&turn.reference, reason)).await {
             Ok(frames) => shared.hub.publish(frames),

@@ -180,7 +180,7 @@ impl State {
         self.give_back_weighing(|_| true);
         for live in self.live.values_mut() {
             live.slot.leaving = true;
-            live.addr.cast(session::Msg::Stop);
+            live.addr.cast(session::Msg::Leave);
         }
         self.stopped.push(reply);
     }

@@ -9,12 +9,10 @@ mod limits;
 mod prompts;
 mod settling;
 mod shown;
+mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::sync::mpsc;
 
 use crate::event::{Answer, Ask, Command, TurnRef};
 use crate::ids::{ChatId, Generation, PromptId, SessionId, SessionKey, TaskId, TurnId};
@@ -30,6 +28,7 @@ use crate::tree::handle::Refusal;
 use crate::tree::pool;
 use crate::tree::pump::{self, CurrentTurn};
 use crate::tree::shared::Shared;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 pub(crate) use prompts::Reply;
 
@@ -72,6 +71,8 @@ pub(crate) enum Msg {
     Evict,
     /// Go in any case.
     Stop,
+    /// The same, to come back: what a human is asked stays open.
+    Leave,
     /// A clock ran out.
     Tick,
     /// The turn's end cannot be written: start over, the pool settles the turn.
@@ -124,7 +125,9 @@ struct Turn {
     prompted: Orphanage,
     prompts: BTreeMap<PromptId, prompts::Open>,
     /// What is to be written of prompts, in order; none before the first.
-    words: Option<mpsc::UnboundedSender<prompts::Word>>,
+    words: Option<words::Words>,
+    /// Requests that were written down although nobody was asked.
+    decided: usize,
     /// The worktree was made sure of in this turn.
     ensured: bool,
     limited: limits::Limited,
@@ -300,6 +303,12 @@ impl State {
                 self.withdraw_prompts("its session was stopped");
                 self.step(Input::Stop).await;
             }
+            Msg::Leave => {
+                if !self.machine.waits_for_human() {
+                    self.withdraw_prompts("its session was stopped");
+                }
+                self.step(Input::Leave).await;
+            }
             Msg::Tick => {
                 self.timer = None;
                 self.step(Input::Tick).await;
@@ -338,7 +347,11 @@ impl State {
         let deadlines = entry.deadlines;
         let turn = reference.fence.turn;
         let prepared = self.prepared.take();
-        let is_prepared = prepared.is_some();
+        let unfit = self
+            .link
+            .as_ref()
+            .and_then(|live| effects::unfit(&assignment, live));
+        let is_prepared = prepared.is_some() && unfit.is_none();
         self.turn = Some(Turn {
             assignment,
             reference,
@@ -348,6 +361,7 @@ impl State {
             prompted,
             prompts: BTreeMap::new(),
             words: None,
+            decided: 0,
             ensured: false,
             limited: limits::Limited::default(),
             tasks: Vec::new(),
@@ -358,6 +372,9 @@ impl State {
             prepared: is_prepared,
         })
         .await;
+        if let Some(why) = unfit {
+            self.step(Input::Unfit(turn, why)).await;
+        }
     }
 
     fn answer_agent(&self, id: &str, answer: &Answer) {

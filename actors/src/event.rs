@@ -386,6 +386,8 @@ frame_kinds! {
     PendingChangesUpdated => "pending_changes_updated",
     /// A task's state or outcome changed.
     TaskUpdated => "task_updated",
+    /// How an arena stands: `{"arena_id","state","contestants"}`.
+    ArenaUpdated => "arena_updated",
     /// Much of a budget is used: `{"scope","subject","measure","used","limit",
     /// "level","resets_in_ms"}`.
     BudgetUpdated => "budget_updated",

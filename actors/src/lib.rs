@@ -1,6 +1,7 @@
 //! The heart of Hearth: it decides and supervises, and reaches the world only
 //! through the [`ports`].
 
+pub mod arena;
 pub mod catalog;
 pub mod event;
 pub mod ids;

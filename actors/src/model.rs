@@ -112,6 +112,9 @@ pub struct WorktreeSpec {
     pub project_path: PathBuf,
     /// The row, when the session already has one.
     pub existing: Option<Worktree>,
+    /// The commit that a new worktree starts from, which is its baseline too; the
+    /// project's HEAD if none.
+    pub start: Option<String>,
     /// A commit whose files a new worktree begins with in place of those of its
     /// base commit: they are changes against its baseline. They count as long as
     /// nothing was committed on its branch.

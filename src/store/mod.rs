@@ -3,11 +3,12 @@
 //!
 //! # Lock order
 //! Every transaction takes its row locks in this order and never goes back:
-//! node → gate → turn or operation → prompts → task → queue entry → messages → worktree → changes →
+//! node → arena → gate → turn or operation → prompts → task → queue entry → messages → worktree → changes →
 //! `agent_sessions` → stream → frames. A claim alone starts in the middle of
 //! the order, and takes gate, entry and task with `skip locked`: it never waits
 //! for what another transaction holds.
 
+mod arenas;
 pub mod branches;
 mod budgets;
 mod cancel;
@@ -47,13 +48,14 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgPool};
 use uuid::Uuid;
 
+pub use arenas::{CancelArena, CreatedArena, NewArena, NewContestant, NewGround, Select};
 pub use cancel::CancelRequest;
 pub use control::{Created, NewMessage, NewTask};
 pub use drafts::{MAX_INPUT_CHARS, MAX_KEY_BYTES};
 use endings::Endings;
 pub use error::{StoreError, connect_cure};
 pub use family::FamilyLimits;
-pub use frames::{Extent, FRAMES_PER_READ};
+pub use frames::{BYTES_PER_READ, Extent, FRAMES_PER_READ, FramePage};
 pub use listen::{Listener, Signal};
 pub use migrate::migrate;
 pub use other_consumer::refuse_other_consumer;

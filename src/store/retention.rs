@@ -45,6 +45,18 @@ impl Store {
         }
     }
 
+    /// Forgets what inserts of tasks left that their `on conflict do nothing`
+    /// ended half way. A row that other transactions can see is always one.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn forget_homed(&self) -> Result<u64, StoreError> {
+        let done = sqlx::query("delete from hearth.homed")
+            .execute(&self.pool)
+            .await?;
+        Ok(done.rows_affected())
+    }
+
     /// Streams whose first frame is too old.
     async fn aged_streams(&self, keep: Duration) -> Result<Vec<Uuid>, StoreError> {
         let streams = sqlx::query_scalar(

@@ -2,6 +2,7 @@
 //! every error variant says what the caller does differently.
 
 mod agents;
+mod arenas;
 mod journal;
 mod limits;
 mod operations;
@@ -13,6 +14,7 @@ mod worktrees;
 use std::sync::Arc;
 
 pub use agents::{AgentBackend, AgentEntry, Agents, Link, LinkError, LinkSpec, Prompt, StartError};
+pub use arenas::{Arenas, ArenasError, Checks};
 pub use journal::{Journal, JournalError, LinkNote, LinkStatus, OpenTurn};
 pub use limits::Limits;
 pub use operations::{Operations, OperationsError};
@@ -45,4 +47,8 @@ pub struct Ports {
     pub operations: Arc<dyn Operations>,
     /// What they run as.
     pub processes: Arc<dyn ProcessLedger>,
+    /// Where several compete.
+    pub arenas: Arc<dyn Arenas>,
+    /// What judges them.
+    pub checks: Arc<dyn Checks>,
 }

@@ -1,6 +1,7 @@
 //! Pure decisions: `(state, input, now) → (state, orders)`. No clock, no tasks,
 //! no actors; whoever calls them brings the time and carries out the orders.
 
+pub mod arena;
 pub mod budget;
 pub mod dispatch;
 pub mod lease;

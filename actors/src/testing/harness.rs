@@ -12,6 +12,7 @@ use crate::ports::Ports;
 use crate::prompt::{AnsweredBy, Settled};
 use crate::rules::routing::Origin;
 use crate::testing::backend::{FakeAgents, FakeBackend};
+use crate::testing::checks::FakeChecks;
 use crate::testing::invariants;
 use crate::testing::memory::{MemoryStore, TaskRow};
 use crate::testing::worktrees::FakeWorktrees;
@@ -31,6 +32,8 @@ pub struct Harness {
     pub backend: FakeBackend,
     /// Its worktrees.
     pub worktrees: FakeWorktrees,
+    /// What judges in its arenas.
+    pub checks: FakeChecks,
     /// Tests are told of new tasks unless this is set: a lost notification.
     pub lose_wakeups: bool,
 }
@@ -69,7 +72,8 @@ impl Harness {
     /// When the tree does not start.
     pub async fn start(setup: Setup) -> Self {
         let (store, backend) = (MemoryStore::default(), FakeBackend::default());
-        Self::start_on(setup, store, backend, FakeWorktrees::default()).await
+        let worktrees = FakeWorktrees::default();
+        Self::start_on(setup, store, backend, worktrees, FakeChecks::default()).await
     }
 
     /// Stops the tree with this grace and starts another on what it left.
@@ -79,7 +83,7 @@ impl Harness {
     pub async fn start_over(self, grace: Duration, setup: Setup) -> Self {
         self.stop(grace).await;
         let store = self.store.second_process();
-        Self::start_on(setup, store, self.backend, self.worktrees).await
+        Self::start_on(setup, store, self.backend, self.worktrees, self.checks).await
     }
 
     async fn start_on(
@@ -87,6 +91,7 @@ impl Harness {
         store: MemoryStore,
         backend: FakeBackend,
         worktrees: FakeWorktrees,
+        checks: FakeChecks,
     ) -> Self {
         let ports = Ports {
             queue: Arc::new(store.clone()),
@@ -103,6 +108,8 @@ impl Harness {
             review: Arc::new(worktrees.clone()),
             operations: Arc::new(store.clone()),
             processes: Arc::new(backend.clone()),
+            arenas: Arc::new(store.clone()),
+            checks: Arc::new(checks.clone()),
         };
         let tree = TreeHandle::start(ports, setup.tree)
             .await
@@ -112,6 +119,7 @@ impl Harness {
             store,
             backend,
             worktrees,
+            checks,
             lose_wakeups: false,
         }
     }

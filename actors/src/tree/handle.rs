@@ -96,6 +96,11 @@ impl TreeHandle {
         self.root.cast(root::Msg::Wake);
     }
 
+    /// Something may have to be done about an arena: look. Coalesces.
+    pub fn look_at_arenas(&self) {
+        self.root.cast(root::Msg::LookAtArenas);
+    }
+
     /// Ends the running turn of `task`, if this node runs it. Its frames tell
     /// when it is over: within 6 s whatever the agent does.
     pub fn cancel(&self, task: TaskId) {

@@ -1,5 +1,6 @@
 //! The rules against small reference models, without any clock.
 
+mod arena;
 mod budget;
 mod dispatch;
 mod lease;

@@ -216,15 +216,33 @@ pub struct StreamPlace {
 /// The database's.
 pub async fn stream_place(pool: &PgPool, task: Uuid) -> sqlx::Result<Option<StreamPlace>> {
     sqlx::query_as(
-        "select t.session_id, coalesce(
+        "select t.session_id, coalesce(q.stream_from,
             (select min(f.seq) - 1 from hearth.frames f
                 where f.session_id = t.session_id and f.task_id = t.id),
             s.last_seq, 0) as first,
             coalesce(t.created_at <= s.pruned_at, false) as maybe_pruned
          from tasks t left join hearth.streams s on s.session_id = t.session_id
+            left join hearth.queue q on q.task_id = t.id and q.session_id = t.session_id
          where t.id = $1 and t.session_id is not null",
     )
     .bind(task)
+    .fetch_optional(pool)
+    .await
+}
+
+/// The task whose turn that agent runs in that chat, if it runs one.
+///
+/// # Errors
+/// The database's.
+pub async fn worked_on(pool: &PgPool, chat: Uuid, agent: &str) -> sqlx::Result<Option<Uuid>> {
+    sqlx::query_scalar(
+        "select t.task_id from chats c
+         join hearth.turns t on t.session_id = c.session_id and t.ended_at is null
+         join hearth.queue q on q.task_id = t.task_id
+         where c.id = $1 and q.chat_id = c.id and t.agent = $2",
+    )
+    .bind(chat)
+    .bind(agent)
     .fetch_optional(pool)
     .await
 }

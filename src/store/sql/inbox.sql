@@ -8,12 +8,10 @@ with failed as (
         t.ended_at as at, null::timestamptz as until,
         k.session_id, k.chat_id, k.id as task_id, t.agent, array['retry', 'dismiss'] as actions
     from hearth.turns t join tasks k on k.id = t.task_id
-    where t.outcome not in ('ok', 'cancelled') and k.state = 'failed'
+    where t.outcome not in ('ok', 'cancelled') and not t.settled and k.state = 'failed'
         and not exists (select 1 from hearth.turns l where l.task_id = k.id and l.attempt > t.attempt)
-        and not exists (select 1 from hearth.queue r where r.retry_of = k.id)
-        and not exists (select 1 from hearth.dismissed_tasks d where d.task_id = k.id)
         and ($1::timestamptz is null or (t.ended_at, t.task_id) < ($1, $2::uuid))
-        and ($4::uuid is null or k.session_id = $4)
+        and ($4::uuid is null or t.session_id = $4)
     order by t.ended_at desc, t.task_id desc limit $3
 ),
 blocked as (

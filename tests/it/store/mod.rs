@@ -4,6 +4,7 @@ mod claims;
 mod contract;
 mod control;
 mod family;
+mod histories;
 mod journal;
 mod limits;
 mod listen;

@@ -3,6 +3,7 @@
 //! It passes the contract suite of [`super::contract_store`]. What only SQL has
 //! (retention, listings, other programs' rows) is the real store's alone.
 
+mod arenas;
 mod journal;
 mod limits;
 mod operations;
@@ -30,6 +31,7 @@ use crate::prompt::{NewPrompt, Notice, Settled};
 use crate::review::Plan;
 use crate::rules::routing::Origin;
 
+pub use arenas::{ArenaRow, ContestantRow};
 pub use operations::{ChangeRow, OperationRow};
 pub use rows::{MessageRow, PromptRow, Rows, TaskRow, TurnRow};
 

@@ -10,8 +10,8 @@ use super::limits::told;
 use super::operations::{ChangeRow, OperationRow};
 use crate::event::{Frame, FrameKind, PartWrite, TurnRef};
 use crate::ids::{
-    AgentName, ChangeId, ChatId, MessageId, NodeId, OperationId, ProjectId, PromptId, SessionId,
-    SessionKey, TaskId, TurnId,
+    AgentName, ArenaId, ChangeId, ChatId, MessageId, NodeId, OperationId, ProjectId, PromptId,
+    SessionId, SessionKey, TaskId, TurnId,
 };
 use crate::limits::{Budget, Measure, Parked};
 use crate::model::{Assignment, Checkpoint, Fence, Policy, Resume, Usage, Worktree, WorktreeSpec};
@@ -19,6 +19,8 @@ use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Claim, Reconciled};
 use crate::prompt::{NewPrompt, Settled};
 use crate::rules::routing::Origin;
+
+use super::arenas::ArenaRow;
 
 /// A task as the store knows it.
 #[derive(Clone, Debug)]
@@ -127,6 +129,12 @@ pub struct Rows {
     pub chats: BTreeMap<ChatId, SessionId>,
     /// By session: its worktree, and the tree it was left with if that is known.
     pub worktrees: BTreeMap<SessionId, (Worktree, Option<String>)>,
+    /// By id.
+    pub arenas: BTreeMap<ArenaId, ArenaRow>,
+    /// Gates that an arena holds: no turn is claimed there.
+    pub held: BTreeMap<SessionId, ArenaId>,
+    /// The commits that sessions start from, where one is named.
+    pub starts: BTreeMap<SessionId, String>,
     /// Changes of files, by id.
     pub changes: BTreeMap<ChangeId, ChangeRow>,
     /// By id.
@@ -213,6 +221,7 @@ impl Rows {
             .values()
             .filter(|turn| !turn.ended)
             .map(|turn| turn.reference.session)
+            .chain(self.held.keys().copied())
             .chain(self.gates.keys().copied())
             .collect();
         let mut held_back = BTreeSet::new();
@@ -281,6 +290,7 @@ impl Rows {
                 project: ProjectId(uuid::Uuid::nil()),
                 project_path: PathBuf::from("/project"),
                 existing,
+                start: self.starts.get(&row.session).cloned(),
                 begins_with: None,
             },
             resume: self.links.get(&row.key).cloned(),

@@ -5,6 +5,7 @@
 //! a service, a database, a home and a model of its own.
 
 mod cancels;
+mod compete;
 mod deaths;
 mod errors;
 mod permission;
@@ -70,4 +71,9 @@ scenarios! {
         errors::final_ones as what_would_be_refused_again_is_not_tried_again,
         deaths::killed as a_killed_agent_resumes_with_its_history,
     }
+}
+
+#[tokio::test]
+async fn goose_and_qwen_answer_one_prompt_each_in_its_own_worktree() {
+    compete::goose_and_qwen().await;
 }

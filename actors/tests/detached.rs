@@ -53,7 +53,9 @@ async fn a_stop_leaves_the_question_and_its_answer_goes_on() {
     tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
     assert_eq!(harness.backend.prompts().len(), 1);
 
-    harness.backend.next_turn(vec![Step::Ask, Step::Say("thanks")]);
+    harness
+        .backend
+        .next_turn(vec![Step::Ask, Step::Say("thanks")]);
     assert!(harness.answer_detached(prompt, "allow"));
     assert!(!harness.answer_detached(prompt, "reject"), "once");
     assert_eq!(harness.outcome(task).await, Outcome::Ok);

@@ -96,7 +96,10 @@ pub(super) async fn keep_for_a_time(store: Store, frames: Duration) {
         }
         match store.prune_settled(frames).await {
             Ok(0) => {}
-            Ok(deleted) => tracing::info!(deleted, "notices and decisions older than the frames' retention"),
+            Ok(deleted) => tracing::info!(
+                deleted,
+                "notices and decisions older than the frames' retention"
+            ),
             Err(error) => tracing::warn!(%error, "old notices and decisions stay for now"),
         }
         tokio::time::sleep(RETENTION_LOOK.min(frames)).await;

@@ -47,6 +47,21 @@ pub(super) struct PostMessage {
     /// What the agent may do unasked; only tighter than its own setting.
     #[schema(value_type = Option<String>, example = "ask")]
     policy: Option<Policy>,
+    /// What happens when Hearth stops or crashes in mid-turn: `inbox` (default), or
+    /// `retry`: once, on the files as they were before the turn.
+    #[serde(default)]
+    on_interrupt: OnInterrupt,
+}
+
+/// What happens to a task whose owner went away in mid-turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OnInterrupt {
+    /// It waits for a person.
+    #[default]
+    Inbox,
+    /// It is tried again once, after its files were restored.
+    Retry,
 }
 
 /// What happens when a turn runs in this chat.
@@ -111,6 +126,7 @@ pub(super) async fn create(
         features: new.feature_values,
         policy,
         interrupt: new.when_busy == WhenBusy::Interrupt,
+        retry_interrupted: new.on_interrupt == OnInterrupt::Retry,
         retry_of: None,
         idempotency_key,
     };

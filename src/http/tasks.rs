@@ -17,7 +17,7 @@ use super::agent::{choose, tighten};
 use super::error::{ApiError, ApiResult, Code, ProblemBody};
 use super::extract::{Body, Check, Id, Params, idempotency_key};
 use super::guard::Caller;
-use super::messages::{Accepted, accept};
+use super::messages::{Accepted, OnInterrupt, accept};
 use super::page::{Page, slice};
 use super::state::AppState;
 use super::wishes::Wishes;
@@ -55,6 +55,11 @@ pub(super) struct PostTask {
     /// if not given, as nobody watches.
     #[schema(value_type = Option<String>, example = "deny")]
     policy: Option<Policy>,
+    /// What happens when Hearth stops or crashes in mid-turn: `inbox` (default), or
+    /// `retry`: once, on the files as they were before the turn. A person's to
+    /// choose.
+    #[serde(default)]
+    on_interrupt: OnInterrupt,
 }
 
 /// Which tasks to list.
@@ -113,6 +118,13 @@ pub(super) async fn create(
             "is a person's to choose: leave it out, and the task runs with `deny`",
         ));
     }
+    if caller.agent && new.on_interrupt != OnInterrupt::default() {
+        return Err(ApiError::field(
+            Code::AgentNotAllowed,
+            "on_interrupt",
+            "is a person's to choose: leave it out",
+        ));
+    }
     if caller.agent && new.chat_id.is_some() {
         return Err(ApiError::field(
             Code::AgentNotAllowed,
@@ -149,6 +161,7 @@ pub(super) async fn create(
         chat: new.chat_id.map(ChatId),
         parent: new.parent_task_id.map(TaskId),
         policy: Some(policy),
+        retry_interrupted: new.on_interrupt == OnInterrupt::Retry,
         idempotency_key,
     };
     let created = state.store.create_task(&task).await?;

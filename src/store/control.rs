@@ -37,6 +37,9 @@ pub struct NewMessage {
     /// Cancels the chat's running turn and goes to the head of the session;
     /// otherwise the message queues.
     pub interrupt: bool,
+    /// Interrupted in mid-turn by a stop or crash of Hearth, it is tried again
+    /// once, on the files as they were before; otherwise it waits in the inbox.
+    pub retry_interrupted: bool,
     /// The task this one tries again.
     pub retry_of: Option<TaskId>,
     /// The same key in the same chat creates nothing twice.
@@ -68,6 +71,8 @@ pub struct NewTask {
     pub parent: Option<TaskId>,
     /// What the agent may do unasked.
     pub policy: Option<Policy>,
+    /// As of [`NewMessage`].
+    pub retry_interrupted: bool,
     /// The same key in the same chat (else project) creates nothing twice.
     pub idempotency_key: Option<String>,
 }
@@ -111,6 +116,7 @@ impl Store {
             features: &message.features,
             policy: message.policy,
             interrupt: message.interrupt,
+            retry_interrupted: message.retry_interrupted,
             retry_of: message.retry_of,
             key: message.idempotency_key.as_deref(),
         };
@@ -138,6 +144,7 @@ impl Store {
             features: &task.features,
             policy: task.policy,
             interrupt: false,
+            retry_interrupted: task.retry_interrupted,
             retry_of: None,
             key: task.idempotency_key.as_deref(),
         };

@@ -38,6 +38,7 @@ pub(super) struct Draft<'a> {
     pub(super) features: &'a BTreeMap<String, Value>,
     pub(super) policy: Option<Policy>,
     pub(super) interrupt: bool,
+    pub(super) retry_interrupted: bool,
     pub(super) retry_of: Option<TaskId>,
     pub(super) key: Option<&'a str>,
 }
@@ -91,6 +92,7 @@ impl Draft<'_> {
                     self.thinking,
                     self.policy,
                     self.interrupt,
+                    self.retry_interrupted,
                     self.retry_of,
                     self.features
                 ),
@@ -219,6 +221,7 @@ impl Draft<'_> {
             .bind(self.interrupt)
             .bind(self.retry_of.map(|task| task.0))
             .bind(MessageId::new().0)
+            .bind(self.retry_interrupted)
             .fetch_all(tx)
             .await
     }

@@ -69,8 +69,8 @@ pub(super) async fn establish(
     shared: &Arc<Shared>,
     wish: &Wish<'_>,
 ) -> Result<Established, Trouble> {
-    let forms = schema::ElicitationCapabilities::new()
-        .form(schema::ElicitationFormCapabilities::new());
+    let forms =
+        schema::ElicitationCapabilities::new().form(schema::ElicitationFormCapabilities::new());
     let hello = schema::InitializeRequest::new(ProtocolVersion::V1)
         .client_info(schema::Implementation::new(
             "hearth",

@@ -164,7 +164,11 @@ impl Shared {
             }
             refused => {
                 drop(state);
-                let action = if refused.is_some() { "decline" } else { "cancel" };
+                let action = if refused.is_some() {
+                    "decline"
+                } else {
+                    "cancel"
+                };
                 respond(responder, json!({ "action": action }));
                 self.tell(Word::Said(raw(question::METHOD, params)));
             }

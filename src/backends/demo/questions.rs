@@ -19,8 +19,7 @@ impl Runner<'_> {
         if !choices.is_empty() {
             schema["enum"] = json!(choices);
         }
-        let form =
-            json!({"type": "object", "properties": {FIELD: schema}, "required": [FIELD]});
+        let form = json!({"type": "object", "properties": {FIELD: schema}, "required": [FIELD]});
         let params = json!({"mode": "form", "sessionId": self.name, "message": text,
             "requestedSchema": form});
         let answer = self.call("elicitation/create", &params);

@@ -140,7 +140,10 @@ fn haiku(topic: &str) -> String {
 fn choices(rest: &str) -> Option<Step> {
     let (text, choices) = rest.rsplit_once(':')?;
     let choices = choices.split('|').map(str::trim);
-    let choices: Vec<String> = choices.filter(|c| !c.is_empty()).map(str::to_owned).collect();
+    let choices: Vec<String> = choices
+        .filter(|c| !c.is_empty())
+        .map(str::to_owned)
+        .collect();
     let text = text.trim();
     (!text.is_empty() && choices.len() > 1).then(|| Step::Question(text.to_owned(), choices))
 }

@@ -84,7 +84,10 @@ impl Turn {
         }
         match unfinished(&self.state.history) {
             Some((prompt, step)) => (parse(prompt).into_iter().skip(step).collect(), step),
-            None => (vec![Step::Say("I remember nothing to go on with.".into())], 0),
+            None => (
+                vec![Step::Say("I remember nothing to go on with.".into())],
+                0,
+            ),
         }
     }
 

@@ -15,8 +15,8 @@ use hearth::http::state::{
 };
 use hearth::store::{Store, StoreOptions, migrate};
 use hearth::worktrees::{GitWorktrees, WorktreesConfig};
-use hearth_actors::event::{Frame, FrameKind};
 use hearth_actors::event::AskOption;
+use hearth_actors::event::{Frame, FrameKind};
 use hearth_actors::ids::{NodeId, PromptId, SessionId, SessionKey, TaskId};
 use hearth_actors::model::Policy;
 use hearth_actors::operation::{Asked as Order, Done};

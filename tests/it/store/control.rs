@@ -274,6 +274,7 @@ fn message(chat: ChatId) -> NewMessage {
         thinking: None,
         features: std::collections::BTreeMap::new(),
         policy: None,
+        retry_interrupted: false,
         interrupt: false,
         retry_of: None,
         idempotency_key: None,
@@ -292,6 +293,7 @@ fn task(project: ProjectId) -> NewTask {
         session: None,
         chat: None,
         parent: None,
+        retry_interrupted: false,
         policy: None,
         idempotency_key: None,
     }

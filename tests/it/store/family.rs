@@ -26,6 +26,7 @@ async fn ask(
         session: None,
         chat: None,
         parent,
+        retry_interrupted: false,
         policy: None,
         idempotency_key: None,
     };

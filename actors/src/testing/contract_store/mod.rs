@@ -58,9 +58,9 @@ pub use parts::{
     turn_ref,
 };
 pub use prompts::{
-    a_decision_leaves_a_row, a_notice_said_again_is_one, a_prompt_blocks_its_task, a_prompt_is_settled_once,
-    a_task_is_blocked_until_its_last_prompt_is_settled, take_over_withdraws_the_prompts,
-    the_end_of_a_turn_closes_its_prompts,
+    a_decision_leaves_a_row, a_notice_said_again_is_one, a_prompt_blocks_its_task,
+    a_prompt_is_settled_once, a_task_is_blocked_until_its_last_prompt_is_settled,
+    take_over_withdraws_the_prompts, the_end_of_a_turn_closes_its_prompts,
 };
 pub use queue::{
     a_claim_tells_whether_anything_was_left, a_parked_task_holds_back_its_own_chat_only,

@@ -13,7 +13,6 @@ mod words;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use crate::event::{Answer, Ask, Command, TurnRef};
 use crate::ids::{Generation, PromptId, SessionId, SessionKey, TaskId, TurnId};
 use crate::model::{Assignment, Checkpoint, Diff, Policy, Worktree};
@@ -27,6 +26,7 @@ use crate::tree::handle::Refusal;
 use crate::tree::pool;
 use crate::tree::pump::{self, CurrentTurn};
 use crate::tree::shared::Shared;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 pub(crate) use prompts::Reply;
 

@@ -73,9 +73,10 @@ impl Turn {
 impl State {
     pub(super) async fn asked(&mut self, turn: TurnId, ask: Ask) {
         // Of a turn that is ending nothing is asked any more.
-        let running = self.turn.as_mut().filter(|running| {
-            running.reference.fence.turn == turn && self.machine.may_ask()
-        });
+        let running = self
+            .turn
+            .as_mut()
+            .filter(|running| running.reference.fence.turn == turn && self.machine.may_ask());
         let Some(running) = running else {
             self.answer_agent(&ask.id, &Answer::Cancelled);
             return;
@@ -103,14 +104,10 @@ impl State {
     }
 
     /// A policy decides the same again: its agent need not wait for the row.
-    fn write_decision(
-        &mut self,
-        ask: &Ask,
-        answer: &Answer,
-        by: AnsweredBy,
-        why: Option<&str>,
-    ) {
-        let Some(running) = &mut self.turn else { return };
+    fn write_decision(&mut self, ask: &Ask, answer: &Answer, by: AnsweredBy, why: Option<&str>) {
+        let Some(running) = &mut self.turn else {
+            return;
+        };
         if running.decided >= permission::MAX_DECIDED {
             return;
         }

@@ -100,7 +100,9 @@ fn field(schema: &Value) -> Option<(&str, &Value)> {
         ([], 1) => properties.keys().next()?.as_str(),
         _ => return None,
     };
-    properties.get_key_value(name).map(|(name, of)| (name.as_str(), of))
+    properties
+        .get_key_value(name)
+        .map(|(name, of)| (name.as_str(), of))
 }
 
 fn offer(schema: &Value) -> Option<(Kind, Vec<AskOption>)> {
@@ -164,7 +166,10 @@ mod tests {
     }
 
     fn ids(ask: &Ask) -> Vec<&str> {
-        ask.options.iter().map(|option| option.id.as_str()).collect()
+        ask.options
+            .iter()
+            .map(|option| option.id.as_str())
+            .collect()
     }
 
     #[test]

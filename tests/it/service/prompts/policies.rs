@@ -21,10 +21,7 @@ async fn a_policy_asks_nobody() {
     assert_eq!(prompts["items"][0]["answered_by"], "policy", "{prompts}");
     let chosen = &prompts["items"][0]["answer"]["id"];
     assert_eq!(chosen, "demo:reject_once", "{prompts}");
-    assert_eq!(
-        told(&service, task).await,
-        ["permission_resolved answered"]
-    );
+    assert_eq!(told(&service, task).await, ["permission_resolved answered"]);
     assert_eq!(inbox(&service).await, Vec::<Value>::new());
 }
 

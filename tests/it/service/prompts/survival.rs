@@ -32,11 +32,10 @@ async fn waits(service: &Service, task: &str, attempts: u64) {
     assert_eq!(row["not_before"], Value::Null, "{row}");
     let listed = item(service, &format!("task:{task}")).await;
     assert_eq!(listed.expect("the task")["state"], "blocked");
-    let live: i64 =
-        sqlx::query_scalar("select count(*) from hearth.turns where ended_at is null")
-            .fetch_one(&service.pool().await)
-            .await
-            .unwrap();
+    let live: i64 = sqlx::query_scalar("select count(*) from hearth.turns where ended_at is null")
+        .fetch_one(&service.pool().await)
+        .await
+        .unwrap();
     assert_eq!(live, 0, "a turn is alive");
 }
 
@@ -224,8 +223,7 @@ async fn a_task_that_waits_can_be_cancelled_in_every_way() {
             }
             "interrupt" => {
                 let path = format!("/api/chats/{}/messages", chat.id);
-                let body =
-                    json!({ "content": "say x", "agent": "demo", "when_busy": "interrupt" });
+                let body = json!({ "content": "say x", "agent": "demo", "when_busy": "interrupt" });
                 let (status, accepted) = service.post(&path, body).await;
                 assert_eq!(status, 202, "{accepted}");
                 let next = accepted["task_id"].as_str().unwrap();
@@ -314,6 +312,9 @@ async fn answers_race_a_stop_and_exactly_one_wins() {
         // An answer that won is never lost without a word: the turn went on, or
         // says that it was interrupted.
         let outcome = service.outcome(&task).await;
-        assert!(["ok", "interrupted"].contains(&outcome.as_str()), "{outcome}");
+        assert!(
+            ["ok", "interrupted"].contains(&outcome.as_str()),
+            "{outcome}"
+        );
     }
 }

@@ -21,6 +21,7 @@ mod prompts;
 mod queue;
 mod remote_database;
 mod remote_postgres;
+mod review;
 mod snapshots;
 mod turns;
 mod watching;

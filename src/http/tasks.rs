@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::agent::{choose, tighten};
+use super::budgets::TaskBudget;
 use super::error::{ApiError, ApiResult, Code, ProblemBody};
 use super::extract::{Body, Check, Id, Params, idempotency_key};
 use super::guard::Caller;
@@ -56,6 +57,9 @@ pub(super) struct PostTask {
     /// if not given, as nobody watches.
     #[schema(value_type = Option<String>, example = "deny")]
     policy: Option<Policy>,
+    /// What it, and the tasks it asks for, may spend; only tighter than the
+    /// settings and than its parent's.
+    budget: Option<TaskBudget>,
 }
 
 /// Which tasks to list.
@@ -131,6 +135,7 @@ pub(super) async fn create(
         features: &new.feature_values,
     };
     wishes.shape(&mut check);
+    let budget = new.budget.map(|budget| budget.checked(&mut check));
     check.done()?;
     let agent = choose(&state, new.agent.as_deref())?;
     let policy = tighten(&state, &agent, new.policy)?.unwrap_or(Policy::Deny);
@@ -155,6 +160,7 @@ pub(super) async fn create(
         chat: new.chat_id.map(ChatId),
         parent,
         policy: Some(policy),
+        budget,
         idempotency_key,
     };
     let created = state.store.create_task(&task).await?;

@@ -96,8 +96,15 @@ async fn review(mcp: &mut Mcp, session: &Value, checkout: &str, worktree: &str) 
     let in_session = json!({ "session_id": session });
     let changes = mcp.call("changes_list", in_session.clone()).await;
     let change = changes["items"][0]["id"].clone();
-    let shown = mcp.call("change_show", json!({ "change_id": change })).await;
-    assert!(shown["diff"].as_str().is_some_and(|diff| diff.contains("+one")), "{shown}");
+    let shown = mcp
+        .call("change_show", json!({ "change_id": change }))
+        .await;
+    assert!(
+        shown["diff"]
+            .as_str()
+            .is_some_and(|diff| diff.contains("+one")),
+        "{shown}"
+    );
     let applied = json!({ "session_id": session, "change_ids": [change] });
     let answer = mcp.call("changes_apply", applied.clone()).await;
     assert_eq!(answer["state"], "done", "{answer}");
@@ -109,7 +116,10 @@ async fn review(mcp: &mut Mcp, session: &Value, checkout: &str, worktree: &str) 
     let again = mcp.call("changes_apply", applied).await;
     assert_eq!(again["state"], "nothing_to_do", "{again}");
     let all = json!({ "session_id": session, "status": "applied" });
-    assert_eq!(mcp.call("changes_list", all).await["items"][0]["id"], change);
+    assert_eq!(
+        mcp.call("changes_list", all).await["items"][0]["id"],
+        change
+    );
 
     let more = json!({ "session_id": session, "agent": "demo", "input": "create b.txt with two" });
     let task = mcp.call("task_create", more).await["task_id"].clone();
@@ -123,13 +133,22 @@ async fn review(mcp: &mut Mcp, session: &Value, checkout: &str, worktree: &str) 
 
     let checkpoints = mcp.call("checkpoints_list", in_session).await;
     let first = checkpoints["items"].as_array().unwrap();
-    let first = first.iter().min_by_key(|point| point["created_at"].to_string()).unwrap();
+    let first = first
+        .iter()
+        .min_by_key(|point| point["created_at"].to_string())
+        .unwrap();
     let back = json!({ "session_id": session, "checkpoint_id": first["id"], "consent": true });
     let restored = mcp.call("checkpoint_restore", back).await;
     assert_eq!(restored["state"], "done", "{restored}");
-    assert!(!std::fs::exists(format!("{worktree}/a.txt")).unwrap(), "before the first turn");
+    assert!(
+        !std::fs::exists(format!("{worktree}/a.txt")).unwrap(),
+        "before the first turn"
+    );
     let nobody = json!({ "session_id": session, "checkpoint_id": task });
-    assert_eq!(mcp.fault("checkpoint_restore", nobody).await["code"], "not_found");
+    assert_eq!(
+        mcp.fault("checkpoint_restore", nobody).await["code"],
+        "not_found"
+    );
 }
 
 #[tokio::test]

@@ -49,6 +49,36 @@ pub enum Event {
     CloseChat(usize),
     /// A human closes the workspace of one of the chats.
     CloseSession(usize),
+    /// A file is written in the workspace of one of the chats, by whomever.
+    Write(usize, u8),
+    /// A human writes, or removes, a file in the project's checkout.
+    Edit(u8, bool),
+    /// A human orders something done with the files of one of the chats.
+    Operate {
+        /// Which chat.
+        chat: usize,
+        /// What.
+        order: Wish,
+        /// Which of what it could be about; none means all.
+        which: Option<usize>,
+    },
+    /// A call about operations, after so many others, loses its answer or panics.
+    BreakOperations(usize, bool),
+    /// So many calls about the files of operations panic.
+    PanicReview(u32),
+}
+
+/// What a human wants done with files.
+#[derive(Clone, Copy, Debug)]
+pub enum Wish {
+    /// Apply changes.
+    Apply,
+    /// Reject them.
+    Reject,
+    /// Rewind applied ones.
+    Rewind,
+    /// Restore a checkpoint.
+    Restore,
 }
 
 /// What happens, and when after the start.
@@ -100,6 +130,7 @@ impl Plan {
                 (at, event)
             })
             .collect();
+        events.extend(reviews(seed));
         events.sort_by_key(|(at, _)| *at);
         let stop = (random.u8(0..4) == 0).then(|| Duration::from_millis(random.u64(0..20_000)));
         Self { seed, events, stop }
@@ -112,6 +143,36 @@ impl Plan {
     pub async fn play(self) {
         player::play(self).await;
     }
+}
+
+/// About 20 files and 15 orders beside all that, from numbers of their own: what
+/// a seed meant before stays as it was.
+fn reviews(seed: u64) -> Vec<(Duration, Event)> {
+    let mut random = fastrand::Rng::with_seed(!seed);
+    let one = |random: &mut fastrand::Rng| match random.u8(0..20) {
+        0..8 => Event::Write(random.usize(0..CHATS), random.u8(0..6)),
+        8 => Event::Edit(random.u8(0..6), random.bool()),
+        9..17 => Event::Operate {
+            chat: random.usize(0..CHATS),
+            order: match random.u8(0..10) {
+                0..4 => Wish::Apply,
+                4..6 => Wish::Reject,
+                6..8 => Wish::Rewind,
+                _ => Wish::Restore,
+            },
+            which: random.bool().then(|| random.usize(..)),
+        },
+        17 | 18 => Event::BreakOperations(random.usize(0..6), random.bool()),
+        _ => Event::PanicReview(random.u32(1..4)),
+    };
+    (0..40)
+        .map(|_| {
+            (
+                Duration::from_millis(random.u64(0..120_000)),
+                one(&mut random),
+            )
+        })
+        .collect()
 }
 
 fn script(random: &mut fastrand::Rng) -> Vec<Step> {

@@ -28,7 +28,9 @@ pub(super) fn ref_of(id: OperationId) -> String {
 pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
     let root = match work.order {
         Order::Apply { .. } | Order::Rewind { .. } => guard::canonical(&work.project_path)?,
-        Order::Reject { .. } | Order::Restore { .. } => work.worktree.path.clone(),
+        Order::Reject { .. } | Order::Restore { .. } | Order::Adopt { .. } => {
+            work.worktree.path.clone()
+        }
     };
     let ground = room.ground(&work.worktree, &root)?;
     let _alone = room.hold_root(&work.worktree, &root)?;
@@ -39,6 +41,15 @@ pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
     let mut undo = None;
     match work.order {
         Order::Apply { secrets, .. } => apply::apply(&mut draft, &changes, secrets)?,
+        Order::Adopt { .. } => {
+            // They stay pending: the baseline is none of theirs. A secret-named
+            // file stays on this machine, and is asked about at its apply.
+            apply::apply(&mut draft, &changes, true)?;
+            draft.baseline.clear();
+            for conflict in &mut draft.conflicts {
+                conflict.reason = conflict.reason.replace("the checkout", "the session");
+            }
+        }
         Order::Reject { .. } => back::reject(&mut draft, &changes)?,
         Order::Rewind { .. } => back::rewind(&mut draft, &changes, &baseline)?,
         Order::Restore { .. } => {

@@ -33,6 +33,7 @@ fn new(project: ProjectId, parent: Option<TaskId>) -> NewTask {
         session: None,
         chat: None,
         parent,
+        retry_interrupted: false,
         policy: None,
         budget: None,
         idempotency_key: None,

@@ -51,6 +51,9 @@ pub(super) fn files(
             if before == after {
                 continue;
             }
+            if name.is_empty() || name.contains(&b'/') {
+                return Err(git2::Error::from_str("a name in the tree is no name"));
+            }
             let path = [&folder[..], &name].concat();
             if path.len() > MAX_PATH {
                 return Err(git2::Error::from_str("a path in the tree is too long"));

@@ -130,6 +130,11 @@ impl Room {
     }
 }
 
+/// What is wrong with a path of a tree, for who would write a file there.
+pub(super) fn misplaced(path: &[u8]) -> Option<&'static str> {
+    place::Place::of_bytes(path.to_vec()).err()
+}
+
 fn drop_ref(ground: &Ground, name: &str) -> Result<(), WorktreeError> {
     let found = ground.repo.find_reference(name);
     match found.and_then(|mut found| found.delete()) {

@@ -91,7 +91,11 @@ async fn choose_agent(client: &Client, named: Option<&str>) -> Result<Agent, Fai
 }
 
 /// The project whose checkout is at `root`.
-pub(in crate::cli) async fn register(client: &Client, root: &Path, screen: &mut Screen) -> Result<Project, Failure> {
+pub(in crate::cli) async fn register(
+    client: &Client,
+    root: &Path,
+    screen: &mut Screen,
+) -> Result<Project, Failure> {
     #[derive(Deserialize)]
     struct Registered {
         #[serde(flatten)]

@@ -164,11 +164,10 @@ async fn missing(
     arena: ArenaId,
     task: TaskId,
 ) -> Result<StoreError, StoreError> {
-    let known: bool =
-        sqlx::query_scalar("select exists (select from hearth.arenas where id = $1)")
-            .bind(arena.0)
-            .fetch_one(tx)
-            .await?;
+    let known: bool = sqlx::query_scalar("select exists (select from hearth.arenas where id = $1)")
+        .bind(arena.0)
+        .fetch_one(tx)
+        .await?;
     Ok(if known {
         StoreError::NotFound {
             what: "contestant",

@@ -247,7 +247,11 @@ impl State {
                 (what, format!("{:?}", flight.step))
             })
             .collect();
-        let state = if steps.is_empty() { "watching" } else { "working" };
+        let state = if steps.is_empty() {
+            "watching"
+        } else {
+            "working"
+        };
         self.to.shared.board.put(
             &["root", "arenas"],
             Snapshot {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::arena::{Arena, Archived, Base, CheckEnd, CheckResult, Contestant, Ground};
+use crate::arena::{Archived, Arena, Base, CheckEnd, CheckResult, Contestant, Ground};
 use crate::event::Frame;
 use crate::ids::{CheckpointId, TaskId};
 use crate::model::WorktreeSpec;
@@ -170,7 +170,9 @@ async fn archive(shared: &Shared, one: &Contestant) -> Result<Ended, ArenasError
                 Ok(Ok(Archived::Removed(_))) => None,
                 Ok(Ok(Archived::Left(why))) => Some(format!("its files stay: {why}")),
                 Ok(Err(error)) => Some(format!("its files stay: {}", with_source(&error))),
-                Err(_) => Some(format!("its files stay: not removed within {WORKTREE_BOUND:?}")),
+                Err(_) => Some(format!(
+                    "its files stay: not removed within {WORKTREE_BOUND:?}"
+                )),
             }
         }
     };

@@ -9,5 +9,6 @@ mod making;
 mod prepared;
 mod projects;
 mod restoring;
+mod review;
 mod scratch;
 mod traps;

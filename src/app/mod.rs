@@ -5,10 +5,10 @@ mod background;
 mod doors;
 mod ground;
 mod looks;
+mod retries;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +29,7 @@ use crate::backends::acp::quirks;
 use crate::backends::probe::Prober;
 use crate::backends::probe::rounds::Looks;
 use crate::backends::registry::{Means, Registry};
+use crate::checks::Runner;
 use crate::config::service_file::ServiceFile;
 use crate::config::{ConfigErrors, Flags, Settings, home};
 use crate::http::state::{Health, Limits, Parts, Readiness, Shared};
@@ -37,11 +38,12 @@ use crate::process::{self, Room, RoomConfig, ShimPath};
 use crate::store::embedded::EmbeddedPg;
 use crate::store::{self, FamilyLimits, Store, StoreOptions};
 use crate::worktrees::{GitWorktrees, WorktreesConfig};
-use background::{heed, keep_for_a_time, look_for_cancels, report_health};
+use background::{heed, keep_for_a_time, look_for_cancels, look_for_expired, report_health};
 use doors::{Callers, Git};
 use ground::{database, lock, node_id, unswept};
 pub use looks::{Found, look_at_agents};
 use looks::{Kept, Looking, keep, means};
+use retries::retry_interrupted;
 
 /// Signals of the database that may wait; they coalesce.
 const SIGNALS: usize = 64;
@@ -70,7 +72,7 @@ pub struct App {
     store: Store,
     health: Arc<watch::Sender<Health>>,
     closing: CancellationToken,
-    http: JoinHandle<io::Result<()>>,
+    http: JoinHandle<()>,
     tasks: Vec<JoinHandle<()>>,
     database: Option<EmbeddedPg>,
     grace: Duration,
@@ -82,7 +84,7 @@ pub struct App {
 /// Starts the service.
 ///
 /// # Errors
-/// What could not be started, and the cure. An [`io::ErrorKind::WouldBlock`] in
+/// What could not be started, and the cure. An [`std::io::ErrorKind::WouldBlock`] in
 /// the chain means that another Hearth holds the data directory.
 pub async fn start(settings: Settings) -> anyhow::Result<App> {
     home::prepare(&settings.home)?;
@@ -119,6 +121,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         depth: settings.tasks_max_depth,
         children: settings.tasks_max_children,
     };
+    options.budgets = settings.budgets;
     options.default_agent = settings.default_agent.as_deref().map(AgentName::from);
     let place = match &database {
         Some(_) => "the private PostgreSQL".to_owned(),
@@ -160,19 +163,27 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         .map(|(name, why)| format!("agent {name}: {why}"))
         .chain(unswept)
         .collect();
-    let worktrees = GitWorktrees::new(WorktreesConfig::new(settings.home.join("worktrees")));
+    let worktrees = Arc::new(GitWorktrees::new(WorktreesConfig::new(
+        settings.home.join("worktrees"),
+    )));
     let memory = Arc::new(store.clone());
     let ports = Ports {
         queue: memory.clone(),
         lease: memory.clone(),
-        journal: memory,
+        journal: memory.clone(),
+        arenas: memory.clone(),
+        checks: Arc::new(Runner::new(room.clone())),
+        limits: memory.clone(),
         agents: Arc::new(registry),
-        worktrees: Arc::new(worktrees.clone()),
+        review: worktrees.clone(),
+        worktrees: worktrees.clone(),
+        operations: memory,
         processes: Arc::new(room.clone()),
     };
     let tree_settings = TreeSettings {
         max_live: settings.pool_max_live,
         sweep_every: settings.lifecycle_sweep,
+        retry: settings.retry,
         ..TreeSettings::default()
     };
     let tree = TreeHandle::start(ports, tree_settings)
@@ -189,6 +200,12 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         tokio::spawn(store.listener().run(signals)),
         tokio::spawn(heed(inbox, tree.clone(), store.clone())),
         tokio::spawn(look_for_cancels(store.clone(), tree.clone())),
+        tokio::spawn(look_for_expired(store.clone(), tree.clone())),
+        tokio::spawn(retry_interrupted(
+            tree.status(),
+            store.clone(),
+            tree.clone(),
+        )),
         tokio::spawn(report_health(tree.status(), health.clone())),
         tokio::spawn(keep_for_a_time(store.clone(), settings.keep_frames)),
         tokio::spawn(keep(tellings, store.clone())),
@@ -216,7 +233,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         looks: Arc::new(looks),
         default_agent: settings.default_agent.clone(),
         repositories: Arc::new(Git),
-        history: Arc::new(worktrees),
+        history: worktrees,
         project_roots: settings.project_roots.clone(),
         health: health.subscribe(),
         closing: closing.clone(),

@@ -4,11 +4,14 @@
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use hearth_actors::ports::OperationsError;
 use hearth_actors::tree::handle::Refusal;
 use serde::Serialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::store::StoreError;
+use crate::store::rows::operations::Conflict;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $status:ident, $code:literal, $title:literal;)+) => {
@@ -84,12 +87,30 @@ codes! {
     PromptAnswered = CONFLICT, "prompt_answered", "The prompt was answered otherwise";
     /// The turn that asked is over, or nobody answered in time.
     PromptClosed = GONE, "prompt_closed", "The prompt can no longer be answered";
+    /// It is too late to choose or to end it.
+    ArenaDecided = CONFLICT, "arena_decided", "The arena is decided";
     /// Nothing of the kind can be tried again.
     NotRetryable = CONFLICT, "not_retryable", "It cannot be tried again";
     /// It needs something else than to be forgotten.
     NotDismissable = CONFLICT, "not_dismissable", "It cannot be dismissed";
     /// A task asked for more tasks than it may.
     TooManyTasks = CONFLICT, "too_many_tasks", "The task may not ask for another task";
+    /// A turn or another operation works on the files.
+    WorktreeBusy = CONFLICT, "worktree_busy", "The files are being worked on";
+    /// Files stand in the way.
+    Conflict = CONFLICT, "conflict", "Files stand in the way";
+    /// Later turns of other chats would lose their files.
+    NeedsConsent = CONFLICT, "needs_consent", "Other chats worked on these files since";
+    /// The change is no longer pending.
+    NotPending = CONFLICT, "not_pending", "The change is not pending";
+    /// The change is not applied.
+    NotApplied = CONFLICT, "not_applied", "The change is not applied";
+    /// Nobody knows what the change did.
+    NotReviewable = CONFLICT, "not_reviewable", "The change was not found by Hearth";
+    /// Nothing has run in the session.
+    NoWorktree = CONFLICT, "no_worktree", "The session has no worktree";
+    /// The files are on another node.
+    OtherNode = CONFLICT, "other_node", "The files are on another node";
     /// The key was used for another request.
     IdempotencyConflict = CONFLICT, "idempotency_conflict", "The Idempotency-Key belongs to another request";
     /// No warm session has the key.
@@ -134,7 +155,15 @@ pub struct ApiError {
     code: Code,
     detail: String,
     errors: Vec<FieldError>,
+    stake: Option<Box<Stake>>,
     headers: Vec<(HeaderName, &'static str)>,
+}
+
+/// What an order about files would touch and may not.
+#[derive(Clone, Debug, Default)]
+struct Stake {
+    conflicts: Vec<Conflict>,
+    chats: Vec<Uuid>,
 }
 
 /// One field that is wrong.
@@ -164,6 +193,12 @@ pub struct ProblemBody {
     /// The fields that are wrong, if fields are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
+    /// Of `conflict`: the files that stand in the way.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<Conflict>,
+    /// Of `needs_consent`: the chats whose later turns would lose files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub chats: Vec<Uuid>,
 }
 
 /// What handlers return.
@@ -176,6 +211,7 @@ impl ApiError {
             code,
             detail: detail.into(),
             errors: Vec::new(),
+            stake: None,
             headers: Vec::new(),
         }
     }
@@ -215,10 +251,27 @@ impl ApiError {
         self
     }
 
+    /// The wrong fields are those of a part of the body, at `path`.
+    #[must_use]
+    pub fn below(mut self, path: &str) -> Self {
+        for error in &mut self.errors {
+            let rest = error.pointer.strip_prefix("#/").map(str::to_owned);
+            if let Some(rest) = rest {
+                error.pointer = format!("#/{path}/{rest}");
+            }
+        }
+        self
+    }
+
     /// Adds a header to the answer.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
         self.headers.push((name, value));
+        self
+    }
+
+    fn at_stake(mut self, stake: Stake) -> Self {
+        self.stake = Some(Box::new(stake));
         self
     }
 
@@ -262,6 +315,7 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let stake = self.stake.map(|stake| *stake).unwrap_or_default();
         let body = ProblemBody {
             kind: format!("urn:hearth:problem:{}", self.code.as_str()),
             title: self.code.title(),
@@ -269,6 +323,8 @@ impl IntoResponse for ApiError {
             detail: self.detail,
             code: self.code.as_str(),
             errors: self.errors,
+            conflicts: stake.conflicts,
+            chats: stake.chats,
         };
         let mut response = (self.code.status(), Json(body)).into_response();
         let own = (header::CONTENT_TYPE, "application/problem+json");
@@ -313,10 +369,52 @@ impl From<StoreError> for ApiError {
                 Self::field(Code::InvalidBody, field, problem)
             }
             StoreError::TooManyTasks(detail) => Self::new(Code::TooManyTasks, detail),
+            StoreError::WorktreeBusy(detail) => Self::new(Code::WorktreeBusy, detail),
             StoreError::KeyReused => Self::new(
                 Code::IdempotencyConflict,
                 "the key was used for another request: send a new key",
             ),
+        }
+    }
+}
+
+impl From<OperationsError> for ApiError {
+    fn from(error: OperationsError) -> Self {
+        let detail = chain(&error);
+        match error {
+            OperationsError::Busy(detail) => Self::new(Code::WorktreeBusy, detail),
+            OperationsError::Wrong { code, what } => match code {
+                "not_found" => Self::new(Code::NotFound, what),
+                "unknown_change" => Self::field(Code::UnknownReference, "change_ids", what),
+                "not_applied" => Self::new(Code::NotApplied, what),
+                "not_reviewable" => Self::new(Code::NotReviewable, what),
+                "arena_decided" => Self::new(Code::ArenaDecided, what),
+                "turn_running" => Self::new(Code::TurnRunning, what),
+                "no_worktree" => Self::new(Code::NoWorktree, what),
+                "other_node" => Self::new(Code::OtherNode, what),
+                _ => Self::new(Code::NotPending, what),
+            },
+            OperationsError::NeedsConsent(chats) => {
+                let detail = format!("{detail}, with `\"consent\": true`");
+                Self::new(Code::NeedsConsent, detail).at_stake(Stake {
+                    chats: chats.into_iter().map(|chat| chat.0).collect(),
+                    ..Stake::default()
+                })
+            }
+            OperationsError::Conflicts(conflicts) => {
+                let detail = format!("{detail}; nothing was written");
+                Self::new(Code::Conflict, detail).at_stake(Stake {
+                    conflicts: conflicts.iter().map(Conflict::from).collect(),
+                    ..Stake::default()
+                })
+            }
+            OperationsError::Failed(why) => Self::new(Code::WorktreeUnusable, why),
+            OperationsError::Unavailable(_) => Self::unavailable(Code::TreeUnavailable, &detail),
+            OperationsError::Fenced => Self::unavailable(
+                Code::TreeUnavailable,
+                "the service began a new life meanwhile, which ends the operation; look at the changes, then repeat this",
+            ),
+            OperationsError::Refused(_) => Self::internal(&error),
         }
     }
 }

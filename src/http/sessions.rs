@@ -1,4 +1,4 @@
-//! Sessions, and what hangs on one: pending changes, agents' contexts.
+//! Sessions, and what hangs on one: the agents' contexts.
 
 use axum::Json;
 use axum::extract::State;
@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::budgets::SessionBudget;
 use super::error::{ApiError, ApiResult, Code, ProblemBody};
 use super::extract::{Body, Check, Id, Params};
-use super::page::{Page, PageParams, slice};
+use super::page::{Page, slice};
 use super::state::AppState;
 use crate::store::rows::agent_sessions::{self, AgentSession};
-use crate::store::rows::changes::{self, Change};
 use crate::store::rows::sessions::{self, Session};
 
 /// A workspace to open.
@@ -23,6 +23,8 @@ pub(super) struct NewSession {
     project_id: Uuid,
     /// What to call it; `session` if not given.
     name: Option<String>,
+    /// What all its turns may spend together; only tighter than the settings.
+    budget: Option<SessionBudget>,
 }
 
 /// Which sessions to list.
@@ -47,9 +49,18 @@ pub(super) async fn create(
     State(state): State<AppState>,
     Body(new): Body<NewSession>,
 ) -> ApiResult<(StatusCode, Json<Session>)> {
-    Check::default().name("name", new.name.as_deref()).done()?;
+    let mut check = Check::default();
+    check.name("name", new.name.as_deref());
+    let budget = new
+        .budget
+        .map(|budget| budget.checked("budget/", &mut check))
+        .filter(|budget| !budget.is_empty());
+    check.done()?;
+    if let Some(budget) = &budget {
+        state.store.check_session_budget(budget)?;
+    }
     let name = new.name.as_deref().unwrap_or("session");
-    match sessions::create(state.store.pool(), new.project_id, name).await? {
+    match sessions::create(state.store.pool(), new.project_id, name, budget).await? {
         Some(session) => Ok((StatusCode::CREATED, Json(session))),
         None => Err(ApiError::field(
             Code::UnknownReference,
@@ -82,22 +93,6 @@ pub(super) async fn get(State(state): State<AppState>, Id(id): Id) -> ApiResult<
         .await?
         .map(Json)
         .ok_or_else(|| ApiError::not_found("session", id))
-}
-
-/// Changes that wait for review, oldest first.
-#[utoipa::path(get, path = "/api/sessions/{id}/pending", tag = "changes",
-    params(("id" = Uuid, Path, description = "The session"), PageParams),
-    responses((status = 200, body = Page<Change>),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
-pub(super) async fn pending(
-    State(state): State<AppState>,
-    Id(id): Id,
-    Params(params): Params<PageParams>,
-) -> ApiResult<Json<Page<Change>>> {
-    require(&state, id).await?;
-    let slice = params.slice()?;
-    let rows = changes::pending(state.store.pool(), id, &slice).await?;
-    Ok(Json(Page::cut(rows, &slice, Change::cursor)))
 }
 
 /// The agents of a session.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::event::{FaultClass, Reset};
 use crate::testing::backend::{Start, Step};
 use crate::testing::player;
 
@@ -49,6 +50,38 @@ pub enum Event {
     CloseChat(usize),
     /// A human closes the workspace of one of the chats.
     CloseSession(usize),
+    /// A file is written in the workspace of one of the chats, by whomever.
+    Write(usize, u8),
+    /// A human writes, or removes, a file in the project's checkout.
+    Edit(u8, bool),
+    /// A human orders something done with the files of one of the chats.
+    Operate {
+        /// Which chat.
+        chat: usize,
+        /// What.
+        order: Wish,
+        /// Which of what it could be about; none means all.
+        which: Option<usize>,
+    },
+    /// A call about operations, after so many others, loses its answer or panics.
+    BreakOperations(usize, bool),
+    /// So many calls about the files of operations panic.
+    PanicReview(u32),
+    /// The workspace of one of the chats may spend so many tokens.
+    Bound(usize, i64),
+}
+
+/// What a human wants done with files.
+#[derive(Clone, Copy, Debug)]
+pub enum Wish {
+    /// Apply changes.
+    Apply,
+    /// Reject them.
+    Reject,
+    /// Rewind applied ones.
+    Rewind,
+    /// Restore a checkpoint.
+    Restore,
 }
 
 /// What happens, and when after the start.
@@ -100,6 +133,8 @@ impl Plan {
                 (at, event)
             })
             .collect();
+        events.extend(reviews(seed));
+        events.extend(limits(seed));
         events.sort_by_key(|(at, _)| *at);
         let stop = (random.u8(0..4) == 0).then(|| Duration::from_millis(random.u64(0..20_000)));
         Self { seed, events, stop }
@@ -112,6 +147,77 @@ impl Plan {
     pub async fn play(self) {
         player::play(self).await;
     }
+}
+
+/// About 20 files and 15 orders beside all that, from numbers of their own: what
+/// a seed meant before stays as it was.
+fn reviews(seed: u64) -> Vec<(Duration, Event)> {
+    let mut random = fastrand::Rng::with_seed(!seed);
+    let one = |random: &mut fastrand::Rng| match random.u8(0..20) {
+        0..8 => Event::Write(random.usize(0..CHATS), random.u8(0..6)),
+        8 => Event::Edit(random.u8(0..6), random.bool()),
+        9..17 => Event::Operate {
+            chat: random.usize(0..CHATS),
+            order: match random.u8(0..10) {
+                0..4 => Wish::Apply,
+                4..6 => Wish::Reject,
+                6..8 => Wish::Rewind,
+                _ => Wish::Restore,
+            },
+            which: random.bool().then(|| random.usize(..)),
+        },
+        17 | 18 => Event::BreakOperations(random.usize(0..6), random.bool()),
+        _ => Event::PanicReview(random.u32(1..4)),
+    };
+    (0..40)
+        .map(|_| {
+            (
+                Duration::from_millis(random.u64(0..120_000)),
+                one(&mut random),
+            )
+        })
+        .collect()
+}
+
+/// In a third of the plans models refuse prompts, and workspaces have budgets.
+/// From a sequence of their own, so that the rest of a plan stays what it was.
+fn limits(seed: u64) -> Vec<(Duration, Event)> {
+    let mut random = fastrand::Rng::with_seed(seed ^ 0x5eed);
+    let events = if seed % 3 == 1 { 14 } else { 0 };
+    let one = |random: &mut fastrand::Rng| {
+        let reset = random
+            .bool()
+            .then(|| Reset::After(Duration::from_millis(random.u64(0..40_000))));
+        let script = match random.u8(0..10) {
+            0..4 => vec![Step::Refuse(FaultClass::Overload, reset)],
+            4..6 => vec![Step::Refuse(FaultClass::Quota, reset)],
+            6 => vec![
+                Step::Wait(Duration::from_secs(3)),
+                Step::Refuse(FaultClass::Auth, reset),
+            ],
+            _ => vec![
+                Step::Spend(random.i64(1..80)),
+                Step::Say("x"),
+                Step::Spend(40),
+            ],
+        };
+        match random.u8(0..10) {
+            0..3 => Event::Bound(random.usize(0..CHATS), random.i64(1..300)),
+            _ => Event::Prompt {
+                chat: random.usize(0..CHATS),
+                script,
+                told: random.u8(0..10) > 0,
+            },
+        }
+    };
+    (0..events)
+        .map(|_| {
+            (
+                Duration::from_millis(random.u64(0..120_000)),
+                one(&mut random),
+            )
+        })
+        .collect()
 }
 
 fn script(random: &mut fastrand::Rng) -> Vec<Step> {

@@ -14,10 +14,11 @@ use crate::review::{Conflict, FileState, Order, Plan, Planned, Recorded, Step, W
 #[async_trait]
 impl Review for FakeWorktrees {
     async fn plan(&self, work: &Work) -> Result<Planned, WorktreeError> {
-        self.reach().await?;
+        self.step().await?;
         let (root, back) = match &work.order {
             Order::Apply { .. } => (&work.project_path, false),
             Order::Rewind { .. } => (&work.project_path, true),
+            Order::Adopt { .. } => (&work.worktree.path, false),
             Order::Reject { .. } => (&work.worktree.path, true),
             Order::Restore { .. } => return self.restore(work),
         };
@@ -44,7 +45,7 @@ impl Review for FakeWorktrees {
             worktree: work.worktree.clone(),
             steps: steps(&before, &draft.files),
             baseline: match work.order {
-                Order::Reject { .. } => work.worktree.baseline.clone(),
+                Order::Reject { .. } | Order::Adopt { .. } => work.worktree.baseline.clone(),
                 _ => self.keep_baseline(draft.baseline),
             },
             accounts: draft.accounts,
@@ -54,8 +55,8 @@ impl Review for FakeWorktrees {
     }
 
     async fn carry_out(&self, plan: &Plan) -> Result<Vec<Conflict>, WorktreeError> {
-        self.reach().await?;
         for step in &plan.steps {
+            self.step().await?;
             let now = self.state_at(&plan.root, &step.path);
             if now != step.from && now != step.to {
                 return Ok(vec![moved(step)]);
@@ -66,9 +67,9 @@ impl Review for FakeWorktrees {
     }
 
     async fn take_back(&self, plan: &Plan) -> Result<Vec<Conflict>, WorktreeError> {
-        self.reach().await?;
         let mut conflicts = Vec::new();
         for step in plan.steps.iter().rev() {
+            self.step().await?;
             let now = self.state_at(&plan.root, &step.path);
             if now == step.to {
                 self.set_state(&plan.root, &step.path, step.from.as_ref());
@@ -80,7 +81,7 @@ impl Review for FakeWorktrees {
     }
 
     async fn settle(&self, _plan: &Plan, _done: bool) -> Result<(), WorktreeError> {
-        self.reach().await
+        self.step().await
     }
 }
 
@@ -151,6 +152,7 @@ impl Draft {
                 return self.refuse(change, &change.path, why);
             }
             Order::Apply { .. } => (sides.clone(), "the checkout has edits of its own here"),
+            Order::Adopt { .. } => (sides.clone(), "the session has edits of its own here"),
             Order::Rewind { .. } => (
                 reversed(&change.applied),
                 "is not what the apply wrote any more",

@@ -11,12 +11,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::arena::Archived;
 use crate::ids::{CheckpointId, WorktreeId};
 use crate::model::{BlobRef, Checkpoint, Diff, FileChange, Operation, Worktree, WorktreeSpec};
 use crate::ports::{WorktreeError, Worktrees};
 
+/// The commit that worktrees start from.
+const HEAD: &str = "base";
+
 /// Contents by path.
-pub(super) type Files = BTreeMap<String, String>;
+pub type Files = BTreeMap<String, String>;
 
 /// Worktrees in memory.
 #[derive(Clone, Default)]
@@ -37,6 +41,7 @@ struct State {
     prepared: BTreeMap<PathBuf, Checkpoint>,
     fail: Option<String>,
     latency: Duration,
+    panics: u32,
 }
 
 impl FakeWorktrees {
@@ -48,6 +53,23 @@ impl FakeWorktrees {
     /// From now on every call takes so long.
     pub fn slow(&self, latency: Duration) {
         self.with(|state| state.latency = latency);
+    }
+
+    /// So many of the next steps of operations panic.
+    pub fn panic_review(&self, times: u32) {
+        self.with(|state| state.panics += times);
+    }
+
+    /// One step of an operation: it takes its time, fails or panics as told.
+    pub(super) async fn step(&self) -> Result<(), WorktreeError> {
+        self.reach().await?;
+        let told = self.with(|state| {
+            let told = state.panics > 0;
+            state.panics = state.panics.saturating_sub(1);
+            told
+        });
+        assert!(!told, "the fake review panics as told");
+        Ok(())
     }
 
     /// Writes a file, as an agent would.
@@ -76,7 +98,7 @@ impl FakeWorktrees {
     }
 
     /// The files of a worktree or a checkout.
-    pub(super) fn files_at(&self, root: &Path) -> Files {
+    pub fn files_at(&self, root: &Path) -> Files {
         self.with(|state| {
             let files = state.files.iter().filter(|((of, _), _)| of == root);
             files
@@ -120,7 +142,7 @@ impl FakeWorktrees {
         look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) async fn reach(&self) -> Result<(), WorktreeError> {
+    async fn reach(&self) -> Result<(), WorktreeError> {
         let (latency, fail) = self.with(|state| (state.latency, state.fail.clone()));
         tokio::time::sleep(latency).await;
         fail.map_or(Ok(()), |why| Err(WorktreeError::Unusable(why)))
@@ -131,20 +153,30 @@ impl FakeWorktrees {
 impl Worktrees for FakeWorktrees {
     async fn ensure(&self, spec: &WorktreeSpec) -> Result<Worktree, WorktreeError> {
         self.reach().await?;
+        if let Some(row) = &spec.existing {
+            return Ok(row.clone());
+        }
         let path = PathBuf::from(format!("/worktrees/{}", spec.session));
-        Ok(self.with(|state| {
-            state
-                .made
-                .entry(path.clone())
-                .or_insert_with(|| Worktree {
-                    id: WorktreeId::new(),
-                    path,
-                    branch: format!("session-{}", spec.session),
-                    base_commit: "base".into(),
-                    baseline: "base".into(),
-                })
-                .clone()
-        }))
+        if let Some(made) = self.with(|state| state.made.get(&path).cloned()) {
+            return Ok(made);
+        }
+        let made = Worktree {
+            id: WorktreeId::new(),
+            path: path.clone(),
+            branch: format!("session-{}", spec.session),
+            base_commit: HEAD.into(),
+            baseline: spec.start.clone().unwrap_or_else(|| HEAD.into()),
+        };
+        let files = self.checkpointed(&made.baseline).unwrap_or_default();
+        for (name, content) in &files {
+            self.put(&made, name, content);
+        }
+        self.with(|state| {
+            let baseline = made.baseline.clone();
+            state.baselines.entry(baseline).or_insert(files);
+            state.made.insert(path, made.clone());
+        });
+        Ok(made)
     }
 
     async fn checkpoint(
@@ -188,6 +220,21 @@ impl Worktrees for FakeWorktrees {
             changes,
             ..Diff::default()
         })
+    }
+
+    async fn head(&self, _project_path: &Path) -> Result<String, WorktreeError> {
+        self.reach().await?;
+        Ok(HEAD.into())
+    }
+
+    async fn archive(&self, worktree: &Worktree) -> Result<Archived, WorktreeError> {
+        self.reach().await?;
+        let held = format!("deleted of {:?}", self.files_at(&worktree.path));
+        Ok(self.with(|state| {
+            state.files.retain(|(of, _), _| *of != worktree.path);
+            let was = state.made.remove(&worktree.path);
+            Archived::Removed(was.map(|_| held))
+        }))
     }
 }
 

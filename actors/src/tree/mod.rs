@@ -1,11 +1,13 @@
 //! Thin actors: they feed the rules and carry out the effects.
 
 mod addr;
+mod arenas;
 pub mod board;
 mod dispatcher;
 pub mod handle;
 pub mod hub;
 mod lease;
+mod operations;
 mod pool;
 mod pump;
 mod root;

@@ -1,7 +1,8 @@
-//! The root supervisor: lease, then pool, then dispatcher (rest-for-one).
+//! The root supervisor: lease, then operations, then pool, then dispatcher and
+//! arenas (rest-for-one).
 //!
 //! Nothing is claimed before the lease is won and what the last life left
-//! behind is settled. When the pool dies its sessions die with it; a new life of
+//! behind is settled, turns and operations. When the pool dies its sessions die with it; a new life of
 //! the node then settles their turns by the same rule as a restart would. The
 //! root's own intensity is OTP's: too many failures and the service exits, for
 //! the init system to restart it.
@@ -14,12 +15,15 @@ use ractor::{
 };
 use tokio::sync::watch;
 
-use crate::ports::Reconciled;
+use crate::operation::Asked;
+use crate::ports::{OperationsError, Reconciled};
 use crate::rules::restart::{History, Intensity, Rest};
 use crate::tree::addr::{Addr, Depth, Task};
+use crate::tree::arenas::{self, ArenasActor};
 use crate::tree::board::Snapshot;
 use crate::tree::dispatcher::{self, DispatcherActor};
 use crate::tree::lease::{self, LeaseKeeper};
+use crate::tree::operations::{self, OperationsActor};
 use crate::tree::pool::{self, PoolActor};
 use crate::tree::shared::Shared;
 
@@ -33,14 +37,20 @@ const HURRY_BOUND: Duration = Duration::from_secs(7);
 pub(crate) enum Msg {
     /// A new life of the node begins.
     LeaseWon(Box<Reconciled>),
+    /// What earlier lives left of operations is ended.
+    Recovered,
     /// It is over.
     LeaseLost,
     /// The workers of the last life are gone: begin a new one.
     Cleared,
     /// For the dispatcher.
     Wake,
+    /// For the keeper of arenas.
+    LookAtArenas,
     /// For the pool, if there is one; else it is answered by being dropped.
     Pool(pool::Msg),
+    /// For the operations, if they are there.
+    Operate(Box<Asked>, operations::Reply),
     /// Stop claiming, let turns finish so long, then stop everything.
     Shutdown(Duration, RpcReplyPort<()>),
     /// Everything is stopped.
@@ -72,8 +82,10 @@ pub(crate) struct State {
     to: Arguments,
     me: Addr<Msg>,
     lease: Option<Addr<lease::Msg>>,
+    operations: Option<Operations>,
     pool: Option<(Addr<pool::Msg>, ractor::concurrency::JoinHandle<()>)>,
     dispatcher: Option<(Addr<dispatcher::Msg>, ractor::concurrency::JoinHandle<()>)>,
+    arenas: Option<(Addr<arenas::Msg>, ractor::concurrency::JoinHandle<()>)>,
     failures: History,
     /// Clearing or shutting down.
     task: Option<Task>,
@@ -107,8 +119,10 @@ impl Actor for Root {
             to,
             me,
             lease: None,
+            operations: None,
             pool: None,
             dispatcher: None,
+            arenas: None,
             failures: History::default(),
             task: None,
             clearing: false,
@@ -128,7 +142,8 @@ impl Actor for Root {
     ) -> Result<(), ActorProcessingErr> {
         state.to.depth.taken();
         match message {
-            Msg::LeaseWon(found) => state.start_workers(*found).await?,
+            Msg::LeaseWon(found) => state.start_operations(*found).await?,
+            Msg::Recovered => state.start_workers().await?,
             Msg::LeaseLost => state.clear(),
             Msg::Cleared => state.cleared().await?,
             Msg::Wake => {
@@ -136,11 +151,25 @@ impl Actor for Root {
                     dispatcher.cast(dispatcher::Msg::Wake);
                 }
             }
+            Msg::LookAtArenas => {
+                if let Some((arenas, _)) = &state.arenas {
+                    arenas.cast(arenas::Msg::Look);
+                }
+            }
             Msg::Pool(message) => {
                 if let Some((pool, _)) = &state.pool {
                     pool.cast(message);
                 }
             }
+            Msg::Operate(asked, reply) => match &state.operations {
+                Some((operations, _)) => {
+                    operations.cast(operations::Msg::Run(asked, reply));
+                }
+                None => {
+                    let away = "the service is starting or stopping";
+                    let _ = reply.send(Err(OperationsError::Unavailable(away.into())));
+                }
+            },
             Msg::Shutdown(grace, reply) => state.shut_down(grace, reply),
             Msg::Stopped => {
                 state.say(Status::Stopped);
@@ -215,18 +244,37 @@ impl State {
         Ok(())
     }
 
-    async fn start_workers(&mut self, found: Reconciled) -> Result<(), ActorProcessingErr> {
-        if self.pool.is_some() || self.clearing || !self.shutdown.is_empty() {
+    async fn start_operations(&mut self, found: Reconciled) -> Result<(), ActorProcessingErr> {
+        if self.operations.is_some() || self.clearing || !self.shutdown.is_empty() {
             return Ok(());
         }
         tracing::info!(
             incarnation = found.incarnation,
             requeued = found.requeued,
             interrupted = found.interrupted,
+            detached = found.detached,
             "the lease is won"
         );
         let shared = self.to.shared.clone();
         shared.hub.publish(found.frames);
+        let depth = Depth::default();
+        let arguments = operations::Arguments {
+            shared,
+            root: self.me.clone(),
+            depth: depth.clone(),
+        };
+        let (actor, join) =
+            Actor::spawn_linked(None, OperationsActor, arguments, self.cell()).await?;
+        self.operations = Some((Addr::new(actor, depth), join));
+        Ok(())
+    }
+
+    async fn start_workers(&mut self) -> Result<(), ActorProcessingErr> {
+        let ready = self.operations.is_some() && self.pool.is_none();
+        if !ready || self.clearing || !self.shutdown.is_empty() {
+            return Ok(());
+        }
+        let shared = self.to.shared.clone();
         let depth = Depth::default();
         let arguments = pool::Arguments {
             shared: shared.clone(),
@@ -237,7 +285,7 @@ impl State {
         let lease = self.lease.clone();
         let depth = Depth::default();
         let arguments = dispatcher::Arguments {
-            shared,
+            shared: shared.clone(),
             pool: pool.clone(),
             depth: depth.clone(),
             lease_doubted: Arc::new(move || {
@@ -248,13 +296,25 @@ impl State {
         };
         let (actor, claims) =
             Actor::spawn_linked(None, DispatcherActor, arguments, self.cell()).await?;
-        self.pool = Some((pool, join));
+        if let Some((operations, _)) = &self.operations {
+            operations.cast(operations::Msg::Pool(pool.clone()));
+        }
         self.dispatcher = Some((Addr::new(actor, depth), claims));
+        let depth = Depth::default();
+        let arguments = arenas::Arguments {
+            shared,
+            pool: pool.clone(),
+            depth: depth.clone(),
+        };
+        let (keeper, looks) =
+            Actor::spawn_linked(None, ArenasActor, arguments, self.cell()).await?;
+        self.arenas = Some((Addr::new(keeper, depth), looks));
+        self.pool = Some((pool, join));
         self.say(Status::Ready);
         Ok(())
     }
 
-    /// Stops dispatcher and pool, then begins a new life of the node.
+    /// Stops dispatcher, operations and pool, then begins a new life of the node.
     fn clear(&mut self) {
         if self.clearing || !self.shutdown.is_empty() {
             return;
@@ -262,14 +322,28 @@ impl State {
         self.clearing = true;
         self.say(Status::Starting);
         let (dispatcher, pool) = (self.dispatcher.take(), self.pool.take());
+        let arenas = self.arenas.take();
+        let operations = self.operations.take();
         let me = self.me.clone();
         self.task = Some(Task::spawn(async move {
+            stop_arenas(arenas).await;
             if let Some((dispatcher, join)) = dispatcher {
                 dispatcher.actor().stop(None);
                 let _ = join.await;
             }
+            // Files that are being written now are left to the next life.
+            let drained = drain(&operations, HURRY_BOUND);
+            let stopped = async {
+                if let Some((pool, _)) = &pool {
+                    let _ = pool.call(pool::Msg::StopAll, HURRY_BOUND).await;
+                }
+            };
+            tokio::join!(drained, stopped);
+            if let Some((operations, join)) = operations {
+                operations.actor().stop(None);
+                let _ = join.await;
+            }
             if let Some((pool, join)) = pool {
-                let _ = pool.call(pool::Msg::StopAll, HURRY_BOUND).await;
                 pool.actor().stop(None);
                 let _ = join.await;
             }
@@ -282,6 +356,8 @@ impl State {
         self.task = None;
         self.to.shared.board.remove(&["root", "dispatcher"]);
         self.to.shared.board.remove(&["root", "pool"]);
+        self.to.shared.board.remove(&["root", "arenas"]);
+        self.to.shared.board.remove(&["root", "operations"]);
         if !self.shutdown.is_empty() {
             self.stop_workers();
         } else if let Some(lease) = &self.lease {
@@ -306,14 +382,29 @@ impl State {
     fn stop_workers(&mut self) {
         let grace = self.grace;
         let (dispatcher, pool) = (self.dispatcher.take(), self.pool.take());
+        let arenas = self.arenas.take();
+        let operations = self.operations.take();
         let (me, lease) = (self.me.clone(), self.to.shared.ports.lease.clone());
         self.task = Some(Task::spawn(async move {
             if let Some((dispatcher, _)) = &dispatcher {
                 dispatcher.cast(dispatcher::Msg::Pause);
             }
+            stop_arenas(arenas).await;
+            // Operations end by themselves: their grace is never too short for
+            // one that a person waits for.
+            let drained = drain(&operations, grace.max(STOP_BOUND));
+            let stopped = async {
+                if let Some((pool, _)) = &pool {
+                    let _ = pool.call(pool::Msg::WhenQuiet, grace).await;
+                    let _ = pool.call(pool::Msg::StopAll, STOP_BOUND).await;
+                }
+            };
+            tokio::join!(drained, stopped);
+            if let Some((operations, join)) = operations {
+                operations.actor().stop(None);
+                let _ = join.await;
+            }
             if let Some((pool, join)) = pool {
-                let _ = pool.call(pool::Msg::WhenQuiet, grace).await;
-                let _ = pool.call(pool::Msg::StopAll, STOP_BOUND).await;
                 pool.actor().stop(None);
                 let _ = join.await;
             }
@@ -334,6 +425,12 @@ impl State {
         let is = |id: Option<ActorId>| id == Some(child);
         if is(self.lease.as_ref().map(|addr| addr.actor().get_id())) {
             Some("lease")
+        } else if is(self
+            .operations
+            .as_ref()
+            .map(|(addr, _)| addr.actor().get_id()))
+        {
+            Some("operations")
         } else if is(self.pool.as_ref().map(|(addr, _)| addr.actor().get_id())) {
             Some("pool")
         } else if is(self
@@ -342,6 +439,8 @@ impl State {
             .map(|(addr, _)| addr.actor().get_id()))
         {
             Some("dispatcher")
+        } else if is(self.arenas.as_ref().map(|(addr, _)| addr.actor().get_id())) {
+            Some("arenas")
         } else {
             None
         }
@@ -372,5 +471,22 @@ impl State {
                 ..Snapshot::default()
             },
         );
+    }
+}
+
+/// What it was doing is dropped, and done again by the next life.
+async fn stop_arenas(arenas: Option<(Addr<arenas::Msg>, ractor::concurrency::JoinHandle<()>)>) {
+    if let Some((keeper, join)) = arenas {
+        keeper.actor().stop(None);
+        let _ = join.await;
+    }
+}
+
+type Operations = (Addr<operations::Msg>, ractor::concurrency::JoinHandle<()>);
+
+/// Waits until no operation is under way, at most so long.
+async fn drain(operations: &Option<Operations>, bound: Duration) {
+    if let Some((operations, _)) = operations {
+        let _ = operations.call(operations::Msg::Drain, bound).await;
     }
 }

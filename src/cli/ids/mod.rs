@@ -72,16 +72,21 @@ pub(super) async fn task_or_session(client: &Client, typed: &str) -> Result<Foun
 /// # Errors
 /// None fits, or several do.
 pub(super) async fn session(client: &Client, typed: &str) -> Result<Uuid, Failure> {
+    let found = maybe_session(client, typed).await?;
+    found.ok_or_else(|| none(typed, "session"))
+}
+
+/// The session of that id or name; none when none fits.
+///
+/// # Errors
+/// Several do.
+pub(super) async fn maybe_session(client: &Client, typed: &str) -> Result<Option<Uuid>, Failure> {
     if let Typed::Whole(id) = Typed::read(typed, "session") {
         let session: Option<Session> = client.look_up(&format!("/api/sessions/{id}")).await?;
-        return session
-            .map(|session| session.id)
-            .ok_or_else(|| none(typed, "session"));
+        return Ok(session.map(|session| session.id));
     }
-    let found = one(typed, sessions(client, typed).await?, |session| session.id)?;
-    found
-        .map(|session| session.id)
-        .ok_or_else(|| none(typed, "session"))
+    let named = sessions(client, typed).await?;
+    Ok(one(typed, named, |session| session.id)?.map(|session| session.id))
 }
 
 /// The sessions that something without a session is looked for in.

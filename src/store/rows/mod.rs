@@ -2,11 +2,14 @@
 //! also the resource that the API shows: there is nothing in between to drift.
 
 pub mod agent_sessions;
+pub mod arenas;
+pub mod budgets;
 pub mod changes;
 pub mod chats;
 pub mod checkpoints;
 pub mod inbox;
 pub mod messages;
+pub mod operations;
 pub mod projects;
 pub mod prompts;
 pub mod providers;

@@ -3,13 +3,19 @@
 use async_trait::async_trait;
 
 use super::MemoryStore;
+use crate::arena::CheckCommand;
 use crate::event::Frame;
-use crate::ids::{AgentName, ChatId, MessageId, PromptId, SessionId, SessionKey, TaskId};
+use crate::ids::{
+    AgentName, ArenaId, ChangeId, ChatId, CheckpointId, MessageId, PromptId, SessionId, SessionKey,
+    TaskId,
+};
+use crate::limits::Budget;
 use crate::model::{Assignment, PendingChange};
 use crate::outcome::{Outcome, TaskState};
-use crate::ports::{Journal, NodeLease, TaskQueue};
-use crate::prompt::PromptState;
-use crate::testing::contract_store::StoreUnderTest;
+use crate::ports::{Arenas, Journal, Limits, NodeLease, Operations, TaskQueue};
+use crate::prompt::{PromptState, Settled};
+use crate::testing::contract_arenas::ArenasUnderTest;
+use crate::testing::contract_store::{AGENT, StoreUnderTest};
 
 #[async_trait]
 impl StoreUnderTest for MemoryStore {
@@ -22,6 +28,22 @@ impl StoreUnderTest for MemoryStore {
     }
 
     fn journal(&self) -> &dyn Journal {
+        self
+    }
+
+    fn limits(&self) -> &dyn Limits {
+        self
+    }
+
+    async fn set_budget(&self, session: SessionId, budget: Budget) {
+        self.with(|rows| rows.budgets.insert(session, budget));
+    }
+
+    async fn set_task_budget(&self, task: TaskId, budget: Budget) {
+        self.with(|rows| rows.tasks.get_mut(&task).expect("the task").budget = Some(budget));
+    }
+
+    fn operations(&self) -> &dyn Operations {
         self
     }
 
@@ -78,8 +100,25 @@ impl StoreUnderTest for MemoryStore {
 
     async fn changes(&self, session: SessionId) -> Vec<PendingChange> {
         self.with(|rows| {
-            let changes = rows.changes.get(&session).into_iter().flatten();
-            changes.map(|(_, (change, _))| change.clone()).collect()
+            let pending = rows.pending(session).into_iter();
+            pending
+                .map(|(path, (id, _))| PendingChange {
+                    operation: rows.changes[&id].file.operation,
+                    id,
+                    path,
+                })
+                .collect()
+        })
+    }
+
+    async fn status(&self, change: ChangeId) -> Option<String> {
+        self.with(|rows| Some(rows.changes.get(&change)?.status.to_owned()))
+    }
+
+    async fn checkpoint_id(&self, turn: &Assignment) -> Option<CheckpointId> {
+        self.with(|rows| {
+            let row = rows.turns.get(&turn.fence.turn)?;
+            Some(row.checkpoint.as_ref()?.id)
         })
     }
 
@@ -98,6 +137,10 @@ impl StoreUnderTest for MemoryStore {
         })
     }
 
+    async fn answer_detached(&self, prompt: PromptId, settled: &Settled) -> Vec<Frame> {
+        self.with(|rows| rows.answer_detached(prompt, settled))
+    }
+
     async fn open_notices(&self) -> usize {
         self.with(|rows| rows.open_circuits.len())
     }
@@ -107,5 +150,30 @@ impl StoreUnderTest for MemoryStore {
             let row = rows.messages.get(&message)?;
             Some((row.status.to_owned(), row.content.clone()))
         })
+    }
+}
+
+#[async_trait]
+impl ArenasUnderTest for MemoryStore {
+    fn arenas(&self) -> &dyn Arenas {
+        self
+    }
+
+    async fn create(
+        &self,
+        source: Option<SessionId>,
+        many: usize,
+        check: Option<CheckCommand>,
+    ) -> Option<(ArenaId, Vec<TaskId>)> {
+        let key = || SessionKey {
+            chat: ChatId::new(),
+            agent: AGENT.into(),
+        };
+        let keys: Vec<SessionKey> = (0..many).map(|_| key()).collect();
+        self.create_arena(source, &keys, check)
+    }
+
+    async fn cancel_arena(&self, arena: ArenaId) {
+        MemoryStore::cancel_arena(self, arena);
     }
 }

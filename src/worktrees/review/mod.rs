@@ -11,6 +11,7 @@ mod apply;
 mod back;
 mod baseline;
 mod beneath;
+mod case;
 mod change;
 mod convert;
 mod draft;

@@ -5,6 +5,7 @@
 pub mod access;
 pub mod app;
 pub mod backends;
+pub mod checks;
 pub mod cli;
 pub mod config;
 pub mod http;

@@ -50,7 +50,7 @@ fn the_heart_depends_on_no_adapter() {
 
 #[test]
 fn adapters_do_not_import_each_other() {
-    let adapters = ["store", "backends", "worktrees"];
+    let adapters = ["store", "backends", "worktrees", "checks"];
     let faces = ["app", "http", "cli", "mcp"];
     for room in adapters {
         let others = adapters.into_iter().filter(|other| *other != room);
@@ -69,15 +69,16 @@ fn adapters_do_not_import_each_other() {
 #[test]
 fn only_the_wiring_builds_adapters() {
     for room in ["http", "config"] {
-        no_imports(room, ["app", "backends", "worktrees", "process"]);
+        no_imports(room, ["app", "backends", "worktrees", "checks", "process"]);
     }
-    no_imports("cli", ["backends", "worktrees", "process"]);
+    no_imports("cli", ["backends", "worktrees", "checks", "process"]);
     // It speaks the words of HTTP, by whichever way it is given.
     no_imports(
         "mcp",
         [
             "app",
             "backends",
+            "checks",
             "cli",
             "config",
             "http",

@@ -2,6 +2,8 @@
 //! every request must pass.
 
 mod agent;
+mod arenas;
+mod budgets;
 mod caller;
 mod chats;
 pub mod checkpoints;
@@ -103,6 +105,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(projects::create, projects::list))
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(sessions::get))
+        .routes(routes!(budgets::set))
         .routes(routes!(sessions::agents))
         .routes(routes!(review::list))
         .routes(routes!(review::apply))
@@ -121,6 +124,10 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(tasks::create, tasks::list))
         .routes(routes!(tasks::get))
         .routes(routes!(tasks::cancel))
+        .routes(routes!(arenas::create, arenas::list))
+        .routes(routes!(arenas::get))
+        .routes(routes!(arenas::select))
+        .routes(routes!(arenas::cancel))
         .routes(routes!(prompts::list))
         .routes(routes!(prompts::get))
         .routes(routes!(prompts::answer))
@@ -130,6 +137,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(providers::list))
         .routes(routes!(providers::probe))
         .routes(routes!(stats::costs))
+        .routes(routes!(budgets::list))
         .routes(routes!(stream::session))
         .routes(routes!(stream::task))
         .routes(routes!(stream::tree))

@@ -85,6 +85,7 @@ impl Bench {
             project: self.id,
             project_path: self.project.clone(),
             existing,
+            start: None,
             begins_with: None,
         };
         let made = self.runtime.block_on(self.port.ensure(&spec));

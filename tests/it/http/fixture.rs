@@ -15,6 +15,7 @@ use hearth::http::state::{
 };
 use hearth::store::{Store, StoreOptions, migrate};
 use hearth::worktrees::{GitWorktrees, WorktreesConfig};
+use hearth_actors::event::AskOption;
 use hearth_actors::event::{Frame, FrameKind};
 use hearth_actors::ids::{ChatId, NodeId, PromptId, SessionId, SessionKey, TaskId};
 use hearth_actors::model::Policy;
@@ -38,6 +39,7 @@ pub(crate) const TOKEN: &str = "0123456789abcdef-test";
 #[derive(Default)]
 pub(crate) struct Asked {
     pub(crate) wakeups: usize,
+    pub(crate) arena_looks: usize,
     pub(crate) cancels: Vec<TaskId>,
     pub(crate) keys: Vec<String>,
     pub(crate) orders: Vec<Order>,
@@ -63,6 +65,10 @@ impl Tree for StillTree {
         self.asked(|asked| asked.wakeups += 1);
     }
 
+    fn look_at_arenas(&self) {
+        self.asked(|asked| asked.arena_looks += 1);
+    }
+
     fn cancel(&self, task: TaskId) {
         self.asked(|asked| asked.cancels.push(task));
     }
@@ -71,7 +77,7 @@ impl Tree for StillTree {
         &self,
         _task: TaskId,
         _prompt: PromptId,
-        _option: String,
+        _answer: AskOption,
         _by: AnsweredBy,
     ) -> Result<(), Refusal> {
         Err(Refusal::NoPrompt)

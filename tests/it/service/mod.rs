@@ -2,6 +2,7 @@
 
 mod agents;
 mod alone;
+mod arenas;
 mod bad_input;
 mod browser;
 mod callers;
@@ -15,6 +16,7 @@ mod first_use;
 mod flood;
 mod harness;
 mod init_system;
+mod limits;
 mod mcp;
 mod newcomer;
 mod prompts;

@@ -59,6 +59,7 @@ impl Lab {
             project: self.id,
             project_path: self.project.clone(),
             existing: None,
+            start: None,
             begins_with: None,
         }
     }

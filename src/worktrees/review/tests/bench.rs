@@ -131,6 +131,7 @@ impl Bench {
             baseline: String::new(),
             accounts: Vec::new(),
             notes: Vec::new(),
+            undo: None,
         };
         Self {
             root,

@@ -96,6 +96,15 @@ pub struct Plan {
     pub stop: Option<Duration>,
 }
 
+/// What a plan came to, for those who want to know that it tried anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Played {
+    /// Operations that were carried out.
+    pub done: usize,
+    /// Operations that began and were not.
+    pub abandoned: usize,
+}
+
 /// Chats of a plan; every second one shares its workspace with the one before.
 pub(super) const CHATS: usize = 6;
 
@@ -144,8 +153,8 @@ impl Plan {
     ///
     /// # Panics
     /// When a promise is broken, or a task has no outcome in the end.
-    pub async fn play(self) {
-        player::play(self).await;
+    pub async fn play(self) -> Played {
+        player::play(self).await
     }
 }
 

@@ -8,12 +8,12 @@ use tokio::time::Instant;
 use crate::ids::{ChangeId, OperationId, SessionId, SessionKey, TaskId};
 use crate::limits::{Budget, ParkReason};
 use crate::model::Policy;
-use crate::operation::Asked;
+use crate::operation::{Asked, OperationState};
 use crate::outcome::TaskState;
 use crate::prompt::{AnsweredBy, Settled};
 use crate::review::Order;
 use crate::rules::permission;
-use crate::testing::faults::{CHATS, Event, Plan, Wish};
+use crate::testing::faults::{CHATS, Event, Plan, Played, Wish};
 use crate::testing::harness::{Harness, Setup};
 use crate::testing::invariants;
 use crate::tree::Status;
@@ -22,7 +22,7 @@ use crate::tree::Status;
 ///
 /// # Panics
 /// When a promise is broken, or a task has no end in the end.
-pub(super) async fn play(plan: Plan) {
+pub(super) async fn play(plan: Plan) -> Played {
     let setup = setup(plan.seed);
     let mut player = Player::new(Harness::start(setup.clone()).await);
     let mut people = People::of(&player.harness, plan.seed);
@@ -45,7 +45,20 @@ pub(super) async fn play(plan: Plan) {
         assert!(player.all_end().await, "it gave up although nothing breaks");
     }
     drop(people);
+    let played = player.harness.store.with(|rows| {
+        let ended = |state| {
+            rows.operations
+                .values()
+                .filter(|row| row.state == state)
+                .count()
+        };
+        Played {
+            done: ended(OperationState::Done),
+            abandoned: ended(OperationState::Abandoned),
+        }
+    });
     player.harness.shutdown().await;
+    played
 }
 
 fn setup(seed: u64) -> Setup {

@@ -1,6 +1,8 @@
 //! The three languages of a turn: what agents say ([`AgentEvent`]), what is
 //! stored ([`Batch`]) and what subscribers see ([`Frame`]).
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -181,6 +183,34 @@ pub enum AgentStop {
     Limit(String),
     /// It reported an error.
     Error(AgentFault),
+    /// The same, before it said or did anything in the turn: whoever it asked
+    /// refused the prompt, and nothing came of it.
+    Refused {
+        /// The error.
+        fault: AgentFault,
+        /// When it is worth trying again, if that was said.
+        reset: Option<Reset>,
+    },
+}
+
+/// When a provider promises to answer again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// So long after it said so.
+    After(Duration),
+    /// At that time.
+    At(DateTime<Utc>),
+}
+
+impl Reset {
+    /// From `now` until then; nothing when it is past.
+    #[must_use]
+    pub fn wait_from(self, now: DateTime<Utc>) -> Duration {
+        match self {
+            Self::After(wait) => wait,
+            Self::At(at) => (at - now).to_std().unwrap_or_default(),
+        }
+    }
 }
 
 /// An agent's error, classed by what Hearth does about it.
@@ -201,6 +231,8 @@ pub enum FaultClass {
     Quota,
     /// Log in first.
     Auth,
+    /// The request itself is wrong: it would be refused again.
+    BadRequest,
     /// Anything else: do not retry by itself.
     Other,
 }
@@ -364,6 +396,11 @@ frame_kinds! {
     PendingChangesUpdated => "pending_changes_updated",
     /// A task's state or outcome changed.
     TaskUpdated => "task_updated",
+    /// How an arena stands: `{"arena_id","state","contestants"}`.
+    ArenaUpdated => "arena_updated",
+    /// Much of a budget is used: `{"scope","subject","measure","used","limit",
+    /// "level","resets_in_ms"}`.
+    BudgetUpdated => "budget_updated",
     /// A chat went back to a checkpoint: `message_ids` (at most 1 000 of
     /// `trimmed`) and what they said are gone.
     MessagesTrimmed => "messages_trimmed",

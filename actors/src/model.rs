@@ -113,6 +113,9 @@ pub struct WorktreeSpec {
     pub project_path: PathBuf,
     /// The row, when the session already has one.
     pub existing: Option<Worktree>,
+    /// The commit that a new worktree starts from, which is its baseline too; the
+    /// project's HEAD if none.
+    pub start: Option<String>,
     /// A commit whose files a new worktree begins with in place of those of its
     /// base commit: they are changes against its baseline. They count as long as
     /// nothing was committed on its branch.
@@ -266,6 +269,8 @@ pub struct Assignment {
     pub features: std::collections::BTreeMap<String, serde_json::Value>,
     /// Asked for by the task; the agent's own applies if none.
     pub policy: Option<Policy>,
+    /// A budget may bound it: what is used of it is to be looked at first.
+    pub budgeted: bool,
     /// Where to work.
     pub worktree: WorktreeSpec,
     /// What to resume, if this pair has run before.

@@ -30,6 +30,7 @@ pub(super) async fn heed(mut signals: mpsc::Receiver<Signal>, tree: TreeHandle, 
             Signal::Control(verb) => match verb.split_once(' ') {
                 Some(("cancel", id)) => with_id(id, |id| tree.cancel(TaskId(id))),
                 Some(("chat_deleted", id)) => with_id(id, |id| tree.close_chat(ChatId(id))),
+                Some(("arena", _)) => tree.look_at_arenas(),
                 Some(("frame", place)) => show_frame(place, &tree, &store).await,
                 _ => tracing::warn!(%verb, "an unknown control verb"),
             },
@@ -93,6 +94,9 @@ pub(super) async fn keep_for_a_time(store: Store, frames: Duration) {
             Ok(0) => {}
             Ok(deleted) => tracing::info!(deleted, "frames older than their retention"),
             Err(error) => tracing::warn!(%error, "old frames stay for now"),
+        }
+        if let Err(error) = store.forget_homed().await {
+            tracing::debug!(%error, "leftovers of inserts stay for now");
         }
         match store.prune_settled(frames).await {
             Ok(0) => {}

@@ -9,7 +9,6 @@ mod retries;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +29,7 @@ use crate::backends::acp::quirks;
 use crate::backends::probe::Prober;
 use crate::backends::probe::rounds::Looks;
 use crate::backends::registry::{Means, Registry};
+use crate::checks::Runner;
 use crate::config::service_file::ServiceFile;
 use crate::config::{ConfigErrors, Flags, Settings, home};
 use crate::http::state::{Health, Limits, Parts, Readiness, Shared};
@@ -72,7 +72,7 @@ pub struct App {
     store: Store,
     health: Arc<watch::Sender<Health>>,
     closing: CancellationToken,
-    http: JoinHandle<io::Result<()>>,
+    http: JoinHandle<()>,
     tasks: Vec<JoinHandle<()>>,
     database: Option<EmbeddedPg>,
     grace: Duration,
@@ -84,7 +84,7 @@ pub struct App {
 /// Starts the service.
 ///
 /// # Errors
-/// What could not be started, and the cure. An [`io::ErrorKind::WouldBlock`] in
+/// What could not be started, and the cure. An [`std::io::ErrorKind::WouldBlock`] in
 /// the chain means that another Hearth holds the data directory.
 pub async fn start(settings: Settings) -> anyhow::Result<App> {
     home::prepare(&settings.home)?;
@@ -121,6 +121,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         depth: settings.tasks_max_depth,
         children: settings.tasks_max_children,
     };
+    options.budgets = settings.budgets;
     options.default_agent = settings.default_agent.as_deref().map(AgentName::from);
     let place = match &database {
         Some(_) => "the private PostgreSQL".to_owned(),
@@ -170,6 +171,9 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         queue: memory.clone(),
         lease: memory.clone(),
         journal: memory.clone(),
+        arenas: memory.clone(),
+        checks: Arc::new(Runner::new(room.clone())),
+        limits: memory.clone(),
         agents: Arc::new(registry),
         review: worktrees.clone(),
         worktrees: worktrees.clone(),
@@ -179,6 +183,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     let tree_settings = TreeSettings {
         max_live: settings.pool_max_live,
         sweep_every: settings.lifecycle_sweep,
+        retry: settings.retry,
         ..TreeSettings::default()
     };
     let tree = TreeHandle::start(ports, tree_settings)

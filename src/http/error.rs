@@ -87,6 +87,8 @@ codes! {
     PromptAnswered = CONFLICT, "prompt_answered", "The prompt was answered otherwise";
     /// The turn that asked is over, or nobody answered in time.
     PromptClosed = GONE, "prompt_closed", "The prompt can no longer be answered";
+    /// It is too late to choose or to end it.
+    ArenaDecided = CONFLICT, "arena_decided", "The arena is decided";
     /// Nothing of the kind can be tried again.
     NotRetryable = CONFLICT, "not_retryable", "It cannot be tried again";
     /// It needs something else than to be forgotten.
@@ -153,9 +155,15 @@ pub struct ApiError {
     code: Code,
     detail: String,
     errors: Vec<FieldError>,
+    stake: Option<Box<Stake>>,
+    headers: Vec<(HeaderName, &'static str)>,
+}
+
+/// What an order about files would touch and may not.
+#[derive(Clone, Debug, Default)]
+struct Stake {
     conflicts: Vec<Conflict>,
     chats: Vec<Uuid>,
-    headers: Vec<(HeaderName, &'static str)>,
 }
 
 /// One field that is wrong.
@@ -203,8 +211,7 @@ impl ApiError {
             code,
             detail: detail.into(),
             errors: Vec::new(),
-            conflicts: Vec::new(),
-            chats: Vec::new(),
+            stake: None,
             headers: Vec::new(),
         }
     }
@@ -244,10 +251,27 @@ impl ApiError {
         self
     }
 
+    /// The wrong fields are those of a part of the body, at `path`.
+    #[must_use]
+    pub fn below(mut self, path: &str) -> Self {
+        for error in &mut self.errors {
+            let rest = error.pointer.strip_prefix("#/").map(str::to_owned);
+            if let Some(rest) = rest {
+                error.pointer = format!("#/{path}/{rest}");
+            }
+        }
+        self
+    }
+
     /// Adds a header to the answer.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
         self.headers.push((name, value));
+        self
+    }
+
+    fn at_stake(mut self, stake: Stake) -> Self {
+        self.stake = Some(Box::new(stake));
         self
     }
 
@@ -291,6 +315,7 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let stake = self.stake.map(|stake| *stake).unwrap_or_default();
         let body = ProblemBody {
             kind: format!("urn:hearth:problem:{}", self.code.as_str()),
             title: self.code.title(),
@@ -298,8 +323,8 @@ impl IntoResponse for ApiError {
             detail: self.detail,
             code: self.code.as_str(),
             errors: self.errors,
-            conflicts: self.conflicts,
-            chats: self.chats,
+            conflicts: stake.conflicts,
+            chats: stake.chats,
         };
         let mut response = (self.code.status(), Json(body)).into_response();
         let own = (header::CONTENT_TYPE, "application/problem+json");
@@ -344,6 +369,7 @@ impl From<StoreError> for ApiError {
                 Self::field(Code::InvalidBody, field, problem)
             }
             StoreError::TooManyTasks(detail) => Self::new(Code::TooManyTasks, detail),
+            StoreError::WorktreeBusy(detail) => Self::new(Code::WorktreeBusy, detail),
             StoreError::KeyReused => Self::new(
                 Code::IdempotencyConflict,
                 "the key was used for another request: send a new key",
@@ -362,21 +388,26 @@ impl From<OperationsError> for ApiError {
                 "unknown_change" => Self::field(Code::UnknownReference, "change_ids", what),
                 "not_applied" => Self::new(Code::NotApplied, what),
                 "not_reviewable" => Self::new(Code::NotReviewable, what),
+                "arena_decided" => Self::new(Code::ArenaDecided, what),
+                "turn_running" => Self::new(Code::TurnRunning, what),
                 "no_worktree" => Self::new(Code::NoWorktree, what),
                 "other_node" => Self::new(Code::OtherNode, what),
                 _ => Self::new(Code::NotPending, what),
             },
-            OperationsError::NeedsConsent(chats) => Self {
-                chats: chats.into_iter().map(|chat| chat.0).collect(),
-                ..Self::new(
-                    Code::NeedsConsent,
-                    format!("{detail}, with `\"consent\": true`"),
-                )
-            },
-            OperationsError::Conflicts(conflicts) => Self {
-                conflicts: conflicts.iter().map(Conflict::from).collect(),
-                ..Self::new(Code::Conflict, format!("{detail}; nothing was written"))
-            },
+            OperationsError::NeedsConsent(chats) => {
+                let detail = format!("{detail}, with `\"consent\": true`");
+                Self::new(Code::NeedsConsent, detail).at_stake(Stake {
+                    chats: chats.into_iter().map(|chat| chat.0).collect(),
+                    ..Stake::default()
+                })
+            }
+            OperationsError::Conflicts(conflicts) => {
+                let detail = format!("{detail}; nothing was written");
+                Self::new(Code::Conflict, detail).at_stake(Stake {
+                    conflicts: conflicts.iter().map(Conflict::from).collect(),
+                    ..Stake::default()
+                })
+            }
             OperationsError::Failed(why) => Self::new(Code::WorktreeUnusable, why),
             OperationsError::Unavailable(_) => Self::unavailable(Code::TreeUnavailable, &detail),
             OperationsError::Fenced => Self::unavailable(

@@ -17,6 +17,7 @@ use super::error::queue_error;
 use super::finish::finish_on;
 use super::frames::in_order;
 use super::prompts::settle_on;
+use super::queue::release_on;
 use super::{LEASE, Store};
 
 /// Why a prompted turn of a former life ended, for a person.
@@ -229,15 +230,9 @@ async fn live_turns(
 }
 
 async fn requeue(connection: &mut PgConnection, turn: &LiveTurn) -> sqlx::Result<()> {
-    sqlx::query(super::queue::RELEASE)
-        .bind(turn.id)
-        .bind(turn.attempt)
-        .bind(turn.node)
-        .bind(turn.incarnation)
-        .bind(0_i64)
-        .execute(connection)
-        .await?;
-    Ok(())
+    release_on(connection, &turn.turn_ref().fence, None)
+        .await
+        .map(drop)
 }
 
 /// For people who look at `hearth.nodes`.

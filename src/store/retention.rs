@@ -58,6 +58,18 @@ impl Store {
         }
     }
 
+    /// Forgets what inserts of tasks left that their `on conflict do nothing`
+    /// ended half way. A row that other transactions can see is always one.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn forget_homed(&self) -> Result<u64, StoreError> {
+        let done = sqlx::query("delete from hearth.homed")
+            .execute(&self.pool)
+            .await?;
+        Ok(done.rows_affected())
+    }
+
     /// Deletes notices that were over, and requests that were decided without
     /// asking anybody, longer than `keep` ago, and returns how many. What people
     /// answered stays with its task.

@@ -2,11 +2,14 @@
 //! only remembers what it was asked.
 
 mod access;
+mod door;
 pub(crate) mod fixture;
+mod mcp;
 mod pages;
 mod problems;
 mod providers;
 mod retention;
+mod review;
 mod routes;
 mod sockets;
 mod sse;

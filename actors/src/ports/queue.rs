@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::Source;
 use crate::event::Frame;
 use crate::ids::AgentName;
+use crate::limits::Parked;
 use crate::model::{Assignment, Fence};
 
 /// Where tasks wait.
@@ -17,9 +18,14 @@ pub trait TaskQueue: Send + Sync {
     /// Each claimed task is `running` with a new attempt when this returns.
     async fn claim(&self, credit: usize, agents: &[AgentName]) -> Result<Claim, QueueError>;
 
-    /// Gives a claimed task back, unprompted, to be claimed again after `after`.
-    /// Refused silently when the fence is old.
-    async fn release(&self, fence: &Fence, after: Duration) -> Result<(), QueueError>;
+    /// Gives a claimed task back, unprompted, to be claimed again at once or when
+    /// its parking is over. The frames tell that it is parked, unless the last
+    /// ones told the same a moment ago. Refused silently when the fence is old.
+    async fn release(
+        &self,
+        fence: &Fence,
+        parked: Option<&Parked>,
+    ) -> Result<Vec<Frame>, QueueError>;
 }
 
 /// What a claim brought.

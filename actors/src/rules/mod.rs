@@ -1,6 +1,8 @@
 //! Pure decisions: `(state, input, now) → (state, orders)`. No clock, no tasks,
 //! no actors; whoever calls them brings the time and carries out the orders.
 
+pub mod arena;
+pub mod budget;
 pub mod dispatch;
 pub mod going_on;
 pub mod lease;
@@ -9,6 +11,7 @@ pub mod operation;
 pub mod permission;
 pub mod pool;
 pub mod restart;
+pub mod retry;
 pub mod routing;
 pub mod session;
 pub mod transcript;

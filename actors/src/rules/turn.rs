@@ -37,6 +37,8 @@ pub enum Why {
     Stall,
     /// Longer than `deadlines.wall`.
     Wall,
+    /// A budget is used up.
+    Budget,
 }
 
 /// How the turn ended.
@@ -277,12 +279,12 @@ fn by_agent(stop: &AgentStop) -> Verdict {
             Outcome::AgentError,
             format!("the agent stopped at its own limit: {word}"),
         ),
-        AgentStop::Error(fault) => {
+        AgentStop::Error(fault) | AgentStop::Refused { fault, .. } => {
             let outcome = match fault.class {
                 FaultClass::Overload => Outcome::Overload,
                 FaultClass::Quota => Outcome::Quota,
                 FaultClass::Auth => Outcome::Auth,
-                FaultClass::Other => Outcome::AgentError,
+                FaultClass::BadRequest | FaultClass::Other => Outcome::AgentError,
             };
             Verdict::because(outcome, fault.message.clone())
         }
@@ -315,5 +317,6 @@ fn by_us(why: Why, deadlines: Deadlines) -> Verdict {
             Outcome::WallClock,
             format!("the turn took longer than {} s", seconds(deadlines.wall)),
         ),
+        Why::Budget => Verdict::because(Outcome::Budget, "a budget is used up"),
     }
 }

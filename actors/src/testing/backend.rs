@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 
 use crate::event::{
-    AgentEvent, AgentFault, AgentStop, Answer, Ask, AskKind, AskOption, ExitInfo, FaultClass, Said,
-    Tool,
+    AgentEvent, AgentFault, AgentStop, Answer, Ask, AskKind, AskOption, ExitInfo, FaultClass,
+    Reset, Said, Tool,
 };
 use crate::ids::{AgentName, SessionKey, TurnId};
-use crate::model::{Continuity, Deadlines, LinkFacts, Policy, Resume};
+use crate::model::{Continuity, Deadlines, LinkFacts, Policy, Resume, Usage};
 use crate::ports::{
     AgentBackend, AgentEntry, Agents, Link, LinkError, LinkSpec, ProcessLedger, Prompt, StartError,
 };
@@ -40,6 +40,10 @@ pub enum Step {
     LateEnd,
     /// Ends the turn with an error.
     Fail,
+    /// Ends the turn as refused before anything was said.
+    Refuse(FaultClass, Option<Reset>),
+    /// Reports that so many tokens were spent.
+    Spend(i64),
     /// The process ends.
     Exit(i32),
     /// Never does anything again, but honours a cancel.
@@ -435,6 +439,19 @@ impl Player {
                     let fault = AgentFault { class, message };
                     self.end(turn, AgentStop::Error(fault)).await;
                     return None;
+                }
+                Step::Refuse(class, reset) => {
+                    let message = "the model refuses".into();
+                    let fault = AgentFault { class, message };
+                    self.end(turn, AgentStop::Refused { fault, reset }).await;
+                    return None;
+                }
+                Step::Spend(tokens) => {
+                    let usage = Usage {
+                        output_tokens: tokens,
+                        ..Usage::default()
+                    };
+                    self.say(Some(turn), Said::Usage(usage)).await;
                 }
                 Step::Exit(code) => {
                     return Some(ExitInfo {

@@ -14,6 +14,7 @@ use crate::prompt::{AnsweredBy, Settled};
 use crate::rules::permission;
 use crate::rules::routing::Origin;
 use crate::testing::backend::{FakeAgents, FakeBackend};
+use crate::testing::checks::FakeChecks;
 use crate::testing::invariants;
 use crate::testing::memory::{MemoryStore, TaskRow};
 use crate::testing::worktrees::FakeWorktrees;
@@ -33,6 +34,8 @@ pub struct Harness {
     pub backend: FakeBackend,
     /// Its worktrees.
     pub worktrees: FakeWorktrees,
+    /// What judges in its arenas.
+    pub checks: FakeChecks,
     /// Tests are told of new tasks unless this is set: a lost notification.
     pub lose_wakeups: bool,
 }
@@ -71,7 +74,8 @@ impl Harness {
     /// When the tree does not start.
     pub async fn start(setup: Setup) -> Self {
         let (store, backend) = (MemoryStore::default(), FakeBackend::default());
-        Self::start_on(setup, store, backend, FakeWorktrees::default()).await
+        let worktrees = FakeWorktrees::default();
+        Self::start_on(setup, store, backend, worktrees, FakeChecks::default()).await
     }
 
     /// Stops the tree with this grace and starts another on what it left.
@@ -81,7 +85,7 @@ impl Harness {
     pub async fn start_over(self, grace: Duration, setup: Setup) -> Self {
         self.stop(grace).await;
         let store = self.store.second_process();
-        Self::start_on(setup, store, self.backend, self.worktrees).await
+        Self::start_on(setup, store, self.backend, self.worktrees, self.checks).await
     }
 
     async fn start_on(
@@ -89,11 +93,13 @@ impl Harness {
         store: MemoryStore,
         backend: FakeBackend,
         worktrees: FakeWorktrees,
+        checks: FakeChecks,
     ) -> Self {
         let ports = Ports {
             queue: Arc::new(store.clone()),
             lease: Arc::new(store.clone()),
             journal: Arc::new(store.clone()),
+            limits: Arc::new(store.clone()),
             agents: Arc::new(FakeAgents {
                 backend: backend.clone(),
                 idle_ttl: setup.idle_ttl,
@@ -104,6 +110,8 @@ impl Harness {
             review: Arc::new(worktrees.clone()),
             operations: Arc::new(store.clone()),
             processes: Arc::new(backend.clone()),
+            arenas: Arc::new(store.clone()),
+            checks: Arc::new(checks.clone()),
         };
         let tree = TreeHandle::start(ports, setup.tree)
             .await
@@ -113,6 +121,7 @@ impl Harness {
             store,
             backend,
             worktrees,
+            checks,
             lose_wakeups: false,
         }
     }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use ractor::{Actor, RpcReplyPort};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use tokio::sync::watch;
 
 use crate::event::AskOption;
@@ -96,6 +95,11 @@ impl TreeHandle {
     /// Something may be claimable: look. Carries no data and coalesces.
     pub fn wakeup(&self) {
         self.root.cast(root::Msg::Wake);
+    }
+
+    /// Something may have to be done about an arena: look. Coalesces.
+    pub fn look_at_arenas(&self) {
+        self.root.cast(root::Msg::LookAtArenas);
     }
 
     /// Ends the running turn of `task`, if this node runs it. Its frames tell
@@ -201,10 +205,7 @@ impl TreeHandle {
     }
 
     fn weigh(&self, node: &mut TreeNode) {
-        let key = serde_json::from_value::<SessionKey>(json!({
-            "chat": node.snapshot.detail["chat_id"],
-            "agent": node.snapshot.detail["agent"],
-        }));
+        let key = SessionKey::deserialize(&node.snapshot.detail["key"]);
         if let Ok(key) = key {
             let rss = self.shared.ports.processes.rss_bytes(&key);
             for child in node

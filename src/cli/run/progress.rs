@@ -105,6 +105,7 @@ impl Progress {
         let text = |key: &str| data[key].as_str().map(clean);
         match data["state"].as_str().unwrap_or_default() {
             "running" => vec![Show::Phase(format!("starting {}", self.agent))],
+            "pending" if data["parked"].is_object() => self.parked(&data["parked"]),
             "blocked" => vec![Show::Phase("waiting for an answer".into())],
             state @ ("completed" | "failed" | "cancelled") => {
                 let mut shows = self.break_line();
@@ -117,6 +118,18 @@ impl Progress {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// It is tried again later: whoever looks should know why nothing happens.
+    fn parked(&mut self, parked: &Value) -> Vec<Show> {
+        let text = |key: &str| parked[key].as_str().map(one_line);
+        let until = text("until").map_or_else(String::new, |at| format!(" until {at}"));
+        let detail = text("detail").map_or_else(String::new, |why| format!(": {why}"));
+        let reason = text("reason").unwrap_or_default();
+        let mut shows = self.break_line();
+        shows.push(Show::Line(format!("parked ({reason}){until}{detail}")));
+        shows.push(Show::Phase("parked".into()));
+        shows
     }
 
     fn text(&mut self, data: &Value) -> Vec<Show> {

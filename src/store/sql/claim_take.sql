@@ -22,7 +22,9 @@ picked as materialized (
         coalesce((q.goes_on ->> 'message')::uuid, q.user_message_id, q.task_id) as user_message_id,
         t.chat_id, coalesce(q.goes_on ->> 'text', t.input) as input,
         q.goes_on -> 'answers' as answers, t.model, t.mode_id, t.thinking_option_id, t.feature_values,
-        q.own_chat, t.parent_task_id is not null as is_child, t.arena_id is not null as is_contestant
+        q.budget is not null or g.budget is not null or t.parent_task_id is not null as budgeted,
+        q.own_chat, t.parent_task_id is not null as is_child, t.arena_id is not null as is_contestant,
+        g.start_commit
     from lease l
         cross join heads h
         join hearth.gates g on g.session_id = h.session_id

@@ -4,7 +4,8 @@
 //! is what moves; all else stays, and so do index and HEAD. No checkpoint holds
 //! ignored files, repositories within, FIFOs, sockets and devices: they stay
 //! too, and where a file of the checkpoint would have their place that is a
-//! conflict. What was there before is a checkpoint of its own.
+//! conflict. So do files that only the rules of today ignore: they show as new
+//! afterwards. What was there before is a checkpoint of its own.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -20,12 +21,12 @@ use hearth_actors::review::Work;
 use super::super::differing::{self, Differing, Side};
 use super::super::errors::Context;
 use super::super::ignores::Ignores;
+use super::super::snapshot::split;
 use super::super::stat::{FILE, LINK, PROGRAM};
 use super::super::{Open, Room, checkpoint, history, names, scan, traps};
 use super::beneath::Inside;
 use super::change::not_written;
 use super::draft::{Draft, Move, Undo};
-use super::durable;
 use super::ground::{Found, Ground, State};
 use super::place::Place;
 
@@ -65,8 +66,8 @@ impl Past {
         })
     }
 
-    /// Keeps the files as they are now as a checkpoint, on the disk. It has the
-    /// operation's id, so that a repeat makes no second one.
+    /// Keeps the files as they are now as a checkpoint. It has the operation's
+    /// id, so that a repeat makes no second one.
     pub(super) fn keep(
         &self,
         room: &Room,
@@ -74,19 +75,9 @@ impl Past {
         work: &Work,
     ) -> Result<Checkpoint, WorktreeError> {
         let common = ground.repo.commondir();
-        let alone = room.hold(common)?;
-        let kept = checkpoint::commit(&ground.repo, undo_of(work), self.now)?;
-        drop(alone);
-        if room.config.sync {
-            durable::everything(common)?;
-        }
-        Ok(kept)
+        let _alone = room.hold(common)?;
+        checkpoint::commit(&ground.repo, CheckpointId(work.id.0), self.now)
     }
-}
-
-/// The checkpoint of what was there before the order.
-pub(super) fn undo_of(work: &Work) -> CheckpointId {
-    CheckpointId(work.id.0)
 }
 
 /// Drafts the worktree as the checkpoint has it, or finds every conflict.
@@ -122,6 +113,14 @@ pub(super) fn restore(draft: &mut Draft<'_>, past: &Past) -> Result<(), Worktree
                 gone.push(place);
             }
         }
+    }
+    if past
+        .differing
+        .iter()
+        .any(|one| split(&one.path).1 == b".gitignore")
+    {
+        let note = "the ignore rules change: files that are ignored now stay, and may show as new";
+        draft.notes.push(note.to_owned());
     }
     for (place, now, wanted) in &come {
         arrive(draft, place, *now, *wanted)?;

@@ -199,6 +199,32 @@ impl Service {
         )
     }
 
+    /// The same under an `Idempotency-Key`.
+    pub(super) async fn post_once(&self, path: &str, key: &str, body: Value) -> (u16, Value) {
+        let request = self
+            .http
+            .post(format!("{}{path}", self.url))
+            .bearer_auth(&self.token)
+            .header("Idempotency-Key", key);
+        let response = request.json(&body).send().await.unwrap();
+        (
+            response.status().as_u16(),
+            response.json().await.unwrap_or_default(),
+        )
+    }
+
+    /// What the stored frames of a kind say, in order.
+    pub(super) async fn stored_frames(&self, session: &str, kind: &str) -> Vec<Value> {
+        sqlx::query_scalar(
+            "select data from hearth.frames where session_id = $1::uuid and kind = $2 order by seq",
+        )
+        .bind(session)
+        .bind(kind)
+        .fetch_all(&self.pool().await)
+        .await
+        .unwrap()
+    }
+
     /// A chat in a new session of a new project.
     pub(super) async fn chat(&self) -> Chat {
         let project = self.project().await;

@@ -2,6 +2,7 @@
 
 mod agents;
 mod alone;
+mod arenas;
 mod bad_input;
 mod browser;
 mod callers;
@@ -15,11 +16,14 @@ mod first_use;
 mod flood;
 mod harness;
 mod init_system;
+mod limits;
+mod mcp;
 mod newcomer;
 mod prompts;
 mod queue;
 mod remote_database;
 mod remote_postgres;
+mod review;
 mod snapshots;
 mod turns;
 mod watching;

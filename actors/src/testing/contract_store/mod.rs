@@ -6,6 +6,7 @@
 mod detached;
 mod endings;
 mod journal;
+mod limits;
 mod lives;
 mod next_turn;
 mod operations;
@@ -17,9 +18,10 @@ use async_trait::async_trait;
 
 use crate::event::Frame;
 use crate::ids::{ChangeId, ChatId, CheckpointId, PromptId, SessionId, TaskId};
+use crate::limits::Budget;
 use crate::model::{Assignment, PendingChange};
 use crate::outcome::{Outcome, TaskState};
-use crate::ports::{Journal, NodeLease, Operations, TaskQueue};
+use crate::ports::{Journal, Limits, NodeLease, Operations, TaskQueue};
 use crate::prompt::{PromptState, Settled};
 
 pub use detached::{
@@ -35,6 +37,10 @@ pub use journal::{
     a_cancelled_turn_is_not_opened, a_checkpoint_is_replaced_after_the_opening_only,
     an_old_attempt_is_fenced, append_numbers_frames_without_holes, nul_characters_are_stored,
     open_writes_what_exists_before_the_prompt,
+};
+pub use limits::{
+    a_budget_is_warned_of_once, a_cancelled_turn_is_not_parked, a_parked_task_says_why,
+    a_refused_turn_waits_and_is_counted, gauges_count_what_was_reported,
 };
 pub use lives::{
     a_released_lease_claims_nothing, an_old_life_cannot_renew_or_claim,
@@ -89,6 +95,12 @@ pub trait StoreUnderTest: Send + Sync {
     /// A second process on the same data directory: same database, same node,
     /// no life of its own yet.
     async fn twin(&self) -> Box<dyn StoreUnderTest>;
+    /// Its limits.
+    fn limits(&self) -> &dyn Limits;
+    /// Bounds what a session may spend.
+    async fn set_budget(&self, session: SessionId, budget: Budget);
+    /// Bounds what a waiting task may spend.
+    async fn set_task_budget(&self, task: TaskId, budget: Budget);
     /// A session of a project.
     async fn insert_session(&self) -> SessionId;
     /// A tab of it.
@@ -146,6 +158,11 @@ macro_rules! store_contract {
             a_released_task_is_claimed_again_after_its_delay,
             a_parked_task_holds_back_its_own_chat_only,
             the_old_fence_of_a_released_task_fails,
+            a_parked_task_says_why,
+            a_refused_turn_waits_and_is_counted,
+            a_cancelled_turn_is_not_parked,
+            gauges_count_what_was_reported,
+            a_budget_is_warned_of_once,
             open_writes_what_exists_before_the_prompt,
             a_checkpoint_is_replaced_after_the_opening_only,
             append_numbers_frames_without_holes,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::DateTime;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::rows::{PromptRow, Rows, TurnRow};
 use crate::event::{Batch, Frame, FrameDraft, FrameKind, PartKind, PartWrite, TurnRef};
@@ -24,6 +25,7 @@ impl Rows {
             return Err(JournalError::Cancelled);
         }
         row.prompted = true;
+        row.prompted_at = Some(Instant::now());
         row.checkpoint = open.checkpoint.clone();
         self.write_user_message(open.user_message, &open.input);
         self.messages.entry(turn.message).or_default().status = "streaming";
@@ -66,7 +68,12 @@ impl Rows {
         turn: &TurnRef,
         batch: &Batch,
     ) -> Result<Vec<Frame>, JournalError> {
-        self.owned(turn)?;
+        let row = self.owned(turn)?;
+        if let Some(usage) = batch.usage {
+            row.usage.input_tokens += usage.input_tokens;
+            row.usage.output_tokens += usage.output_tokens;
+            row.usage.cost += usage.cost;
+        }
         let message = self.messages.entry(turn.message).or_default();
         for part in &batch.parts {
             message.parts.insert(part.sequence, part.clone());
@@ -238,6 +245,8 @@ impl Rows {
     ) -> Vec<Frame> {
         if let Some(row) = self.turns.get_mut(&turn.fence.turn) {
             row.ended = true;
+            row.ended_at = Some(Instant::now());
+            row.outcome = Some(outcome);
         }
         let closed = Settled::cancelled(format!("the turn ended: {outcome}"));
         for row in self.prompts.values_mut().filter(|row| row.turn == *turn) {

@@ -3,8 +3,10 @@
 //! It passes the contract suite of [`super::contract_store`]. What only SQL has
 //! (retention, listings, other programs' rows) is the real store's alone.
 
+mod arenas;
 mod detached;
 mod journal;
+mod limits;
 mod operations;
 mod restore;
 mod rows;
@@ -19,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::event::{Batch, Frame, TurnRef};
 use crate::ids::{AgentName, OperationId, PromptId, SessionId, SessionKey, TaskId};
+use crate::limits::Parked;
 use crate::model::{Checkpoint, Diff, Fence, TurnEnd};
 use crate::operation::{Abandoned, Asked, Begun, LeftBehind, Owner};
 use crate::ports::{
@@ -29,6 +32,7 @@ use crate::prompt::{NewPrompt, Notice, Settled};
 use crate::review::Plan;
 use crate::rules::routing::Origin;
 
+pub use arenas::{ArenaRow, ContestantRow};
 pub use operations::{ChangeRow, OperationRow};
 pub use rows::{MessageRow, PromptRow, Rows, TaskRow, TurnRow};
 
@@ -184,10 +188,13 @@ impl TaskQueue for MemoryStore {
         self.leased(|rows| rows.claim(Instant::now(), credit, agents))
     }
 
-    async fn release(&self, fence: &Fence, after: Duration) -> Result<(), QueueError> {
+    async fn release(
+        &self,
+        fence: &Fence,
+        parked: Option<&Parked>,
+    ) -> Result<Vec<Frame>, QueueError> {
         self.reach().await.map_err(QueueError::Unavailable)?;
-        self.with(|rows| rows.release(fence, Instant::now() + after));
-        Ok(())
+        Ok(self.with(|rows| rows.release(fence, parked)))
     }
 }
 

@@ -77,7 +77,7 @@ impl State {
             Effect::Detach(verdict) => self.finish(verdict, Ending::Detached),
             Effect::GiveBack => self.give_back(),
             Effect::TurnOver(outcome) => {
-                if self.turn.take().is_some_and(|turn| turn.is_one_shot()) {
+                if self.turn.take().is_some() && self.to.is_one_shot() {
                     // What it was started for is over.
                     self.me.cast(Msg::Stop);
                 }
@@ -193,6 +193,9 @@ impl State {
             // The pump's `Exited` is on its way and settles the turn.
             tracing::info!(session = %self.to.key, %error, "the prompt did not reach the agent");
         }
+        // Time may be among what is counted.
+        let id = turn.reference.fence.turn;
+        self.look_at_budgets(id);
     }
 
     /// Runs the stop ladder; the link is forgotten when the tree is gone.

@@ -5,6 +5,7 @@
 
 mod effects;
 mod files;
+mod limits;
 mod prompts;
 mod settling;
 mod shown;
@@ -14,7 +15,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::event::{Answer, Ask, Command, TurnRef};
-use crate::ids::{Generation, PromptId, SessionId, SessionKey, TaskId, TurnId};
+use crate::ids::{ChatId, Generation, PromptId, SessionId, SessionKey, TaskId, TurnId};
+use crate::limits::Gauge;
 use crate::model::{Assignment, Checkpoint, Diff, Policy, Worktree};
 use crate::outcome::Outcome;
 use crate::ports::{AgentEntry, Link};
@@ -59,6 +61,10 @@ pub(crate) enum Msg {
     Settled(PromptId, bool),
     /// Slash commands on offer.
     Commands(Vec<Command>),
+    /// The turn reported what it spent, or a budget's clock ran out.
+    Spent(TurnId),
+    /// What is used of the turn's budgets, or why nobody knows.
+    Weighed(TurnId, Result<Vec<Gauge>, String>),
     /// End the turn of this task.
     Cancel(TaskId, Why),
     /// Go, if nothing speaks against it; the pool is told either way.
@@ -83,6 +89,8 @@ pub(crate) struct Arguments {
     pub(crate) pool: Addr<pool::Msg>,
     pub(crate) key: SessionKey,
     pub(crate) session: SessionId,
+    /// The tab that shows its turns: the key's, but for a one-shot session.
+    pub(crate) chat: ChatId,
     pub(crate) generation: Generation,
     pub(crate) entry: AgentEntry,
     pub(crate) depth: Depth,
@@ -122,14 +130,8 @@ struct Turn {
     decided: usize,
     /// The worktree was made sure of in this turn.
     ensured: bool,
+    limited: limits::Limited,
     tasks: Vec<Task>,
-}
-
-impl Turn {
-    /// It has a key of its own, which no later turn will use.
-    fn is_one_shot(&self) -> bool {
-        self.assignment.key.chat != self.assignment.chat
-    }
 }
 
 /// The last handle: dropping it kills the agent's process tree.
@@ -217,11 +219,21 @@ impl Actor for SessionActor {
     }
 }
 
+impl Arguments {
+    /// Its key is its task's own, which no later turn will use.
+    fn is_one_shot(&self) -> bool {
+        self.key.chat != self.chat
+    }
+}
+
 impl State {
     async fn take(&mut self, message: Msg) {
         match message {
             Msg::Assign(assignment, prompted) => self.assign(*assignment, prompted).await,
-            Msg::Input(input) => self.step(input).await,
+            Msg::Input(input) => {
+                self.note_refusal(&input);
+                self.step(input).await;
+            }
             Msg::Worktree(turn, Ok(worktree)) => {
                 if self.is_turn(turn) {
                     self.worktree = Some(worktree);
@@ -269,6 +281,8 @@ impl State {
                 self.commands = commands;
                 self.show();
             }
+            Msg::Spent(turn) => self.look_at_budgets(turn),
+            Msg::Weighed(turn, gauges) => self.weighed(turn, gauges).await,
             Msg::Cancel(task, why) => {
                 let turn = self
                     .turn
@@ -349,6 +363,7 @@ impl State {
             words: None,
             decided: 0,
             ensured: false,
+            limited: limits::Limited::default(),
             tasks: Vec::new(),
         });
         self.step(Input::Assign {

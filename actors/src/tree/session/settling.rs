@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::limits::{park, warn_of};
 use super::{Msg, State};
 use crate::event::TurnRef;
 use crate::model::{TurnEnd, Usage};
@@ -90,12 +91,14 @@ impl State {
     /// behind the end of its turn.
     pub(super) fn finish(&mut self, verdict: Verdict, ending: Ending) {
         self.set_current(None);
+        let (refused, spent) = (self.refused(verdict.outcome), self.spent(verdict.outcome));
         let Some(turn) = &mut self.turn else { return };
         let words = turn.words.take();
         let reference = turn.reference;
+        let budgeted = turn.assignment.budgeted;
         let end = TurnEnd {
             outcome: verdict.outcome,
-            detail: verdict.detail,
+            detail: spent.or(verdict.detail),
             diff: turn.diff.take(),
             // The journal summed it up as it came.
             usage: Usage::default(),
@@ -113,7 +116,21 @@ impl State {
                 }
                 withdraw(&shared, &reference).await;
             }
+            let end = match refused {
+                None => end,
+                Some(refused) => match park(&shared, &reference, &refused, end).await {
+                    Ok(Some(end)) => end,
+                    Ok(None) => return Msg::Input(Input::Finished(reference.fence.turn)),
+                    Err(JournalError::Refused(why)) => return Msg::Broken(why),
+                    Err(_) => return Msg::Input(Input::Fenced(reference.fence.turn)),
+                },
+            };
             let finished = until_written(|| shared.ports.journal.finish(&reference, &end)).await;
+            if budgeted && finished.is_ok() {
+                // Nobody waits for it: the turn is over.
+                let shared = shared.clone();
+                tokio::spawn(async move { warn_of(&shared, &reference).await });
+            }
             let finished = match finished {
                 // The end itself must be written, even if its changes cannot be.
                 Err(JournalError::Refused(why)) if end.diff.is_some() => {
@@ -145,7 +162,7 @@ impl State {
         let queue = self.to.shared.ports.queue.clone();
         let work = async move {
             let mut backoff = Backoff::new();
-            while queue.release(&fence, Duration::ZERO).await.is_err() {
+            while queue.release(&fence, None).await.is_err() {
                 backoff.wait().await;
             }
             Msg::Input(Input::Finished(fence.turn))

@@ -5,6 +5,7 @@ pub mod arena;
 pub mod catalog;
 pub mod event;
 pub mod ids;
+pub mod limits;
 pub mod model;
 pub mod operation;
 pub mod outcome;

@@ -10,6 +10,7 @@ use crate::ids::{
     TurnId, WorktreeId,
 };
 use crate::outcome::{Outcome, words};
+use crate::prompt::Given;
 use crate::rules::routing::Origin;
 
 /// What a writer must show before the store believes it: the attempt it owns
@@ -268,12 +269,17 @@ pub struct Assignment {
     pub features: std::collections::BTreeMap<String, serde_json::Value>,
     /// Asked for by the task; the agent's own applies if none.
     pub policy: Option<Policy>,
+    /// A budget may bound it: what is used of it is to be looked at first.
+    pub budgeted: bool,
     /// Where to work.
     pub worktree: WorktreeSpec,
     /// What to resume, if this pair has run before.
     pub resume: Option<Resume>,
     /// Tree of the worktree at the end of the session's last turn.
     pub last_tree: Option<String>,
+    /// The turn goes on after one whose process ended while it waited for these
+    /// answers: only the agent's own session can do that.
+    pub goes_on: Option<Vec<Given>>,
 }
 
 /// Everything that ends a turn, stored in one transaction.

@@ -5,6 +5,7 @@ mod background;
 mod doors;
 mod ground;
 mod looks;
+mod retries;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -37,11 +38,12 @@ use crate::process::{self, Room, RoomConfig, ShimPath};
 use crate::store::embedded::EmbeddedPg;
 use crate::store::{self, FamilyLimits, Store, StoreOptions};
 use crate::worktrees::{GitWorktrees, WorktreesConfig};
-use background::{heed, keep_for_a_time, look_for_cancels, report_health};
+use background::{heed, keep_for_a_time, look_for_cancels, look_for_expired, report_health};
 use doors::{Callers, Git};
 use ground::{database, lock, node_id, unswept};
 pub use looks::{Found, look_at_agents};
 use looks::{Kept, Looking, keep, means};
+use retries::retry_interrupted;
 
 /// Signals of the database that may wait; they coalesce.
 const SIGNALS: usize = 64;
@@ -119,6 +121,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         depth: settings.tasks_max_depth,
         children: settings.tasks_max_children,
     };
+    options.budgets = settings.budgets;
     options.default_agent = settings.default_agent.as_deref().map(AgentName::from);
     let place = match &database {
         Some(_) => "the private PostgreSQL".to_owned(),
@@ -170,6 +173,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         journal: memory.clone(),
         arenas: memory.clone(),
         checks: Arc::new(Runner::new(room.clone())),
+        limits: memory.clone(),
         agents: Arc::new(registry),
         review: worktrees.clone(),
         worktrees: worktrees.clone(),
@@ -179,6 +183,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     let tree_settings = TreeSettings {
         max_live: settings.pool_max_live,
         sweep_every: settings.lifecycle_sweep,
+        retry: settings.retry,
         ..TreeSettings::default()
     };
     let tree = TreeHandle::start(ports, tree_settings)
@@ -195,6 +200,12 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         tokio::spawn(store.listener().run(signals)),
         tokio::spawn(heed(inbox, tree.clone(), store.clone())),
         tokio::spawn(look_for_cancels(store.clone(), tree.clone())),
+        tokio::spawn(look_for_expired(store.clone(), tree.clone())),
+        tokio::spawn(retry_interrupted(
+            tree.status(),
+            store.clone(),
+            tree.clone(),
+        )),
         tokio::spawn(report_health(tree.status(), health.clone())),
         tokio::spawn(keep_for_a_time(store.clone(), settings.keep_frames)),
         tokio::spawn(keep(tellings, store.clone())),

@@ -85,7 +85,7 @@ pub enum Command {
     Inbox(Output),
     /// Queue a failed task again.
     #[command(after_help = "Examples:\n  hearth retry 5f0c11ab\n\nThe files stay as they are.")]
-    Retry(Item),
+    Retry(Retry),
     /// Take a failed task or a notice out of the inbox.
     #[command(after_help = "Examples:\n  hearth dismiss 5f0c11ab")]
     Dismiss(Item),
@@ -129,6 +129,11 @@ pub enum Command {
         after_help = "Examples:\n  claude mcp add hearth -- hearth mcp\n\nThe service itself speaks MCP over HTTP at /mcp, with its token.\n\nExits with 3 if no service runs."
     )]
     Mcp,
+    /// Show what may be spent, and what is used of it.
+    #[command(
+        after_help = "Examples:\n  hearth budgets\n  hearth budgets --json | jq '.items[] | select(.level != \"ok\")'"
+    )]
+    Budgets(Output),
     /// Check the installation; every finding comes with its cure.
     #[command(
         after_help = "Examples:\n  hearth doctor\n  hearth doctor --json\n\nExits with 1 if something does not work."
@@ -519,12 +524,25 @@ pub struct Item {
     pub id: String,
 }
 
+/// `retry`.
+#[derive(Debug, Args)]
+pub struct Retry {
+    /// Its id, or the digits that `hearth inbox` shows
+    pub id: String,
+    /// First bring the files and the chat back to what they were before it
+    #[arg(long)]
+    pub restore: bool,
+    /// Later turns of other chats may lose their files in this
+    #[arg(long, requires = "restore")]
+    pub consent: bool,
+}
+
 /// `answer`.
 #[derive(Debug, Args)]
 pub struct Answer {
     /// Its id, or the digits that `hearth prompts` shows
     pub prompt: String,
-    /// allow, deny, always, never, or the id of one of its options
+    /// allow, deny, always, never, one of its options, or your own words
     pub answer: String,
 }
 

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::args::{Item as Named, Output};
+use super::args::{Item as Named, Output, Retry};
 use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::ids::{pick, short};
@@ -39,7 +39,7 @@ pub(super) async fn inbox(
 }
 
 pub(super) async fn retry(
-    args: &Named,
+    args: &Retry,
     home: &Path,
     env: &BTreeMap<String, String>,
 ) -> Result<Exit, Failure> {
@@ -47,7 +47,10 @@ pub(super) async fn retry(
     let ids = ids(&items(&client).await?, "task");
     let id = pick(&args.id, "task", &ids, "`hearth inbox`")?;
     let made: Value = client
-        .post(&format!("/api/inbox/task:{id}/retry"), &json!({}))
+        .post(
+            &format!("/api/inbox/task:{id}/retry"),
+            &json!({ "restore": args.restore, "consent": args.consent }),
+        )
         .await?;
     let task = made["task_id"].as_str().unwrap_or_default();
     print(&format!("queued again as task {task}\n"));
@@ -138,10 +141,10 @@ fn text(items: &[Item], now: DateTime<Utc>) -> String {
             let _ = writeln!(out, "  {}", line(&why));
         }
         for action in &item.actions {
-            let arguments = if action == "answer" {
-                " allow|deny"
-            } else {
-                ""
+            let arguments = match (action.as_str(), item.reason.as_str()) {
+                ("answer", "question") => " \"…\"",
+                ("answer", _) => " allow|deny",
+                _ => "",
             };
             let _ = writeln!(out, "    hearth {action} {}{arguments}", short(id));
         }

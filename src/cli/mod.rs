@@ -4,6 +4,7 @@ mod agents;
 mod arena;
 mod args;
 mod attach;
+mod budgets;
 mod cancel;
 mod checkpoints;
 mod client;
@@ -71,6 +72,7 @@ pub async fn dispatch(cli: &Cli, env: &BTreeMap<String, String>) -> Result<Exit,
         Command::Rewind(args) => review::rewind(args, &flags, env).await,
         Command::Restore(args) => review::restore(args, &flags, env).await,
         Command::Agents(args) => agents::agents(args, &home(&flags, env)?, env).await,
+        Command::Budgets(args) => budgets::budgets(args, &home(&flags, env)?, env).await,
         Command::Costs(args) => costs::costs(args, &home(&flags, env)?, env).await,
         Command::Doctor(args) => doctor::doctor(args, &flags, env).await,
         Command::Shim(_) | Command::DemoAgent(_) => Err(Failure::new(

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::agent::{choose, tighten};
+use super::budgets::TaskBudget;
 use super::error::{ApiError, ApiResult, ProblemBody};
 use super::extract::{Body, Check, Id, Params, idempotency_key};
 use super::page::{Page, PageParams};
@@ -47,6 +48,23 @@ pub(super) struct PostMessage {
     /// What the agent may do unasked; only tighter than its own setting.
     #[schema(value_type = Option<String>, example = "ask")]
     policy: Option<Policy>,
+    /// What this turn may spend; only tighter than the settings.
+    budget: Option<TaskBudget>,
+    /// What happens when Hearth stops or crashes in mid-turn: `inbox` (default), or
+    /// `retry`: once, on the files as they were before the turn.
+    #[serde(default)]
+    on_interrupt: OnInterrupt,
+}
+
+/// What happens to a task whose owner went away in mid-turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OnInterrupt {
+    /// It waits for a person.
+    #[default]
+    Inbox,
+    /// It is tried again once, after its files were restored.
+    Retry,
 }
 
 /// What happens when a turn runs in this chat.
@@ -96,6 +114,7 @@ pub(super) async fn create(
         features: &new.feature_values,
     };
     wishes.shape(&mut check);
+    let budget = new.budget.map(|budget| budget.checked(&mut check));
     check.done()?;
     require(&state, chat).await?;
     let agent = choose(&state, new.agent.as_deref())?;
@@ -110,7 +129,9 @@ pub(super) async fn create(
         thinking: new.thinking_option_id,
         features: new.feature_values,
         policy,
+        budget,
         interrupt: new.when_busy == WhenBusy::Interrupt,
+        retry_interrupted: new.on_interrupt == OnInterrupt::Retry,
         retry_of: None,
         idempotency_key,
     };

@@ -3,6 +3,7 @@
 
 mod agent;
 mod arenas;
+mod budgets;
 mod caller;
 mod chats;
 pub mod checkpoints;
@@ -104,6 +105,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(projects::create, projects::list))
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(sessions::get))
+        .routes(routes!(budgets::set))
         .routes(routes!(sessions::agents))
         .routes(routes!(review::list))
         .routes(routes!(review::apply))
@@ -135,6 +137,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(providers::list))
         .routes(routes!(providers::probe))
         .routes(routes!(stats::costs))
+        .routes(routes!(budgets::list))
         .routes(routes!(stream::session))
         .routes(routes!(stream::task))
         .routes(routes!(stream::tree))

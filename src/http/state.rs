@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use hearth_actors::event::AskOption;
 use hearth_actors::ids::{PromptId, SessionKey, TaskId};
 use hearth_actors::model::Policy;
 use hearth_actors::operation::{Asked, Done};
@@ -177,13 +178,13 @@ pub trait Tree: Send + Sync {
     fn look_at_arenas(&self);
     /// Ends the running turn of `task`.
     fn cancel(&self, task: TaskId);
-    /// Answers a prompt of `task` by an option's id, and waits until its row
+    /// Answers a prompt of `task` with one of its options, and waits until its row
     /// tells how it was settled.
     async fn answer(
         &self,
         task: TaskId,
         prompt: PromptId,
-        option: String,
+        answer: AskOption,
         by: AnsweredBy,
     ) -> Result<(), Refusal>;
     /// Stops the idle warm session of `key`.
@@ -225,10 +226,10 @@ impl Tree for TreeHandle {
         &self,
         task: TaskId,
         prompt: PromptId,
-        option: String,
+        answer: AskOption,
         by: AnsweredBy,
     ) -> Result<(), Refusal> {
-        Self::answer(self, task, prompt, option, by).await
+        Self::answer(self, task, prompt, answer, by).await
     }
 
     async fn evict(&self, key: SessionKey) -> Result<(), Refusal> {

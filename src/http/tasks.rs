@@ -14,10 +14,11 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::agent::{choose, tighten};
+use super::budgets::TaskBudget;
 use super::error::{ApiError, ApiResult, Code, ProblemBody};
 use super::extract::{Body, Check, Id, Params, idempotency_key};
 use super::guard::Caller;
-use super::messages::{Accepted, accept};
+use super::messages::{Accepted, OnInterrupt, accept};
 use super::page::{Page, slice};
 use super::state::AppState;
 use super::wishes::Wishes;
@@ -56,6 +57,14 @@ pub(super) struct PostTask {
     /// if not given, as nobody watches.
     #[schema(value_type = Option<String>, example = "deny")]
     policy: Option<Policy>,
+    /// What it, and the tasks it asks for, may spend; only tighter than the
+    /// settings and than its parent's.
+    budget: Option<TaskBudget>,
+    /// What happens when Hearth stops or crashes in mid-turn: `inbox` (default), or
+    /// `retry`: once, on the files as they were before the turn. A person's to
+    /// choose.
+    #[serde(default)]
+    on_interrupt: OnInterrupt,
 }
 
 /// Which tasks to list.
@@ -114,6 +123,13 @@ pub(super) async fn create(
             "is a person's to choose: leave it out, and the task runs with `deny`",
         ));
     }
+    if caller.agent.is_some() && new.on_interrupt != OnInterrupt::default() {
+        return Err(ApiError::field(
+            Code::AgentNotAllowed,
+            "on_interrupt",
+            "is a person's to choose: leave it out",
+        ));
+    }
     if caller.agent.is_some() && new.chat_id.is_some() {
         return Err(ApiError::field(
             Code::AgentNotAllowed,
@@ -131,6 +147,7 @@ pub(super) async fn create(
         features: &new.feature_values,
     };
     wishes.shape(&mut check);
+    let budget = new.budget.map(|budget| budget.checked(&mut check));
     check.done()?;
     let agent = choose(&state, new.agent.as_deref())?;
     let policy = tighten(&state, &agent, new.policy)?.unwrap_or(Policy::Deny);
@@ -155,6 +172,8 @@ pub(super) async fn create(
         chat: new.chat_id.map(ChatId),
         parent,
         policy: Some(policy),
+        budget,
+        retry_interrupted: new.on_interrupt == OnInterrupt::Retry,
         idempotency_key,
     };
     let created = state.store.create_task(&task).await?;

@@ -129,6 +129,11 @@ pub(super) fn in_order(mut rows: Vec<FrameRow>) -> Vec<Frame> {
 }
 
 impl FrameRow {
+    /// Its seq, and when it was committed.
+    pub(super) fn place(&self) -> (i64, DateTime<Utc>) {
+        (self.seq, self.at)
+    }
+
     /// None for a kind that only a newer Hearth knows: its readers skip it.
     fn frame(self) -> Option<Frame> {
         Some(Frame {

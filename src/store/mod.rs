@@ -10,8 +10,10 @@
 
 mod arenas;
 pub mod branches;
+mod budgets;
 mod cancel;
 mod control;
+mod detached;
 mod doubt;
 mod drafts;
 pub mod embedded;
@@ -22,6 +24,7 @@ mod finish;
 mod frames;
 mod journal;
 mod lease;
+mod limits;
 mod listen;
 mod migrate;
 mod notices;
@@ -41,6 +44,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hearth_actors::ids::{AgentName, NodeId};
+use hearth_actors::limits::BudgetSettings;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgPool};
 use uuid::Uuid;
@@ -56,7 +60,7 @@ pub use frames::{BYTES_PER_READ, Extent, FRAMES_PER_READ, FramePage};
 pub use listen::{Listener, Signal};
 pub use migrate::migrate;
 pub use other_consumer::refuse_other_consumer;
-pub use retry::Retry;
+pub use retry::{Before, Retry};
 pub use snapshot::Snapshot;
 
 /// Length of a node's lease. A node that does not renew it for this long is
@@ -77,6 +81,8 @@ pub struct StoreOptions {
     pub default_agent: Option<AgentName>,
     /// How far tasks may go in asking for others.
     pub family: FamilyLimits,
+    /// What may be spent.
+    pub budgets: BudgetSettings,
     /// Connections for reads and requests.
     pub connections: u32,
     /// Connections for the journals of running turns.
@@ -100,6 +106,7 @@ impl StoreOptions {
             node,
             default_agent: None,
             family: FamilyLimits::default(),
+            budgets: BudgetSettings::default(),
             connections: 6,
             journal_connections: 6,
             claim_connections: 2,
@@ -118,6 +125,7 @@ pub struct Store {
     node: NodeId,
     default_agent: Option<AgentName>,
     family: FamilyLimits,
+    budgets: BudgetSettings,
     /// This node's life; 0 while it holds no lease.
     incarnation: Arc<AtomicI64>,
     /// Claims that were sent and not answered. What they claimed is given back
@@ -161,6 +169,7 @@ impl Store {
             node: options.node,
             default_agent: options.default_agent,
             family: options.family,
+            budgets: options.budgets,
             incarnation: Arc::new(AtomicI64::new(0)),
             unanswered_claims: Arc::default(),
             doubtful_writes: Arc::default(),

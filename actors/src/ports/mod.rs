@@ -4,6 +4,7 @@
 mod agents;
 mod arenas;
 mod journal;
+mod limits;
 mod operations;
 mod processes;
 mod queue;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 pub use agents::{AgentBackend, AgentEntry, Agents, Link, LinkError, LinkSpec, Prompt, StartError};
 pub use arenas::{Arenas, ArenasError, Checks};
 pub use journal::{Journal, JournalError, LinkNote, LinkStatus, OpenTurn};
+pub use limits::Limits;
 pub use operations::{Operations, OperationsError};
 pub use processes::ProcessLedger;
 pub use queue::{Claim, NodeLease, QueueError, Reconciled, TaskQueue};
@@ -33,6 +35,8 @@ pub struct Ports {
     pub lease: Arc<dyn NodeLease>,
     /// Where turns are written down.
     pub journal: Arc<dyn Journal>,
+    /// What was spent and refused so far.
+    pub limits: Arc<dyn Limits>,
     /// Who answers.
     pub agents: Arc<dyn Agents>,
     /// Where they work.

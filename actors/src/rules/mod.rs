@@ -2,13 +2,16 @@
 //! no actors; whoever calls them brings the time and carries out the orders.
 
 pub mod arena;
+pub mod budget;
 pub mod dispatch;
+pub mod going_on;
 pub mod lease;
 pub mod moment;
 pub mod operation;
 pub mod permission;
 pub mod pool;
 pub mod restart;
+pub mod retry;
 pub mod routing;
 pub mod session;
 pub mod transcript;

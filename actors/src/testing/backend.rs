@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 
 use crate::event::{
-    AgentEvent, AgentFault, AgentStop, Answer, Ask, AskKind, AskOption, ExitInfo, FaultClass, Said,
-    Tool,
+    AgentEvent, AgentFault, AgentStop, Answer, Ask, AskKind, AskOption, ExitInfo, FaultClass,
+    Reset, Said, Tool,
 };
 use crate::ids::{AgentName, SessionKey, TurnId};
-use crate::model::{Continuity, Deadlines, LinkFacts, Policy, Resume};
+use crate::model::{Continuity, Deadlines, LinkFacts, Policy, Resume, Usage};
 use crate::ports::{
     AgentBackend, AgentEntry, Agents, Link, LinkError, LinkSpec, ProcessLedger, Prompt, StartError,
 };
@@ -40,6 +40,10 @@ pub enum Step {
     LateEnd,
     /// Ends the turn with an error.
     Fail,
+    /// Ends the turn as refused before anything was said.
+    Refuse(FaultClass, Option<Reset>),
+    /// Reports that so many tokens were spent.
+    Spend(i64),
     /// The process ends.
     Exit(i32),
     /// Never does anything again, but honours a cancel.
@@ -75,6 +79,8 @@ struct State {
     started: Vec<SessionKey>,
     most_alive: usize,
     killers: Vec<mpsc::UnboundedSender<()>>,
+    /// How often the agents lost their sessions.
+    forgets: u32,
     facts_panics: u32,
     get_panics: u32,
 }
@@ -118,6 +124,11 @@ impl FakeBackend {
     #[must_use]
     pub fn most_alive(&self) -> usize {
         self.with(|state| state.most_alive)
+    }
+
+    /// From now on agents do not know the sessions that they had before.
+    pub fn forget(&self) {
+        self.with(|state| state.forgets += 1);
     }
 
     /// Kills one of the live agents, as `kill -9` would.
@@ -272,15 +283,21 @@ impl Link for FakeLink {
             now > 0
         });
         assert!(!panics, "the fake link panics as told");
+        let forgets = self.backend.with(|state| state.forgets);
         LinkFacts {
             pid: None,
             resume: Resume {
-                agent_session_id: format!("fake-{}", self.key),
+                agent_session_id: format!("fake-{forgets}-{}", self.key),
                 home_id: "home".into(),
                 config_hash: "config".into(),
             },
             backend: "acp_warm".into(),
-            continuity: Continuity::New,
+            continuity: match forgets {
+                0 => Continuity::New,
+                _ => Continuity::Fresh {
+                    why: "it forgot its session".into(),
+                },
+            },
         }
     }
 
@@ -423,6 +440,19 @@ impl Player {
                     self.end(turn, AgentStop::Error(fault)).await;
                     return None;
                 }
+                Step::Refuse(class, reset) => {
+                    let message = "the model refuses".into();
+                    let fault = AgentFault { class, message };
+                    self.end(turn, AgentStop::Refused { fault, reset }).await;
+                    return None;
+                }
+                Step::Spend(tokens) => {
+                    let usage = Usage {
+                        output_tokens: tokens,
+                        ..Usage::default()
+                    };
+                    self.say(Some(turn), Said::Usage(usage)).await;
+                }
                 Step::Exit(code) => {
                     return Some(ExitInfo {
                         code: Some(code),
@@ -471,6 +501,7 @@ impl Player {
                 kind: Some("execute".into()),
                 ..Tool::default()
             },
+            question: None,
             options: options(),
         }
     }

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use crate::event::{AskKind, AskOption};
 use crate::ids::{AgentName, ChatId, PromptId, SessionId, SessionKey, TaskId};
 use crate::model::{Checkpoint, Deadlines, Policy, Worktree};
 use crate::outcome::Outcome;
 use crate::ports::Ports;
 use crate::prompt::{AnsweredBy, Settled};
+use crate::rules::permission;
 use crate::rules::routing::Origin;
 use crate::testing::backend::{FakeAgents, FakeBackend};
 use crate::testing::checks::FakeChecks;
@@ -97,6 +99,7 @@ impl Harness {
             queue: Arc::new(store.clone()),
             lease: Arc::new(store.clone()),
             journal: Arc::new(store.clone()),
+            limits: Arc::new(store.clone()),
             agents: Arc::new(FakeAgents {
                 backend: backend.clone(),
                 idle_ttl: setup.idle_ttl,
@@ -259,10 +262,32 @@ impl Harness {
         prompt: PromptId,
         option: &str,
     ) -> Result<(), Refusal> {
-        let option = option.to_owned();
+        let answer = self.option(prompt, option);
         self.tree
-            .answer(task, prompt, option, AnsweredBy::Cli)
+            .answer(task, prompt, answer, AnsweredBy::Cli)
             .await
+    }
+
+    /// Answers a prompt whose turn is over, as a person would, and tells the tree.
+    pub fn answer_detached(&self, prompt: PromptId, option: &str) -> bool {
+        let answer = self.option(prompt, option);
+        let settled = Settled::answered(answer, AnsweredBy::Cli);
+        let answered = self.store.answer_detached(prompt, &settled);
+        self.tree.wakeup();
+        answered
+    }
+
+    /// The option of this id, or one that is not on offer.
+    fn option(&self, prompt: PromptId, id: &str) -> AskOption {
+        let offered = self
+            .store
+            .with(|rows| rows.prompts[&prompt].prompt.options.clone());
+        let found = permission::option(&offered, id).cloned();
+        found.unwrap_or_else(|| AskOption {
+            id: id.to_owned(),
+            label: id.to_owned(),
+            kind: AskKind::AllowOnce,
+        })
     }
 
     /// Waits until the session of `key` shows `state`.

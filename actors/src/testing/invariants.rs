@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{SessionKey, TaskId, TurnId};
-use crate::outcome::TaskState;
+use crate::outcome::{Outcome, TaskState};
 use crate::testing::backend::FakeBackend;
 use crate::testing::memory::{MemoryStore, Rows};
 
@@ -69,9 +69,11 @@ fn gates_are_held_by_what_works(rows: &Rows) {
 
 fn no_prompt_outlives_its_turn(rows: &Rows) {
     for (id, row) in &rows.prompts {
-        let ended = rows.turns[&row.turn.fence.turn].ended;
+        let turn = &rows.turns[&row.turn.fence.turn];
+        // Its task waits for it, without a turn.
+        let waited_for = turn.detached && rows.tasks[&row.turn.fence.task].detached;
         assert!(
-            !(ended && row.settled.is_none()),
+            !(turn.ended && row.settled.is_none()) || waited_for,
             "prompt {id} is open and its turn is over"
         );
     }
@@ -101,7 +103,14 @@ fn none_is_prompted_twice(rows: &Rows, prompts: &[TurnId]) {
             row.prompted,
             "turn {turn} was prompted before that was committed"
         );
-        if let Some(earlier) = seen.insert(row.reference.fence.task, *turn) {
+        let earlier = seen.insert(row.reference.fence.task, *turn);
+        // What was refused before anything came of it may be tried again; and an
+        // agent that goes on is told the answers, not the prompt.
+        let may_follow = |turn: &TurnId| {
+            let row = &rows.turns[turn];
+            row.detached || matches!(row.outcome, Some(Outcome::Overload | Outcome::Quota))
+        };
+        if let Some(earlier) = earlier.filter(|earlier| !may_follow(earlier)) {
             panic!(
                 "task {} was prompted in {earlier} and in {turn}",
                 row.reference.fence.task
@@ -117,7 +126,7 @@ fn prompts_are_in_order(rows: &Rows, prompts: &[TurnId]) {
         let task = &rows.tasks[&rows.turns[turn].reference.fence.task];
         if let Some(earlier) = last.insert(&task.key, task.seq) {
             assert!(
-                earlier < task.seq,
+                earlier <= task.seq,
                 "{}: {} was prompted after {earlier}",
                 task.key,
                 task.seq

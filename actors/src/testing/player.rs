@@ -6,11 +6,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::ids::{ChangeId, OperationId, SessionId, SessionKey, TaskId};
+use crate::limits::{Budget, ParkReason};
 use crate::model::Policy;
 use crate::operation::Asked;
 use crate::outcome::TaskState;
-use crate::prompt::AnsweredBy;
+use crate::prompt::{AnsweredBy, Settled};
 use crate::review::Order;
+use crate::rules::permission;
 use crate::testing::faults::{CHATS, Event, Plan, Wish};
 use crate::testing::harness::{Harness, Setup};
 use crate::testing::invariants;
@@ -77,15 +79,24 @@ impl People {
                 tokio::time::sleep(Duration::from_millis(random.u64(1..9_000))).await;
                 let open: Vec<_> = store.with(|rows| {
                     let open = rows.prompts.iter().filter(|(_, row)| row.settled.is_none());
-                    open.map(|(id, row)| (*id, row.turn.fence.task)).collect()
+                    open.map(|(id, row)| (*id, row.turn.fence.task, row.prompt.options.clone()))
+                        .collect()
                 });
-                for (prompt, task) in open {
+                for (prompt, task, options) in open {
                     for _ in 0..random.usize(0..3) {
                         let option = random.choice(["allow", "reject"]).unwrap_or("allow");
-                        let tree = tree.clone();
+                        let Some(answer) = permission::option(&options, option).cloned() else {
+                            continue;
+                        };
+                        let (tree, store) = (tree.clone(), store.clone());
                         tokio::spawn(async move {
                             let by = AnsweredBy::Http;
-                            tree.answer(task, prompt, option.into(), by).await
+                            let told = tree.answer(task, prompt, answer.clone(), by).await;
+                            if told.is_err()
+                                && store.answer_detached(prompt, &Settled::answered(answer, by))
+                            {
+                                tree.wakeup();
+                            }
                         });
                     }
                 }
@@ -163,6 +174,16 @@ impl Player {
                 harness.backend.next_turn(script);
                 harness.lose_wakeups = !told;
                 self.tasks.push(harness.enqueue(session, &key, "x"));
+            }
+            Event::Bound(chat, tokens) => {
+                let session = self.chats[chat].0;
+                let budget = Budget {
+                    tokens: Some(tokens),
+                    ..Budget::default()
+                };
+                harness
+                    .store
+                    .with(|rows| rows.budgets.insert(session, budget));
             }
             Event::KillAgent(which) => harness.backend.kill_one(which),
             Event::PanicSession => harness.backend.panic_session(),
@@ -300,6 +321,16 @@ impl Player {
         self.harness.worktrees.fail_with(None);
         self.harness.worktrees.slow(Duration::ZERO);
         self.harness.backend.calm();
+        // Nobody else raises budgets, or lets the tasks that wait for it go on.
+        self.harness.store.with(|rows| {
+            rows.budgets.clear();
+            for task in rows.tasks.values_mut() {
+                let waits = task.parked.as_ref().map(|parked| parked.reason);
+                task.not_before = task
+                    .not_before
+                    .filter(|_| waits != Some(ParkReason::Budget));
+            }
+        });
     }
 
     /// Every task and every operation gets its end; false when the tree gave up

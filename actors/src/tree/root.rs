@@ -252,6 +252,7 @@ impl State {
             incarnation = found.incarnation,
             requeued = found.requeued,
             interrupted = found.interrupted,
+            detached = found.detached,
             "the lease is won"
         );
         let shared = self.to.shared.clone();

@@ -34,6 +34,10 @@ enum Op {
     },
     Cancel(Why),
     Stop,
+    /// To come back: what is asked stays open.
+    Leave,
+    /// The agent has not the context that the turn wants.
+    Unfit,
     /// All that was said before and is out of date is said again.
     Late,
     /// Time passes to the next deadline, or so many milliseconds.
@@ -50,6 +54,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<bool>().prop_map(|refused| Op::Disown { refused }),
         2 => prop_oneof![Just(Why::Asked), Just(Why::Interrupted)].prop_map(Op::Cancel),
         1 => Just(Op::Stop),
+        1 => Just(Op::Leave),
+        1 => Just(Op::Unfit),
         4 => Just(Op::Late),
         2 => Just(Op::Tick),
         2 => (0u64..200_000).prop_map(Op::Wait),
@@ -159,6 +165,16 @@ impl World {
                 self.stopping = true;
                 self.turn.cancelled = true;
                 self.step(Input::Stop);
+            }
+            Op::Leave => {
+                self.stopping = true;
+                self.turn.cancelled = true;
+                self.step(Input::Leave);
+            }
+            Op::Unfit => {
+                if let Some(turn) = self.turn.id {
+                    self.step(Input::Unfit(turn, "no".into()));
+                }
             }
             Op::Late => self.late(),
             Op::Tick => self.tick(),
@@ -348,6 +364,14 @@ impl World {
                 );
                 self.jobs.push(Job::Finish(of_turn()));
             }
+            Effect::Detach(_) => {
+                assert!(matches!(cause, Input::Leave) && self.turn.prompted);
+                assert!(
+                    !std::mem::replace(&mut self.turn.ended, true),
+                    "ended twice"
+                );
+                self.jobs.push(Job::Finish(of_turn()));
+            }
             Effect::GiveBack => {
                 assert!(!self.turn.open_asked, "given back after its opening");
                 assert!(
@@ -421,7 +445,7 @@ impl Job {
 
 fn is_stale(input: &Input, turn: Option<TurnId>, link: LinkNo) -> bool {
     match input {
-        Input::Assign { .. } | Input::Stop | Input::Tick => false,
+        Input::Assign { .. } | Input::Stop | Input::Leave | Input::Tick => false,
         Input::LinkReady(no)
         | Input::LinkFailed(no, ..)
         | Input::LinkExited(no, _)
@@ -429,6 +453,7 @@ fn is_stale(input: &Input, turn: Option<TurnId>, link: LinkNo) -> bool {
         Input::WorktreeReady(of)
         | Input::CheckpointReady(of)
         | Input::PrepareFailed(of, _)
+        | Input::Unfit(of, _)
         | Input::Opened(of)
         | Input::CancelledFirst(of)
         | Input::Fenced(of)

@@ -13,7 +13,7 @@ pub(super) fn tools() -> Vec<Tool> {
         Tool::new(
             "changes_list",
             "List changes",
-            "What agents changed in a session's worktree and nobody has reviewed: a row a file, oldest first, without its diff.",
+            "What agents changed in a session's worktree: a row a file, oldest first, without its diff. Those that wait for review, unless `status` says otherwise.",
             Effect::Reads,
             changes_list,
         ),
@@ -39,6 +39,13 @@ pub(super) fn tools() -> Vec<Tool> {
             changes_reject,
         ),
         Tool::new(
+            "operation_show",
+            "Show an operation",
+            "How far an apply, reject or restore is that was answered with `underway`, or what it did.",
+            Effect::Reads,
+            operation_show,
+        ),
+        Tool::new(
             "checkpoints_list",
             "List checkpoints",
             "The states of a session's worktree before each turn.",
@@ -61,6 +68,8 @@ pub(super) fn tools() -> Vec<Tool> {
 struct ChangesArgs {
     /// Whose worktree.
     session_id: Uuid,
+    /// Only in this state: `pending` if not given, `applied`, `rejected`, `reverted` or `all`.
+    status: Option<String>,
     /// Rows in the page, 1 to 200; 50 if not given.
     limit: Option<u32>,
     /// `next_cursor` of the page before.
@@ -70,7 +79,8 @@ struct ChangesArgs {
 async fn changes_list(context: Context, args: ChangesArgs) -> Result<Value, Fault> {
     let session = args.session_id.to_string();
     let path = ["api", "sessions", &session, "pending"];
-    let query = page(args.limit, args.cursor);
+    let mut query = page(args.limit, args.cursor);
+    query.push(("status", args.status));
     let changes = context.get(&path, &query).await?;
     Ok(each_row(changes, |change| {
         change.remove("diff");
@@ -130,6 +140,19 @@ async fn changes_reject(context: Context, args: RejectArgs) -> Result<Value, Fau
 
 fn chosen(changes: Option<Vec<Uuid>>) -> Value {
     changes.map_or_else(|| json!({}), |changes| json!({ "change_ids": changes }))
+}
+
+/// One operation.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct OneOperation {
+    /// The operation.
+    operation_id: Uuid,
+}
+
+async fn operation_show(context: Context, args: OneOperation) -> Result<Value, Fault> {
+    let id = args.operation_id.to_string();
+    context.get(&["api", "operations", &id], &[]).await
 }
 
 /// Which checkpoints.

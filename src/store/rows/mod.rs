@@ -3,6 +3,7 @@
 
 pub mod agent_sessions;
 pub mod arenas;
+pub mod budgets;
 pub mod changes;
 pub mod chats;
 pub mod checkpoints;

@@ -15,6 +15,7 @@ use hearth::http::state::{
 };
 use hearth::store::{Store, StoreOptions, migrate};
 use hearth::worktrees::{GitWorktrees, WorktreesConfig};
+use hearth_actors::event::AskOption;
 use hearth_actors::event::{Frame, FrameKind};
 use hearth_actors::ids::{ChatId, NodeId, PromptId, SessionId, SessionKey, TaskId};
 use hearth_actors::model::Policy;
@@ -76,7 +77,7 @@ impl Tree for StillTree {
         &self,
         _task: TaskId,
         _prompt: PromptId,
-        _option: String,
+        _answer: AskOption,
         _by: AnsweredBy,
     ) -> Result<(), Refusal> {
         Err(Refusal::NoPrompt)

@@ -160,6 +160,12 @@ impl Service {
             .unwrap()
     }
 
+    /// Waits for its end, whoever asked for it.
+    pub(super) async fn exited(&mut self) {
+        let ended = tokio::time::timeout(SOON, self.child.wait()).await;
+        ended.expect("it ends").unwrap();
+    }
+
     pub(super) async fn get(&self, path: &str) -> Value {
         let request = self
             .http

@@ -4,10 +4,11 @@ use async_trait::async_trait;
 use hearth::store::Store;
 use hearth_actors::event::Frame;
 use hearth_actors::ids::{ChangeId, ChatId, CheckpointId, MessageId, PromptId, SessionId, TaskId};
+use hearth_actors::limits::Budget;
 use hearth_actors::model::{Assignment, Operation, PendingChange};
 use hearth_actors::outcome::{Outcome, TaskState};
-use hearth_actors::ports::{Journal, NodeLease, Operations, TaskQueue};
-use hearth_actors::prompt::PromptState;
+use hearth_actors::ports::{Journal, Limits, NodeLease, Operations, TaskQueue};
+use hearth_actors::prompt::{PromptState, Settled};
 use hearth_actors::testing::contract_store::StoreUnderTest;
 use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
@@ -49,6 +50,24 @@ impl StoreUnderTest for RealStore {
 
     fn journal(&self) -> &dyn Journal {
         &self.store
+    }
+
+    fn limits(&self) -> &dyn Limits {
+        &self.store
+    }
+
+    async fn set_budget(&self, session: SessionId, budget: Budget) {
+        let set = self.store.set_session_budget(session, &budget).await;
+        set.expect("the session exists");
+    }
+
+    async fn set_task_budget(&self, task: TaskId, budget: Budget) {
+        sqlx::query("update hearth.queue set budget = $2 where task_id = $1")
+            .bind(task.0)
+            .bind(sqlx::types::Json(budget))
+            .execute(self.store.pool())
+            .await
+            .expect("the task exists");
     }
 
     fn operations(&self) -> &dyn Operations {
@@ -133,6 +152,11 @@ impl StoreUnderTest for RealStore {
         .await
         .expect("read");
         outcome.map(|outcome| Outcome::parse(&outcome).expect("a known outcome"))
+    }
+
+    async fn answer_detached(&self, prompt: PromptId, settled: &Settled) -> Vec<Frame> {
+        let answered = self.store.answer_detached(prompt, settled).await;
+        answered.expect("answered")
     }
 
     async fn frames(&self, session: SessionId) -> Vec<Frame> {

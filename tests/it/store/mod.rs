@@ -6,6 +6,7 @@ mod control;
 mod family;
 mod histories;
 mod journal;
+mod limits;
 mod listen;
 mod lost_answers;
 mod migrations;

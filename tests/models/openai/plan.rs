@@ -17,6 +17,9 @@ pub(crate) enum Ending {
     Error {
         status: u16,
         times: Option<usize>,
+        retry_after: Option<u64>,
+        /// Type and words; the model's usual ones if none.
+        refusal: Option<(String, String)>,
     },
     /// The connection breaks before this piece.
     Cut(usize),
@@ -171,7 +174,12 @@ impl Plan {
 
 fn ending(script: &Script) -> Ending {
     match (script.error, script.cut) {
-        (Some((status, times)), _) => Ending::Error { status, times },
+        (Some((status, times)), _) => Ending::Error {
+            status,
+            times,
+            retry_after: script.retry_after,
+            refusal: script.refusal.clone(),
+        },
         // The piece that says who speaks does not count.
         (None, Some(pieces)) => Ending::Cut(pieces + 1),
         (None, None) if script.hang => Ending::Hang,

@@ -202,9 +202,21 @@ impl Session {
                 }
                 self.finish_if_done(out);
             }
+            Input::Unfit(turn, why) if self.is_preparing(turn) => {
+                out.push(Effect::AbandonPreparation);
+                self.finish(Verdict::because(Outcome::Interrupted, why), out);
+            }
             Input::Stop => {
                 self.stopping = true;
                 self.cancel(now, Why::Interrupted, out);
+            }
+            Input::Leave => {
+                self.stopping = true;
+                if self.waits_for_human() {
+                    self.detach(out);
+                } else {
+                    self.cancel(now, Why::Interrupted, out);
+                }
             }
             Input::Tick => self.guarded(out, |guard| guard.tick(now)),
             // Words of an older turn or link.

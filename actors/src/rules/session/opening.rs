@@ -129,6 +129,7 @@ impl Session {
         out.push(Effect::AbandonPreparation);
         let (outcome, what) = match why {
             Why::Asked => (Outcome::Cancelled, "cancelled"),
+            Why::Budget => (Outcome::Budget, "its budget was used up"),
             _ => (Outcome::Interrupted, "stopped"),
         };
         let detail = format!("{what} before the prompt reached the agent");

@@ -65,8 +65,13 @@ pub enum Input {
     Diffed(TurnId),
     /// The outcome is committed.
     Finished(TurnId),
+    /// The agent that was started has not the context in which the turn goes on,
+    /// for this reason.
+    Unfit(TurnId, String),
     /// End the turn if one runs, then the link, then yourself.
     Stop,
+    /// The same for a session that comes back: what a human is asked stays open.
+    Leave,
     /// Time passed.
     Tick,
 }
@@ -109,6 +114,9 @@ pub enum Effect {
     TakeDiff,
     /// Commit the outcome.
     Finish(Verdict),
+    /// Commit that the turn ended and its prompts stay open; the outcome alone
+    /// where they cannot.
+    Detach(Verdict),
     /// Give the unprompted task back to the queue.
     GiveBack,
     /// The turn is over; `None` when it is not ours any more.

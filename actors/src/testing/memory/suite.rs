@@ -9,10 +9,11 @@ use crate::ids::{
     AgentName, ArenaId, ChangeId, ChatId, CheckpointId, MessageId, PromptId, SessionId, SessionKey,
     TaskId,
 };
+use crate::limits::Budget;
 use crate::model::{Assignment, PendingChange};
 use crate::outcome::{Outcome, TaskState};
-use crate::ports::{Arenas, Journal, NodeLease, Operations, TaskQueue};
-use crate::prompt::PromptState;
+use crate::ports::{Arenas, Journal, Limits, NodeLease, Operations, TaskQueue};
+use crate::prompt::{PromptState, Settled};
 use crate::testing::contract_arenas::ArenasUnderTest;
 use crate::testing::contract_store::{AGENT, StoreUnderTest};
 
@@ -28,6 +29,18 @@ impl StoreUnderTest for MemoryStore {
 
     fn journal(&self) -> &dyn Journal {
         self
+    }
+
+    fn limits(&self) -> &dyn Limits {
+        self
+    }
+
+    async fn set_budget(&self, session: SessionId, budget: Budget) {
+        self.with(|rows| rows.budgets.insert(session, budget));
+    }
+
+    async fn set_task_budget(&self, task: TaskId, budget: Budget) {
+        self.with(|rows| rows.tasks.get_mut(&task).expect("the task").budget = Some(budget));
     }
 
     fn operations(&self) -> &dyn Operations {
@@ -122,6 +135,10 @@ impl StoreUnderTest for MemoryStore {
             let settled = row.settled.as_ref();
             Some(settled.map_or(PromptState::Open, |settled| settled.state))
         })
+    }
+
+    async fn answer_detached(&self, prompt: PromptId, settled: &Settled) -> Vec<Frame> {
+        self.with(|rows| rows.answer_detached(prompt, settled))
     }
 
     async fn open_notices(&self) -> usize {

@@ -10,6 +10,7 @@ mod deaths;
 mod errors;
 mod permission;
 mod stage;
+mod survival;
 mod talk;
 
 use stage::Agent;
@@ -41,8 +42,11 @@ scenarios! {
         cancels::in_tool as a_cancel_ends_a_running_command,
         errors::refused as a_refusing_model_is_named,
         errors::failing as a_failing_model_is_not_taken_for_success,
+        errors::final_ones as what_would_be_refused_again_is_not_tried_again,
+        errors::parked as a_refused_prompt_waits_as_long_as_its_refusal_says,
         errors::silent as a_silent_model_meets_the_deadline,
         deaths::killed as a_killed_agent_resumes_with_its_history,
+        survival::asked as what_was_asked_is_answered_after_a_restart,
     }
     qwen = Agent::Qwen => {
         talk::warm as two_turns_share_process_session_and_history,
@@ -57,15 +61,19 @@ scenarios! {
         cancels::in_tool as a_cancel_ends_a_running_command,
         errors::refused as a_refusing_model_is_named,
         errors::failing as a_failing_model_is_not_taken_for_success,
+        errors::final_ones as what_would_be_refused_again_is_not_tried_again,
         errors::silent as a_silent_model_meets_the_deadline,
         deaths::killed as a_killed_agent_resumes_with_its_history,
+        survival::asked as what_was_asked_is_answered_after_a_restart,
     }
     opencode = Agent::Opencode => {
         talk::warm as two_turns_share_process_session_and_history,
         talk::tool as a_file_of_a_tool_becomes_a_pending_change,
         talk::counted as every_call_of_a_turn_with_tools_is_counted_as_told,
         cancels::mid_stream as a_cancel_in_mid_stream_keeps_the_process,
+        errors::final_ones as what_would_be_refused_again_is_not_tried_again,
         deaths::killed as a_killed_agent_resumes_with_its_history,
+        survival::asked as what_was_asked_is_answered_after_a_restart,
     }
 }
 

@@ -205,6 +205,7 @@ async fn an_interrupt_takes_what_waits_below_along() {
         policy: None,
         budget: None,
         interrupt,
+        retry_interrupted: false,
         retry_of: None,
         idempotency_key: None,
     };

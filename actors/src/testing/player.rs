@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::ids::{ChangeId, OperationId, SessionId, SessionKey, TaskId};
+use crate::limits::{Budget, ParkReason};
 use crate::model::Policy;
 use crate::operation::Asked;
 use crate::outcome::TaskState;
@@ -174,6 +175,16 @@ impl Player {
                 harness.lose_wakeups = !told;
                 self.tasks.push(harness.enqueue(session, &key, "x"));
             }
+            Event::Bound(chat, tokens) => {
+                let session = self.chats[chat].0;
+                let budget = Budget {
+                    tokens: Some(tokens),
+                    ..Budget::default()
+                };
+                harness
+                    .store
+                    .with(|rows| rows.budgets.insert(session, budget));
+            }
             Event::KillAgent(which) => harness.backend.kill_one(which),
             Event::PanicSession => harness.backend.panic_session(),
             Event::PanicPump => harness.store.break_it(|faults| faults.append_panics += 1),
@@ -310,6 +321,16 @@ impl Player {
         self.harness.worktrees.fail_with(None);
         self.harness.worktrees.slow(Duration::ZERO);
         self.harness.backend.calm();
+        // Nobody else raises budgets, or lets the tasks that wait for it go on.
+        self.harness.store.with(|rows| {
+            rows.budgets.clear();
+            for task in rows.tasks.values_mut() {
+                let waits = task.parked.as_ref().map(|parked| parked.reason);
+                task.not_before = task
+                    .not_before
+                    .filter(|_| waits != Some(ParkReason::Budget));
+            }
+        });
     }
 
     /// Every task and every operation gets its end; false when the tree gave up

@@ -165,7 +165,7 @@ async fn agents_may_look_and_not_order() {
     let service = service().await;
     let session = service.session().await;
     let id = change(&service, session, "a", "pending").await;
-    service.callers.are(Origin::Agent);
+    service.callers.are(Origin::Agent(None));
     for path in [
         format!("/api/sessions/{session}/pending/apply"),
         format!("/api/sessions/{session}/pending/reject"),

@@ -107,6 +107,22 @@ impl World<'_> {
         }
     }
 
+    /// People copy a file of the worktree, or the lack of it.
+    fn take_over(&mut self) {
+        let path = PATHS[self.random.usize(..PATHS.len())];
+        let root = &self.desk.lab.project;
+        match self.worktree.get(path) {
+            Some(thing) if is_free(&self.checkout, path) => {
+                thing.write(&root.join(path));
+                self.checkout.insert(path.to_owned(), thing.clone());
+            }
+            None if self.checkout.remove(path).is_some() => {
+                fs::remove_file(root.join(path)).expect("removed");
+            }
+            _ => {}
+        }
+    }
+
     /// Records anew what is pending.
     async fn diff(&mut self) {
         let pending = self.desk.pending().await;
@@ -146,9 +162,9 @@ impl World<'_> {
     /// One, some or all of the rows, in their order.
     fn some_of(&mut self, rows: &[Row]) -> Vec<Row> {
         let random = &mut self.random;
-        match random.u8(..3) {
+        match random.u8(..4) {
             0 => rows.to_vec(),
-            1 => {
+            1 | 2 => {
                 let one = random.usize(..rows.len().max(1));
                 rows.iter().skip(one).take(1).cloned().collect()
             }
@@ -338,10 +354,12 @@ async fn run(seed: u64) {
                 let root = world.desk.worktree.path.clone();
                 World::edit(&mut world.random, &mut world.worktree, &root);
             }
-            40..58 => {
+            40..50 => {
                 let root = world.desk.lab.project.clone();
                 World::edit(&mut world.random, &mut world.checkout, &root);
             }
+            // They make up their mind, so that not all ends in conflicts.
+            50..58 => world.take_over(),
             58..72 => world.diff().await,
             72..86 => world.order(Verb::Apply).await,
             86..92 => world.order(Verb::Reject).await,
@@ -356,7 +374,7 @@ async fn run(seed: u64) {
             .done
             .iter()
             .chain(&world.refused)
-            .all(|times| *times >= 15)
+            .all(|times| *times >= 5)
     );
 }
 

@@ -3,6 +3,7 @@
 
 pub mod catalog;
 pub mod event;
+pub mod handover;
 pub mod ids;
 pub mod model;
 pub mod outcome;

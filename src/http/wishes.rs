@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use hearth_actors::catalog::{Catalog, Choice, named, resolve};
+use hearth_actors::catalog::{Catalog, Choice, MAX_ITEMS, named, resolve};
 use hearth_actors::ids::AgentName;
 use serde_json::Value;
 
@@ -93,13 +93,15 @@ impl Wishes<'_> {
             ),
         ] {
             if let Some(wish) = wish
-                && !offered.choices.is_empty()
+                && is_whole(&offered.choices)
                 && resolve(&offered.choices, wish).is_none()
+                && !(field == "thinking_option_id" && self.model.is_some())
             {
                 check.wrong(field, none_such(what, agent, &offered.choices));
             }
         }
-        if catalog.options.is_empty() {
+        // A model that the request names may come with options of its own.
+        if !is_whole(&catalog.options) || self.model.is_some() {
             return;
         }
         for (id, value) in self.features {
@@ -115,7 +117,9 @@ impl Wishes<'_> {
                 continue;
             };
             let fits = match value {
-                Value::String(text) => resolve(&option.choices, text).is_some(),
+                Value::String(text) => {
+                    resolve(&option.choices, text).is_some() || option.choices.len() >= MAX_ITEMS
+                }
                 value => option.choices.is_empty() && value.is_boolean(),
             };
             if !fits {
@@ -128,6 +132,11 @@ impl Wishes<'_> {
             }
         }
     }
+}
+
+/// The list is known, and nothing of it was left out.
+fn is_whole<T>(list: &[T]) -> bool {
+    (1..MAX_ITEMS).contains(&list.len())
 }
 
 fn none_such(what: &str, agent: &AgentName, choices: &[Choice]) -> String {

@@ -3,6 +3,7 @@
 //! refused.
 
 use hearth_actors::event::{Frame, TurnRef};
+use hearth_actors::handover::Taken;
 use hearth_actors::model::{FileChange, TurnEnd, Usage};
 use hearth_actors::ports::JournalError;
 use serde_json::{Value, json};
@@ -131,6 +132,7 @@ async fn finish_as(
     bind_changes(query, changes)
         .bind(write)
         .bind(notes(end).map(|notes| json(&notes)))
+        .bind(end.taken.map(Taken::as_str))
         .fetch_all(connection)
         .await
 }

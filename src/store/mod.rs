@@ -9,6 +9,7 @@
 //! for what another transaction holds.
 
 mod cancel;
+mod contexts;
 mod control;
 mod doubt;
 mod drafts;

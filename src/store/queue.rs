@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use hearth_actors::handover::ContextNote;
 use hearth_actors::ids::{AgentName, ChatId, SessionKey};
 use hearth_actors::model::{
     Assignment, Fence, Policy, Resume, TurnEnd, Usage, Worktree, WorktreeSpec,
@@ -199,6 +200,7 @@ impl Store {
             detail: None,
             diff: None,
             usage: Usage::default(),
+            taken: None,
         };
         let mut connection = self.pool.acquire().await.map_err(queue_error)?;
         let turn = live_turn(&mut connection, fence)
@@ -291,6 +293,9 @@ struct Claimed {
     agent_session_id: Option<String>,
     config_hash: Option<String>,
     home_id: Option<String>,
+    begun: Option<bool>,
+    forgotten: Option<String>,
+    behind: bool,
 }
 
 /// Anybody may have written the column; what is no object wishes for nothing.
@@ -340,6 +345,11 @@ impl Claimed {
             },
             resume,
             last_tree: self.last_tree,
+            context: ContextNote {
+                begun: self.begun.unwrap_or(true),
+                behind: self.behind,
+                forgotten: self.forgotten,
+            },
         }
     }
 
@@ -356,6 +366,9 @@ impl Claimed {
     }
 
     fn resume(&self) -> Option<Resume> {
+        if self.forgotten.is_some() {
+            return None;
+        }
         Some(Resume {
             agent_session_id: self.agent_session_id.clone()?,
             home_id: self.home_id.clone()?,

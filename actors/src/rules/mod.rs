@@ -2,6 +2,7 @@
 //! no actors; whoever calls them brings the time and carries out the orders.
 
 pub mod dispatch;
+pub mod handover;
 pub mod lease;
 pub mod moment;
 pub mod permission;

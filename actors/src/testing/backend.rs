@@ -40,6 +40,8 @@ pub enum Step {
     LateEnd,
     /// Ends the turn with an error.
     Fail,
+    /// Takes no prompt as it is set, in this context.
+    Unfit,
     /// The process ends.
     Exit(i32),
     /// Never does anything again, but honours a cancel.
@@ -59,6 +61,19 @@ pub enum Start {
     Panic,
 }
 
+/// One prompt, and what the context knew that took it.
+#[derive(Clone, Debug)]
+pub struct ToldContext {
+    /// Whose context it is.
+    pub key: SessionKey,
+    /// The turn.
+    pub turn: TurnId,
+    /// The agent's own session.
+    pub context: String,
+    /// The section in front of the prompt.
+    pub handover: Option<String>,
+}
+
 /// Scripted agents, and the record of what was done to them.
 #[derive(Clone, Default)]
 pub struct FakeBackend {
@@ -71,6 +86,9 @@ struct State {
     starts: VecDeque<Start>,
     scripts: VecDeque<Vec<Step>>,
     prompts: Vec<(SessionKey, TurnId, String)>,
+    told: Vec<ToldContext>,
+    contexts: u64,
+    refuses_renewals: bool,
     answers: Vec<(String, Answer)>,
     started: Vec<SessionKey>,
     most_alive: usize,
@@ -94,6 +112,17 @@ impl FakeBackend {
     #[must_use]
     pub fn prompts(&self) -> Vec<(SessionKey, TurnId, String)> {
         self.with(|state| state.prompts.clone())
+    }
+
+    /// From here on no agent begins a fresh context while it runs.
+    pub fn refuse_renewals(&self) {
+        self.with(|state| state.refuses_renewals = true);
+    }
+
+    /// What every prompt that reached an agent had in front of it, in order.
+    #[must_use]
+    pub fn told(&self) -> Vec<ToldContext> {
+        self.with(|state| state.told.clone())
     }
 
     /// Every answer that reached an agent, with the question's id, in order.
@@ -147,6 +176,13 @@ impl FakeBackend {
             state.facts_panics = 0;
             state.get_panics = 0;
         });
+    }
+
+    fn new_context(&self, key: &SessionKey) -> String {
+        self.with(|state| {
+            state.contexts += 1;
+            format!("fake-{key}-{}", state.contexts)
+        })
     }
 
     fn with<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
@@ -229,8 +265,14 @@ impl AgentBackend for FakeBackend {
             last: None,
         };
         let player = tokio::spawn(play(player, alive, killed));
+        let (session, continuity) = match (spec.resume, spec.forgotten) {
+            (Some(resume), _) => (resume.agent_session_id, Continuity::Resumed),
+            (None, None) => (self.new_context(&spec.key), Continuity::New),
+            (None, Some(why)) => (self.new_context(&spec.key), Continuity::Fresh { why }),
+        };
         Ok(Arc::new(FakeLink {
             backend: self.clone(),
+            context: Mutex::new((session, continuity)),
             key: spec.key,
             orders,
             asks,
@@ -251,10 +293,19 @@ type Asks = Arc<Mutex<(u32, BTreeSet<String>)>>;
 
 struct FakeLink {
     backend: FakeBackend,
+    /// Its own session, and how that began.
+    context: Mutex<(String, Continuity)>,
     key: SessionKey,
     orders: mpsc::UnboundedSender<Do>,
     asks: Asks,
     player: tokio::task::AbortHandle,
+}
+
+impl FakeLink {
+    fn session(&self) -> String {
+        let context = self.context.lock().unwrap_or_else(PoisonError::into_inner);
+        context.0.clone()
+    }
 }
 
 impl Drop for FakeLink {
@@ -272,26 +323,40 @@ impl Link for FakeLink {
             now > 0
         });
         assert!(!panics, "the fake link panics as told");
+        let (agent_session_id, continuity) = self
+            .context
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         LinkFacts {
             pid: None,
             resume: Resume {
-                agent_session_id: format!("fake-{}", self.key),
+                agent_session_id,
                 home_id: "home".into(),
                 config_hash: "config".into(),
             },
             backend: "acp_warm".into(),
-            continuity: Continuity::New,
+            continuity,
         }
     }
 
     fn prompt(&self, turn: TurnId, prompt: &Prompt) -> Result<(), LinkError> {
+        let context = self.session();
         let script = self.backend.with(|state| {
-            state
-                .prompts
-                .push((self.key.clone(), turn, prompt.text.clone()));
-            state.scripts.pop_front()
+            let script = state.scripts.pop_front();
+            let script = script.unwrap_or_else(|| vec![Step::Say("done")]);
+            if !matches!(script.first(), Some(Step::Unfit)) {
+                let text = prompt.text.clone();
+                state.prompts.push((self.key.clone(), turn, text));
+                state.told.push(ToldContext {
+                    key: self.key.clone(),
+                    turn,
+                    context,
+                    handover: prompt.handover.clone(),
+                });
+            }
+            script
         });
-        let script = script.unwrap_or_else(|| vec![Step::Say("done")]);
         self.orders
             .send(Do::Prompt(turn, script))
             .map_err(|_| LinkError::Gone)
@@ -312,6 +377,16 @@ impl Link for FakeLink {
         self.backend
             .with(|state| state.answers.push((ask.to_owned(), answer.clone())));
         self.orders.send(Do::Answer).map_err(|_| LinkError::Gone)
+    }
+
+    async fn renew(&self, _prompt: &Prompt, why: &str) -> Result<LinkFacts, String> {
+        if self.backend.with(|state| state.refuses_renewals) {
+            return Err(why.into());
+        }
+        let fresh = Continuity::Fresh { why: why.into() };
+        let session = self.backend.new_context(&self.key);
+        *self.context.lock().unwrap_or_else(PoisonError::into_inner) = (session, fresh);
+        Ok(self.facts())
     }
 
     async fn stop(&self, hurry: bool) -> ExitInfo {
@@ -421,6 +496,11 @@ impl Player {
                     let class = FaultClass::Other;
                     let fault = AgentFault { class, message };
                     self.end(turn, AgentStop::Error(fault)).await;
+                    return None;
+                }
+                Step::Unfit => {
+                    let why = "the fake agent cannot be set so".into();
+                    self.say(Some(turn), Said::Unfit(why)).await;
                     return None;
                 }
                 Step::Exit(code) => {

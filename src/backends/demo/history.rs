@@ -23,6 +23,8 @@ const MAX_SESSIONS: usize = 1_000;
 pub(super) enum Role {
     User,
     Agent,
+    /// Hearth, about what others did.
+    Told,
 }
 
 /// One message.

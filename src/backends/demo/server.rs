@@ -181,7 +181,7 @@ impl Server {
     fn replay(&self, session: Uuid, history: &[Entry]) {
         for entry in history {
             let kind = match entry.role {
-                Role::User => "user_message",
+                Role::User | Role::Told => "user_message",
                 Role::Agent => "agent_message",
             };
             self.out.chunk(&session.to_string(), kind, &entry.text);
@@ -198,6 +198,10 @@ impl Server {
         let value = params[field].as_str().unwrap_or_default();
         let mut sessions = self.sessions();
         let session = sessions.get_mut(&id).ok_or_else(|| not_found(id))?;
+        if !session.history.is_empty() && !self.can("live") {
+            let reason = format!("{field} can be set before the first prompt only");
+            return Err(Refusal(-32602, reason));
+        }
         change(session, value)
             .ok_or_else(|| Refusal(-32602, format!("unknown {field}: {value}")))?;
         Ok(json!({}))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use hearth_actors::rules::handover;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -37,7 +38,11 @@ pub(super) struct Turn {
 
 /// Runs it to its answer.
 pub(super) fn run(turn: Turn) {
-    turn.remember(Role::User, &turn.text);
+    let (told, text) = handover::split(&turn.text);
+    if let Some(told) = told {
+        turn.remember(Role::Told, told);
+    }
+    turn.remember(Role::User, text);
     let mut runner = Runner {
         turn: &turn,
         name: turn.session.to_string(),
@@ -46,7 +51,7 @@ pub(super) fn run(turn: Turn) {
         late: false,
     };
     let mut failure = None;
-    for step in parse(&turn.text) {
+    for step in parse(text) {
         if turn.cancel.asked() {
             break;
         }
@@ -191,6 +196,13 @@ impl Runner<'_> {
         for entry in &said[said.len().saturating_sub(RECALLED)..] {
             let line: String = entry.text.chars().take(200).collect();
             text.push_str(&format!("\n- {line}"));
+        }
+        let told = history.iter().filter(|entry| entry.role == Role::Told);
+        let told = told.map(|entry| entry.text.as_str());
+        let now = handover::split(&self.turn.text).0;
+        let told: Vec<_> = told.chain(now).flat_map(handover::quoted).collect();
+        for line in &told[told.len().saturating_sub(RECALLED)..] {
+            text.push_str(&format!("\n- told: {line}"));
         }
         self.say(&text);
     }

@@ -12,7 +12,8 @@ turn as (
     update hearth.turns t
     set prompted_at = clock_timestamp(), checkpoint_id = $14
     from fence f where t.id = f.id
-    returning t.task_id, t.session_id, t.attempt, t.agent, t.assistant_message_id
+    returning t.id, t.task_id, t.session_id, t.attempt, t.agent, t.assistant_message_id, t.told,
+        hearth.is_chat_turn(t.task_id) as of_chat
 ),
 task as (
     update tasks t set worktree_path = $11
@@ -57,13 +58,21 @@ checkpoint as (
 link as (
     update agent_sessions a set status = 'active', last_active_at = clock_timestamp()
     from turn join task on task.id = turn.task_id
-    where a.chat_id = task.chat_id and a.agent = turn.agent
-        and hearth.is_chat_turn(turn.task_id)
+    where a.chat_id = task.chat_id and a.agent = turn.agent and turn.of_chat
+),
+-- for all other contexts of the chat
+news as (
+    insert into hearth.untold (chat_id, agent, turn_id)
+    select l.chat_id, l.agent, turn.id
+    from turn join task on task.id = turn.task_id
+        join hearth.agent_links l on l.chat_id = task.chat_id
+    where l.agent <> turn.agent or not turn.of_chat
 ),
 drafts as (
     select d.n, d.kind, d.data, turn.task_id, turn.assistant_message_id
     from turn, lateral (values
-        (1, 'message_started', jsonb_build_object('agent', turn.agent, 'user_message_id', $7::uuid)),
+        (1, 'message_started', jsonb_build_object('agent', turn.agent, 'user_message_id', $7::uuid)
+            || case when turn.told is null then '{}' else jsonb_build_object('told', turn.told) end),
         (2, 'task_updated', jsonb_build_object('state', 'running', 'attempt', turn.attempt)),
         (3, 'agent_status_updated', jsonb_build_object('agent', turn.agent, 'status', 'working'))
     ) d(n, kind, data)

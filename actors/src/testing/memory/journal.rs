@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::rows::{PromptRow, Rows, TurnRow};
 use crate::event::{Batch, Frame, FrameDraft, FrameKind, PartKind, PartWrite, TurnRef};
+use crate::handover::Taken;
 use crate::ids::{ChangeId, MessageId, PromptId, SessionId};
 use crate::model::{Checkpoint, Diff, Fence, PendingChange, TurnEnd};
 use crate::outcome::{Outcome, TaskState};
@@ -25,6 +26,7 @@ impl Rows {
         }
         row.prompted = true;
         row.checkpoint = open.checkpoint.clone();
+        self.tell_others(turn);
         self.write_user_message(open.user_message, &open.input);
         self.messages.entry(turn.message).or_default().status = "streaming";
         let last_tree = self
@@ -66,7 +68,7 @@ impl Rows {
         turn: &TurnRef,
         batch: &Batch,
     ) -> Result<Vec<Frame>, JournalError> {
-        self.owned(turn)?;
+        self.owned(turn)?.spoke |= batch.first_token;
         let message = self.messages.entry(turn.message).or_default();
         for part in &batch.parts {
             message.parts.insert(part.sequence, part.clone());
@@ -197,7 +199,7 @@ impl Rows {
         end: &TurnEnd,
     ) -> Result<Vec<Frame>, JournalError> {
         self.owned(turn)?;
-        Ok(self.end(turn, end.outcome, end.diff.as_ref()))
+        Ok(self.end_telling(turn, end.outcome, end.diff.as_ref(), end.taken))
     }
 
     pub(super) fn end(
@@ -206,18 +208,36 @@ impl Rows {
         outcome: Outcome,
         diff: Option<&Diff>,
     ) -> Vec<Frame> {
+        self.end_telling(turn, outcome, diff, Some(Taken::Unknown))
+    }
+
+    fn end_telling(
+        &mut self,
+        turn: &TurnRef,
+        outcome: Outcome,
+        diff: Option<&Diff>,
+        taken: Option<Taken>,
+    ) -> Vec<Frame> {
         if let Some(row) = self.turns.get_mut(&turn.fence.turn) {
             row.ended = true;
+            let changed = diff.into_iter().flat_map(|diff| &diff.changes);
+            row.files = changed.map(|change| change.path.clone()).collect();
         }
+        self.settle_telling(turn, taken);
         let closed = Settled::cancelled(format!("the turn ended: {outcome}"));
         for row in self.prompts.values_mut().filter(|row| row.turn == *turn) {
             row.settled.get_or_insert_with(|| closed.clone());
         }
+        let mut parent = None;
         if let Some(task) = self.tasks.get_mut(&turn.fence.task) {
             task.state = outcome.task_state();
             task.outcomes.push(outcome);
+            parent = task.parent;
             let input = task.input.clone();
             self.write_user_message(MessageId(turn.fence.task.0), &input);
+        }
+        if let Some(parent) = parent {
+            self.tell_parent(parent, turn);
         }
         let message = self.messages.entry(turn.message).or_default();
         message.status = outcome.message_status();

@@ -3,6 +3,7 @@
 //! It passes the contract suite of [`super::contract_store`]. What only SQL has
 //! (retention, listings, other programs' rows) is the real store's alone.
 
+mod contexts;
 mod journal;
 mod rows;
 mod suite;
@@ -15,6 +16,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use crate::event::{Batch, Frame, TurnRef};
+use crate::handover::{Past, Telling};
 use crate::ids::{AgentName, PromptId, SessionId, SessionKey, TaskId};
 use crate::model::{Checkpoint, Fence, TurnEnd};
 use crate::ports::{
@@ -24,6 +26,7 @@ use crate::ports::{
 use crate::prompt::{NewPrompt, Notice, Settled};
 use crate::rules::routing::Origin;
 
+pub use contexts::ContextRow;
 pub use rows::{MessageRow, PromptRow, Rows, TaskRow, TurnRow};
 
 /// The lease's length, as in the real store.
@@ -194,6 +197,16 @@ impl Journal for MemoryStore {
         self.with(|rows| rows.open(turn, open))
     }
 
+    async fn past(&self, turn: &TurnRef, whole: bool) -> Result<Past, JournalError> {
+        self.reach().await.map_err(JournalError::Unavailable)?;
+        Ok(self.with(|rows| rows.past(turn, whole)))
+    }
+
+    async fn tell(&self, turn: &TurnRef, telling: &Telling) -> Result<(), JournalError> {
+        self.reach().await.map_err(JournalError::Unavailable)?;
+        self.with(|rows| rows.tell(turn, telling))
+    }
+
     async fn recheckpoint(
         &self,
         turn: &TurnRef,
@@ -247,7 +260,7 @@ impl Journal for MemoryStore {
         self.reach().await.map_err(JournalError::Unavailable)?;
         self.with(|rows| {
             if let Some(facts) = &note.facts {
-                rows.links.insert(note.key.clone(), facts.resume.clone());
+                rows.note_context(&note.key, facts);
             }
         });
         Ok(())

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use tokio::time::Instant;
 
+use super::contexts::ContextRow;
 use crate::event::{Frame, PartWrite, TurnRef};
+use crate::handover::Told;
 use crate::ids::{
     AgentName, ChatId, MessageId, NodeId, ProjectId, PromptId, SessionId, SessionKey, TaskId,
     TurnId,
@@ -33,6 +35,8 @@ pub struct TaskRow {
     pub policy: Option<Policy>,
     /// The prompt.
     pub input: String,
+    /// The task that asked for it.
+    pub parent: Option<TaskId>,
     /// Its state.
     pub state: TaskState,
     /// Not to be claimed before.
@@ -58,6 +62,14 @@ pub struct TurnRow {
     pub ended: bool,
     /// `cancel_requested_at` is set.
     pub cancelled: bool,
+    /// The agent said something in it.
+    pub spoke: bool,
+    /// Who ran it.
+    pub agent: AgentName,
+    /// What it was told in front of the prompt.
+    pub told: Option<Told>,
+    /// Files that it changed.
+    pub files: Vec<String>,
 }
 
 /// A prompt as the store knows it.
@@ -103,6 +115,8 @@ pub struct Rows {
     pub open_circuits: BTreeMap<SessionKey, ChatId>,
     /// The agents' own sessions.
     pub links: BTreeMap<SessionKey, Resume>,
+    /// What is known of their contexts.
+    pub contexts: BTreeMap<SessionKey, ContextRow>,
     /// Which session a chat is of, where it was made before its tasks.
     pub chats: BTreeMap<ChatId, SessionId>,
     /// By session: its worktree, and the tree it was left with if that is known.
@@ -114,6 +128,7 @@ pub struct Rows {
     /// When its lease ends.
     pub lease_until: Option<Instant>,
     last_seq: i64,
+    pub(super) last_news: i64,
 }
 
 impl Rows {
@@ -130,6 +145,7 @@ impl Rows {
             },
             policy: None,
             input: input.to_owned(),
+            parent: None,
             state: TaskState::Pending,
             not_before: None,
             attempts: 0,
@@ -225,7 +241,16 @@ impl Rows {
             checkpoint: None,
             ended: false,
             cancelled: false,
+            spoke: false,
+            agent: row.key.agent.clone(),
+            told: None,
+            files: Vec::new(),
         };
+        let context = self
+            .contexts
+            .get(&row.key)
+            .map(ContextRow::note)
+            .unwrap_or_default();
         let (existing, last_tree) = self.worktrees.get(&row.session).cloned().unzip();
         let assignment = Assignment {
             fence: reference.fence,
@@ -247,8 +272,13 @@ impl Rows {
                 project_path: PathBuf::from("/project"),
                 existing,
             },
-            resume: self.links.get(&row.key).cloned(),
+            resume: self
+                .links
+                .get(&row.key)
+                .filter(|_| context.forgotten.is_none())
+                .cloned(),
             last_tree: last_tree.flatten(),
+            context,
         };
         self.turns.insert(reference.fence.turn, turn);
         Some(assignment)

@@ -9,6 +9,7 @@ use crate::model::{Assignment, PendingChange};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Journal, NodeLease, TaskQueue};
 use crate::prompt::PromptState;
+use crate::rules::routing::Origin;
 use crate::testing::contract_store::StoreUnderTest;
 
 #[async_trait]
@@ -58,6 +59,32 @@ impl StoreUnderTest for MemoryStore {
         self.with(|rows| rows.chats.insert(chat, session));
         let agent = AgentName::from(agent);
         self.insert(session, SessionKey { chat, agent }, "say hello")
+    }
+
+    async fn insert_child(&self, parent: TaskId, agent: &str) -> TaskId {
+        let key = SessionKey {
+            chat: ChatId::new(),
+            agent: agent.into(),
+        };
+        let child = self.insert(SessionId::new(), key, "say hello");
+        self.with(|rows| {
+            if let Some(row) = rows.tasks.get_mut(&child) {
+                row.parent = Some(parent);
+                row.origin = Origin {
+                    child: true,
+                    ..Origin::default()
+                };
+            }
+        });
+        child
+    }
+
+    async fn reset_contexts(&self, chat: ChatId, why: &str) {
+        self.with(|rows| rows.reset_contexts(chat, why));
+    }
+
+    async fn trim(&self, chat: ChatId, from: MessageId) {
+        self.with(|rows| rows.trim(chat, from));
     }
 
     async fn request_cancel(&self, task: TaskId) {

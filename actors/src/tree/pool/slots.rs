@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{HeldTurn, Live, Msg, State, Waiting};
 use crate::event::TurnRef;
+use crate::handover::Taken;
 use crate::ids::{Generation, SessionKey};
 use crate::model::{Assignment, TurnEnd, Usage};
 use crate::outcome::Outcome;
@@ -386,6 +387,7 @@ async fn settle_orphan(shared: &Shared, turn: &HeldTurn) {
             detail: Some("the session's actor failed in mid-turn".into()),
             diff: None,
             usage: Usage::default(),
+            taken: Some(Taken::Unknown),
         };
         let journal = &shared.ports.journal;
         let reason = "the turn ended before an answer came";

@@ -5,6 +5,7 @@
 
 mod effects;
 mod files;
+mod handover;
 mod prompts;
 mod settling;
 mod shown;
@@ -19,7 +20,7 @@ use crate::event::{Answer, Ask, Command, TurnRef};
 use crate::ids::{Generation, PromptId, SessionId, SessionKey, TaskId, TurnId};
 use crate::model::{Assignment, Checkpoint, Diff, Policy, Worktree};
 use crate::outcome::Outcome;
-use crate::ports::{AgentEntry, Link};
+use crate::ports::{AgentEntry, Link, Prompt};
 use crate::rules::permission;
 use crate::rules::session::{Input, LinkNo, Session};
 use crate::rules::turn::Why;
@@ -37,6 +38,10 @@ pub(crate) enum Msg {
     Assign(Box<Assignment>, Orphanage),
     /// For the machine, as it is.
     Input(Input),
+    /// `prompted_at` is committed, and what stands in front of the prompt with it.
+    Opened(TurnId, Option<String>),
+    /// The agent is in a fresh context, and what it is told there is written down.
+    Renewed(TurnId, Option<String>),
     /// The worktree is there, or why not.
     Worktree(TurnId, Result<Worktree, String>),
     /// The checkpoint is taken, or why not.
@@ -114,6 +119,8 @@ struct Turn {
     checkpoint: Option<Checkpoint>,
     diff: Option<Diff>,
     prompted: Orphanage,
+    /// What the agent is told in front of the prompt.
+    handover: Option<String>,
     prompts: BTreeMap<PromptId, prompts::Open>,
     /// What is to be written of prompts, in order; none before the first.
     words: Option<mpsc::UnboundedSender<prompts::Word>>,
@@ -126,6 +133,17 @@ impl Turn {
     /// It has a key of its own, which no later turn will use.
     fn is_one_shot(&self) -> bool {
         self.assignment.key.chat != self.assignment.chat
+    }
+
+    fn prompt(&self) -> Prompt {
+        Prompt {
+            text: self.assignment.input.clone(),
+            handover: self.handover.clone(),
+            model: self.assignment.model.clone(),
+            mode: self.assignment.mode.clone(),
+            thinking: self.assignment.thinking.clone(),
+            features: self.assignment.features.clone(),
+        }
     }
 }
 
@@ -219,6 +237,14 @@ impl State {
         match message {
             Msg::Assign(assignment, prompted) => self.assign(*assignment, prompted).await,
             Msg::Input(input) => self.step(input).await,
+            Msg::Opened(turn, handover) => {
+                self.hand_over(turn, handover);
+                self.step(Input::Opened(turn)).await;
+            }
+            Msg::Renewed(turn, handover) => {
+                self.hand_over(turn, handover);
+                self.step(Input::Renewed(turn)).await;
+            }
             Msg::Worktree(turn, Ok(worktree)) => {
                 if self.is_turn(turn) {
                     self.worktree = Some(worktree);
@@ -313,6 +339,7 @@ impl State {
         let turn = reference.fence.turn;
         let prepared = self.prepared.take();
         let is_prepared = prepared.is_some();
+        let renew = self.link.is_some() && assignment.context.forgotten.is_some();
         self.turn = Some(Turn {
             assignment,
             reference,
@@ -320,6 +347,7 @@ impl State {
             checkpoint: prepared,
             diff: None,
             prompted,
+            handover: None,
             prompts: BTreeMap::new(),
             words: None,
             ensured: false,
@@ -328,7 +356,8 @@ impl State {
         self.step(Input::Assign {
             turn,
             deadlines,
-            prepared: is_prepared,
+            prepared: is_prepared && !renew,
+            renew,
         })
         .await;
     }

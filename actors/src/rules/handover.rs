@@ -197,7 +197,11 @@ fn quote(text: &Excerpt, bytes: usize) -> String {
         return "> (no words)\n".into();
     }
     let head = lines_of(&text.head);
-    let tail = lines_of(&text.tail);
+    let tail = if text.tail.is_empty() {
+        String::new()
+    } else {
+        lines_of(&text.tail)
+    };
     let whole = head.len() + tail.len() <= bytes.saturating_sub(MIDDLE_BYTES);
     if whole && text.left_out == 0 && tail.is_empty() {
         return head;

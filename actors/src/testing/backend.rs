@@ -70,6 +70,8 @@ pub struct ToldContext {
     pub turn: TurnId,
     /// The agent's own session.
     pub context: String,
+    /// The user's words.
+    pub text: String,
     /// The section in front of the prompt.
     pub handover: Option<String>,
 }
@@ -347,11 +349,12 @@ impl Link for FakeLink {
             let script = script.unwrap_or_else(|| vec![Step::Say("done")]);
             if !matches!(script.first(), Some(Step::Unfit)) {
                 let text = prompt.text.clone();
-                state.prompts.push((self.key.clone(), turn, text));
+                state.prompts.push((self.key.clone(), turn, text.clone()));
                 state.told.push(ToldContext {
                     key: self.key.clone(),
                     turn,
                     context,
+                    text,
                     handover: prompt.handover.clone(),
                 });
             }
@@ -584,7 +587,7 @@ fn stopped(reply: &mpsc::UnboundedSender<ExitInfo>) -> ExitInfo {
     exit
 }
 
-/// One agent by the name of `fake`, and its processes.
+/// Two agents by the names of `fake` and `other`, and their processes.
 #[derive(Clone)]
 pub struct FakeAgents {
     /// Runs it.
@@ -605,7 +608,7 @@ impl Agents for FakeAgents {
             now > 0
         });
         assert!(!panics, "the fake agents panic as told");
-        (name.as_str() == "fake").then(|| AgentEntry {
+        matches!(name.as_str(), "fake" | "other").then(|| AgentEntry {
             backend: Arc::new(self.backend.clone()),
             policy: self.policy,
             idle_ttl: self.idle_ttl,
@@ -614,7 +617,7 @@ impl Agents for FakeAgents {
     }
 
     fn names(&self) -> Vec<AgentName> {
-        vec!["fake".into()]
+        vec!["fake".into(), "other".into()]
     }
 }
 

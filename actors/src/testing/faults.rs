@@ -49,6 +49,10 @@ pub enum Event {
     CloseChat(usize),
     /// A human closes the workspace of one of the chats.
     CloseSession(usize),
+    /// One of the chats goes back to its middle.
+    Restore(usize),
+    /// The next prompt is not taken in the context it meets.
+    Unfit,
 }
 
 /// What happens, and when after the start.
@@ -63,7 +67,8 @@ pub struct Plan {
     pub stop: Option<Duration>,
 }
 
-/// Chats of a plan; every second one shares its workspace with the one before.
+/// Chats of a plan: the second shares its workspace with the first; the fourth
+/// and the sixth are the one before once more, for another agent.
 pub(super) const CHATS: usize = 6;
 
 impl Plan {
@@ -100,6 +105,7 @@ impl Plan {
                 (at, event)
             })
             .collect();
+        events.extend(contexts(seed));
         events.sort_by_key(|(at, _)| *at);
         let stop = (random.u8(0..4) == 0).then(|| Duration::from_millis(random.u64(0..20_000)));
         Self { seed, events, stop }
@@ -112,6 +118,21 @@ impl Plan {
     pub async fn play(self) {
         player::play(self).await;
     }
+}
+
+/// What happens to contexts, by dice of its own so that the rest of a plan stays.
+fn contexts(seed: u64) -> Vec<(Duration, Event)> {
+    let mut random = fastrand::Rng::with_seed(!seed);
+    (0..8)
+        .map(|_| {
+            let at = Duration::from_millis(random.u64(0..120_000));
+            let event = match random.u8(0..3) {
+                0 => Event::Unfit,
+                _ => Event::Restore(random.usize(0..CHATS)),
+            };
+            (at, event)
+        })
+        .collect()
 }
 
 fn script(random: &mut fastrand::Rng) -> Vec<Step> {

@@ -8,9 +8,10 @@ use crate::ids::{SessionId, SessionKey, TaskId};
 use crate::model::Policy;
 use crate::outcome::TaskState;
 use crate::prompt::AnsweredBy;
+use crate::testing::backend::Step;
 use crate::testing::faults::{CHATS, Event, Plan};
 use crate::testing::harness::{Harness, Setup};
-use crate::testing::invariants;
+use crate::testing::invariants::{self, INPUT};
 use crate::tree::Status;
 
 /// Plays `plan` on a fresh tree.
@@ -109,9 +110,15 @@ impl Player {
     fn new(harness: Harness) -> Self {
         let mut chats: Vec<(SessionId, SessionKey)> = Vec::new();
         for index in 0..CHATS {
-            let (fresh, key) = harness.chat();
+            let (fresh, mut key) = harness.chat();
             let session = match chats.last() {
-                Some((session, _)) if index % 2 == 1 => *session,
+                Some((session, before)) if index % 2 == 1 => {
+                    if index > 1 {
+                        key.chat = before.chat;
+                        key.agent = "other".into();
+                    }
+                    *session
+                }
                 _ => fresh,
             };
             chats.push((session, key));
@@ -157,7 +164,14 @@ impl Player {
                 let (session, key) = self.chats[chat].clone();
                 harness.backend.next_turn(script);
                 harness.lose_wakeups = !told;
-                self.tasks.push(harness.enqueue(session, &key, "x"));
+                let input = format!("{INPUT}{}", self.tasks.len());
+                self.tasks.push(harness.enqueue(session, &key, &input));
+            }
+            Event::Unfit => harness.backend.next_turn(vec![Step::Unfit]),
+            Event::Restore(chat) => {
+                let (session, key) = &self.chats[chat];
+                let (session, chat) = (*session, key.chat);
+                harness.store.with(|rows| rows.restore_half(session, chat));
             }
             Event::KillAgent(which) => harness.backend.kill_one(which),
             Event::PanicSession => harness.backend.panic_session(),

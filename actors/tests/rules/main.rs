@@ -1,6 +1,7 @@
 //! The rules against small reference models, without any clock.
 
 mod dispatch;
+mod handover;
 mod lease;
 mod permission;
 mod pool;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::rows::{Rows, TurnRow};
 use crate::event::TurnRef;
 use crate::handover::{Child, ContextNote, Entry, Excerpt, Past, Said, Speaker, Taken, Telling};
-use crate::ids::{ChatId, MessageId, SessionKey, TaskId, TurnId};
+use crate::ids::{ChatId, MessageId, SessionId, SessionKey, TaskId, TurnId};
 use crate::model::{Continuity, LinkFacts};
 use crate::ports::JournalError;
 
@@ -64,6 +64,9 @@ impl Rows {
             }
         }
         self.messages.retain(|id, _| !trimmed.contains(id));
+        let claims = self.claims;
+        let trimmed = trimmed.into_iter().map(|id| (id, claims));
+        self.trimmed.extend(trimmed);
     }
 
     pub(super) fn note_context(&mut self, key: &SessionKey, facts: &LinkFacts) {
@@ -75,6 +78,25 @@ impl Rows {
         if is_new {
             context.forgotten = None;
         }
+    }
+
+    /// Takes the second half of a chat away and makes its agents begin anew, as a
+    /// restore does; not while a turn runs in its session. False then.
+    pub fn restore_half(&mut self, session: SessionId, chat: ChatId) -> bool {
+        let mut live = self.turns.values().filter(|turn| !turn.ended);
+        if live.any(|turn| turn.reference.session == session) {
+            return false;
+        }
+        let turns = self.turns_of(chat);
+        let kept = turns
+            .iter()
+            .filter(|turn| self.messages.contains_key(&turn.user_message));
+        let kept: Vec<MessageId> = kept.map(|turn| turn.user_message).collect();
+        if let Some(from) = kept.get(kept.len() / 2) {
+            self.trim(chat, *from);
+        }
+        self.reset_contexts(chat, "the chat was restored");
+        true
     }
 
     /// The chat's prompted turns, in the order of their prompts.

@@ -54,6 +54,8 @@ pub struct TurnRow {
     pub reference: TurnRef,
     /// The user's message.
     pub user_message: MessageId,
+    /// How many claims there were with it.
+    pub claimed: u64,
     /// `prompted_at` is set.
     pub prompted: bool,
     /// What the files were before it.
@@ -115,6 +117,8 @@ pub struct Rows {
     pub open_circuits: BTreeMap<SessionKey, ChatId>,
     /// The agents' own sessions.
     pub links: BTreeMap<SessionKey, Resume>,
+    /// Messages that a restore took away, and after how many claims.
+    pub trimmed: BTreeMap<MessageId, u64>,
     /// What is known of their contexts.
     pub contexts: BTreeMap<SessionKey, ContextRow>,
     /// Which session a chat is of, where it was made before its tasks.
@@ -129,6 +133,7 @@ pub struct Rows {
     pub lease_until: Option<Instant>,
     last_seq: i64,
     pub(super) last_news: i64,
+    pub(super) claims: u64,
 }
 
 impl Rows {
@@ -220,6 +225,7 @@ impl Rows {
 
     fn lease(&mut self, task: TaskId) -> Option<Assignment> {
         let row = self.tasks.get_mut(&task)?;
+        self.claims += 1;
         row.attempts += 1;
         row.state = TaskState::Running;
         let reference = TurnRef {
@@ -237,6 +243,7 @@ impl Rows {
         let turn = TurnRow {
             reference,
             user_message: MessageId(task.0),
+            claimed: self.claims,
             prompted: false,
             checkpoint: None,
             ended: false,

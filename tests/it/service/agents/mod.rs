@@ -7,6 +7,7 @@
 mod cancels;
 mod deaths;
 mod errors;
+mod hand_over;
 mod permission;
 mod stage;
 mod talk;
@@ -28,6 +29,7 @@ macro_rules! scenarios {
 
 scenarios! {
     goose = Agent::Goose => {
+        hand_over::restored as after_a_reset_it_knows_what_is_kept,
         talk::warm as two_turns_share_process_session_and_history,
         talk::tool as a_file_of_a_tool_becomes_a_pending_change,
         talk::counted as every_call_of_a_turn_with_tools_is_counted_as_told,
@@ -44,6 +46,7 @@ scenarios! {
         deaths::killed as a_killed_agent_resumes_with_its_history,
     }
     qwen = Agent::Qwen => {
+        hand_over::restored as after_a_reset_it_knows_what_is_kept,
         talk::warm as two_turns_share_process_session_and_history,
         talk::tool as a_file_of_a_tool_becomes_a_pending_change,
         talk::counted as every_call_of_a_turn_with_tools_is_counted_as_told,
@@ -60,6 +63,8 @@ scenarios! {
         deaths::killed as a_killed_agent_resumes_with_its_history,
     }
     opencode = Agent::Opencode => {
+        hand_over::there_and_back as a_chat_goes_to_goose_and_back,
+        hand_over::restored as after_a_reset_it_knows_what_is_kept,
         talk::warm as two_turns_share_process_session_and_history,
         talk::tool as a_file_of_a_tool_becomes_a_pending_change,
         talk::counted as every_call_of_a_turn_with_tools_is_counted_as_told,

@@ -359,6 +359,9 @@ frame_kinds! {
     PendingChangesUpdated => "pending_changes_updated",
     /// A task's state or outcome changed.
     TaskUpdated => "task_updated",
+    /// A chat went back to a checkpoint: `message_ids` (at most 1 000 of
+    /// `trimmed`) and what they said are gone.
+    MessagesTrimmed => "messages_trimmed",
 }
 
 /// A frame before it has a seq.

@@ -6,6 +6,7 @@ pub mod event;
 pub mod handover;
 pub mod ids;
 pub mod model;
+pub mod operation;
 pub mod outcome;
 pub mod ports;
 pub mod prompt;

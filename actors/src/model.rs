@@ -113,6 +113,10 @@ pub struct WorktreeSpec {
     pub project_path: PathBuf,
     /// The row, when the session already has one.
     pub existing: Option<Worktree>,
+    /// A commit whose files a new worktree begins with in place of those of its
+    /// base commit: they are changes against its baseline. They count as long as
+    /// nothing was committed on its branch.
+    pub begins_with: Option<String>,
 }
 
 /// A shadow commit of a whole worktree: tracked and untracked files, taken

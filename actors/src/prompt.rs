@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::event::AskOption;
-use crate::ids::{ChatId, PromptId, SessionKey};
+use crate::ids::{ChatId, OperationId, PromptId, SessionId, SessionKey};
 use crate::outcome::words;
 
 /// How a prompt stands.
@@ -105,6 +105,17 @@ pub enum Notice {
         why: String,
         /// How long it rests.
         rest: Duration,
+    },
+    /// Something about files that a person ordered to be changed.
+    Operation {
+        /// Which operation.
+        id: OperationId,
+        /// Whose files.
+        session: SessionId,
+        /// What is wrong.
+        what: String,
+        /// Why, with the files.
+        why: String,
     },
     /// The key works again: what was said of it is over.
     CircuitClosed {

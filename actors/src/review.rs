@@ -41,8 +41,10 @@ pub enum Order {
     },
 }
 
-/// A file as git names one: raw content by blob and mode. None where one is
-/// optional means that the file is not there.
+/// A file by blob and mode. None where one is optional means that the file is
+/// not there. In a [`Step`] the blob holds the bytes on disk; in a [`Recorded`]
+/// change, what a scan stores: the two differ only where git converts line
+/// endings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileState {
     /// Hex id of the blob; for a symbolic link, of its target's text.
@@ -118,6 +120,10 @@ pub struct Plan {
     pub accounts: Vec<(ChangeId, Vec<Step>)>,
     /// What a person is told, such as files that are left alone.
     pub notes: Vec<String>,
+    /// What the worktree was before a restore: a checkpoint with the operation's
+    /// id, to be recorded as one when the restore is done.
+    #[serde(default)]
+    pub undo: Option<Checkpoint>,
 }
 
 /// Why one file is in the way of an order. Nothing was written.

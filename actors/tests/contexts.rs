@@ -104,11 +104,13 @@ async fn a_reset_stops_the_warm_agent_and_begins_with_what_is_kept() {
     let chat = Chat::begin().await;
     let (_, former) = chat.turn("fake", "the first words").await;
     chat.turn("fake", "the trimmed words").await;
-    assert!(
-        chat.harness
-            .store
-            .with(|rows| rows.restore_half(chat.session, chat.chat))
-    );
+    chat.harness.store.with(|rows| {
+        let mut messages = rows.messages.iter();
+        let trimmed = messages.find(|(_, message)| message.content == "the trimmed words");
+        let trimmed = *trimmed.expect("it was said").0;
+        rows.trim(chat.chat, trimmed);
+        rows.reset_contexts(chat.chat, "the chat was restored");
+    });
     let (told, context) = chat.turn("fake", "the next words").await;
     let told = told.expect("what is kept");
     assert_ne!(context, former);

@@ -74,12 +74,16 @@ mod backend {
 }
 
 mod worktrees {
+    use std::path::PathBuf;
     use std::sync::Arc;
 
     use hearth_actors::ids::{ProjectId, SessionId};
     use hearth_actors::model::{Worktree, WorktreeSpec};
+    use hearth_actors::testing::contract_review::{self, Desk};
     use hearth_actors::testing::contract_worktrees::{Scratch, check};
     use hearth_actors::testing::worktrees::FakeWorktrees;
+
+    const PROJECT: &str = "/project";
 
     struct Fake(FakeWorktrees);
 
@@ -88,8 +92,9 @@ mod worktrees {
             WorktreeSpec {
                 session,
                 project: ProjectId(uuid::Uuid::nil()),
-                project_path: "/project".into(),
+                project_path: PROJECT.into(),
                 existing: None,
+                begins_with: None,
             }
         }
 
@@ -102,9 +107,37 @@ mod worktrees {
         }
     }
 
+    impl Desk for Fake {
+        fn project(&self) -> PathBuf {
+            PROJECT.into()
+        }
+
+        fn put_here(&self, path: &str, content: &str) {
+            self.0.put_at(PROJECT.as_ref(), path, content);
+        }
+
+        fn remove_here(&self, path: &str) {
+            self.0.remove_at(PROJECT.as_ref(), path);
+        }
+
+        fn here(&self, path: &str) -> Option<String> {
+            self.0.content_at(PROJECT.as_ref(), path)
+        }
+
+        fn there(&self, worktree: &Worktree, path: &str) -> Option<String> {
+            self.0.content_at(&worktree.path, path)
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_fake_keeps_the_contract() {
         let fake = FakeWorktrees::default();
         check(Arc::new(fake.clone()), &Fake(fake)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_fake_keeps_the_contract_of_review() {
+        let fake = FakeWorktrees::default();
+        contract_review::check(&fake.clone(), &Fake(fake)).await;
     }
 }

@@ -1,13 +1,17 @@
 //! What HTTP asks of the rooms that it does not know.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use hearth_actors::ids::{ProjectId, SessionId};
+use hearth_actors::model::{Diff, Worktree, WorktreeSpec};
+use hearth_actors::ports::{WorktreeError, Worktrees as _};
 
+use crate::http::checkpoints::History;
 use crate::http::state::{Origin, Peers, Repositories, Repository};
 use crate::process::{CallerKind, Room};
-use crate::worktrees;
+use crate::worktrees::{self, GitWorktrees};
 
 /// Access asks the process room whose process calls.
 pub(super) struct Callers(pub(super) Room);
@@ -41,5 +45,29 @@ impl Repositories for Git {
             root: facts.root,
             dirty: facts.dirty,
         })
+    }
+}
+
+#[async_trait]
+impl History for GitWorktrees {
+    async fn kept(&self, project: &Path, commits: Vec<String>) -> Option<Vec<bool>> {
+        Self::kept(self, project, commits).await
+    }
+
+    async fn since(&self, worktree: &Worktree, from: &str) -> Result<Diff, WorktreeError> {
+        Self::since(self, worktree, from).await
+    }
+
+    async fn between(&self, project: &Path, from: &str, to: &str) -> Result<Diff, WorktreeError> {
+        Self::between(self, project, from, to).await
+    }
+
+    fn place(&self, project: ProjectId, session: SessionId) -> PathBuf {
+        Self::place(self, project, session)
+    }
+
+    async fn make(&self, spec: &WorktreeSpec) -> Result<Diff, WorktreeError> {
+        let worktree = self.ensure(spec).await?;
+        Self::since(self, &worktree, &worktree.baseline).await
     }
 }

@@ -160,14 +160,18 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         .map(|(name, why)| format!("agent {name}: {why}"))
         .chain(unswept)
         .collect();
-    let worktrees = GitWorktrees::new(WorktreesConfig::new(settings.home.join("worktrees")));
+    let worktrees = Arc::new(GitWorktrees::new(WorktreesConfig::new(
+        settings.home.join("worktrees"),
+    )));
     let memory = Arc::new(store.clone());
     let ports = Ports {
         queue: memory.clone(),
         lease: memory.clone(),
-        journal: memory,
+        journal: memory.clone(),
         agents: Arc::new(registry),
-        worktrees: Arc::new(worktrees),
+        review: worktrees.clone(),
+        worktrees: worktrees.clone(),
+        operations: memory,
         processes: Arc::new(room.clone()),
     };
     let tree_settings = TreeSettings {
@@ -216,6 +220,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         looks: Arc::new(looks),
         default_agent: settings.default_agent.clone(),
         repositories: Arc::new(Git),
+        history: worktrees,
         project_roots: settings.project_roots.clone(),
         health: health.subscribe(),
         closing: closing.clone(),

@@ -66,6 +66,16 @@ pub enum Command {
     /// List sessions and what runs in them.
     #[command(after_help = "Examples:\n  hearth ls\n  hearth ls --json | jq -r '.sessions[].id'")]
     Ls(Output),
+    /// List what a session's files were before each turn, or show what changed since.
+    #[command(
+        after_help = "Examples:\n  hearth checkpoints 0199a2\n  hearth checkpoints 0199a2 --diff 5f0c11ab            what changed since\n  hearth checkpoints 0199a2 --diff 5f0c11ab --to 77aa01bc"
+    )]
+    Checkpoints(Checkpoints),
+    /// Open a session whose files are those of a checkpoint.
+    #[command(
+        after_help = "Examples:\n  hearth branch 5f0c11ab\n  hearth branch 5f0c11ab --name \"other way\"\n\nThe session it comes from is not touched. `hearth checkpoints` lists checkpoints."
+    )]
+    Branch(Branch),
     /// List everything that needs you: failed tasks, open questions, notices.
     #[command(after_help = "Examples:\n  hearth inbox\n  hearth inbox --json | jq -r '.[].id'")]
     Inbox(Output),
@@ -83,6 +93,23 @@ pub enum Command {
         after_help = "Examples:\n  hearth answer 5f0c11ab allow\n  hearth answer 5f0c11ab deny\n\nallow and deny hold for this time, always and never from now on; the first\nanswer wins."
     )]
     Answer(Answer),
+    /// Show what agents changed in a session, with diffs.
+    #[command(after_help = CHANGES_EXAMPLES)]
+    Changes(Changes),
+    /// Bring pending changes into the project's checkout, all of them or none.
+    #[command(after_help = APPLY_EXAMPLES)]
+    Apply(Apply),
+    /// Take pending changes back out of the session's worktree.
+    #[command(after_help = "Examples:\n  hearth reject 5f0c11ab\n  hearth reject --all")]
+    Reject(Reject),
+    /// Take applied changes back out of the project's checkout: they are pending again.
+    #[command(
+        after_help = "Examples:\n  hearth changes --status applied\n  hearth rewind 5f0c11ab"
+    )]
+    Rewind(Rewind),
+    /// Bring a session's files and the chat back to a checkpoint.
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore(Restore),
     /// List agents: version, modes, models, and the cure for what is wrong.
     #[command(
         after_help = "Examples:\n  hearth agents\n  hearth agents --probe goose          look again first\n  hearth agents --json | jq '.items[] | {name, version, fault}'"
@@ -147,6 +174,140 @@ or last digits are enough if they fit only one.
 Exit codes:
   0 the task is done, or the session was left   1 the task failed   2 wrong usage
   3 no service   130 left before the task ended";
+
+const CHANGES_EXAMPLES: &str = "\
+Examples:
+  hearth changes                        of the session whose files you are in
+  hearth changes 0199a2 --stat          a line a file
+  hearth changes | less -R
+  hearth changes --json | jq -r '.[].file_path'
+
+Without SESSION: that of the worktree you are in, or the only one of the project
+you are in that has any.";
+
+const APPLY_EXAMPLES: &str = "\
+Examples:
+  hearth apply --all                    all but secret-named files
+  hearth apply 5f0c11ab 5f0c11ac        these, as `hearth changes` shows them
+  hearth apply 0199a2 --all             of this session
+
+What you changed in your checkout yourself stays: both are merged, and where that
+cannot be, nothing is written and you are told what stands in the way.
+
+Exit codes:
+  0 done   1 files stand in the way   2 wrong usage   3 no service";
+
+const RESTORE_EXAMPLES: &str = "\
+Examples:
+  hearth checkpoints                    what there is
+  hearth restore 5f0c11ab
+  hearth restore 5f0c11ab --consent     other chats may lose their later changes
+
+Files are as they were, later messages of the chat are gone, and its agents begin a
+context of their own. What the files were before is a checkpoint too.";
+
+/// `changes`.
+#[derive(Debug, Args)]
+pub struct Changes {
+    /// A session's id or name [default: the one you are in]
+    pub session: Option<String>,
+    /// A line a file
+    #[arg(long)]
+    pub stat: bool,
+    /// In this state
+    #[arg(long, value_enum, default_value_t = Status::Pending)]
+    pub status: Status,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How the review of a change stands.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Status {
+    /// It waits.
+    Pending,
+    /// It is in the project's checkout.
+    Applied,
+    /// It was taken out of the worktree.
+    Rejected,
+    /// It was applied and taken back out.
+    Reverted,
+    /// Any of these.
+    All,
+}
+
+impl Status {
+    /// As the route has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Applied => "applied",
+            Self::Rejected => "rejected",
+            Self::Reverted => "reverted",
+            Self::All => "all",
+        }
+    }
+}
+
+/// `apply`.
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// A session, and changes of it [default: of the session you are in]
+    #[arg(value_name = "SESSION|CHANGE")]
+    pub what: Vec<String>,
+    /// All that are pending
+    #[arg(long)]
+    pub all: bool,
+    /// Secret-named files too
+    #[arg(long)]
+    pub secrets: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `reject`.
+#[derive(Debug, Args)]
+pub struct Reject {
+    /// A session, and changes of it [default: of the session you are in]
+    #[arg(value_name = "SESSION|CHANGE")]
+    pub what: Vec<String>,
+    /// All that are pending
+    #[arg(long)]
+    pub all: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `rewind`.
+#[derive(Debug, Args)]
+pub struct Rewind {
+    /// A session, and applied changes of it [default: of the session you are in]
+    #[arg(value_name = "SESSION|CHANGE", required = true)]
+    pub what: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `restore`.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// The checkpoint's id, or the digits that `hearth checkpoints` shows
+    pub checkpoint: String,
+    /// Its session's id or name [default: the one you are in]
+    #[arg(short, long, value_name = "ID|NAME")]
+    pub session: Option<String>,
+    /// Later turns of other chats may lose their files
+    #[arg(long)]
+    pub consent: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// `send`.
 #[derive(Debug, Args)]
@@ -305,6 +466,38 @@ impl By {
 /// Commands that only print.
 #[derive(Debug, Args)]
 pub struct Output {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `checkpoints`.
+#[derive(Debug, Args)]
+pub struct Checkpoints {
+    /// A session's id or name
+    pub session: String,
+    /// Show what changed since this checkpoint
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub diff: Option<String>,
+    /// … up to this one, and not up to now
+    #[arg(long, value_name = "CHECKPOINT", requires = "diff")]
+    pub to: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `branch`.
+#[derive(Debug, Args)]
+pub struct Branch {
+    /// Its id, or the digits that `hearth checkpoints` shows
+    pub checkpoint: String,
+    /// The session that it is of [default: looked for among the newest]
+    #[arg(short, long, value_name = "ID|NAME")]
+    pub session: Option<String>,
+    /// What to call the new session [default: as the one it comes from]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

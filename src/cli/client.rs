@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::failure::{Exit, Failure};
 use super::frames::Frames;
+use super::prompts::clean;
 use crate::http::state::CLI_AGENT;
 use crate::store::rows::tasks::Task;
 
@@ -266,7 +267,45 @@ fn problem(status: StatusCode, body: &[u8]) -> Failure {
     if detail.is_empty() {
         return Failure::plain(exit, format!("the service answers {status}"));
     }
+    match code.as_str() {
+        "conflict" => return in_the_way(&detail, &body["conflicts"]),
+        "needs_consent" => {
+            return Failure::new(exit, detail, "say --consent if they may lose them");
+        }
+        _ => {}
+    }
     Failure::plain(exit, format!("{detail} ({code})"))
+}
+
+/// Files that stand in the way of an order, each with its reason.
+fn in_the_way(detail: &str, conflicts: &Value) -> Failure {
+    let clean = |value: &Value| clean(value.as_str().unwrap_or_default());
+    let mut what = detail.to_owned();
+    for conflict in conflicts.as_array().into_iter().flatten() {
+        let lines = conflict["hunks"].as_array().into_iter().flatten();
+        let lines: Vec<String> = lines
+            .filter_map(|hunk| {
+                let (first, count) = (hunk[0].as_u64()?, hunk[1].as_u64()?);
+                Some(match count {
+                    0 => format!("before line {first}"),
+                    1 => format!("line {first}"),
+                    _ => format!("lines {first}-{}", first + count - 1),
+                })
+            })
+            .collect();
+        let place = if lines.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", lines.join(", "))
+        };
+        let (path, reason) = (clean(&conflict["path"]), clean(&conflict["reason"]));
+        what.push_str(&format!("\n  {path}{place}: {reason}"));
+    }
+    Failure::new(
+        Exit::Failed,
+        what,
+        "settle these files, or leave their changes out",
+    )
 }
 
 #[cfg(test)]

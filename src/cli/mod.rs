@@ -4,6 +4,7 @@ mod agents;
 mod args;
 mod attach;
 mod cancel;
+mod checkpoints;
 mod client;
 mod costs;
 mod discover;
@@ -15,6 +16,7 @@ mod inbox;
 mod interrupt;
 mod ls;
 mod prompts;
+mod review;
 mod run;
 mod send;
 mod serve;
@@ -50,11 +52,20 @@ pub async fn dispatch(cli: &Cli, env: &BTreeMap<String, String>) -> Result<Exit,
         }
         Command::Tree(args) => tree::tree(args, &home(&flags, env)?, env).await,
         Command::Ls(args) => ls::ls(args, &home(&flags, env)?, env).await,
+        Command::Checkpoints(args) => {
+            checkpoints::checkpoints(args, &home(&flags, env)?, env).await
+        }
+        Command::Branch(args) => checkpoints::branch(args, &home(&flags, env)?, env).await,
         Command::Inbox(args) => inbox::inbox(args, &home(&flags, env)?, env).await,
         Command::Retry(args) => inbox::retry(args, &home(&flags, env)?, env).await,
         Command::Dismiss(args) => inbox::dismiss(args, &home(&flags, env)?, env).await,
         Command::Prompts(args) => prompts::prompts(args, &home(&flags, env)?, env).await,
         Command::Answer(args) => prompts::answer(args, &home(&flags, env)?, env).await,
+        Command::Changes(args) => review::changes(args, &flags, env).await,
+        Command::Apply(args) => review::apply(args, &flags, env).await,
+        Command::Reject(args) => review::reject(args, &flags, env).await,
+        Command::Rewind(args) => review::rewind(args, &flags, env).await,
+        Command::Restore(args) => review::restore(args, &flags, env).await,
         Command::Agents(args) => agents::agents(args, &home(&flags, env)?, env).await,
         Command::Costs(args) => costs::costs(args, &home(&flags, env)?, env).await,
         Command::Doctor(args) => doctor::doctor(args, &flags, env).await,

@@ -4,11 +4,14 @@
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use hearth_actors::ports::OperationsError;
 use hearth_actors::tree::handle::Refusal;
 use serde::Serialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::store::StoreError;
+use crate::store::rows::operations::Conflict;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $status:ident, $code:literal, $title:literal;)+) => {
@@ -90,6 +93,22 @@ codes! {
     NotDismissable = CONFLICT, "not_dismissable", "It cannot be dismissed";
     /// A task asked for more tasks than it may.
     TooManyTasks = CONFLICT, "too_many_tasks", "The task may not ask for another task";
+    /// A turn or another operation works on the files.
+    WorktreeBusy = CONFLICT, "worktree_busy", "The files are being worked on";
+    /// Files stand in the way.
+    Conflict = CONFLICT, "conflict", "Files stand in the way";
+    /// Later turns of other chats would lose their files.
+    NeedsConsent = CONFLICT, "needs_consent", "Other chats worked on these files since";
+    /// The change is no longer pending.
+    NotPending = CONFLICT, "not_pending", "The change is not pending";
+    /// The change is not applied.
+    NotApplied = CONFLICT, "not_applied", "The change is not applied";
+    /// Nobody knows what the change did.
+    NotReviewable = CONFLICT, "not_reviewable", "The change was not found by Hearth";
+    /// Nothing has run in the session.
+    NoWorktree = CONFLICT, "no_worktree", "The session has no worktree";
+    /// The files are on another node.
+    OtherNode = CONFLICT, "other_node", "The files are on another node";
     /// The key was used for another request.
     IdempotencyConflict = CONFLICT, "idempotency_conflict", "The Idempotency-Key belongs to another request";
     /// No warm session has the key.
@@ -104,6 +123,12 @@ codes! {
     Stopping = CONFLICT, "stopping", "The agent is stopping";
     /// It crashed too often.
     Cooling = CONFLICT, "cooling", "The agent cools down after too many crashes";
+    /// The commit of a checkpoint was removed.
+    CheckpointGone = GONE, "checkpoint_gone", "The checkpoint is no longer there";
+    /// The files of a session cannot be worked with.
+    WorktreeUnusable = CONFLICT, "worktree_unusable", "The files of the session cannot be used";
+    /// No space is left for files.
+    DiskFull = INSUFFICIENT_STORAGE, "disk_full", "The disk is full";
     /// The body is too big.
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large";
     /// The body is not declared as JSON.
@@ -128,6 +153,8 @@ pub struct ApiError {
     code: Code,
     detail: String,
     errors: Vec<FieldError>,
+    conflicts: Vec<Conflict>,
+    chats: Vec<Uuid>,
     headers: Vec<(HeaderName, &'static str)>,
 }
 
@@ -158,6 +185,12 @@ pub struct ProblemBody {
     /// The fields that are wrong, if fields are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
+    /// Of `conflict`: the files that stand in the way.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<Conflict>,
+    /// Of `needs_consent`: the chats whose later turns would lose files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub chats: Vec<Uuid>,
 }
 
 /// What handlers return.
@@ -170,6 +203,8 @@ impl ApiError {
             code,
             detail: detail.into(),
             errors: Vec::new(),
+            conflicts: Vec::new(),
+            chats: Vec::new(),
             headers: Vec::new(),
         }
     }
@@ -263,6 +298,8 @@ impl IntoResponse for ApiError {
             detail: self.detail,
             code: self.code.as_str(),
             errors: self.errors,
+            conflicts: self.conflicts,
+            chats: self.chats,
         };
         let mut response = (self.code.status(), Json(body)).into_response();
         let own = (header::CONTENT_TYPE, "application/problem+json");
@@ -315,6 +352,42 @@ impl From<StoreError> for ApiError {
     }
 }
 
+impl From<OperationsError> for ApiError {
+    fn from(error: OperationsError) -> Self {
+        let detail = chain(&error);
+        match error {
+            OperationsError::Busy(detail) => Self::new(Code::WorktreeBusy, detail),
+            OperationsError::Wrong { code, what } => match code {
+                "not_found" => Self::new(Code::NotFound, what),
+                "unknown_change" => Self::field(Code::UnknownReference, "change_ids", what),
+                "not_applied" => Self::new(Code::NotApplied, what),
+                "not_reviewable" => Self::new(Code::NotReviewable, what),
+                "no_worktree" => Self::new(Code::NoWorktree, what),
+                "other_node" => Self::new(Code::OtherNode, what),
+                _ => Self::new(Code::NotPending, what),
+            },
+            OperationsError::NeedsConsent(chats) => Self {
+                chats: chats.into_iter().map(|chat| chat.0).collect(),
+                ..Self::new(
+                    Code::NeedsConsent,
+                    format!("{detail}, with `\"consent\": true`"),
+                )
+            },
+            OperationsError::Conflicts(conflicts) => Self {
+                conflicts: conflicts.iter().map(Conflict::from).collect(),
+                ..Self::new(Code::Conflict, format!("{detail}; nothing was written"))
+            },
+            OperationsError::Failed(why) => Self::new(Code::WorktreeUnusable, why),
+            OperationsError::Unavailable(_) => Self::unavailable(Code::TreeUnavailable, &detail),
+            OperationsError::Fenced => Self::unavailable(
+                Code::TreeUnavailable,
+                "the service began a new life meanwhile, which ends the operation; look at the changes, then repeat this",
+            ),
+            OperationsError::Refused(_) => Self::internal(&error),
+        }
+    }
+}
+
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let code = match refusal {
@@ -332,7 +405,7 @@ impl From<Refusal> for ApiError {
 }
 
 /// An error with its causes, each once.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -28,6 +28,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
+/// The two ids in the path.
+pub(super) struct Ids(pub(super) Uuid, pub(super) Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for Ids {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path((one, two)) = Path::<(String, String)>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| ApiError::new(Code::InvalidId, error.body_text()))?;
+        Ok(Self(parse_id(&one)?, parse_id(&two)?))
+    }
+}
+
 /// An id out of the path.
 pub(super) fn parse_id(text: &str) -> Result<Uuid, ApiError> {
     Uuid::try_parse(text).map_err(|_| {
@@ -90,6 +104,22 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         axum::Json::<T>::from_bytes(&bytes)
             .map(|axum::Json(value)| Self(value))
             .map_err(|error| refuse(&error))
+    }
+}
+
+/// A body that may be left out: then nothing in it is said.
+pub(super) struct MaybeBody<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for MaybeBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        use axum::body::HttpBody as _;
+        if request.body().is_end_stream() {
+            return Ok(Self(T::default()));
+        }
+        let Body(value) = Body::from_request(request, state).await?;
+        Ok(Self(value))
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod agent;
 mod chats;
+pub mod checkpoints;
 mod debug;
 pub mod error;
 mod extract;
@@ -19,6 +20,8 @@ mod projects;
 mod prompts;
 mod providers;
 pub mod render;
+mod restore;
+mod review;
 mod sessions;
 pub mod state;
 mod stats;
@@ -92,8 +95,19 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(projects::create, projects::list))
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(sessions::get))
-        .routes(routes!(sessions::pending))
         .routes(routes!(sessions::agents))
+        .routes(routes!(review::list))
+        .routes(routes!(review::apply))
+        .routes(routes!(review::reject))
+        .routes(routes!(review::get))
+        .routes(routes!(review::apply_one))
+        .routes(routes!(review::reject_one))
+        .routes(routes!(review::rewind_one))
+        .routes(routes!(review::operation))
+        .routes(routes!(restore::restore))
+        .routes(routes!(checkpoints::list))
+        .routes(routes!(checkpoints::diff))
+        .routes(routes!(checkpoints::branch))
         .routes(routes!(chats::create, chats::list))
         .routes(routes!(messages::create, messages::list))
         .routes(routes!(tasks::create, tasks::list))

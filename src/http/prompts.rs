@@ -182,7 +182,7 @@ fn choose<'a>(prompt: &'a Prompt, body: &PostAnswer) -> ApiResult<&'a Choice> {
 }
 
 /// For the record, not for a decision.
-fn by(headers: &HeaderMap) -> AnsweredBy {
+pub(super) fn by(headers: &HeaderMap) -> AnsweredBy {
     let agent = headers.get(header::USER_AGENT);
     let agent = agent.and_then(|agent| agent.to_str().ok());
     if agent.is_some_and(|agent| agent.starts_with(CLI_AGENT)) {

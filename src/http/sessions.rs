@@ -1,4 +1,4 @@
-//! Sessions, and what hangs on one: pending changes, agents' contexts.
+//! Sessions, and what hangs on one: the agents' contexts.
 
 use axum::Json;
 use axum::extract::State;
@@ -9,10 +9,9 @@ use uuid::Uuid;
 
 use super::error::{ApiError, ApiResult, Code, ProblemBody};
 use super::extract::{Body, Check, Id, Params};
-use super::page::{Page, PageParams, slice};
+use super::page::{Page, slice};
 use super::state::AppState;
 use crate::store::rows::agent_sessions::{self, AgentSession};
-use crate::store::rows::changes::{self, Change};
 use crate::store::rows::sessions::{self, Session};
 
 /// A workspace to open.
@@ -82,22 +81,6 @@ pub(super) async fn get(State(state): State<AppState>, Id(id): Id) -> ApiResult<
         .await?
         .map(Json)
         .ok_or_else(|| ApiError::not_found("session", id))
-}
-
-/// Changes that wait for review, oldest first.
-#[utoipa::path(get, path = "/api/sessions/{id}/pending", tag = "changes",
-    params(("id" = Uuid, Path, description = "The session"), PageParams),
-    responses((status = 200, body = Page<Change>),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
-pub(super) async fn pending(
-    State(state): State<AppState>,
-    Id(id): Id,
-    Params(params): Params<PageParams>,
-) -> ApiResult<Json<Page<Change>>> {
-    require(&state, id).await?;
-    let slice = params.slice()?;
-    let rows = changes::pending(state.store.pool(), id, &slice).await?;
-    Ok(Json(Page::cut(rows, &slice, Change::cursor)))
 }
 
 /// The agents of a session.

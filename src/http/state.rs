@@ -11,6 +11,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use hearth_actors::ids::{PromptId, SessionKey, TaskId};
 use hearth_actors::model::Policy;
+use hearth_actors::operation::{Asked, Done};
+use hearth_actors::ports::OperationsError;
 use hearth_actors::prompt::AnsweredBy;
 use hearth_actors::tree::board::{Board, TreeNode};
 use hearth_actors::tree::handle::{Refusal, TreeHandle};
@@ -20,6 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
+use super::checkpoints::History;
 use super::hosts::HostRules;
 use super::stream::Admission;
 use super::tickets::{self, Tickets};
@@ -66,6 +69,8 @@ pub struct Parts {
     pub looks: Arc<dyn Looks>,
     /// Looks at a directory before it becomes a project.
     pub repositories: Arc<dyn Repositories>,
+    /// Looks back at checkpoints.
+    pub history: Arc<dyn History>,
     /// Projects lie below one of these; empty means anywhere.
     pub project_roots: Vec<PathBuf>,
     /// How the service is.
@@ -172,6 +177,13 @@ pub trait Tree: Send + Sync {
     async fn evict(&self, key: SessionKey) -> Result<(), Refusal>;
     /// Stops the warm session of `key` and forgets its crashes.
     async fn restart(&self, key: SessionKey) -> Result<(), Refusal>;
+    /// Carries out an order on a session's files; none when it was not over
+    /// within `patience` and goes on.
+    async fn operate(
+        &self,
+        asked: Asked,
+        patience: Duration,
+    ) -> Option<Result<Done, OperationsError>>;
     /// The snapshots of all actors.
     fn board(&self) -> &Board;
     /// All of them as a tree, with what is looked up only when asked for.
@@ -208,6 +220,14 @@ impl Tree for TreeHandle {
 
     async fn restart(&self, key: SessionKey) -> Result<(), Refusal> {
         Self::restart(self, key).await
+    }
+
+    async fn operate(
+        &self,
+        asked: Asked,
+        patience: Duration,
+    ) -> Option<Result<Done, OperationsError>> {
+        Self::operate(self, asked, patience).await
     }
 
     fn board(&self) -> &Board {

@@ -4,7 +4,7 @@
 
 use hearth_actors::event::{Frame, TurnRef};
 use hearth_actors::handover::Taken;
-use hearth_actors::model::{FileChange, TurnEnd, Usage};
+use hearth_actors::model::{Diff, FileChange, TurnEnd, Usage};
 use hearth_actors::ports::JournalError;
 use serde_json::{Value, json};
 use sqlx::Postgres;
@@ -19,7 +19,11 @@ use super::frames::FrameRow;
 use super::journal::{fenced, written};
 use super::text::{clean, json};
 
-const FINISH_DIFF: &str = include_str!("sql/finish_diff.sql");
+const FINISH_DIFF: &str = concat!(
+    include_str!("sql/finish_diff.sql"),
+    include_str!("sql/changes.sql"),
+    include_str!("sql/finish_diff_end.sql")
+);
 const FINISH_BARE: &str = include_str!("sql/finish_bare.sql");
 
 impl Store {
@@ -128,19 +132,20 @@ async fn finish_as(
         .bind(status_after(end.outcome))
         .bind(end.diff.is_some())
         .bind(end.diff.as_ref().map(|diff| diff.tree.as_str()))
-        .bind(covered_to(end));
+        .bind(end.diff.as_ref().and_then(covered_to));
     bind_changes(query, changes)
         .bind(write)
-        .bind(notes(end).map(|notes| json(&notes)))
+        .bind(end.diff.as_ref().and_then(notes).map(|notes| json(&notes)))
         .bind(end.taken.map(Taken::as_str))
         .fetch_all(connection)
         .await
 }
 
-fn bind_changes<'q>(
-    query: QueryAs<'q, Postgres, FrameRow, PgArguments>,
+/// Binds twelve arrays: the columns of what a comparison found.
+pub(super) fn bind_changes<'q, Row>(
+    query: QueryAs<'q, Postgres, Row, PgArguments>,
     changes: &'q [FileChange],
-) -> QueryAs<'q, Postgres, FrameRow, PgArguments> {
+) -> QueryAs<'q, Postgres, Row, PgArguments> {
     fn column<'a, T>(changes: &'a [FileChange], read: impl Fn(&'a FileChange) -> T) -> Vec<T> {
         changes.iter().map(read).collect()
     }
@@ -174,19 +179,17 @@ fn bind_changes<'q>(
 }
 
 /// What a person must know of a diff beside its rows; none if there is nothing.
-fn notes(end: &TurnEnd) -> Option<Value> {
-    let diff = end.diff.as_ref()?;
+pub(super) fn notes(diff: &Diff) -> Option<Value> {
     (diff.omitted > 0 || !diff.warnings.is_empty())
         .then(|| json!({ "omitted": diff.omitted, "warnings": diff.warnings }))
 }
 
 /// A diff that left files out says nothing of paths behind its last one: their
 /// rows stay. None covers every path.
-fn covered_to(end: &TurnEnd) -> Option<&str> {
-    let diff = end.diff.as_ref().filter(|diff| diff.omitted > 0)?;
-    Some(
+pub(super) fn covered_to(diff: &Diff) -> Option<&str> {
+    (diff.omitted > 0).then(|| {
         diff.changes
             .last()
-            .map_or("", |change| change.path.as_str()),
-    )
+            .map_or("", |change| change.path.as_str())
+    })
 }

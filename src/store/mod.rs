@@ -3,11 +3,12 @@
 //!
 //! # Lock order
 //! Every transaction takes its row locks in this order and never goes back:
-//! node → gate → turn → prompts → task → queue entry → messages → worktree → changes →
+//! node → gate → turn or operation → prompts → task → queue entry → messages → worktree → changes →
 //! `agent_sessions` → `agent_links` → untold → stream → frames. A claim alone starts in the middle of
 //! the order, and takes gate, entry and task with `skip locked`: it never waits
 //! for what another transaction holds.
 
+pub mod branches;
 mod cancel;
 mod contexts;
 mod control;
@@ -24,6 +25,7 @@ mod lease;
 mod listen;
 mod migrate;
 mod notices;
+mod operations;
 mod other_consumer;
 mod prompts;
 mod queue;

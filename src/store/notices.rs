@@ -15,7 +15,7 @@ const MAX_DETAIL: usize = 2000;
 /// Said again, it counts up and shows its newest words.
 const OPEN: &str = "\
     insert into hearth.notices as n (kind, subject, session_id, chat_id, agent, title, detail)
-    values ($1, $2, (select session_id from chats where id = $3), $3, $4, $5, $6)
+    values ($1, $2, coalesce($7, (select session_id from chats where id = $3)), $3, $4, $5, $6)
     on conflict (kind, subject) where over_at is null and dismissed_at is null do update
         set times = n.times + 1, last_at = clock_timestamp(),
             title = excluded.title, detail = excluded.detail";
@@ -24,6 +24,7 @@ const OVER: &str = "\
     where kind = $1 and subject = $2 and over_at is null and dismissed_at is null";
 
 const OPEN_CIRCUIT: &str = "open_circuit";
+const OPERATION: &str = "operation";
 
 impl Store {
     pub(super) async fn write_notice(&self, notice: &Notice) -> Result<(), JournalError> {
@@ -46,6 +47,23 @@ impl Store {
                         rounded_up(*rest)
                     ))
                     .bind(why)
+                    .bind(None::<uuid::Uuid>)
+            }
+            Notice::Operation {
+                id,
+                session,
+                what,
+                why,
+            } => {
+                let why: String = clean(why).chars().take(MAX_DETAIL).collect();
+                sqlx::query(OPEN)
+                    .bind(OPERATION)
+                    .bind(id.to_string())
+                    .bind(None::<uuid::Uuid>)
+                    .bind(None::<&str>)
+                    .bind(clean(what).into_owned())
+                    .bind(why)
+                    .bind(session.0)
             }
             Notice::CircuitClosed { key } => {
                 sqlx::query(OVER).bind(OPEN_CIRCUIT).bind(key.to_string())

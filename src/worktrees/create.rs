@@ -17,11 +17,11 @@ use hearth_actors::ports::WorktreeError;
 use serde::{Deserialize, Serialize};
 
 use super::admin::{self, Place};
-use super::errors::Context;
+use super::errors::{Context, failed};
 use super::git::{Git, Written, filter_drivers};
 use super::guard::{Project, open_exactly};
 use super::index::Private;
-use super::{Room, fingerprint, refs, worktree_path};
+use super::{Room, begin, fingerprint, refs, traps, worktree_path};
 
 /// A project whose index has at least this many bytes, some 2 500 files, is
 /// written out by the git program, whose workers then outweigh its start.
@@ -71,6 +71,7 @@ struct Wanted {
     /// The name of its entry.
     name: String,
     row: Option<Worktree>,
+    begins_with: Option<String>,
 }
 
 impl Wanted {
@@ -85,7 +86,15 @@ impl Wanted {
                 .map_or_else(new_branch, |row| row.branch.clone()),
             name: spec.session.to_string(),
             row,
+            begins_with: spec.begins_with.clone(),
         }
+    }
+
+    /// Whether nothing was committed on the branch since it was made.
+    fn is_unworked(&self, repo: &Repository) -> bool {
+        let tip = repo.head().ok().and_then(|head| head.target());
+        let base = self.row.as_ref().map(|row| &row.base_commit);
+        tip.map(|tip| tip.to_string()).as_ref() == base
     }
 
     /// The worktree behind an entry: its row, else what was recorded when it
@@ -159,6 +168,11 @@ fn fill(
     fs::create_dir_all(aside).cannot("make the folder", aside)?;
     let repo = open_exactly(entry, aside)?;
     write_files(room, project, &repo, aside)?;
+    if let Some(commit) = &wanted.begins_with
+        && wanted.is_unworked(&repo)
+    {
+        begin::with_files_of(room, &repo, aside, commit)?;
+    }
     admin::write_link(aside, entry).cannot("link the files", aside)?;
     let worktree = match &wanted.row {
         Some(row) => row.clone(),
@@ -308,7 +322,9 @@ fn write_files(
     files: &Path,
 ) -> Result<(), WorktreeError> {
     let index = fs::metadata(project.common.join("index"));
-    if index.is_ok_and(|index| index.len() >= BIG_INDEX) {
+    let trapped = traps::outside(repo);
+    traps::attributes(repo, [])?;
+    if trapped || index.is_ok_and(|index| index.len() >= BIG_INDEX) {
         let git = Git {
             program: room.config.git.clone(),
             deadline: room.config.deadline,
@@ -317,6 +333,7 @@ fn write_files(
         let written = git.write_files(&filters, repo.path(), files);
         match room.runtime.block_on(written)? {
             Written::Done => return Ok(()),
+            Written::NotAll(why) if trapped => return Err(failed("write the files", files, why)),
             Written::NotAll(why) => tracing::warn!("libgit2 takes over from git: {why}"),
         }
         // What a git that was cut short still held.

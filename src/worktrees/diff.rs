@@ -8,8 +8,10 @@ use hearth_actors::ports::WorktreeError;
 
 use super::differing;
 use super::errors::Context;
+use super::names::shown;
 use super::patch::{Budget, MAX_SHOWN, Patched};
 use super::secret::is_secret;
+use super::traps;
 
 /// Files of one diff that are listed; the rest are counted.
 pub const MAX_FILES: usize = 2_000;
@@ -32,27 +34,29 @@ pub(super) struct Changes {
     pub(super) omitted: usize,
 }
 
-/// Compares the tree of the commit `baseline` with `now`.
-pub(super) fn between(
-    repo: &Repository,
-    baseline: Oid,
-    now: Oid,
-) -> Result<Changes, WorktreeError> {
-    compare(repo, baseline, now).cannot(
-        "compare the files with their baseline",
-        repo.workdir().unwrap_or(repo.path()),
-    )
-}
-
-fn compare(repo: &Repository, baseline: Oid, now: Oid) -> Result<Changes, git2::Error> {
-    let before = repo.find_commit(baseline)?.tree()?;
-    if before.id() == now {
+/// Compares two trees. The files of the worktree have a say in how it is shown:
+/// by their attributes.
+pub(super) fn between(repo: &Repository, before: Oid, now: Oid) -> Result<Changes, WorktreeError> {
+    let at = repo.workdir().unwrap_or(repo.path());
+    let doing = "compare the files with what they were";
+    if before == now {
         return Ok(Changes {
             listed: Vec::new(),
             omitted: 0,
         });
     }
-    let after = repo.find_tree(now)?;
+    let paths = differing::paths(repo, before, now).cannot(doing, at)?;
+    traps::attributes(repo, paths.iter().map(Vec::as_slice))?;
+    compare(repo, before, now, paths).cannot(doing, at)
+}
+
+fn compare(
+    repo: &Repository,
+    before: Oid,
+    now: Oid,
+    paths: Vec<Vec<u8>>,
+) -> Result<Changes, git2::Error> {
+    let (before, after) = (repo.find_tree(before)?, repo.find_tree(now)?);
     let mut options = DiffOptions::new();
     options
         .include_typechange(true)
@@ -60,7 +64,7 @@ fn compare(repo: &Repository, baseline: Oid, now: Oid) -> Result<Changes, git2::
         .id_abbrev(12)
         .max_size(MAX_SHOWN.cast_signed())
         .disable_pathspec_match(true);
-    for path in differing::paths(repo, &before, &after)? {
+    for path in paths {
         options.pathspec(path);
     }
     let mut diff = repo.diff_tree_to_tree(Some(&before), Some(&after), Some(&mut options))?;
@@ -181,35 +185,6 @@ fn side(file: &DiffFile<'_>, odb: &Odb<'_>) -> Result<Option<BlobRef>, git2::Err
     }))
 }
 
-/// The path as text. Git allows any bytes; those that are no text are shown as
-/// git shows them: quoted, in octal.
 fn path_of(file: &DiffFile<'_>) -> String {
-    let bytes = file.path_bytes().unwrap_or_default();
-    match std::str::from_utf8(bytes) {
-        Ok(path) => path.to_owned(),
-        Err(_) => quoted(bytes),
-    }
-}
-
-fn quoted(bytes: &[u8]) -> String {
-    let mut text = String::from("\"");
-    for &byte in bytes {
-        match byte {
-            b'"' | b'\\' => text.extend(['\\', char::from(byte)]),
-            b' '..=b'~' => text.push(char::from(byte)),
-            _ => text.push_str(&format!("\\{byte:03o}")),
-        }
-    }
-    text.push('"');
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted;
-
-    #[test]
-    fn bytes_that_are_no_text_are_quoted_as_git_does() {
-        assert_eq!(quoted(b"a \xff\"\n"), r#""a \377\"\012""#);
-    }
+    shown(file.path_bytes().unwrap_or_default())
 }

@@ -12,10 +12,12 @@ use hearth_actors::ports::WorktreeError;
 
 use super::contents::{self, Content, Wanted};
 use super::errors::Context;
+use super::ignores::Ignores;
 use super::look::Moved;
 use super::rules::is_rule;
 use super::snapshot::{Entry, Folder, MAX_NAMES, Skip, Snapshot, join};
 use super::stat::{FOLDER, SUBMODULE, Stat, Time};
+use super::traps;
 
 /// Why a snapshot cannot be brought up to date.
 #[derive(Debug)]
@@ -54,6 +56,7 @@ pub(super) fn follow(
         look,
         root,
         snapshot,
+        ignores: Ignores::of(look.repo, root),
         dirty: BTreeSet::new(),
         new: Vec::new(),
     };
@@ -66,7 +69,13 @@ pub(super) fn follow(
         }
     }
     follow.read(&moved)?;
-    let dirty = std::mem::take(&mut follow.dirty);
+    let Follow {
+        snapshot,
+        ignores,
+        dirty,
+        ..
+    } = follow;
+    snapshot.unread.extend(ignores.unread);
     let odb = look.repo.odb().cannot("open the objects", root)?;
     let tree = snapshot.write_trees(&odb, dirty);
     Ok(tree.cannot("write the trees", root)?)
@@ -76,6 +85,7 @@ struct Follow<'a> {
     look: &'a Look<'a>,
     root: &'a Path,
     snapshot: &'a mut Snapshot,
+    ignores: Ignores<'a>,
     /// Folders whose trees are to be written.
     dirty: BTreeSet<Vec<u8>>,
     /// Files that are not recorded yet: folder and name.
@@ -170,7 +180,7 @@ impl Follow<'_> {
             self.met_rule(&path, name)?;
         }
         let awaited = self.snapshot.awaits(&path);
-        if !awaited && self.is_ignored(&path, kind)? {
+        if !awaited && self.ignores.ignore(&path, kind.is_dir()) {
             let skip = match kind.is_dir() {
                 true => Skip::IgnoredFolder,
                 false => Skip::IgnoredFile,
@@ -250,6 +260,9 @@ impl Follow<'_> {
             .iter()
             .map(|(folder, name)| self.wanted(join(folder, name)))
             .collect();
+        if !self.snapshot.plain {
+            traps::attributes(self.look.repo, wanted.iter().map(|wanted| &wanted.path[..]))?;
+        }
         let mut index = self.known_index(&wanted)?;
         let stored = contents::store(self.look.repo, &wanted, self.snapshot.plain)?;
         for (number, ((folder, name), content)) in places.into_iter().zip(stored).enumerate() {
@@ -332,15 +345,6 @@ impl Follow<'_> {
                 place.skipped.insert(name, Skip::Unreadable);
             }
         }
-    }
-
-    fn is_ignored(&self, path: &[u8], kind: FileType) -> Result<bool, WorktreeError> {
-        let asked = match kind.is_dir() {
-            true => join(path, b""),
-            false => path.to_vec(),
-        };
-        let ignored = self.look.repo.is_path_ignored(as_path(&asked));
-        ignored.cannot("apply the ignore rules", &self.full(path))
     }
 
     fn full(&self, path: &[u8]) -> PathBuf {

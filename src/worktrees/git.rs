@@ -72,9 +72,45 @@ impl Git {
         git_dir: &Path,
         files: &Path,
     ) -> Result<Written, WorktreeError> {
+        let reset = ["reset", "--hard", "--quiet", "--no-recurse-submodules"];
+        let command = self.command(&reset, filters, git_dir, files);
+        self.run(command, files).await
+    }
+
+    /// Brings `files`, which hold those of the index in `git_dir`, to what the
+    /// commit holds; the index stays as it is.
+    pub(super) async fn bring_files(
+        &self,
+        filters: &[OsString],
+        git_dir: &Path,
+        files: &Path,
+        commit: &str,
+    ) -> Result<Written, WorktreeError> {
+        let source = format!("--source={commit}");
+        let restore = [
+            "restore",
+            &source,
+            "--worktree",
+            "--no-overlay",
+            "--quiet",
+            "--no-recurse-submodules",
+            "--",
+            ":/",
+        ];
+        let command = self.command(&restore, filters, git_dir, files);
+        self.run(command, files).await
+    }
+
+    fn command(
+        &self,
+        arguments: &[&str],
+        filters: &[OsString],
+        git_dir: &Path,
+        files: &Path,
+    ) -> Command {
         let mut command = Command::new(&self.program);
         command
-            .args(["reset", "--hard", "--quiet", "--no-recurse-submodules"])
+            .args(arguments)
             .env_clear()
             .envs(ENVIRONMENT.iter().filter_map(passed))
             .envs(pins(filters))
@@ -90,7 +126,7 @@ impl Git {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
-        self.run(command, files).await
+        command
     }
 
     async fn run(&self, mut command: Command, files: &Path) -> Result<Written, WorktreeError> {

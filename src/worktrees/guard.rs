@@ -3,16 +3,20 @@
 //! git's ownership check stays on for everything that is opened here: a
 //! repository of another user could make our git run that user's programs.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use git2::{ErrorCode, Oid, Repository, RepositoryOpenFlags, StatusOptions};
+use git2::{ErrorCode, Index, ObjectType, Oid, Repository, RepositoryOpenFlags, StatusOptions};
 use hearth_actors::ports::WorktreeError;
 use nix::unistd::Uid;
 
 use super::errors::{Context, failed};
+use super::stat::{SUBMODULE, Stat};
+use super::traps::{self, Walked};
 
 /// What a path turned out to be, for registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,23 +40,67 @@ pub struct ProjectFacts {
 /// not ours, or no repository with a checkout and a commit of its own.
 pub fn inspect_project(path: &Path) -> Result<ProjectFacts, WorktreeError> {
     let project = Project::open(path)?;
-    let mut options = StatusOptions::new();
-    options
-        .include_untracked(true)
-        .recurse_untracked_dirs(false)
-        .exclude_submodules(true)
-        .update_index(false);
-    let dirty = !project
-        .repo
-        .statuses(Some(&mut options))
-        .cannot("read the status of the project", path)?
-        .is_empty();
+    let dirty = is_dirty(&project)?;
     Ok(ProjectFacts {
         root: project.root,
         head: project.head.to_string(),
         dirty,
         common_dir: project.common,
     })
+}
+
+/// Whether there are changes that no commit holds.
+fn is_dirty(project: &Project) -> Result<bool, WorktreeError> {
+    let (repo, root) = (&project.repo, &project.root);
+    let index = repo.index().cannot("read the index of the project", root)?;
+    let walked = traps::walk(repo, &index)?;
+    if walked.endless {
+        return differs(repo, &index, &walked).cannot("compare the files of the project", root);
+    }
+    let mut options = StatusOptions::new();
+    options
+        .include_untracked(true)
+        .recurse_untracked_dirs(false)
+        .exclude_submodules(true)
+        .update_index(false);
+    let statuses = repo.statuses(Some(&mut options));
+    Ok(!statuses
+        .cannot("read the status of the project", root)?
+        .is_empty())
+}
+
+/// The same without libgit2's look at the files: a file whose line endings were
+/// converted counts as changed.
+fn differs(repo: &Repository, index: &Index, walked: &Walked) -> Result<bool, git2::Error> {
+    let head = repo.head()?.peel_to_tree()?;
+    if repo
+        .diff_tree_to_index(Some(&head), Some(index), None)?
+        .deltas()
+        .len()
+        > 0
+    {
+        return Ok(true);
+    }
+    let root = repo.workdir().unwrap_or(repo.path());
+    let mut tracked = 0;
+    for entry in index.iter().filter(|entry| entry.mode != SUBMODULE) {
+        tracked += 1;
+        let full = root.join(OsStr::from_bytes(&entry.path));
+        if !walked.files.contains(&entry.path) {
+            return Ok(true);
+        }
+        if Stat::at(&full).is_some_and(|now| now == Stat::recorded(&entry)) {
+            continue;
+        }
+        let now = match fs::read_link(&full) {
+            Ok(target) => Oid::hash_object(ObjectType::Blob, target.as_os_str().as_bytes()),
+            Err(_) => Oid::hash_file(ObjectType::Blob, &full),
+        };
+        if now? != entry.id {
+            return Ok(true);
+        }
+    }
+    Ok(walked.files.len() > tracked)
 }
 
 /// An opened project.

@@ -11,6 +11,7 @@
 //! (whether anything moved).
 
 mod admin;
+mod begin;
 mod checkpoint;
 mod contents;
 mod create;
@@ -21,19 +22,24 @@ mod fingerprint;
 mod follow;
 mod git;
 mod guard;
+mod history;
+mod ignores;
 mod index;
 mod locks;
 mod look;
+mod names;
 mod notes;
 mod patch;
 mod prepared;
 mod refs;
+mod review;
 mod rules;
 mod scan;
 mod secret;
 mod snapshot;
 mod snapshots;
 mod stat;
+mod traps;
 mod whole;
 
 use std::num::NonZero;
@@ -74,6 +80,9 @@ pub struct WorktreesConfig {
     pub git: PathBuf,
     /// Longest wait for another operation, and longest life of the git program.
     pub deadline: Duration,
+    /// An operation on files counts as done only when the disk has it. Off, it
+    /// survives the end of Hearth, not that of the machine.
+    pub sync: bool,
 }
 
 impl WorktreesConfig {
@@ -85,6 +94,7 @@ impl WorktreesConfig {
             home,
             git: "git".into(),
             deadline: Duration::from_secs(600),
+            sync: true,
         }
     }
 }
@@ -231,8 +241,13 @@ impl Worktrees for GitWorktrees {
             let open = room.open(&worktree)?;
             let baseline =
                 Oid::from_str(&worktree.baseline).cannot("read the baseline", &worktree.path)?;
+            let before = open
+                .repo
+                .find_commit(baseline)
+                .map(|commit| commit.tree_id());
+            let before = before.cannot("read the baseline", &worktree.path)?;
             let shadow = scan::shadow(&open.scanned(&worktree), &room.snapshots)?;
-            let changes = diff::between(&open.repo, baseline, shadow.tree)?;
+            let changes = diff::between(&open.repo, before, shadow.tree)?;
             let (common, git_dir) = (open.repo.commondir(), open.repo.path());
             let mut warnings = fingerprint::changes(&open.private, common, git_dir)?;
             warnings.extend(shadow.notes.iter().cloned());

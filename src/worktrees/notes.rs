@@ -15,10 +15,19 @@ pub(super) struct Notes {
 impl Notes {
     /// Adds a file that was left out.
     pub(super) fn add(&mut self, path: &Path, why: &str) {
+        self.line("not recorded: ", path, why);
+    }
+
+    /// Adds what is to be known about a file that was not left out.
+    pub(super) fn tell(&mut self, path: &Path, what: &str) {
+        self.line("", path, what);
+    }
+
+    fn line(&mut self, begin: &str, path: &Path, text: &str) {
         if self.lines.len() < MAX_NOTES {
             let path = path.to_string_lossy();
             let path = path.trim_end_matches('/').escape_debug();
-            self.lines.push(format!("not recorded: {path} {why}"));
+            self.lines.push(format!("{begin}{path} {text}"));
         } else {
             self.more += 1;
         }

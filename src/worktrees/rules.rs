@@ -31,17 +31,16 @@ impl Rules {
         if unusual {
             return None;
         }
-        let (settings, attributes) = rule_files(repo, &config);
         let watch = |path: PathBuf| {
             let stat = Stat::at(&path);
             (path, stat)
         };
-        let attributes: Vec<_> = attributes.into_iter().map(watch).collect();
+        let attributes: Vec<_> = attributes(repo).into_iter().map(watch).collect();
         let converts = config
             .get_string("core.autocrlf")
             .is_ok_and(|value| value.parse() != Ok(false));
         let plain = !converts && attributes.iter().all(|(_, stat)| stat.is_none());
-        let settings = settings.into_iter().map(watch);
+        let settings = settings(repo, &config).into_iter().map(watch);
         Some(Self {
             files: settings.chain(attributes).collect(),
             plain,
@@ -54,10 +53,44 @@ pub(super) fn is_rule(name: &[u8]) -> bool {
     matches!(name, b".gitignore" | b".gitattributes")
 }
 
-/// The files of settings and excludes, and those of attributes: of the
-/// repository, the user and the system. The worktree's index is among the
-/// settings, for it says what is tracked.
-fn rule_files(repo: &Repository, config: &Config) -> (Vec<PathBuf>, Vec<PathBuf>) {
+/// The files of ignore rules outside the worktree, the one that outranks the
+/// other first: the repository's, then the user's.
+pub(super) fn excludes(repo: &Repository) -> Vec<PathBuf> {
+    let named = repo
+        .config()
+        .and_then(|config| config.get_path("core.excludesFile"));
+    let user = named.ok().or_else(|| Some(user_folder()?.join("ignore")));
+    let own = repo.commondir().join("info/exclude");
+    [own].into_iter().chain(user).collect()
+}
+
+/// Where the user's git keeps files that are not in the home itself.
+fn user_folder() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    let xdg = variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")));
+    xdg.map(|xdg| xdg.join("git"))
+}
+
+/// The files of attributes outside the worktree: of the repository, the user
+/// and the system.
+pub(super) fn attributes(repo: &Repository) -> Vec<PathBuf> {
+    let mut files = vec![
+        repo.commondir().join("info/attributes"),
+        PathBuf::from("/etc/gitattributes"),
+    ];
+    let beside = |system: PathBuf| system.with_file_name("gitattributes");
+    files.extend(Config::find_system().map(beside));
+    files.extend(user_folder().map(|folder| folder.join("attributes")));
+    let named = repo
+        .config()
+        .and_then(|config| config.get_path("core.attributesFile"));
+    files.extend(named);
+    files
+}
+
+/// The files of settings and excludes: of the repository, the user and the
+/// system. The worktree's index is among them, for it says what is tracked.
+fn settings(repo: &Repository, config: &Config) -> Vec<PathBuf> {
     let (common, own) = (repo.commondir(), repo.path());
     let mut settings = vec![
         own.join("index"),
@@ -67,24 +100,12 @@ fn rule_files(repo: &Repository, config: &Config) -> (Vec<PathBuf>, Vec<PathBuf>
         common.join("info/exclude"),
         PathBuf::from("/etc/gitconfig"),
     ];
-    let mut attributes = vec![
-        common.join("info/attributes"),
-        PathBuf::from("/etc/gitattributes"),
-    ];
-    if let Ok(system) = Config::find_system() {
-        attributes.push(system.with_file_name("gitattributes"));
-        settings.push(system);
-    }
+    settings.extend(Config::find_system());
     let home = std::env::var_os("HOME").map(PathBuf::from);
-    let xdg = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
-    let xdg = xdg.or_else(|| home.as_ref().map(|home| home.join(".config")));
-    let xdg = |name: &str| xdg.as_ref().map(|xdg| xdg.join("git").join(name));
+    let xdg = |name: &str| user_folder().map(|folder| folder.join(name));
     settings.extend(home.map(|home| home.join(".gitconfig")));
     settings.extend(xdg("config"));
     settings.extend(xdg("ignore"));
-    attributes.extend(xdg("attributes"));
-    let named = |key: &str| config.get_path(key).ok();
-    settings.extend(named("core.excludesFile"));
-    attributes.extend(named("core.attributesFile"));
-    (settings, attributes)
+    settings.extend(config.get_path("core.excludesFile"));
+    settings
 }

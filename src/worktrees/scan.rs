@@ -10,6 +10,10 @@
 //! Without one, it begins with what the agent's index says. What a snapshot
 //! cannot tell is left to libgit2 (`whole`).
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
 use git2::{Oid, Repository};
 use hearth_actors::ids::WorktreeId;
 use hearth_actors::ports::WorktreeError;
@@ -92,26 +96,33 @@ fn is_kept(repo: &Repository, name: &str, tree: Oid) -> bool {
 type Found = (Shadow, Option<Snapshot>);
 
 fn scan(scanned: &Scanned<'_>, kept: Option<Kept>) -> Result<Found, WorktreeError> {
+    let root = scanned.repo.workdir().unwrap_or(scanned.repo.path());
     let mut memory = None;
     if let Some(Kept { tree, mut snapshot }) = kept {
         match from_snapshot(scanned, tree, &mut snapshot) {
-            Ok(tree) => return Ok(found(tree, snapshot)),
+            Ok(tree) => return Ok(found(root, tree, snapshot)),
             Err(Stop::Anew) => memory = Some(snapshot),
             Err(Stop::Failed(error)) => return Err(error),
         }
     }
     match from_index(scanned, memory) {
-        Ok((tree, snapshot)) if has_object(scanned.repo, tree) => Ok(found(tree, snapshot)),
+        Ok((tree, snapshot)) if has_object(scanned.repo, tree) => Ok(found(root, tree, snapshot)),
         Ok(_) | Err(Stop::Anew) => by_libgit2(scanned),
         Err(Stop::Failed(error)) => Err(error),
     }
 }
 
-fn found(tree: Oid, snapshot: Snapshot) -> Found {
+fn found(root: &Path, tree: Oid, snapshot: Snapshot) -> Found {
     let mut notes = Notes::default();
     for (path, skip) in snapshot.skipped() {
         if let Some(why) = skip.note() {
             notes.add(&path, why);
+        }
+    }
+    for (path, why) in &snapshot.unread {
+        let path = Path::new(OsStr::from_bytes(path));
+        if root.join(path).symlink_metadata().is_ok() {
+            notes.tell(path, why);
         }
     }
     let notes = notes.into_lines();
@@ -177,7 +188,6 @@ fn by_libgit2(scanned: &Scanned<'_>) -> Result<Found, WorktreeError> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
 
     use tempfile::TempDir;
 

@@ -30,6 +30,8 @@ pub(super) struct Snapshot {
     /// Paths that the agent's index tracks though their files are gone: were
     /// they to come back, no ignore rule would count for them.
     pub(super) gone: BTreeSet<Vec<u8>>,
+    /// Files of rules that have no say, and why. They may be gone.
+    pub(super) unread: BTreeMap<Vec<u8>, &'static str>,
     /// Files and folders.
     pub(super) size: usize,
 }

@@ -7,19 +7,29 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use git2::{Delta, DiffOptions, ErrorCode, FileMode, Index, Repository};
+use git2::{Delta, DiffOptions, ErrorCode, FileMode, Index, IndexEntry, Repository};
 use hearth_actors::ports::WorktreeError;
 
 use super::errors::Context;
 use super::index::may_be_absent;
 use super::notes::Notes;
 use super::scan::Shadow;
+use super::stat::SUBMODULE;
+use super::traps::{self, Walked};
 
 /// Finds the tree of all files. Nothing is remembered.
 pub(super) fn scan(repo: &Repository, index: &mut Index) -> Result<Shadow, WorktreeError> {
     let at = repo.workdir().unwrap_or(repo.path());
-    let moves = differences(repo, index).cannot("scan the files", at)?;
+    let walked = traps::walk(repo, index)?;
     let mut notes = Notes::default();
+    let moves = if walked.endless {
+        for (path, why) in &walked.left {
+            notes.tell(path, why);
+        }
+        Moves::of(walked, index)
+    } else {
+        differences(repo, index).cannot("scan the files", at)?
+    };
     for gone in &moves.gone {
         forget(index, gone).cannot("update the index", at)?;
     }
@@ -42,6 +52,23 @@ struct Moves {
     gone: Vec<PathBuf>,
     present: Vec<PathBuf>,
     nested: Vec<PathBuf>,
+}
+
+impl Moves {
+    /// All files that are there: which of them changed, their content tells.
+    fn of(walked: Walked, index: &Index) -> Self {
+        let path = |bytes: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
+        let is_gone = |entry: &IndexEntry| {
+            let kept = may_be_absent(entry) || entry.mode == SUBMODULE;
+            !kept && !walked.files.contains(&entry.path)
+        };
+        let gone = index.iter().filter(is_gone);
+        Self {
+            gone: gone.map(|entry| path(&entry.path)).collect(),
+            present: walked.files.iter().map(|file| path(file)).collect(),
+            nested: walked.nested,
+        }
+    }
 }
 
 /// Compares the files with the index.

@@ -82,6 +82,7 @@ impl Bench {
             project: self.id,
             project_path: self.project.clone(),
             existing,
+            begins_with: None,
         };
         let made = self.runtime.block_on(self.port.ensure(&spec));
         made.expect("a worktree")

@@ -1,5 +1,6 @@
 //! The worktrees room on real repositories, with the git program for reference.
 
+mod branching;
 mod changes;
 mod checkpoints;
 mod contract;
@@ -7,4 +8,6 @@ mod hardening;
 mod making;
 mod prepared;
 mod projects;
+mod restoring;
 mod scratch;
+mod traps;

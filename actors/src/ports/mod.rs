@@ -3,6 +3,7 @@
 
 mod agents;
 mod journal;
+mod operations;
 mod processes;
 mod queue;
 mod review;
@@ -12,9 +13,10 @@ use std::sync::Arc;
 
 pub use agents::{AgentBackend, AgentEntry, Agents, Link, LinkError, LinkSpec, Prompt, StartError};
 pub use journal::{Journal, JournalError, LinkNote, LinkStatus, OpenTurn};
+pub use operations::{Operations, OperationsError};
 pub use processes::ProcessLedger;
 pub use queue::{Claim, NodeLease, QueueError, Reconciled, TaskQueue};
-pub use review::{Operations, OperationsError, Review};
+pub use review::Review;
 pub use worktrees::{WorktreeError, Worktrees};
 
 /// The library error behind a port's error.
@@ -33,6 +35,10 @@ pub struct Ports {
     pub agents: Arc<dyn Agents>,
     /// Where they work.
     pub worktrees: Arc<dyn Worktrees>,
+    /// What people do with their files.
+    pub review: Arc<dyn Review>,
+    /// Where that is written down.
+    pub operations: Arc<dyn Operations>,
     /// What they run as.
     pub processes: Arc<dyn ProcessLedger>,
 }

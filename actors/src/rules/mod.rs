@@ -5,6 +5,7 @@ pub mod dispatch;
 pub mod handover;
 pub mod lease;
 pub mod moment;
+pub mod operation;
 pub mod permission;
 pub mod pool;
 pub mod restart;

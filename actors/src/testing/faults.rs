@@ -49,10 +49,40 @@ pub enum Event {
     CloseChat(usize),
     /// A human closes the workspace of one of the chats.
     CloseSession(usize),
-    /// One of the chats goes back to its middle.
-    Restore(usize),
+    /// The agents of one of the chats are to begin anew, whoever wants it.
+    Forget(usize),
     /// The next prompt is not taken in the context it meets.
     Unfit,
+    /// A file is written in the workspace of one of the chats, by whomever.
+    Write(usize, u8),
+    /// A human writes, or removes, a file in the project's checkout.
+    Edit(u8, bool),
+    /// A human orders something done with the files of one of the chats.
+    Operate {
+        /// Which chat.
+        chat: usize,
+        /// What.
+        order: Wish,
+        /// Which of what it could be about; none means all.
+        which: Option<usize>,
+    },
+    /// A call about operations, after so many others, loses its answer or panics.
+    BreakOperations(usize, bool),
+    /// So many calls about the files of operations panic.
+    PanicReview(u32),
+}
+
+/// What a human wants done with files.
+#[derive(Clone, Copy, Debug)]
+pub enum Wish {
+    /// Apply changes.
+    Apply,
+    /// Reject them.
+    Reject,
+    /// Rewind applied ones.
+    Rewind,
+    /// Restore a checkpoint.
+    Restore,
 }
 
 /// What happens, and when after the start.
@@ -106,6 +136,7 @@ impl Plan {
             })
             .collect();
         events.extend(contexts(seed));
+        events.extend(reviews(seed));
         events.sort_by_key(|(at, _)| *at);
         let stop = (random.u8(0..4) == 0).then(|| Duration::from_millis(random.u64(0..20_000)));
         Self { seed, events, stop }
@@ -122,15 +153,45 @@ impl Plan {
 
 /// What happens to contexts, by dice of its own so that the rest of a plan stays.
 fn contexts(seed: u64) -> Vec<(Duration, Event)> {
-    let mut random = fastrand::Rng::with_seed(!seed);
+    let mut random = fastrand::Rng::with_seed(seed.rotate_left(32));
     (0..8)
         .map(|_| {
             let at = Duration::from_millis(random.u64(0..120_000));
             let event = match random.u8(0..3) {
                 0 => Event::Unfit,
-                _ => Event::Restore(random.usize(0..CHATS)),
+                _ => Event::Forget(random.usize(0..CHATS)),
             };
             (at, event)
+        })
+        .collect()
+}
+
+/// About 20 files and 15 orders beside all that, from numbers of their own: what
+/// a seed meant before stays as it was.
+fn reviews(seed: u64) -> Vec<(Duration, Event)> {
+    let mut random = fastrand::Rng::with_seed(!seed);
+    let one = |random: &mut fastrand::Rng| match random.u8(0..20) {
+        0..8 => Event::Write(random.usize(0..CHATS), random.u8(0..6)),
+        8 => Event::Edit(random.u8(0..6), random.bool()),
+        9..17 => Event::Operate {
+            chat: random.usize(0..CHATS),
+            order: match random.u8(0..10) {
+                0..4 => Wish::Apply,
+                4..6 => Wish::Reject,
+                6..8 => Wish::Rewind,
+                _ => Wish::Restore,
+            },
+            which: random.bool().then(|| random.usize(..)),
+        },
+        17 | 18 => Event::BreakOperations(random.usize(0..6), random.bool()),
+        _ => Event::PanicReview(random.u32(1..4)),
+    };
+    (0..40)
+        .map(|_| {
+            (
+                Duration::from_millis(random.u64(0..120_000)),
+                one(&mut random),
+            )
         })
         .collect()
 }

@@ -99,6 +99,8 @@ impl Harness {
                 policy: setup.policy,
             }),
             worktrees: Arc::new(worktrees.clone()),
+            review: Arc::new(worktrees.clone()),
+            operations: Arc::new(store.clone()),
             processes: Arc::new(backend.clone()),
         };
         let tree = TreeHandle::start(ports, setup.tree)

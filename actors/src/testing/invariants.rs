@@ -22,6 +22,7 @@ pub fn check(store: &MemoryStore, backend: &FakeBackend) {
         one_live_turn_per_session(rows);
         frames_have_no_holes(rows);
         no_prompt_outlives_its_turn(rows);
+        gates_are_held_by_what_works(rows);
         let prompts = backend.prompts();
         let turns: Vec<_> = prompts.iter().map(|(_, turn, _)| *turn).collect();
         none_is_prompted_twice(rows, &turns);
@@ -56,7 +57,7 @@ fn contexts_know_their_chat_once(rows: &Rows, told: &[ToldContext]) {
             let (task, of) = tasks[input];
             assert_eq!(of, chat, "{context} was told {input} of another chat");
             assert!(known.insert(input), "{context} was told {input} twice");
-            let turn = rows.turns[&prompt.turn].claimed;
+            let turn = rows.turns[&prompt.turn].order;
             let trimmed = rows.trimmed.get(&MessageId(task.0));
             assert!(
                 trimmed.is_none_or(|trimmed| *trimmed > turn),
@@ -99,6 +100,22 @@ fn one_live_turn_per_session(rows: &Rows) {
     for turn in rows.turns.values().filter(|turn| !turn.ended) {
         let session = turn.reference.session;
         assert!(live.insert(session), "two live turns in session {session}");
+    }
+}
+
+/// A gate is held by the one operation of its session that has not ended, and
+/// then no turn runs there; each operation ends at most once.
+fn gates_are_held_by_what_works(rows: &Rows) {
+    for (id, row) in &rows.operations {
+        assert!(row.ends <= 1, "operation {id} ended {} times", row.ends);
+        let holds = rows.gates.get(&row.session) == Some(id);
+        assert_eq!(holds, row.ends == 0, "operation {id} is {}", row.state);
+    }
+    for (session, id) in &rows.gates {
+        assert!(rows.operations.contains_key(id), "nobody holds {session}");
+        let mut turns = rows.turns.values();
+        let live = turns.any(|turn| !turn.ended && turn.reference.session == *session);
+        assert!(!live, "a turn and operation {id} work in {session}");
     }
 }
 

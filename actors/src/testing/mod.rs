@@ -3,6 +3,7 @@
 
 pub mod backend;
 pub mod contract_backend;
+pub mod contract_review;
 pub mod contract_store;
 pub mod contract_worktrees;
 pub mod faults;
@@ -10,4 +11,5 @@ pub mod harness;
 pub mod invariants;
 pub mod memory;
 mod player;
+mod review;
 pub mod worktrees;

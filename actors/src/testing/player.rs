@@ -1,15 +1,18 @@
 //! Plays fault plans on a tree, and checks every promise as it goes.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::ids::{SessionId, SessionKey, TaskId};
+use crate::ids::{ChangeId, OperationId, SessionId, SessionKey, TaskId};
 use crate::model::Policy;
+use crate::operation::Asked;
 use crate::outcome::TaskState;
 use crate::prompt::AnsweredBy;
+use crate::review::Order;
 use crate::testing::backend::Step;
-use crate::testing::faults::{CHATS, Event, Plan};
+use crate::testing::faults::{CHATS, Event, Plan, Wish};
 use crate::testing::harness::{Harness, Setup};
 use crate::testing::invariants::{self, INPUT};
 use crate::tree::Status;
@@ -102,6 +105,7 @@ struct Player {
     harness: Harness,
     chats: Vec<(SessionId, SessionKey)>,
     tasks: Vec<TaskId>,
+    writes: usize,
     up_again: Option<Instant>,
     usable_again: Option<Instant>,
 }
@@ -127,6 +131,7 @@ impl Player {
             harness,
             chats,
             tasks: Vec::new(),
+            writes: 0,
             up_again: None,
             usable_again: None,
         }
@@ -168,10 +173,14 @@ impl Player {
                 self.tasks.push(harness.enqueue(session, &key, &input));
             }
             Event::Unfit => harness.backend.next_turn(vec![Step::Unfit]),
-            Event::Restore(chat) => {
-                let (session, key) = &self.chats[chat];
-                let (session, chat) = (*session, key.chat);
-                harness.store.with(|rows| rows.restore_half(session, chat));
+            Event::Forget(chat) => {
+                let (session, key) = self.chats[chat].clone();
+                harness.store.with(|rows| {
+                    let mut live = rows.turns.values().filter(|turn| !turn.ended);
+                    if !live.any(|turn| turn.reference.session == session) {
+                        rows.reset_contexts(key.chat, "somebody wants it");
+                    }
+                });
             }
             Event::KillAgent(which) => harness.backend.kill_one(which),
             Event::PanicSession => harness.backend.panic_session(),
@@ -210,12 +219,95 @@ impl Player {
                 harness.store.close(|task| task.key.chat == chat);
                 harness.tree.close_chat(chat);
             }
+            Event::Write(chat, name) => {
+                let session = self.chats[chat].0;
+                let known = harness
+                    .store
+                    .with(|rows| rows.worktrees.get(&session).cloned());
+                if let Some((worktree, _)) = known {
+                    self.writes += 1;
+                    let content = format!("text {}", self.writes);
+                    harness
+                        .worktrees
+                        .put(&worktree, &format!("file {name}"), &content);
+                }
+            }
+            Event::Edit(name, gone) => {
+                let (root, name) = (Path::new("/project"), format!("file {name}"));
+                if gone {
+                    harness.worktrees.remove_at(root, &name);
+                } else {
+                    harness.worktrees.put_at(root, &name, "mine");
+                }
+            }
+            Event::Operate { chat, order, which } => self.operate(chat, order, which),
+            Event::BreakOperations(calls, lost) => {
+                harness.store.break_operations_after(calls, lost);
+            }
+            Event::PanicReview(times) => harness.worktrees.panic_review(times),
             Event::CloseSession(chat) => {
                 let session = self.chats[chat].0;
                 harness.store.close(|task| task.session == session);
                 harness.tree.close_session(session);
             }
         }
+    }
+
+    fn operate(&self, chat: usize, wish: Wish, which: Option<usize>) {
+        let harness = &self.harness;
+        let (session, key) = self.chats[chat].clone();
+        let pick = |status: &str| -> Vec<ChangeId> {
+            let Some(which) = which else {
+                return Vec::new();
+            };
+            harness.store.with(|rows| {
+                let rows = rows.changes.iter();
+                let fit: Vec<_> = rows
+                    .filter(|(_, row)| row.session == session && row.status == status)
+                    .map(|(id, _)| *id)
+                    .collect();
+                fit.get(which % fit.len().max(1))
+                    .copied()
+                    .into_iter()
+                    .collect()
+            })
+        };
+        let order = match wish {
+            Wish::Apply => Order::Apply {
+                changes: pick("pending"),
+                secrets: false,
+            },
+            Wish::Reject => Order::Reject {
+                changes: pick("pending"),
+            },
+            Wish::Rewind => Order::Rewind {
+                changes: pick("applied"),
+            },
+            Wish::Restore => {
+                let taken: Vec<_> = harness.store.with(|rows| {
+                    let turns = rows.turns.values();
+                    let own = turns.filter(|turn| turn.reference.chat == key.chat);
+                    own.filter_map(|turn| Some(turn.checkpoint.as_ref()?.id))
+                        .collect()
+                });
+                let Some(id) = taken.get(which.unwrap_or_default() % taken.len().max(1)) else {
+                    return;
+                };
+                Order::Restore {
+                    checkpoint: *id,
+                    chat: key.chat,
+                    consent: which.is_some(),
+                }
+            }
+        };
+        let asked = Asked {
+            id: OperationId::new(),
+            session,
+            order,
+            caller: "player".into(),
+        };
+        let tree = harness.tree.clone();
+        tokio::spawn(async move { tree.operate(asked, Duration::from_secs(60)).await });
     }
 
     /// Nothing breaks any more.
@@ -228,8 +320,20 @@ impl Player {
         self.harness.backend.calm();
     }
 
-    /// Every task gets its end; false when the tree gave up before.
+    /// Every task and every operation gets its end; false when the tree gave up
+    /// before.
     async fn all_end(&self) -> bool {
+        let operations = self.harness.until("every operation ends", |harness| {
+            let open = harness.store.with(|rows| {
+                let rows_open = rows.operations.values().any(|row| row.ends == 0);
+                rows_open || !rows.gates.is_empty()
+            });
+            let gave_up = matches!(*harness.tree.status().borrow(), Status::Failed(_));
+            (!open || gave_up).then_some(!open)
+        });
+        if !operations.await {
+            return false;
+        }
         for task in &self.tasks {
             let what = format!("task {task} ends");
             let ended = self.harness.until(&what, |harness| {

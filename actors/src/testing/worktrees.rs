@@ -1,11 +1,11 @@
 //! Worktrees that exist only by name, with files that exist only in memory.
 //!
-//! They pass the contract suite of [`super::contract_worktrees`]. Every file is a
-//! new one, because there is no commit to start from; edits, deletions, renames,
-//! modes, secrets and the refs themselves are the real adapter's alone.
+//! They pass the contract suite of [`super::contract_worktrees`]. There is no
+//! commit to start from: every file is new until it was applied. Renames, modes,
+//! secrets and the refs themselves are the real adapter's alone.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ use async_trait::async_trait;
 use crate::ids::{CheckpointId, WorktreeId};
 use crate::model::{BlobRef, Checkpoint, Diff, FileChange, Operation, Worktree, WorktreeSpec};
 use crate::ports::{WorktreeError, Worktrees};
+
+/// Contents by path.
+pub type Files = BTreeMap<String, String>;
 
 /// Worktrees in memory.
 #[derive(Clone, Default)]
@@ -24,12 +27,17 @@ pub struct FakeWorktrees {
 #[derive(Default)]
 struct State {
     made: BTreeMap<PathBuf, Worktree>,
-    /// By worktree and path.
+    /// By worktree, or checkout, and path.
     files: BTreeMap<(PathBuf, String), String>,
+    /// The files that baselines hold; none for one that is not named here.
+    baselines: BTreeMap<String, Files>,
+    /// The files that the commits of checkpoints hold.
+    checkpoints: BTreeMap<String, Files>,
     /// By worktree: the checkpoint of the turn that has not come yet.
     prepared: BTreeMap<PathBuf, Checkpoint>,
     fail: Option<String>,
     latency: Duration,
+    panics: u32,
 }
 
 impl FakeWorktrees {
@@ -41,6 +49,23 @@ impl FakeWorktrees {
     /// From now on every call takes so long.
     pub fn slow(&self, latency: Duration) {
         self.with(|state| state.latency = latency);
+    }
+
+    /// So many of the next steps of operations panic.
+    pub fn panic_review(&self, times: u32) {
+        self.with(|state| state.panics += times);
+    }
+
+    /// One step of an operation: it takes its time, fails or panics as told.
+    pub(super) async fn step(&self) -> Result<(), WorktreeError> {
+        self.reach().await?;
+        let told = self.with(|state| {
+            let told = state.panics > 0;
+            state.panics = state.panics.saturating_sub(1);
+            told
+        });
+        assert!(!told, "the fake review panics as told");
+        Ok(())
     }
 
     /// Writes a file, as an agent would.
@@ -55,23 +80,58 @@ impl FakeWorktrees {
         self.with(|state| state.files.remove(&place));
     }
 
-    /// The files of a worktree by path, each as a change.
+    /// The files of a worktree that are not as in its baseline.
     fn changes(&self, worktree: &Worktree) -> Vec<FileChange> {
+        let (before, after) = (
+            self.baseline(&worktree.baseline),
+            self.files_at(&worktree.path),
+        );
+        let mut paths: Vec<&String> = before.keys().chain(after.keys()).collect();
+        paths.sort();
+        paths.dedup();
+        let change = |path: &String| changed(path, before.get(path), after.get(path));
+        paths.into_iter().filter_map(change).collect()
+    }
+
+    /// The files of a worktree or a checkout.
+    pub fn files_at(&self, root: &Path) -> Files {
         self.with(|state| {
-            let files = state.files.iter();
-            let ours = files.filter(|((of, _), _)| *of == worktree.path);
-            ours.map(|((_, path), content)| created(path, content))
+            let files = state.files.iter().filter(|((of, _), _)| of == root);
+            files
+                .map(|((_, path), content)| (path.clone(), content.clone()))
                 .collect()
         })
     }
 
-    fn taken(&self, worktree: &Worktree, id: CheckpointId) -> Checkpoint {
-        let tree = tree_of(&self.changes(worktree));
-        Checkpoint {
-            id,
-            commit: format!("{id} of {tree}"),
-            tree,
-        }
+    pub(super) fn baseline(&self, id: &str) -> Files {
+        self.with(|state| state.baselines.get(id).cloned().unwrap_or_default())
+    }
+
+    /// Keeps a baseline; its id.
+    pub(super) fn keep_baseline(&self, files: Files) -> String {
+        let id = format!("{files:?}");
+        self.with(|state| state.baselines.insert(id.clone(), files));
+        id
+    }
+
+    pub(super) fn with_files<R>(
+        &self,
+        look: impl FnOnce(&mut BTreeMap<(PathBuf, String), String>) -> R,
+    ) -> R {
+        self.with(|state| look(&mut state.files))
+    }
+
+    /// The files that a checkpoint's commit holds.
+    pub(super) fn checkpointed(&self, commit: &str) -> Option<Files> {
+        self.with(|state| state.checkpoints.get(commit).cloned())
+    }
+
+    pub(super) fn taken(&self, worktree: &Worktree, id: CheckpointId) -> Checkpoint {
+        let files = self.files_at(&worktree.path);
+        let tree = tree_of(&files);
+        let commit = format!("{id} of {tree}");
+        self.with(|state| state.checkpoints.insert(commit.clone(), files));
+        Checkpoint { id, commit, tree }
     }
 
     fn with<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
@@ -89,6 +149,9 @@ impl FakeWorktrees {
 impl Worktrees for FakeWorktrees {
     async fn ensure(&self, spec: &WorktreeSpec) -> Result<Worktree, WorktreeError> {
         self.reach().await?;
+        if let Some(row) = &spec.existing {
+            return Ok(row.clone());
+        }
         let path = PathBuf::from(format!("/worktrees/{}", spec.session));
         Ok(self.with(|state| {
             state
@@ -142,36 +205,39 @@ impl Worktrees for FakeWorktrees {
         self.reach().await?;
         let changes = self.changes(worktree);
         Ok(Diff {
-            tree: tree_of(&changes),
+            tree: tree_of(&self.files_at(&worktree.path)),
             changes,
             ..Diff::default()
         })
     }
 }
 
-fn created(path: &str, content: &str) -> FileChange {
-    FileChange {
+fn changed(path: &str, before: Option<&String>, after: Option<&String>) -> Option<FileChange> {
+    let side = |content: &String| BlobRef {
+        id: content.clone(),
+        mode: 0o100_644,
+        size: content.len() as u64,
+    };
+    let (operation, diff) = match (before, after) {
+        (before, after) if before == after => return None,
+        (None, Some(after)) => (Operation::Create, format!("+{after}")),
+        (Some(before), None) => (Operation::Delete, format!("-{before}")),
+        (before, after) => (Operation::Edit, format!("-{before:?}+{after:?}")),
+    };
+    Some(FileChange {
         path: path.to_owned(),
         old_path: None,
-        operation: Operation::Create,
-        before: None,
-        after: Some(BlobRef {
-            id: content.to_owned(),
-            mode: 0o100_644,
-            size: content.len() as u64,
-        }),
-        diff: format!("+{content}"),
+        operation,
+        before: before.map(side),
+        after: after.map(side),
+        diff,
         truncated: false,
         binary: false,
         secret: false,
-    }
+    })
 }
 
 /// Equal for equal files.
-fn tree_of(changes: &[FileChange]) -> String {
-    let files: Vec<_> = changes
-        .iter()
-        .map(|change| (&change.path, change.after.as_ref().map(|blob| &blob.id)))
-        .collect();
+fn tree_of(files: &Files) -> String {
     format!("{files:?}")
 }

@@ -9,7 +9,8 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::ids::{ChatId, PromptId, SessionId, SessionKey, TaskId};
-use crate::ports::Ports;
+use crate::operation::{Asked, Done};
+use crate::ports::{OperationsError, Ports};
 use crate::prompt::AnsweredBy;
 use crate::tree::addr::{Addr, Depth};
 use crate::tree::board::{Board, TreeNode};
@@ -152,6 +153,19 @@ impl TreeHandle {
     /// A [`Refusal`] when there is none.
     pub async fn restart(&self, key: SessionKey) -> Result<(), Refusal> {
         self.ask(|reply| pool::Msg::Restart(key, reply)).await
+    }
+
+    /// Carries out an order on a session's files and waits for its end, at most
+    /// for `patience`. None when it was not over by then: it goes on, and the
+    /// journal of operations tells its end.
+    pub async fn operate(
+        &self,
+        asked: Asked,
+        patience: Duration,
+    ) -> Option<Result<Done, OperationsError>> {
+        self.root
+            .call(|reply| root::Msg::Operate(Box::new(asked), reply), patience)
+            .await
     }
 
     /// The snapshots of all actors.

@@ -6,6 +6,7 @@ mod dispatcher;
 pub mod handle;
 pub mod hub;
 mod lease;
+mod operations;
 mod pool;
 mod pump;
 mod root;

@@ -1,7 +1,8 @@
-//! The root supervisor: lease, then pool, then dispatcher (rest-for-one).
+//! The root supervisor: lease, then operations, then pool, then dispatcher
+//! (rest-for-one).
 //!
 //! Nothing is claimed before the lease is won and what the last life left
-//! behind is settled. When the pool dies its sessions die with it; a new life of
+//! behind is settled, turns and operations. When the pool dies its sessions die with it; a new life of
 //! the node then settles their turns by the same rule as a restart would. The
 //! root's own intensity is OTP's: too many failures and the service exits, for
 //! the init system to restart it.
@@ -14,12 +15,14 @@ use ractor::{
 };
 use tokio::sync::watch;
 
-use crate::ports::Reconciled;
+use crate::operation::Asked;
+use crate::ports::{OperationsError, Reconciled};
 use crate::rules::restart::{History, Intensity, Rest};
 use crate::tree::addr::{Addr, Depth, Task};
 use crate::tree::board::Snapshot;
 use crate::tree::dispatcher::{self, DispatcherActor};
 use crate::tree::lease::{self, LeaseKeeper};
+use crate::tree::operations::{self, OperationsActor};
 use crate::tree::pool::{self, PoolActor};
 use crate::tree::shared::Shared;
 
@@ -33,6 +36,8 @@ const HURRY_BOUND: Duration = Duration::from_secs(7);
 pub(crate) enum Msg {
     /// A new life of the node begins.
     LeaseWon(Box<Reconciled>),
+    /// What earlier lives left of operations is ended.
+    Recovered,
     /// It is over.
     LeaseLost,
     /// The workers of the last life are gone: begin a new one.
@@ -41,6 +46,8 @@ pub(crate) enum Msg {
     Wake,
     /// For the pool, if there is one; else it is answered by being dropped.
     Pool(pool::Msg),
+    /// For the operations, if they are there.
+    Operate(Box<Asked>, operations::Reply),
     /// Stop claiming, let turns finish so long, then stop everything.
     Shutdown(Duration, RpcReplyPort<()>),
     /// Everything is stopped.
@@ -72,6 +79,7 @@ pub(crate) struct State {
     to: Arguments,
     me: Addr<Msg>,
     lease: Option<Addr<lease::Msg>>,
+    operations: Option<Operations>,
     pool: Option<(Addr<pool::Msg>, ractor::concurrency::JoinHandle<()>)>,
     dispatcher: Option<(Addr<dispatcher::Msg>, ractor::concurrency::JoinHandle<()>)>,
     failures: History,
@@ -107,6 +115,7 @@ impl Actor for Root {
             to,
             me,
             lease: None,
+            operations: None,
             pool: None,
             dispatcher: None,
             failures: History::default(),
@@ -128,7 +137,8 @@ impl Actor for Root {
     ) -> Result<(), ActorProcessingErr> {
         state.to.depth.taken();
         match message {
-            Msg::LeaseWon(found) => state.start_workers(*found).await?,
+            Msg::LeaseWon(found) => state.start_operations(*found).await?,
+            Msg::Recovered => state.start_workers().await?,
             Msg::LeaseLost => state.clear(),
             Msg::Cleared => state.cleared().await?,
             Msg::Wake => {
@@ -141,6 +151,15 @@ impl Actor for Root {
                     pool.cast(message);
                 }
             }
+            Msg::Operate(asked, reply) => match &state.operations {
+                Some((operations, _)) => {
+                    operations.cast(operations::Msg::Run(asked, reply));
+                }
+                None => {
+                    let away = "the service is starting or stopping";
+                    let _ = reply.send(Err(OperationsError::Unavailable(away.into())));
+                }
+            },
             Msg::Shutdown(grace, reply) => state.shut_down(grace, reply),
             Msg::Stopped => {
                 state.say(Status::Stopped);
@@ -215,8 +234,8 @@ impl State {
         Ok(())
     }
 
-    async fn start_workers(&mut self, found: Reconciled) -> Result<(), ActorProcessingErr> {
-        if self.pool.is_some() || self.clearing || !self.shutdown.is_empty() {
+    async fn start_operations(&mut self, found: Reconciled) -> Result<(), ActorProcessingErr> {
+        if self.operations.is_some() || self.clearing || !self.shutdown.is_empty() {
             return Ok(());
         }
         tracing::info!(
@@ -227,6 +246,24 @@ impl State {
         );
         let shared = self.to.shared.clone();
         shared.hub.publish(found.frames);
+        let depth = Depth::default();
+        let arguments = operations::Arguments {
+            shared,
+            root: self.me.clone(),
+            depth: depth.clone(),
+        };
+        let (actor, join) =
+            Actor::spawn_linked(None, OperationsActor, arguments, self.cell()).await?;
+        self.operations = Some((Addr::new(actor, depth), join));
+        Ok(())
+    }
+
+    async fn start_workers(&mut self) -> Result<(), ActorProcessingErr> {
+        let ready = self.operations.is_some() && self.pool.is_none();
+        if !ready || self.clearing || !self.shutdown.is_empty() {
+            return Ok(());
+        }
+        let shared = self.to.shared.clone();
         let depth = Depth::default();
         let arguments = pool::Arguments {
             shared: shared.clone(),
@@ -248,13 +285,16 @@ impl State {
         };
         let (actor, claims) =
             Actor::spawn_linked(None, DispatcherActor, arguments, self.cell()).await?;
+        if let Some((operations, _)) = &self.operations {
+            operations.cast(operations::Msg::Pool(pool.clone()));
+        }
         self.pool = Some((pool, join));
         self.dispatcher = Some((Addr::new(actor, depth), claims));
         self.say(Status::Ready);
         Ok(())
     }
 
-    /// Stops dispatcher and pool, then begins a new life of the node.
+    /// Stops dispatcher, operations and pool, then begins a new life of the node.
     fn clear(&mut self) {
         if self.clearing || !self.shutdown.is_empty() {
             return;
@@ -262,14 +302,26 @@ impl State {
         self.clearing = true;
         self.say(Status::Starting);
         let (dispatcher, pool) = (self.dispatcher.take(), self.pool.take());
+        let operations = self.operations.take();
         let me = self.me.clone();
         self.task = Some(Task::spawn(async move {
             if let Some((dispatcher, join)) = dispatcher {
                 dispatcher.actor().stop(None);
                 let _ = join.await;
             }
+            // Files that are being written now are left to the next life.
+            let drained = drain(&operations, HURRY_BOUND);
+            let stopped = async {
+                if let Some((pool, _)) = &pool {
+                    let _ = pool.call(pool::Msg::StopAll, HURRY_BOUND).await;
+                }
+            };
+            tokio::join!(drained, stopped);
+            if let Some((operations, join)) = operations {
+                operations.actor().stop(None);
+                let _ = join.await;
+            }
             if let Some((pool, join)) = pool {
-                let _ = pool.call(pool::Msg::StopAll, HURRY_BOUND).await;
                 pool.actor().stop(None);
                 let _ = join.await;
             }
@@ -282,6 +334,7 @@ impl State {
         self.task = None;
         self.to.shared.board.remove(&["root", "dispatcher"]);
         self.to.shared.board.remove(&["root", "pool"]);
+        self.to.shared.board.remove(&["root", "operations"]);
         if !self.shutdown.is_empty() {
             self.stop_workers();
         } else if let Some(lease) = &self.lease {
@@ -306,14 +359,27 @@ impl State {
     fn stop_workers(&mut self) {
         let grace = self.grace;
         let (dispatcher, pool) = (self.dispatcher.take(), self.pool.take());
+        let operations = self.operations.take();
         let (me, lease) = (self.me.clone(), self.to.shared.ports.lease.clone());
         self.task = Some(Task::spawn(async move {
             if let Some((dispatcher, _)) = &dispatcher {
                 dispatcher.cast(dispatcher::Msg::Pause);
             }
+            // Operations end by themselves: their grace is never too short for
+            // one that a person waits for.
+            let drained = drain(&operations, grace.max(STOP_BOUND));
+            let stopped = async {
+                if let Some((pool, _)) = &pool {
+                    let _ = pool.call(pool::Msg::WhenQuiet, grace).await;
+                    let _ = pool.call(pool::Msg::StopAll, STOP_BOUND).await;
+                }
+            };
+            tokio::join!(drained, stopped);
+            if let Some((operations, join)) = operations {
+                operations.actor().stop(None);
+                let _ = join.await;
+            }
             if let Some((pool, join)) = pool {
-                let _ = pool.call(pool::Msg::WhenQuiet, grace).await;
-                let _ = pool.call(pool::Msg::StopAll, STOP_BOUND).await;
                 pool.actor().stop(None);
                 let _ = join.await;
             }
@@ -334,6 +400,12 @@ impl State {
         let is = |id: Option<ActorId>| id == Some(child);
         if is(self.lease.as_ref().map(|addr| addr.actor().get_id())) {
             Some("lease")
+        } else if is(self
+            .operations
+            .as_ref()
+            .map(|(addr, _)| addr.actor().get_id()))
+        {
+            Some("operations")
         } else if is(self.pool.as_ref().map(|(addr, _)| addr.actor().get_id())) {
             Some("pool")
         } else if is(self
@@ -372,5 +444,14 @@ impl State {
                 ..Snapshot::default()
             },
         );
+    }
+}
+
+type Operations = (Addr<operations::Msg>, ractor::concurrency::JoinHandle<()>);
+
+/// Waits until no operation is under way, at most so long.
+async fn drain(operations: &Option<Operations>, bound: Duration) {
+    if let Some((operations, _)) = operations {
+        let _ = operations.call(operations::Msg::Drain, bound).await;
     }
 }

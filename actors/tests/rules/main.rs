@@ -3,6 +3,7 @@
 mod dispatch;
 mod handover;
 mod lease;
+mod operation;
 mod permission;
 mod pool;
 mod restart;

@@ -67,6 +67,38 @@ pub(super) async fn task_or_session(client: &Client, typed: &str) -> Result<Foun
     one(typed, found.collect(), id)?.ok_or_else(|| none(typed, "task or session"))
 }
 
+/// The session of that id or name.
+///
+/// # Errors
+/// None fits, or several do.
+pub(super) async fn session(client: &Client, typed: &str) -> Result<Uuid, Failure> {
+    let found = maybe_session(client, typed).await?;
+    found.ok_or_else(|| none(typed, "session"))
+}
+
+/// The session of that id or name; none when none fits.
+///
+/// # Errors
+/// Several do.
+pub(super) async fn maybe_session(client: &Client, typed: &str) -> Result<Option<Uuid>, Failure> {
+    if let Typed::Whole(id) = Typed::read(typed, "session") {
+        let session: Option<Session> = client.look_up(&format!("/api/sessions/{id}")).await?;
+        return Ok(session.map(|session| session.id));
+    }
+    let named = sessions(client, typed).await?;
+    Ok(one(typed, named, |session| session.id)?.map(|session| session.id))
+}
+
+/// The sessions that something without a session is looked for in.
+///
+/// # Errors
+/// The service's.
+pub(super) async fn newest_sessions(client: &Client) -> Result<Vec<Uuid>, Failure> {
+    let newest: Vec<Session> = client.list("/api/sessions", MAX_TABBED).await?;
+    let ids = newest.iter().map(|session| session.id);
+    Ok(ids.take(MAX_TABBED).collect())
+}
+
 /// The chat of that id, or the default chat of the session of that id or name.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ pub(super) mod progress;
 pub(super) mod questions;
 mod repository;
 pub(super) mod screen;
-mod service;
+pub(super) mod service;
 mod session;
 mod summary;
 pub(super) mod turn;

@@ -1,5 +1,5 @@
-//! The service that `run` talks to: the one that runs, else one of its own in
-//! this process.
+//! The service that a command talks to: the one that runs, else one of its own
+//! in this process.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +23,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 /// Between two looks at what other terminals still run.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-pub(super) struct Service {
+pub(in crate::cli) struct Service {
     client: Client,
     /// Ours to stop.
     own: Option<App>,
@@ -34,7 +34,7 @@ impl Service {
     ///
     /// # Errors
     /// None runs and none can be started.
-    pub(super) async fn find_or_start(
+    pub(in crate::cli) async fn find_or_start(
         flags: &Flags,
         env: &BTreeMap<String, String>,
         screen: &mut Screen,
@@ -97,14 +97,14 @@ impl Service {
         }
     }
 
-    pub(super) fn client(&self) -> &Client {
+    pub(in crate::cli) fn client(&self) -> &Client {
         &self.client
     }
 
     /// Leaves. A service of our own stays while other terminals' turns run in
     /// it. After a second interrupt everything ends with this process: the shims
     /// see to the agents, the kernel to the database.
-    pub(super) async fn leave(self, screen: &mut Screen, interrupts: &mut Interrupts) {
+    pub(in crate::cli) async fn leave(self, screen: &mut Screen, interrupts: &mut Interrupts) {
         let Some(app) = self.own else {
             return;
         };

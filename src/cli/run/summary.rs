@@ -99,6 +99,8 @@ impl Summary<'_> {
         out.push_str("  next:\n");
         if let Some(worktree) = self.worktree.filter(|_| !self.changes.is_empty()) {
             let _ = writeln!(out, "    git -C {} status", quote(worktree));
+            let _ = writeln!(out, "    hearth changes {}", self.session);
+            let _ = writeln!(out, "    hearth apply {} --all", self.session);
         }
         let _ = writeln!(out, "    hearth run --session {} \"…\"", self.session);
     }

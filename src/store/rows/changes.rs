@@ -1,4 +1,4 @@
-//! Changes that turns proposed.
+//! Changes that turns proposed, and what became of them.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Cursor, Slice};
 
-/// One file's change, waiting for review.
+/// One file's change, and how its review stands.
 #[derive(Clone, Debug, PartialEq, Eq, FromRow, Serialize, Deserialize, ToSchema)]
 pub struct Change {
     /// Its id.
@@ -58,35 +58,63 @@ impl Change {
     }
 }
 
-/// Pending changes of a session, oldest first.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "select p.id, p.session_id, p.task_id, p.file_path, h.old_path, p.operation, p.diff,
+                p.status, p.agent, coalesce(h.is_binary, false) as is_binary,
+                coalesce(h.is_secret, false) as is_secret,
+                coalesce(h.truncated, false) as truncated, h.size, p.created_at
+             from pending_changes p left join hearth.changes h on h.change_id = p.id ",
+            $rest
+        )
+    };
+}
+
+/// Changes of a session in this state, or in any, oldest first.
 ///
 /// # Errors
 /// The database's.
-pub async fn pending(pool: &PgPool, session: Uuid, slice: &Slice) -> sqlx::Result<Vec<Change>> {
-    let mut changes: Vec<Change> = sqlx::query_as(
-        "select p.id, p.session_id, p.task_id, p.file_path, h.old_path, p.operation, p.diff,
-            p.status, p.agent, coalesce(h.is_binary, false) as is_binary,
-            coalesce(h.is_secret, false) as is_secret, coalesce(h.truncated, false) as truncated,
-            h.size, p.created_at
-         from pending_changes p left join hearth.changes h on h.change_id = p.id
-         where p.session_id = $1 and p.status = 'pending'
-            and ($2::timestamptz is null or (p.created_at, p.id) > ($2, $3::uuid))
-         order by p.created_at, p.id limit $4",
-    )
+pub async fn list(
+    pool: &PgPool,
+    session: Uuid,
+    status: Option<&str>,
+    slice: &Slice,
+) -> sqlx::Result<Vec<Change>> {
+    let changes: Vec<Change> = sqlx::query_as(select!(
+        "where p.session_id = $1 and ($2::text is null or p.status = $2)
+            and ($3::timestamptz is null or (p.created_at, p.id) > ($3, $4::uuid))
+         order by p.created_at, p.id limit $5"
+    ))
     .bind(session)
+    .bind(status)
     .bind(slice.at())
     .bind(slice.id())
     .bind(slice.limit)
     .fetch_all(pool)
     .await?;
-    for change in &mut changes {
-        (change.additions, change.deletions) = count_lines(&change.diff);
-    }
-    Ok(changes)
+    Ok(changes.into_iter().map(counted).collect())
+}
+
+/// One change.
+///
+/// # Errors
+/// The database's.
+pub async fn get(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<Change>> {
+    let change: Option<Change> = sqlx::query_as(select!("where p.id = $1"))
+        .bind(id)
+        .fetch_optional(pool)
+        .await?;
+    Ok(change.map(counted))
+}
+
+fn counted(mut change: Change) -> Change {
+    (change.additions, change.deletions) = count_lines(&change.diff);
+    change
 }
 
 /// Lines added and taken away inside the hunks of a unified diff.
-fn count_lines(diff: &str) -> (usize, usize) {
+pub(super) fn count_lines(diff: &str) -> (usize, usize) {
     let hunks = diff.lines().skip_while(|line| !line.starts_with("@@"));
     hunks.fold((0, 0), |(added, removed), line| {
         match line.as_bytes().first() {

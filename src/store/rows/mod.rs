@@ -4,8 +4,10 @@
 pub mod agent_sessions;
 pub mod changes;
 pub mod chats;
+pub mod checkpoints;
 pub mod inbox;
 pub mod messages;
+pub mod operations;
 pub mod projects;
 pub mod prompts;
 pub mod providers;

@@ -68,7 +68,7 @@ select
         from hearth.queue q where q.waiting and q.not_before is not null) as next_due_ms,
     p.*,
     w.id as worktree_id, w.path as worktree_path, w.branch, w.base_commit,
-    coalesce(hw.baseline, w.base_commit) as baseline, hw.last_tree,
+    coalesce(hw.baseline, w.base_commit) as baseline, hw.last_tree, hw.begins_with,
     a.agent_session_id, a.config_hash, al.home_id, al.begun, al.forgotten,
     exists (
         select 1 from hearth.untold u where u.chat_id = p.chat_id and u.agent = p.agent) as behind

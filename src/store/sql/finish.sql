@@ -56,7 +56,7 @@ task as (
         cost_tokens = least(
             coalesce(t.cost_tokens, 0) + turn.input_sum + turn.output_sum, 2147483647)::integer
     from turn where t.id = turn.task_id
-    returning turn.*, t.chat_id as home, t.input, t.state,
+    returning turn.*, t.chat_id as home, t.parent_task_id is null and t.arena_id is null as of_chat, t.input, t.state,
         (turn.input_sum > 0 or turn.output_sum > 0 or turn.cost_sum > 0) as spent
 ),
 user_message as (
@@ -89,8 +89,8 @@ link as (
         cost = a.cost + k.cost_sum - k.cost_known,
         status = case when a.status = 'active' then 'idle' else a.status end,
         last_active_at = clock_timestamp()
-    from task k where a.chat_id = k.chat_id and a.agent = k.agent
-        and hearth.is_chat_turn(k.task_id)
+    from task k join hearth.queue q on q.task_id = k.task_id
+    where a.chat_id = k.chat_id and a.agent = k.agent and k.of_chat and q.own_chat
 ),
 stream as (
     update hearth.streams s set last_seq = s.last_seq + 3 + k.spent::integer

@@ -12,13 +12,12 @@ turn as (
     update hearth.turns t
     set prompted_at = clock_timestamp(), checkpoint_id = $14
     from fence f where t.id = f.id
-    returning t.id, t.task_id, t.session_id, t.attempt, t.agent, t.assistant_message_id, t.told,
-        hearth.is_chat_turn(t.task_id) as of_chat
+    returning t.id, t.task_id, t.session_id, t.attempt, t.agent, t.assistant_message_id, t.told
 ),
 task as (
     update tasks t set worktree_path = $11
     from turn where t.id = turn.task_id
-    returning t.id, t.project_id, t.chat_id
+    returning t.id, t.chat_id, t.parent_task_id is null and t.arena_id is null as of_chat
 ),
 user_message as (
     insert into messages (id, session_id, chat_id, role, content, status, created_at)
@@ -55,18 +54,20 @@ checkpoint as (
     where $14 is not null and task.chat_id is not null
     on conflict (id) do nothing
 ),
+-- The rule of `hearth.is_chat_turn` in place: a call of it is planned each time,
+-- which takes a fifth of this statement. The statements that end turns do so too.
 link as (
     update agent_sessions a set status = 'active', last_active_at = clock_timestamp()
-    from turn join task on task.id = turn.task_id
-    where a.chat_id = task.chat_id and a.agent = turn.agent and turn.of_chat
+    from turn join task on task.id = turn.task_id join hearth.queue q on q.task_id = turn.task_id
+    where a.chat_id = task.chat_id and a.agent = turn.agent and task.of_chat and q.own_chat
 ),
--- for all other contexts of the chat
+-- for all other contexts of the chat, which a turn that is not of the chat has none of
 news as (
     insert into hearth.untold (chat_id, agent, turn_id)
     select l.chat_id, l.agent, turn.id
-    from turn join task on task.id = turn.task_id
-        join hearth.agent_links l on l.chat_id = task.chat_id
-    where l.agent <> turn.agent or not turn.of_chat
+    from turn join task on task.id = turn.task_id join hearth.agent_links l on l.chat_id = task.chat_id
+    where l.agent <> turn.agent or not task.of_chat or not exists (
+        select 1 from hearth.queue q where q.task_id = turn.task_id and q.own_chat)
 ),
 drafts as (
     select d.n, d.kind, d.data, turn.task_id, turn.assistant_message_id

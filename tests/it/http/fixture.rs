@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::DateTime;
@@ -13,9 +14,12 @@ use hearth::http::state::{
     Health, Limits, Looks, Origin, Parts, Peers, Readiness, Repositories, Repository, Shared, Tree,
 };
 use hearth::store::{Store, StoreOptions, migrate};
+use hearth::worktrees::{GitWorktrees, WorktreesConfig};
 use hearth_actors::event::{Frame, FrameKind};
 use hearth_actors::ids::{NodeId, PromptId, SessionId, SessionKey, TaskId};
 use hearth_actors::model::Policy;
+use hearth_actors::operation::{Asked as Order, Done};
+use hearth_actors::ports::OperationsError;
 use hearth_actors::prompt::AnsweredBy;
 use hearth_actors::tree::board::Board;
 use hearth_actors::tree::handle::Refusal;
@@ -36,6 +40,7 @@ pub(crate) struct Asked {
     pub(crate) wakeups: usize,
     pub(crate) cancels: Vec<TaskId>,
     pub(crate) keys: Vec<String>,
+    pub(crate) orders: Vec<Order>,
 }
 
 /// A tree that remembers.
@@ -84,6 +89,15 @@ impl Tree for StillTree {
     async fn restart(&self, key: SessionKey) -> Result<(), Refusal> {
         self.asked(|asked| asked.keys.push(format!("restart {}", key.agent)));
         Ok(())
+    }
+
+    async fn operate(
+        &self,
+        asked: Order,
+        _patience: Duration,
+    ) -> Option<Result<Done, OperationsError>> {
+        self.asked(|seen| seen.orders.push(asked));
+        Some(Ok(Done::default()))
     }
 
     fn board(&self) -> &Board {
@@ -201,6 +215,9 @@ pub(crate) async fn service_with(limits: Limits) -> Service {
         looks: looks.clone(),
         default_agent: None,
         repositories: Arc::new(Git),
+        history: Arc::new(GitWorktrees::new(WorktreesConfig::new(
+            allowed.join(".worktrees"),
+        ))),
         project_roots: vec![allowed.clone()],
         health: told,
         closing: closing.clone(),

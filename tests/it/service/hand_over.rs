@@ -2,7 +2,6 @@
 //! what it was told.
 
 use serde_json::{Value, json};
-use sqlx::PgPool;
 
 use super::harness::{Chat, Service};
 
@@ -13,29 +12,6 @@ pub(super) fn told(task: &Value) -> Value {
         .and_then(|turns| turns.last())
         .unwrap()["told"]
         .clone()
-}
-
-/// Trims the chat from the task's message on, as a restore does.
-pub(super) async fn restore_from(pool: &PgPool, task: &Value) {
-    let user = task["turns"][0]["user_message_id"].as_str().unwrap();
-    let trimmed = sqlx::query(
-        "delete from messages m using messages f
-         where f.id = $1::uuid and m.chat_id = f.chat_id and m.created_at >= f.created_at",
-    )
-    .bind(user)
-    .execute(pool)
-    .await
-    .unwrap();
-    assert_eq!(trimmed.rows_affected(), 2);
-}
-
-pub(super) async fn reset(pool: &PgPool, chat: &str, why: &str) {
-    sqlx::query("select hearth.reset_contexts($1::uuid, $2)")
-        .bind(chat)
-        .bind(why)
-        .execute(pool)
-        .await
-        .unwrap();
 }
 
 /// With a second name for the demo agent: another agent of the same chat.
@@ -61,16 +37,14 @@ async fn a_restart_of_hearth_forgets_nothing_of_what_was_told() {
     assert!(answer.contains("- told: say tamarind"), "{answer}");
     assert_eq!(told(&task)["messages"], 2);
     // The stream says so, too.
-    let frames: Vec<Value> = sqlx::query_scalar(
+    let frames: Vec<Option<Value>> = sqlx::query_scalar(
         "select data -> 'told' from hearth.frames where kind = 'message_started' order by seq",
     )
     .fetch_all(&service.pool().await)
     .await
     .unwrap();
-    assert_eq!(
-        (&frames[0], &frames[1]["reason"]),
-        (&Value::Null, &json!("joined"))
-    );
+    assert_eq!(frames[0], None);
+    assert_eq!(frames[1].as_ref().unwrap()["reason"], "joined");
 
     let mut service = service;
     service.kill().await;
@@ -126,9 +100,22 @@ async fn a_reset_chat_begins_anew_and_says_why() {
     let chat = service.chat().await;
     turn(&service, "demo", &chat, "say tamarind").await;
     let (trimmed, _) = turn(&service, "demo", &chat, "say zebra").await;
+    // As plain SQL does it, with a warm agent.
     let pool = service.pool().await;
-    restore_from(&pool, &trimmed).await;
-    reset(&pool, &chat.id, "somebody went back in time").await;
+    let user = trimmed["turns"][0]["user_message_id"].as_str().unwrap();
+    for (sql, value) in [
+        (
+            "delete from messages m using messages f where f.id = $1::uuid
+                and m.chat_id = f.chat_id and m.created_at >= f.created_at",
+            user,
+        ),
+        (
+            "select hearth.reset_contexts($1::uuid, 'somebody went back in time')",
+            chat.id.as_str(),
+        ),
+    ] {
+        sqlx::query(sql).bind(value).execute(&pool).await.unwrap();
+    }
     let path = format!("/api/sessions/{}/agent-sessions", chat.session);
     let row = service.get(&path).await["items"][0].clone();
     assert_eq!(row["reset_why"], "somebody went back in time", "{row:#}");

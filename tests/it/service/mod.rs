@@ -5,6 +5,7 @@ mod alone;
 mod bad_input;
 mod browser;
 mod callers;
+mod checkpoints;
 mod costs;
 mod deaths;
 mod doctor;

@@ -3,10 +3,10 @@
 use async_trait::async_trait;
 use hearth::store::Store;
 use hearth_actors::event::Frame;
-use hearth_actors::ids::{ChangeId, ChatId, MessageId, PromptId, SessionId, TaskId};
+use hearth_actors::ids::{ChangeId, ChatId, CheckpointId, MessageId, PromptId, SessionId, TaskId};
 use hearth_actors::model::{Assignment, Operation, PendingChange};
 use hearth_actors::outcome::{Outcome, TaskState};
-use hearth_actors::ports::{Journal, NodeLease, TaskQueue};
+use hearth_actors::ports::{Journal, NodeLease, Operations, TaskQueue};
 use hearth_actors::prompt::PromptState;
 use hearth_actors::testing::contract_store::StoreUnderTest;
 use sqlx::postgres::PgConnectOptions;
@@ -48,6 +48,10 @@ impl StoreUnderTest for RealStore {
     }
 
     fn journal(&self) -> &dyn Journal {
+        &self.store
+    }
+
+    fn operations(&self) -> &dyn Operations {
         &self.store
     }
 
@@ -193,6 +197,24 @@ impl StoreUnderTest for RealStore {
             },
         };
         rows.into_iter().map(change).collect()
+    }
+
+    async fn status(&self, change: ChangeId) -> Option<String> {
+        sqlx::query_scalar("select status from pending_changes where id = $1")
+            .bind(change.0)
+            .fetch_optional(self.store.pool())
+            .await
+            .expect("read")
+    }
+
+    async fn checkpoint_id(&self, turn: &Assignment) -> Option<CheckpointId> {
+        let id: Option<Option<Uuid>> =
+            sqlx::query_scalar("select checkpoint_id from hearth.turns where id = $1")
+                .bind(turn.fence.turn.0)
+                .fetch_optional(self.store.pool())
+                .await
+                .expect("read");
+        id.flatten().map(CheckpointId)
     }
 
     async fn checkpoint(&self, turn: &Assignment) -> Option<String> {

@@ -48,6 +48,7 @@ impl Lab {
             project: self.id,
             project_path: self.project.clone(),
             existing: None,
+            begins_with: None,
         }
     }
 

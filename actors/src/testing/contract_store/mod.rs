@@ -8,6 +8,7 @@ mod endings;
 mod journal;
 mod lives;
 mod next_turn;
+mod operations;
 mod parts;
 mod prompts;
 mod queue;
@@ -15,10 +16,10 @@ mod queue;
 use async_trait::async_trait;
 
 use crate::event::Frame;
-use crate::ids::{ChatId, MessageId, PromptId, SessionId, TaskId};
+use crate::ids::{ChangeId, ChatId, CheckpointId, MessageId, PromptId, SessionId, TaskId};
 use crate::model::{Assignment, PendingChange};
 use crate::outcome::{Outcome, TaskState};
-use crate::ports::{Journal, NodeLease, TaskQueue};
+use crate::ports::{Journal, NodeLease, Operations, TaskQueue};
 use crate::prompt::PromptState;
 
 pub use contexts::{
@@ -43,6 +44,14 @@ pub use lives::{
 pub use next_turn::{
     a_change_with_the_same_content_keeps_its_row, an_unread_worktree_leaves_the_changes,
     the_next_turn_knows_the_agents_session, the_next_turn_knows_worktree_and_tree,
+};
+pub use operations::{
+    a_beginning_brings_what_planning_needs, a_new_life_takes_operations_over,
+    a_reject_ends_the_change, a_restore_trims_its_chat_and_marks_the_others,
+    a_rewind_makes_the_file_pending_again, an_apply_moves_the_baseline,
+    an_operation_is_completed_once, an_order_that_does_not_fit_is_refused,
+    an_unknown_operation_is_abandoned_in_peace, turns_and_operations_exclude_each_other,
+    what_was_not_intended_is_not_completed, without_a_lease_no_operation_begins,
 };
 pub use parts::{
     acquire, agents, append, batch, change, claim, claim_one, finish, finish_with, open, open_turn,
@@ -74,6 +83,8 @@ pub trait StoreUnderTest: Send + Sync {
     fn lease(&self) -> &dyn NodeLease;
     /// Where turns are written down.
     fn journal(&self) -> &dyn Journal;
+    /// Where operations are written down.
+    fn operations(&self) -> &dyn Operations;
 
     /// A second process on the same data directory: same database, same node,
     /// no life of its own yet.
@@ -106,6 +117,10 @@ pub trait StoreUnderTest: Send + Sync {
     async fn frames(&self, session: SessionId) -> Vec<Frame>;
     /// Pending changes of the session, by path.
     async fn changes(&self, session: SessionId) -> Vec<PendingChange>;
+    /// How the review of a change stands, if it exists.
+    async fn status(&self, change: ChangeId) -> Option<String>;
+    /// The checkpoint that the turn's row names.
+    async fn checkpoint_id(&self, turn: &Assignment) -> Option<CheckpointId>;
     /// The commit of the checkpoint that the turn's row names.
     async fn checkpoint(&self, turn: &Assignment) -> Option<String>;
     /// How a prompt stands, if it exists.
@@ -165,6 +180,18 @@ macro_rules! store_contract {
             take_over_ends_a_context_in_doubt,
             a_reset_chat_begins_with_what_is_kept,
             the_end_of_a_child_is_news_to_its_parents_chat,
+            turns_and_operations_exclude_each_other,
+            an_unknown_operation_is_abandoned_in_peace,
+            a_beginning_brings_what_planning_needs,
+            an_apply_moves_the_baseline,
+            a_rewind_makes_the_file_pending_again,
+            a_reject_ends_the_change,
+            an_order_that_does_not_fit_is_refused,
+            an_operation_is_completed_once,
+            what_was_not_intended_is_not_completed,
+            a_new_life_takes_operations_over,
+            without_a_lease_no_operation_begins,
+            a_restore_trims_its_chat_and_marks_the_others,
         }
     };
     (@tests $test:tt $store:expr; $($promise:ident),+ $(,)?) => {

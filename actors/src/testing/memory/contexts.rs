@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::rows::{Rows, TurnRow};
 use crate::event::TurnRef;
 use crate::handover::{Child, ContextNote, Entry, Excerpt, Past, Said, Speaker, Taken, Telling};
-use crate::ids::{ChatId, MessageId, SessionId, SessionKey, TaskId, TurnId};
+use crate::ids::{ChatId, MessageId, SessionKey, TaskId, TurnId};
 use crate::model::{Continuity, LinkFacts};
 use crate::ports::JournalError;
 
@@ -63,10 +63,15 @@ impl Rows {
                 trimmed.extend([turn.user_message, turn.reference.message]);
             }
         }
-        self.messages.retain(|id, _| !trimmed.contains(id));
-        let claims = self.claims;
-        let trimmed = trimmed.into_iter().map(|id| (id, claims));
-        self.trimmed.extend(trimmed);
+        for message in trimmed {
+            self.trim_message(message);
+        }
+    }
+
+    /// False where it is gone already.
+    pub(super) fn trim_message(&mut self, message: MessageId) -> bool {
+        self.trimmed.insert(message, self.turns_begun);
+        self.messages.remove(&message).is_some()
     }
 
     pub(super) fn note_context(&mut self, key: &SessionKey, facts: &LinkFacts) {
@@ -80,30 +85,12 @@ impl Rows {
         }
     }
 
-    /// Takes the second half of a chat away and makes its agents begin anew, as a
-    /// restore does; not while a turn runs in its session. False then.
-    pub fn restore_half(&mut self, session: SessionId, chat: ChatId) -> bool {
-        let mut live = self.turns.values().filter(|turn| !turn.ended);
-        if live.any(|turn| turn.reference.session == session) {
-            return false;
-        }
-        let turns = self.turns_of(chat);
-        let kept = turns
-            .iter()
-            .filter(|turn| self.messages.contains_key(&turn.user_message));
-        let kept: Vec<MessageId> = kept.map(|turn| turn.user_message).collect();
-        if let Some(from) = kept.get(kept.len() / 2) {
-            self.trim(chat, *from);
-        }
-        self.reset_contexts(chat, "the chat was restored");
-        true
-    }
-
     /// The chat's prompted turns, in the order of their prompts.
     fn turns_of(&self, chat: ChatId) -> Vec<&TurnRow> {
         let of_chat = |turn: &&TurnRow| turn.reference.chat == chat && turn.prompted;
-        // Ids are in the order of their claims.
-        self.turns.values().filter(of_chat).collect()
+        let mut turns: Vec<_> = self.turns.values().filter(of_chat).collect();
+        turns.sort_unstable_by_key(|turn| turn.order);
+        turns
     }
 
     pub(super) fn past(&self, turn: &TurnRef, whole: bool) -> Past {

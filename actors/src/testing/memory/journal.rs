@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::rows::{PromptRow, Rows, TurnRow};
 use crate::event::{Batch, Frame, FrameDraft, FrameKind, PartKind, PartWrite, TurnRef};
 use crate::handover::Taken;
-use crate::ids::{ChangeId, MessageId, PromptId, SessionId};
-use crate::model::{Checkpoint, Diff, Fence, PendingChange, TurnEnd};
+use crate::ids::{MessageId, PromptId, SessionId};
+use crate::model::{Checkpoint, Diff, Fence, TurnEnd};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{JournalError, OpenTurn};
 use crate::prompt::{NewPrompt, Settled};
@@ -266,29 +266,6 @@ impl Rows {
             (FrameKind::AgentStatusUpdated, json!({ "status": "idle" })),
         ];
         self.frames(turn, told.into_iter().chain(news))
-    }
-
-    /// True when any row changed; a row whose file did not keeps its id.
-    fn replace_changes(&mut self, session: SessionId, diff: &Diff) -> bool {
-        let mut old = self.changes.remove(&session).unwrap_or_default();
-        let count = old.len();
-        let mut changed = diff.changes.len() != count;
-        let rows = diff.changes.iter().map(|change| {
-            let kept = old
-                .remove(&change.path)
-                .filter(|(_, after)| *after == change.after);
-            changed |= kept.is_none();
-            let fresh = PendingChange {
-                id: ChangeId::new(),
-                path: change.path.clone(),
-                operation: change.operation,
-            };
-            let (row, after) = kept.unwrap_or((fresh, change.after.clone()));
-            (change.path.clone(), (row, after))
-        });
-        let rows = rows.collect();
-        self.changes.insert(session, rows);
-        changed
     }
 
     pub(super) fn live(&mut self, fence: &Fence) -> Result<&mut TurnRow, JournalError> {

@@ -5,6 +5,8 @@
 
 mod contexts;
 mod journal;
+mod operations;
+mod restore;
 mod rows;
 mod suite;
 
@@ -17,16 +19,19 @@ use tokio::time::Instant;
 
 use crate::event::{Batch, Frame, TurnRef};
 use crate::handover::{Past, Telling};
-use crate::ids::{AgentName, PromptId, SessionId, SessionKey, TaskId};
-use crate::model::{Checkpoint, Fence, TurnEnd};
+use crate::ids::{AgentName, OperationId, PromptId, SessionId, SessionKey, TaskId};
+use crate::model::{Checkpoint, Diff, Fence, TurnEnd};
+use crate::operation::{Abandoned, Asked, Begun, LeftBehind, Owner};
 use crate::ports::{
-    Claim, Journal, JournalError, LinkNote, NodeLease, OpenTurn, QueueError, Reconciled, Source,
-    TaskQueue,
+    Claim, Journal, JournalError, LinkNote, NodeLease, OpenTurn, Operations, OperationsError,
+    QueueError, Reconciled, Source, TaskQueue,
 };
 use crate::prompt::{NewPrompt, Notice, Settled};
+use crate::review::Plan;
 use crate::rules::routing::Origin;
 
 pub use contexts::ContextRow;
+pub use operations::{ChangeRow, OperationRow};
 pub use rows::{MessageRow, PromptRow, Rows, TaskRow, TurnRow};
 
 /// The lease's length, as in the real store.
@@ -50,6 +55,9 @@ pub struct Faults {
     pub latency: Duration,
     /// So many of the next appends panic.
     pub append_panics: u32,
+    /// What breaks of the coming calls about operations: for each whether, and
+    /// if so whether its answer is lost; else it panics behind its work.
+    pub operations: std::collections::VecDeque<Option<bool>>,
 }
 
 impl MemoryStore {
@@ -99,6 +107,16 @@ impl MemoryStore {
     /// Makes things go wrong.
     pub fn break_it(&self, how: impl FnOnce(&mut Faults)) {
         how(&mut self.faults.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The call about operations that comes after so many others loses its answer,
+    /// or panics behind its work.
+    pub fn break_operations_after(&self, calls: usize, lost: bool) {
+        self.break_it(|faults| {
+            faults.operations = std::iter::repeat_n(None, calls)
+                .chain([Some(lost)])
+                .collect();
+        });
     }
 
     /// Somebody else takes the node's turns over.
@@ -252,6 +270,7 @@ impl Journal for MemoryStore {
         self.with(|rows| match notice {
             Notice::CircuitOpen { key, chat, .. } => rows.open_circuits.insert(key.clone(), *chat),
             Notice::CircuitClosed { key } => rows.open_circuits.remove(key),
+            Notice::Operation { .. } => None,
         });
         Ok(())
     }
@@ -264,5 +283,63 @@ impl Journal for MemoryStore {
             }
         });
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Operations for MemoryStore {
+    async fn begin(&self, asked: &Asked) -> Result<Begun, OperationsError> {
+        self.operate(|rows| rows.begin(asked)).await
+    }
+
+    async fn intend(&self, owner: &Owner, plan: &Plan) -> Result<(), OperationsError> {
+        self.operate(|rows| rows.intend(owner, plan)).await
+    }
+
+    async fn complete(
+        &self,
+        owner: &Owner,
+        plan: &Plan,
+        diff: &Diff,
+    ) -> Result<Vec<Frame>, OperationsError> {
+        self.operate(|rows| rows.complete(owner, plan, diff)).await
+    }
+
+    async fn abandon(&self, owner: &Owner, why: &Abandoned) -> Result<(), OperationsError> {
+        self.operate(|rows| rows.abandon(owner, why)).await
+    }
+
+    async fn settled(&self, id: OperationId) -> Result<(), OperationsError> {
+        self.operate(|rows| {
+            rows.settled(id);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn take_over(
+        &self,
+        one: Option<OperationId>,
+    ) -> Result<Vec<LeftBehind>, OperationsError> {
+        self.operate(|rows| Ok(rows.take_over(one))).await
+    }
+}
+
+impl MemoryStore {
+    async fn operate<R>(
+        &self,
+        act: impl FnOnce(&mut Rows) -> Result<R, OperationsError>,
+    ) -> Result<R, OperationsError> {
+        self.reach().await.map_err(OperationsError::Unavailable)?;
+        let done = self.leased(act).map_err(|_| OperationsError::Fenced)?;
+        let fault = {
+            let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+            faults.operations.pop_front().flatten()
+        };
+        match fault {
+            None => done,
+            Some(true) => Err(OperationsError::Unavailable("the answer was lost".into())),
+            Some(false) => panic!("the fake journal of operations panics as told"),
+        }
     }
 }

@@ -6,15 +6,14 @@ use std::path::PathBuf;
 use tokio::time::Instant;
 
 use super::contexts::ContextRow;
+use super::operations::{ChangeRow, OperationRow};
 use crate::event::{Frame, PartWrite, TurnRef};
 use crate::handover::Told;
 use crate::ids::{
-    AgentName, ChatId, MessageId, NodeId, ProjectId, PromptId, SessionId, SessionKey, TaskId,
-    TurnId,
+    AgentName, ChangeId, ChatId, MessageId, NodeId, OperationId, ProjectId, PromptId, SessionId,
+    SessionKey, TaskId, TurnId,
 };
-use crate::model::{
-    Assignment, BlobRef, Checkpoint, Fence, PendingChange, Policy, Resume, Worktree, WorktreeSpec,
-};
+use crate::model::{Assignment, Checkpoint, Fence, Policy, Resume, Worktree, WorktreeSpec};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Claim, Reconciled};
 use crate::prompt::{NewPrompt, Settled};
@@ -54,8 +53,6 @@ pub struct TurnRow {
     pub reference: TurnRef,
     /// The user's message.
     pub user_message: MessageId,
-    /// How many claims there were with it.
-    pub claimed: u64,
     /// `prompted_at` is set.
     pub prompted: bool,
     /// What the files were before it.
@@ -72,6 +69,8 @@ pub struct TurnRow {
     pub told: Option<Told>,
     /// Files that it changed.
     pub files: Vec<String>,
+    /// Which turn of all it was to be claimed.
+    pub order: u64,
 }
 
 /// A prompt as the store knows it.
@@ -125,15 +124,19 @@ pub struct Rows {
     pub chats: BTreeMap<ChatId, SessionId>,
     /// By session: its worktree, and the tree it was left with if that is known.
     pub worktrees: BTreeMap<SessionId, (Worktree, Option<String>)>,
-    /// By session and path: the pending change, and the file it leads to.
-    pub changes: BTreeMap<SessionId, BTreeMap<String, (PendingChange, Option<BlobRef>)>>,
+    /// Changes of files, by id.
+    pub changes: BTreeMap<ChangeId, ChangeRow>,
+    /// By id.
+    pub operations: BTreeMap<OperationId, OperationRow>,
+    /// By session: the operation that holds its gate.
+    pub gates: BTreeMap<SessionId, OperationId>,
     /// The node's life.
     pub incarnation: i64,
     /// When its lease ends.
     pub lease_until: Option<Instant>,
     last_seq: i64,
     pub(super) last_news: i64,
-    pub(super) claims: u64,
+    pub(super) turns_begun: u64,
 }
 
 impl Rows {
@@ -207,6 +210,7 @@ impl Rows {
             .values()
             .filter(|turn| !turn.ended)
             .map(|turn| turn.reference.session)
+            .chain(self.gates.keys().copied())
             .collect();
         let mut held_back = BTreeSet::new();
         let mut heads = Vec::new();
@@ -225,7 +229,6 @@ impl Rows {
 
     fn lease(&mut self, task: TaskId) -> Option<Assignment> {
         let row = self.tasks.get_mut(&task)?;
-        self.claims += 1;
         row.attempts += 1;
         row.state = TaskState::Running;
         let reference = TurnRef {
@@ -243,7 +246,6 @@ impl Rows {
         let turn = TurnRow {
             reference,
             user_message: MessageId(task.0),
-            claimed: self.claims,
             prompted: false,
             checkpoint: None,
             ended: false,
@@ -252,12 +254,14 @@ impl Rows {
             agent: row.key.agent.clone(),
             told: None,
             files: Vec::new(),
+            order: self.turns_begun,
         };
         let context = self
             .contexts
             .get(&row.key)
             .map(ContextRow::note)
             .unwrap_or_default();
+        self.turns_begun += 1;
         let (existing, last_tree) = self.worktrees.get(&row.session).cloned().unzip();
         let assignment = Assignment {
             fence: reference.fence,
@@ -278,6 +282,7 @@ impl Rows {
                 project: ProjectId(uuid::Uuid::nil()),
                 project_path: PathBuf::from("/project"),
                 existing,
+                begins_with: None,
             },
             resume: self
                 .links

@@ -4,10 +4,12 @@ use async_trait::async_trait;
 
 use super::MemoryStore;
 use crate::event::Frame;
-use crate::ids::{AgentName, ChatId, MessageId, PromptId, SessionId, SessionKey, TaskId};
+use crate::ids::{
+    AgentName, ChangeId, ChatId, CheckpointId, MessageId, PromptId, SessionId, SessionKey, TaskId,
+};
 use crate::model::{Assignment, PendingChange};
 use crate::outcome::{Outcome, TaskState};
-use crate::ports::{Journal, NodeLease, TaskQueue};
+use crate::ports::{Journal, NodeLease, Operations, TaskQueue};
 use crate::prompt::PromptState;
 use crate::rules::routing::Origin;
 use crate::testing::contract_store::StoreUnderTest;
@@ -23,6 +25,10 @@ impl StoreUnderTest for MemoryStore {
     }
 
     fn journal(&self) -> &dyn Journal {
+        self
+    }
+
+    fn operations(&self) -> &dyn Operations {
         self
     }
 
@@ -105,8 +111,25 @@ impl StoreUnderTest for MemoryStore {
 
     async fn changes(&self, session: SessionId) -> Vec<PendingChange> {
         self.with(|rows| {
-            let changes = rows.changes.get(&session).into_iter().flatten();
-            changes.map(|(_, (change, _))| change.clone()).collect()
+            let pending = rows.pending(session).into_iter();
+            pending
+                .map(|(path, (id, _))| PendingChange {
+                    operation: rows.changes[&id].file.operation,
+                    id,
+                    path,
+                })
+                .collect()
+        })
+    }
+
+    async fn status(&self, change: ChangeId) -> Option<String> {
+        self.with(|rows| Some(rows.changes.get(&change)?.status.to_owned()))
+    }
+
+    async fn checkpoint_id(&self, turn: &Assignment) -> Option<CheckpointId> {
+        self.with(|rows| {
+            let row = rows.turns.get(&turn.fence.turn)?;
+            Some(row.checkpoint.as_ref()?.id)
         })
     }
 

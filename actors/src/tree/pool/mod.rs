@@ -55,6 +55,8 @@ pub(crate) enum Msg {
     Evict(SessionKey, RpcReplyPort<Result<(), Refusal>>),
     /// Stop a session and forget its crashes.
     Restart(SessionKey, RpcReplyPort<Result<(), Refusal>>),
+    /// Stop the agents of this chat, between turns; replies when all are gone.
+    Quiet(ChatId, RpcReplyPort<()>),
     /// Replies when no turn runs.
     WhenQuiet(RpcReplyPort<()>),
     /// Interrupts all turns and stops all sessions; replies when all are gone.
@@ -79,6 +81,7 @@ pub(crate) struct State {
     waiting: VecDeque<Waiting>,
     evictions: Vec<(SessionKey, RpcReplyPort<Result<(), Refusal>>)>,
     quiet: Vec<RpcReplyPort<()>>,
+    leaving: Vec<(ChatId, RpcReplyPort<()>)>,
     stopped: Vec<RpcReplyPort<()>>,
     stopping: bool,
     /// Why sessions refused to go, counted since the start.
@@ -152,6 +155,7 @@ impl Actor for PoolActor {
             waiting: VecDeque::new(),
             evictions: Vec::new(),
             quiet: Vec::new(),
+            leaving: Vec::new(),
             stopped: Vec::new(),
             stopping: false,
             refusals: BTreeMap::new(),
@@ -188,6 +192,7 @@ impl Actor for PoolActor {
             Msg::CloseSession(session) => state.close(|_, of| of == session),
             Msg::Evict(key, reply) => state.evict(key, reply),
             Msg::Restart(key, reply) => state.restart(&key, reply),
+            Msg::Quiet(chat, reply) => state.quiet(chat, reply),
             Msg::WhenQuiet(reply) => state.quiet.push(reply),
             Msg::StopAll(reply) => state.stop_all(reply),
         }
@@ -243,6 +248,13 @@ impl State {
             for reply in self.quiet.drain(..) {
                 let _ = reply.send(());
             }
+        }
+        let live = &self.live;
+        for (_, reply) in self
+            .leaving
+            .extract_if(.., |(chat, _)| live.values().all(|live| live.chat != *chat))
+        {
+            let _ = reply.send(());
         }
         if self.live.is_empty() {
             for reply in self.stopped.drain(..) {

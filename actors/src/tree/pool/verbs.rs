@@ -153,6 +153,15 @@ impl State {
         }
     }
 
+    /// The caller holds the session's gate: no turn runs or begins in it.
+    pub(super) fn quiet(&mut self, chat: ChatId, reply: RpcReplyPort<()>) {
+        for live in self.live.values_mut().filter(|live| live.chat == chat) {
+            live.slot.leaving = true;
+            live.addr.cast(session::Msg::Stop);
+        }
+        self.leaving.push((chat, reply));
+    }
+
     pub(super) fn stop_all(&mut self, reply: RpcReplyPort<()>) {
         self.stopping = true;
         for live in self.live.values_mut() {

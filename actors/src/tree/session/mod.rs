@@ -321,6 +321,17 @@ impl State {
         }
     }
 
+    /// An operation may have moved it since this actor saw the worktree.
+    fn know_baseline(&mut self, assignment: &Assignment) {
+        let row = assignment.worktree.existing.as_ref();
+        if let (Some(known), Some(row)) = (&mut self.worktree, row)
+            && known.id == row.id
+            && !row.baseline.is_empty()
+        {
+            known.baseline.clone_from(&row.baseline);
+        }
+    }
+
     async fn assign(&mut self, assignment: Assignment, prompted: Orphanage) {
         if !self.machine.is_idle() {
             // It began to go when this was on its way: the pool finds the turn
@@ -333,6 +344,7 @@ impl State {
             chat: assignment.chat,
             message: assignment.assistant_message,
         };
+        self.know_baseline(&assignment);
         let entry = &self.to.entry;
         let policy = permission::tightened(entry.policy, assignment.policy);
         let deadlines = entry.deadlines;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::stage::{Agent, Stage};
 use crate::models::openai::Seen;
-use crate::service::hand_over::{reset, restore_from, told};
+use crate::service::hand_over::told;
 
 /// How often the words stand in what the model was sent.
 fn count(seen: &Seen, words: &str) -> usize {
@@ -106,9 +106,13 @@ pub(super) async fn restored(agent: Agent) {
         .turn(&chat, "[[text:Zebras are striped.]] heron")
         .await;
     let before = stage.live(&chat).await;
-    let pool = stage.service.pool().await;
-    restore_from(&pool, &trimmed).await;
-    reset(&pool, &chat.id, "the chat was restored to a checkpoint").await;
+    let checkpoint = trimmed["turns"][0]["checkpoint_id"].as_str().unwrap();
+    let path = format!(
+        "/api/sessions/{}/checkpoints/{checkpoint}/restore",
+        chat.session
+    );
+    let (status, done) = stage.service.post(&path, serde_json::json!({})).await;
+    assert_eq!(status, 200, "{done:#}");
 
     let next = stage.turn(&chat, "[[text:Fine.]] otter").await;
     assert_eq!(told(&next)["reason"], "fresh", "{next:#}");
@@ -116,7 +120,11 @@ pub(super) async fn restored(agent: Agent) {
     assert_ne!(after.1, before.1, "another session of the agent");
     let asked = stage.asked("otter").await;
     assert!(asked.knows("> The word is tamarind."), "{:#}", asked.body);
-    assert!(asked.knows("restored to a checkpoint"), "{:#}", asked.body);
+    assert!(
+        asked.knows("restored to an earlier checkpoint"),
+        "{:#}",
+        asked.body
+    );
     assert!(
         !asked.knows("Zebras") && !asked.knows("heron"),
         "{:#}",

@@ -1,0 +1,516 @@
+//! Promises about the journal of operations.
+
+use super::parts::{
+    acquire, change, claim, claim_one, finish_with, open, open_turn, paths, turn_ref,
+};
+use super::{AGENT, StoreUnderTest};
+use crate::event::FrameKind;
+use crate::ids::{ChangeId, ChatId, OperationId, SessionId};
+use crate::model::{Assignment, Diff, FileChange};
+use crate::operation::{Abandoned, Asked, Begun, OperationState, Owner, Started};
+use crate::ports::OperationsError;
+use crate::review::{FileState, Order, Plan, Step};
+
+/// The tree that a comparison after an operation reports.
+const AFTER: &str = "tree after";
+
+fn asked(session: SessionId, order: Order) -> Asked {
+    Asked {
+        id: OperationId::new(),
+        session,
+        order,
+        caller: "http".into(),
+    }
+}
+
+fn apply(changes: &[ChangeId]) -> Order {
+    Order::Apply {
+        changes: changes.to_vec(),
+        secrets: false,
+    }
+}
+
+async fn begin(store: &dyn StoreUnderTest, session: SessionId, order: Order) -> Started {
+    match store.operations().begin(&asked(session, order)).await {
+        Ok(Begun::Work(started)) => *started,
+        other => panic!("not begun: {other:?}"),
+    }
+}
+
+/// What a plan for the started work may be: everything goes to where it should.
+fn plan(started: &Started) -> Plan {
+    let steps = |change: &crate::review::Recorded| {
+        vec![Step {
+            path: change.path.clone(),
+            from: change.before.clone(),
+            to: change.after.clone(),
+        }]
+    };
+    let work = &started.work;
+    Plan {
+        id: work.id,
+        root: work.project_path.clone(),
+        worktree: work.worktree.clone(),
+        steps: work.changes.iter().flat_map(steps).collect(),
+        baseline: "b1".into(),
+        accounts: work
+            .changes
+            .iter()
+            .map(|change| (change.id, steps(change)))
+            .collect(),
+        notes: Vec::new(),
+        undo: None,
+    }
+}
+
+fn diff(changes: Vec<FileChange>) -> Diff {
+    Diff {
+        tree: AFTER.into(),
+        changes,
+        ..Diff::default()
+    }
+}
+
+async fn carry_through(
+    store: &dyn StoreUnderTest,
+    session: SessionId,
+    order: Order,
+    left: Vec<FileChange>,
+) -> (Owner, Vec<FrameKind>) {
+    let started = begin(store, session, order).await;
+    let plan = plan(&started);
+    let operations = store.operations();
+    operations
+        .intend(&started.owner, &plan)
+        .await
+        .expect("ours");
+    let frames = operations
+        .complete(&started.owner, &plan, &diff(left))
+        .await
+        .expect("ours");
+    let kinds = frames.iter().map(|frame| frame.kind).collect();
+    (started.owner, kinds)
+}
+
+/// A session after a turn that left these files.
+async fn worked(store: &dyn StoreUnderTest, files: &[(&str, &str)]) -> SessionId {
+    acquire(store).await;
+    let session = store.insert_session().await;
+    store.insert_task(Some(session), None, AGENT).await;
+    let turn = claim_one(store).await;
+    open(store, &turn).await;
+    finish_with(store, &turn, files).await;
+    session
+}
+
+async fn ids(store: &dyn StoreUnderTest, session: SessionId) -> Vec<ChangeId> {
+    let changes = store.changes(session).await;
+    changes.iter().map(|change| change.id).collect()
+}
+
+fn assert_code<T: std::fmt::Debug>(came: Result<T, OperationsError>, wanted: &str) {
+    match came {
+        Err(OperationsError::Wrong { code, .. }) => assert_eq!(code, wanted),
+        other => panic!("not {wanted}: {other:?}"),
+    }
+}
+
+/// Neither begins where the other works, and a gate that is given back lets the
+/// next in.
+pub async fn turns_and_operations_exclude_each_other(store: &dyn StoreUnderTest) {
+    let session = worked(store, &[("a", "1")]).await;
+    store.insert_task(Some(session), None, AGENT).await;
+    let turn = claim_one(store).await;
+    let order = asked(session, apply(&[]));
+    let refused = store.operations().begin(&order).await;
+    assert!(
+        matches!(refused, Err(OperationsError::Busy(_))),
+        "{refused:?}"
+    );
+    open(store, &turn).await;
+    finish_with(store, &turn, &[("a", "1")]).await;
+
+    let started = begin(store, session, apply(&[])).await;
+    store.insert_task(Some(session), None, AGENT).await;
+    assert!(
+        claim(store, 1).await.assignments.is_empty(),
+        "the gate is held"
+    );
+    let second = store.operations().begin(&asked(session, apply(&[]))).await;
+    assert!(
+        matches!(second, Err(OperationsError::Busy(_))),
+        "{second:?}"
+    );
+    let why = Abandoned::default();
+    let operations = store.operations();
+    operations
+        .abandon(&started.owner, &why)
+        .await
+        .expect("ours");
+    operations
+        .abandon(&started.owner, &why)
+        .await
+        .expect("a repeat");
+    assert_eq!(claim(store, 1).await.assignments.len(), 1);
+    assert_eq!(
+        paths(&store.changes(session).await),
+        ["a"],
+        "it waits still"
+    );
+}
+
+/// An abandon of what never began frees nothing and is no error.
+pub async fn an_unknown_operation_is_abandoned_in_peace(store: &dyn StoreUnderTest) {
+    let session = worked(store, &[("a", "1")]).await;
+    let started = begin(store, session, apply(&[])).await;
+    let stranger = Owner {
+        id: OperationId::new(),
+        ..started.owner
+    };
+    let operations = store.operations();
+    operations
+        .abandon(&stranger, &Abandoned::default())
+        .await
+        .expect("nothing");
+    let refused = operations.begin(&asked(session, apply(&[]))).await;
+    assert!(
+        matches!(refused, Err(OperationsError::Busy(_))),
+        "{refused:?}"
+    );
+}
+
+/// Planning knows the worktree with its baseline, the checkout, both sides.
+pub async fn a_beginning_brings_what_planning_needs(store: &dyn StoreUnderTest) {
+    let session = worked(store, &[("a", "1"), ("b", "2")]).await;
+    let ids = ids(store, session).await;
+    let started = begin(store, session, apply(&ids[1..])).await;
+    let work = &started.work;
+    assert_eq!(work.worktree.baseline, "b0");
+    assert_eq!(work.session, session);
+    assert!(work.project_path.is_absolute());
+    assert_eq!(work.order, apply(&ids[1..]));
+    let [change] = &work.changes[..] else {
+        panic!("{:?}", work.changes);
+    };
+    assert_eq!((change.id, change.path.as_str()), (ids[1], "b"));
+    assert_eq!(change.before, None);
+    let side = FileState {
+        blob: "2".into(),
+        mode: 0o100_644,
+    };
+    assert_eq!(change.after, Some(side));
+    assert!(change.applied.is_empty() && !change.secret);
+}
+
+/// What is applied is off the list, and the next turn compares with the new
+/// baseline.
+pub async fn an_apply_moves_the_baseline(store: &dyn StoreUnderTest) {
+    let session = worked(store, &[("a", "1"), ("b", "2")]).await;
+    let before = store.changes(session).await;
+    let order = apply(&[before[0].id]);
+    let (_, kinds) = carry_through(store, session, order.clone(), vec![change("b", "2")]).await;
+    assert_eq!(kinds, [FrameKind::PendingChangesUpdated]);
+    let after = store.changes(session).await;
+    assert_eq!(after, before[1..], "the other keeps its row");
+    assert_eq!(store.status(before[0].id).await.as_deref(), Some("applied"));
+    store.insert_task(Some(session), None, AGENT).await;
+    let next = claim_one(store).await;
+    assert_eq!(next.last_tree.as_deref(), Some(AFTER));
+    let worktree = next.worktree.existing.as_ref().expect("a worktree");
+    assert_eq!(worktree.baseline, "b1");
+    open(store, &next).await;
+    finish_with(store, &next, &[("b", "2")]).await;
+
+    let again = store.operations().begin(&asked(session, order)).await;
+    match again {
+        Ok(Begun::Nothing { already, .. }) => assert_eq!(already, [before[0].id]),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What is rewound knows what its apply did, and is pending again, by whoever
+/// had made it.
+pub async fn a_rewind_makes_the_file_pending_again(store: &dyn StoreUnderTest) {
+    let session = worked(store, &[("a", "1")]).await;
+    let id = ids(store, session).await[0];
+    carry_through(store, session, apply(&[id]), Vec::new()).await;
+    assert!(store.changes(session).await.is_empty());
+    let order = Order::Rewind { changes: vec![id] };
+    let started = begin(store, session, order).await;
+    let applied = &started.work.changes[0].applied;
+    assert_eq!((applied.len(), applied[0].path.as_str()), (1, "a"));
+    let plan = plan(&started);
+    let operations = store.operations();
+    operations
+        .intend(&started.owner, &plan)
+        .await
+        .expect("ours");
+    let found = diff(vec![change("a", "1")]);
+    operations
+        .complete(&started.owner, &plan, &found)
+        .await
+        .expect("ours");
+    assert_eq!(store.status(id).await.as_deref(), Some("reverted"));
+    let again = store.changes(session).await;
+    assert_eq!(paths(&again), ["a"]);
+    assert_ne!(again[0].id, id);
+}
+
+/// What is rejected is off the list for good.
+pub async fn a_reject_ends_the_change(store: &dyn StoreUnderTest) {
+    let session = worked(store, &[("a", "1"), ("b", "2")]).await;
+    let before = ids(store, session).await;
+    let order = Order::Reject {
+        changes: Vec::new(),
+    };
+    carry_through(store, session, order, Vec::new()).await;
+    assert!(store.changes(session).await.is_empty());
+    for id in before {
+        assert_eq!(store.status(id).await.as_deref(), Some("rejected"));
+    }
+}
+
+/// Orders that do not fit say so, and hold nothing.
+pub async fn an_order_that_does_not_fit_is_refused(store: &dyn StoreUnderTest) {
+    let session = worked(store, &[("a", "1")]).await;
+    let id = ids(store, session).await[0];
+    let operations = store.operations();
+    let unknown = apply(&[ChangeId::new()]);
+    assert_code(
+        operations.begin(&asked(session, unknown)).await,
+        "unknown_change",
+    );
+    let early = Order::Rewind { changes: vec![id] };
+    assert_code(
+        operations.begin(&asked(session, early)).await,
+        "not_applied",
+    );
+    carry_through(
+        store,
+        session,
+        Order::Reject { changes: vec![id] },
+        Vec::new(),
+    )
+    .await;
+    let late = operations.begin(&asked(session, apply(&[id]))).await;
+    assert_code(late, "not_pending");
+    let nothing = operations.begin(&asked(session, apply(&[]))).await;
+    assert!(matches!(nothing, Ok(Begun::Nothing { .. })), "{nothing:?}");
+    let fresh = store.insert_session().await;
+    let idle = operations.begin(&asked(fresh, apply(&[]))).await;
+    assert_code(idle, "no_worktree");
+    let nowhere = Order::Restore {
+        checkpoint: crate::ids::CheckpointId::new(),
+        chat: ChatId::new(),
+        consent: true,
+    };
+    assert_code(
+        operations.begin(&asked(session, nowhere)).await,
+        "not_found",
+    );
+    store.insert_task(Some(session), None, AGENT).await;
+    assert_eq!(
+        claim(store, 1).await.assignments.len(),
+        1,
+        "the gate is free"
+    );
+}
+
+/// A repeat whose first answer was lost brings what the first did.
+pub async fn an_operation_is_completed_once(store: &dyn StoreUnderTest) {
+    let session = worked(store, &[("a", "1")]).await;
+    let started = begin(store, session, apply(&[])).await;
+    let plan = plan(&started);
+    let operations = store.operations();
+    operations
+        .intend(&started.owner, &plan)
+        .await
+        .expect("ours");
+    operations
+        .intend(&started.owner, &plan)
+        .await
+        .expect("a repeat");
+    let none = diff(Vec::new());
+    let first = operations.complete(&started.owner, &plan, &none).await;
+    let again = operations.complete(&started.owner, &plan, &none).await;
+    assert_eq!(first.expect("ours"), again.expect("a repeat"));
+    assert!(
+        operations
+            .abandon(&started.owner, &Abandoned::default())
+            .await
+            .is_err()
+    );
+    let frames = store.frames(session).await;
+    assert!(frames.iter().zip(1..).all(|(frame, seq)| frame.seq == seq));
+}
+
+/// Nothing is done before the plan is written down.
+pub async fn what_was_not_intended_is_not_completed(store: &dyn StoreUnderTest) {
+    let session = worked(store, &[("a", "1")]).await;
+    let started = begin(store, session, apply(&[])).await;
+    let operations = store.operations();
+    let early = operations
+        .complete(&started.owner, &plan(&started), &diff(Vec::new()))
+        .await;
+    assert!(matches!(early, Err(OperationsError::Fenced)), "{early:?}");
+    assert_eq!(paths(&store.changes(session).await), ["a"]);
+}
+
+/// A new life finds what the last one left, and the last one is refused.
+pub async fn a_new_life_takes_operations_over(store: &dyn StoreUnderTest) {
+    let session = worked(store, &[("a", "1")]).await;
+    let operations = store.operations();
+    let started = begin(store, session, apply(&[])).await;
+    let plan = plan(&started);
+    assert!(
+        operations.take_over(None).await.expect("ours").is_empty(),
+        "it lives"
+    );
+
+    let twin = store.twin().await;
+    twin.lease().acquire().await.expect("the node's own");
+    let refused = operations.intend(&started.owner, &plan).await;
+    assert!(
+        matches!(refused, Err(OperationsError::Fenced)),
+        "{refused:?}"
+    );
+    let left = twin.operations().take_over(None).await.expect("ours");
+    assert_eq!((left.len(), left[0].state), (1, OperationState::Planning));
+    let empty = left[0].plan.as_ref().expect("an empty plan");
+    assert!(empty.steps.is_empty());
+    twin.operations()
+        .abandon(&left[0].owner, &Abandoned::default())
+        .await
+        .expect("ours");
+
+    let started = begin(&*twin, session, apply(&[])).await;
+    twin.operations()
+        .intend(&started.owner, &plan)
+        .await
+        .expect("ours");
+    let third = store.twin().await;
+    third.lease().acquire().await.expect("the node's own");
+    let left = third.operations().take_over(None).await.expect("ours");
+    // The first one's refs were never put right either.
+    assert_eq!(left.len(), 2);
+    let intended = left
+        .iter()
+        .find(|left| left.state == OperationState::Intended);
+    let intended = intended.expect("the second");
+    assert_eq!(intended.plan.as_ref(), Some(&plan));
+    assert_eq!(intended.order, started.work.order);
+    let done = third
+        .operations()
+        .complete(&intended.owner, &plan, &diff(Vec::new()))
+        .await;
+    assert_eq!(done.expect("ours").len(), 1);
+    for left in &left {
+        third
+            .operations()
+            .settled(left.owner.id)
+            .await
+            .expect("written");
+    }
+    let fourth = store.twin().await;
+    fourth.lease().acquire().await.expect("the node's own");
+    let left = fourth.operations().take_over(None).await.expect("ours");
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Without a lease nothing begins.
+pub async fn without_a_lease_no_operation_begins(store: &dyn StoreUnderTest) {
+    let session = worked(store, &[("a", "1")]).await;
+    store.lease().release().await.expect("ours");
+    let refused = store.operations().begin(&asked(session, apply(&[]))).await;
+    assert!(
+        matches!(refused, Err(OperationsError::Fenced)),
+        "{refused:?}"
+    );
+}
+
+struct Talk {
+    session: SessionId,
+    turns: Vec<Assignment>,
+    chats: [ChatId; 2],
+}
+
+/// Two turns of one chat, then one of another.
+async fn talked(store: &dyn StoreUnderTest) -> Talk {
+    acquire(store).await;
+    let session = store.insert_session().await;
+    let chats = [
+        store.insert_chat(session).await,
+        store.insert_chat(session).await,
+    ];
+    let mut turns = Vec::new();
+    for chat in [chats[0], chats[0], chats[1]] {
+        store.insert_task(Some(session), Some(chat), AGENT).await;
+        let turn = claim_one(store).await;
+        let opening = open_turn(&turn);
+        let opened = store.journal().open(&turn_ref(&turn), &opening).await;
+        opened.expect("ours");
+        finish_with(store, &turn, &[("a", "1")]).await;
+        turns.push(turn);
+    }
+    Talk {
+        session,
+        turns,
+        chats,
+    }
+}
+
+/// A restore trims its chat from the checkpoint's turn on and marks the others,
+/// whose work must not go unasked.
+pub async fn a_restore_trims_its_chat_and_marks_the_others(store: &dyn StoreUnderTest) {
+    let talk = talked(store).await;
+    let checkpoint = store
+        .checkpoint_id(&talk.turns[1])
+        .await
+        .expect("a checkpoint");
+    let order = |consent| Order::Restore {
+        checkpoint,
+        chat: talk.chats[0],
+        consent,
+    };
+    let refused = store
+        .operations()
+        .begin(&asked(talk.session, order(false)))
+        .await;
+    match refused {
+        Err(OperationsError::NeedsConsent(chats)) => assert_eq!(chats, [talk.chats[1]]),
+        other => panic!("{other:?}"),
+    }
+    let started = begin(store, talk.session, order(true)).await;
+    let target = started.work.checkpoint.as_ref().expect("a checkpoint");
+    assert_eq!((target.id, target.commit.as_str()), (checkpoint, "c0"));
+    let plan = plan(&started);
+    let operations = store.operations();
+    operations
+        .intend(&started.owner, &plan)
+        .await
+        .expect("ours");
+    let frames = operations
+        .complete(&started.owner, &plan, &diff(Vec::new()))
+        .await
+        .expect("ours");
+    let kinds: Vec<_> = frames
+        .iter()
+        .map(|frame| (frame.kind, frame.chat_id))
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            (FrameKind::MessagesTrimmed, Some(talk.chats[0])),
+            (FrameKind::MessageComplete, Some(talk.chats[1])),
+            (FrameKind::PendingChangesUpdated, None),
+        ]
+    );
+    let kept = [true, false, true];
+    for (turn, kept) in talk.turns.iter().zip(kept) {
+        for message in [turn.user_message, turn.assistant_message] {
+            let there = store.message(message).await.is_some();
+            assert_eq!(there, kept, "message {message}");
+        }
+    }
+    assert!(store.changes(talk.session).await.is_empty());
+}

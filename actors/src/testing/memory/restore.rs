@@ -1,0 +1,104 @@
+//! What a restore does to the rows of its session.
+
+use serde_json::{Value, json};
+
+use super::rows::{MessageRow, Rows, TurnRow};
+use crate::event::{Frame, FrameKind};
+use crate::ids::{ChatId, CheckpointId, MessageId, SessionId};
+
+impl Rows {
+    /// Other chats of the session with turns since the checkpoint's.
+    pub(super) fn later_chats(&self, session: SessionId, checkpoint: CheckpointId) -> Vec<ChatId> {
+        let Some(target) = self.turn_of(checkpoint) else {
+            return Vec::new();
+        };
+        let mut chats: Vec<ChatId> = self
+            .later(session, target)
+            .filter(|turn| turn.prompted && turn.reference.chat != target.reference.chat)
+            .map(|turn| turn.reference.chat)
+            .collect();
+        chats.sort_unstable();
+        chats.dedup();
+        chats
+    }
+
+    pub(super) fn go_back(
+        &mut self,
+        session: SessionId,
+        checkpoint: CheckpointId,
+        chat: ChatId,
+    ) -> Vec<Frame> {
+        let mut trimmed: Vec<MessageId> = Vec::new();
+        if let Some(target) = self.turn_of(checkpoint) {
+            let own = |turn: &&TurnRow| turn.reference.chat == chat;
+            for turn in self.later(session, target).filter(own) {
+                trimmed.extend([turn.user_message, turn.reference.message]);
+            }
+            let kept = self
+                .turns
+                .values()
+                .filter(|turn| turn.reference.chat == chat && turn.order < target.order);
+            let kept: Vec<_> = kept
+                .flat_map(|turn| [turn.user_message, turn.reference.message])
+                .collect();
+            trimmed.retain(|id| !kept.contains(id));
+        }
+        trimmed.retain(|id| self.trim_message(*id));
+        let data = json!({ "checkpoint_id": checkpoint, "message_ids": trimmed });
+        let told = self.session_frame(session, Some(chat), FrameKind::MessagesTrimmed, data);
+        let mut frames = vec![told];
+        for other in self.later_chats(session, checkpoint) {
+            let marker = MessageRow {
+                status: "complete",
+                content: "restored".into(),
+                ..MessageRow::default()
+            };
+            self.messages.insert(MessageId::new(), marker);
+            let data = json!({ "status": "complete", "role": "system" });
+            frames.push(self.session_frame(session, Some(other), FrameKind::MessageComplete, data));
+        }
+        self.reset_contexts(chat, "the chat was restored to an earlier checkpoint");
+        frames
+    }
+
+    fn turn_of(&self, checkpoint: CheckpointId) -> Option<&TurnRow> {
+        let mut turns = self.turns.values();
+        turns.find(|turn| {
+            turn.checkpoint
+                .as_ref()
+                .is_some_and(|taken| taken.id == checkpoint)
+        })
+    }
+
+    fn later<'a>(
+        &'a self,
+        session: SessionId,
+        target: &'a TurnRow,
+    ) -> impl Iterator<Item = &'a TurnRow> {
+        self.turns
+            .values()
+            .filter(move |turn| turn.reference.session == session && turn.order >= target.order)
+    }
+
+    pub(super) fn session_frame(
+        &mut self,
+        session: SessionId,
+        chat: Option<ChatId>,
+        kind: FrameKind,
+        data: Value,
+    ) -> Frame {
+        let stream = self.frames.entry(session).or_default();
+        let frame = Frame {
+            seq: i64::try_from(stream.len() + 1).unwrap_or(i64::MAX),
+            kind,
+            session_id: session,
+            chat_id: chat,
+            task_id: None,
+            message_id: None,
+            at: chrono::DateTime::UNIX_EPOCH,
+            data,
+        };
+        stream.push(frame.clone());
+        frame
+    }
+}

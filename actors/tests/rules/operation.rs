@@ -1,0 +1,280 @@
+//! An operation's course, in a world that breaks: the journal and the files
+//! agree in the end, whatever happened on the way.
+
+use std::time::Duration;
+
+use hearth_actors::operation::OperationState;
+use hearth_actors::rules::operation::{Act, Came, Course, FILE_TRIES, LONGEST_WAIT, Next};
+use proptest::prelude::*;
+
+/// What goes wrong with one act.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    None,
+    /// Nothing was done.
+    Before,
+    /// It was done, and the answer was lost.
+    After,
+    /// Nothing was done, and the worker panicked.
+    Panic,
+    /// It was done, and the worker panicked.
+    PanicAfter,
+    /// For good.
+    Refused,
+    /// Somebody moves one of the files.
+    Moved,
+    /// The whole process dies after it.
+    Killed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Files {
+    Before,
+    /// Some are written.
+    Between,
+    After,
+}
+
+/// The world of one operation.
+#[derive(Debug)]
+struct World {
+    journal: Option<OperationState>,
+    gate: bool,
+    files: Files,
+    /// A file is neither as before nor as planned: a person's.
+    moved: bool,
+    planned: bool,
+    compared: bool,
+    quiet: bool,
+    ends: usize,
+    frames: usize,
+}
+
+impl World {
+    fn act(&mut self, act: Act, fault: Fault) -> Came {
+        let undone = matches!(fault, Fault::Before | Fault::Panic);
+        if matches!(fault, Fault::Refused)
+            && !matches!(act, Act::TakeBack | Act::Abandon | Act::Recall)
+        {
+            return Came::Refused;
+        }
+        if matches!(fault, Fault::Moved) {
+            self.moved = true;
+        }
+        let mut came = Came::Did;
+        if !undone {
+            came = self.really(act);
+        } else if act == Act::CarryOut && !self.moved {
+            self.files = Files::Between;
+        }
+        match fault {
+            Fault::Before | Fault::After => Came::Failed,
+            Fault::Panic | Fault::PanicAfter => Came::Lost,
+            _ => came,
+        }
+    }
+
+    fn really(&mut self, act: Act) -> Came {
+        use OperationState::{Abandoned, Done, Intended, Planning};
+        match act {
+            Act::Begin => {
+                self.journal.get_or_insert(Planning);
+                self.gate = true;
+            }
+            Act::Quiet => self.quiet = true,
+            Act::Plan => {
+                assert!(self.quiet, "agents are gone before the plan");
+                self.planned = true;
+            }
+            Act::Intend => {
+                assert!(self.planned, "what is intended was planned");
+                assert_eq!(self.files, Files::Before, "nothing was written before");
+                assert!(matches!(self.journal, Some(Planning | Intended)));
+                self.journal = Some(Intended);
+            }
+            Act::CarryOut => {
+                assert_eq!(self.journal, Some(Intended), "files follow the intent");
+                if self.moved {
+                    if self.files == Files::Before {
+                        self.files = Files::Between;
+                    }
+                    return Came::InTheWay;
+                }
+                self.files = Files::After;
+            }
+            Act::Compare => {
+                assert_eq!(self.files, Files::After, "what is compared was written");
+                self.compared = true;
+            }
+            Act::Complete => {
+                assert!(self.compared);
+                match self.journal {
+                    Some(Done) => {}
+                    Some(Intended) => {
+                        self.journal = Some(Done);
+                        self.gate = false;
+                        self.ends += 1;
+                        self.frames += 1;
+                    }
+                    other => panic!("completed as {other:?}"),
+                }
+            }
+            Act::TakeBack => {
+                assert_eq!(self.journal, Some(Intended), "only an intent is taken back");
+                self.files = Files::Before;
+                if self.moved {
+                    return Came::InTheWay;
+                }
+            }
+            Act::Abandon => {
+                assert_eq!(self.files, Files::Before, "what is abandoned is as before");
+                match self.journal {
+                    None | Some(Abandoned) => {}
+                    Some(Planning | Intended) => {
+                        self.journal = Some(Abandoned);
+                        self.gate = false;
+                        self.ends += 1;
+                    }
+                    Some(Done) => panic!("done and abandoned"),
+                }
+            }
+            Act::Settle { done } => {
+                let said = if done { Done } else { Abandoned };
+                assert_eq!(self.journal, Some(said), "refs follow the journal");
+            }
+            Act::Recall => return Came::Found(self.journal),
+        }
+        Came::Did
+    }
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        6 => Just(Fault::None),
+        2 => Just(Fault::Before),
+        2 => Just(Fault::After),
+        1 => Just(Fault::Panic),
+        1 => Just(Fault::PanicAfter),
+        1 => Just(Fault::Refused),
+        1 => Just(Fault::Moved),
+        2 => Just(Fault::Killed),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #[test]
+    fn every_operation_ends_once_and_never_in_between(
+        quiets in any::<bool>(),
+        faults in prop::collection::vec(fault(), 0..40),
+    ) {
+        let mut world = World {
+            journal: None, gate: false, files: Files::Before, moved: false, planned: false,
+            compared: false, quiet: !quiets, ends: 0, frames: 0,
+        };
+        let mut course = Course::begin(quiets);
+        let mut faults = faults.into_iter();
+        for step in 0.. {
+            prop_assert!(step < 400, "it never ends: {course:?} {world:?}");
+            let fault = faults.next().unwrap_or(Fault::None);
+            let came = world.act(course.act(), fault);
+            if matches!(fault, Fault::Killed) {
+                // Nobody is left but the journal.
+                match world.journal {
+                    None => break,
+                    Some(state) => course = Course::resume(state),
+                }
+                world.quiet = true;
+                continue;
+            }
+            match course.came(came) {
+                Next::Over => break,
+                Next::Do(act, wait) => {
+                    prop_assert_eq!(act, course.act());
+                    prop_assert!(wait <= LONGEST_WAIT);
+                }
+            }
+        }
+        prop_assert!(!world.gate, "the gate is free: {world:?}");
+        prop_assert!(world.ends <= 1 && world.frames <= 1);
+        match world.journal {
+            None => prop_assert_eq!(world.files, Files::Before),
+            Some(OperationState::Done) => prop_assert_eq!(world.files, Files::After),
+            Some(OperationState::Abandoned) => prop_assert_eq!(world.files, Files::Before),
+            Some(state) => prop_assert!(false, "left {state}"),
+        }
+    }
+}
+
+fn walk(course: &mut Course, words: &[Came]) -> Vec<Act> {
+    let mut acts = vec![course.act()];
+    for came in words {
+        if let Next::Do(act, _) = course.came(*came) {
+            acts.push(act);
+        }
+    }
+    acts
+}
+
+#[test]
+fn the_usual_way() {
+    let mut course = Course::begin(true);
+    let acts = walk(&mut course, &[Came::Did; 8]);
+    let settle = Act::Settle { done: true };
+    assert_eq!(
+        acts,
+        [
+            Act::Begin,
+            Act::Quiet,
+            Act::Plan,
+            Act::Intend,
+            Act::CarryOut,
+            Act::Compare,
+            Act::Complete,
+            settle
+        ]
+    );
+    assert_eq!(course.came(Came::Did), Next::Over);
+}
+
+#[test]
+fn files_in_the_way_are_no_reason_to_try_again() {
+    let mut course = Course::resume(OperationState::Intended);
+    let acts = walk(&mut course, &[Came::InTheWay, Came::InTheWay, Came::Did]);
+    let settle = Act::Settle { done: false };
+    assert_eq!(acts, [Act::CarryOut, Act::TakeBack, Act::Abandon, settle]);
+}
+
+#[test]
+fn a_disk_that_refuses_gets_a_few_tries_and_then_the_files_go_back() {
+    let mut course = Course::resume(OperationState::Intended);
+    let mut tries = 1;
+    while let Next::Do(Act::CarryOut, wait) = course.came(Came::Failed) {
+        assert!(wait > Duration::ZERO);
+        tries += 1;
+    }
+    assert_eq!(tries, FILE_TRIES);
+    assert_eq!(course.act(), Act::TakeBack);
+    for _ in 0..100 {
+        assert!(matches!(
+            course.came(Came::Failed),
+            Next::Do(Act::TakeBack, _)
+        ));
+    }
+}
+
+#[test]
+fn an_order_that_does_not_fit_leaves_nothing() {
+    assert_eq!(Course::begin(false).came(Came::Refused), Next::Over);
+    let mut course = Course::begin(false);
+    let acts = walk(&mut course, &[Came::Did, Came::Refused, Came::Did]);
+    let settle = Act::Settle { done: false };
+    assert_eq!(acts, [Act::Begin, Act::Plan, Act::Abandon, settle]);
+}
+
+#[test]
+fn a_newer_life_takes_the_rest() {
+    for act in [OperationState::Planning, OperationState::Intended] {
+        assert_eq!(Course::resume(act).came(Came::Fenced), Next::Over);
+    }
+}

@@ -1,0 +1,56 @@
+//! Where a kill can be told to strike, in tests of this crate alone.
+
+/// Passed before each change of a file's name or content.
+#[cfg(not(test))]
+#[inline]
+pub(super) fn point() {}
+
+#[cfg(test)]
+pub(super) use strike::point;
+
+#[cfg(test)]
+pub(super) mod strike {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Points until the process kills itself.
+        static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
+        static PASSED: Cell<usize> = const { Cell::new(0) };
+        /// What somebody else does at a point: its number, and the deed.
+        static DEED: Cell<Option<(usize, Box<dyn FnOnce()>)>> = const { Cell::new(None) };
+    }
+
+    /// Kills the process, as `kill -9` does, at the point of this number, from 0.
+    pub(crate) fn at(point: usize) {
+        LEFT.set(Some(point));
+    }
+
+    /// Lets somebody else act at the point of this number, from 0.
+    pub(crate) fn meanwhile(point: usize, deed: impl FnOnce() + 'static) {
+        PASSED.set(0);
+        DEED.set(Some((point, Box::new(deed))));
+    }
+
+    /// Points passed since the last call.
+    pub(crate) fn passed() -> usize {
+        PASSED.replace(0)
+    }
+
+    pub(crate) fn point() {
+        let passed = PASSED.get();
+        PASSED.set(passed + 1);
+        match DEED.take() {
+            Some((at, deed)) if at == passed => deed(),
+            other => DEED.set(other),
+        }
+        match LEFT.get() {
+            Some(0) => {
+                let own = nix::unistd::Pid::this();
+                let killed = nix::sys::signal::kill(own, nix::sys::signal::Signal::SIGKILL);
+                unreachable!("killed: {killed:?}");
+            }
+            Some(left) => LEFT.set(Some(left - 1)),
+            None => {}
+        }
+    }
+}

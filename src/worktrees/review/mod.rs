@@ -1,0 +1,141 @@
+//! What people do with the files that agents changed: apply, reject, rewind,
+//! restore.
+//!
+//! `plan` drafts (`draft`, on what `ground` finds at a `place`) what an order
+//! means: `apply` with `merge`, `back`, or `restore`; `convert` stands between bytes on disk
+//! and what a scan stores. It keeps all content under a ref, with the next
+//! `baseline`. `steps` then brings file after file (`swap`) beneath the root
+//! (`beneath`) to its new state or back.
+
+mod apply;
+mod back;
+mod baseline;
+mod beneath;
+mod change;
+mod convert;
+mod draft;
+mod durable;
+mod fault;
+mod ground;
+mod merge;
+mod place;
+mod plan;
+mod restore;
+mod steps;
+mod swap;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use git2::{ErrorCode, Oid};
+use hearth_actors::model::Worktree;
+use hearth_actors::ports::{Review, WorktreeError};
+use hearth_actors::review::{Conflict, Plan, Planned, Work};
+
+use tokio::sync::OwnedMutexGuard;
+
+use self::beneath::Root;
+use self::ground::Ground;
+use super::errors::Context;
+use super::guard::Project;
+use super::{GitWorktrees, Room, guard, refs};
+
+#[async_trait]
+impl Review for GitWorktrees {
+    async fn plan(&self, work: &Work) -> Result<Planned, WorktreeError> {
+        let work = work.clone();
+        self.alone(work.worktree.path.clone(), move |room| {
+            plan::plan(room, &work)
+        })
+        .await
+    }
+
+    async fn carry_out(&self, plan: &Plan) -> Result<Vec<Conflict>, WorktreeError> {
+        let plan = plan.clone();
+        self.alone(plan.worktree.path.clone(), move |room| {
+            let ground = room.ground(&plan.worktree, &plan.root)?;
+            let _alone = room.hold_root(&plan.worktree, &plan.root)?;
+            steps::carry_out(&ground, &plan, room.config.sync)
+        })
+        .await
+    }
+
+    async fn take_back(&self, plan: &Plan) -> Result<Vec<Conflict>, WorktreeError> {
+        let plan = plan.clone();
+        self.alone(plan.worktree.path.clone(), move |room| {
+            let ground = room.ground(&plan.worktree, &plan.root)?;
+            let _alone = room.hold_root(&plan.worktree, &plan.root)?;
+            steps::take_back(&ground, &plan, room.config.sync)
+        })
+        .await
+    }
+
+    async fn settle(&self, plan: &Plan, done: bool) -> Result<(), WorktreeError> {
+        let plan = plan.clone();
+        self.alone(plan.worktree.path.clone(), move |room| {
+            let ground = room.ground(&plan.worktree, &plan.root)?;
+            let common = ground.repo.commondir();
+            let _alone = room.hold(common)?;
+            if !done {
+                if let Some(undo) = &plan.undo {
+                    drop_ref(&ground, &format!("refs/hearth/checkpoints/{}", undo.id))?;
+                }
+                return drop_ref(&ground, &plan::ref_of(plan.id));
+            }
+            let baseline = Oid::from_str(&plan.baseline).cannot("read the baseline", common)?;
+            let name = format!("refs/hearth/baselines/{}", plan.worktree.id);
+            refs::keep(&ground.repo, &name, baseline)
+        })
+        .await
+    }
+}
+
+impl Room {
+    /// Opens what a plan is about: the worktree or the project's checkout.
+    fn ground(&self, worktree: &Worktree, root: &Path) -> Result<Ground, WorktreeError> {
+        let repo = if root == worktree.path {
+            let (entry, _) = self.entry(worktree)?;
+            guard::open_exactly(&entry, root)?
+        } else {
+            let project = Project::open(root)?;
+            if project.root != root {
+                return Err(WorktreeError::Unusable(format!(
+                    "{} is no checkout of its own any more: register its project anew",
+                    root.display()
+                )));
+            }
+            project.repo
+        };
+        let root = Root::open(root)?;
+        Ok(Ground { repo, root })
+    }
+
+    /// Waits until no other session's operation is at work in the checkout. The
+    /// worktree is the caller's already.
+    fn hold_root(
+        &self,
+        worktree: &Worktree,
+        root: &Path,
+    ) -> Result<Option<OwnedMutexGuard<()>>, WorktreeError> {
+        let is_own = root == worktree.path;
+        (!is_own).then(|| self.hold(root)).transpose()
+    }
+
+    /// A folder for one conversion at a time.
+    fn scratch(&self, worktree: &Worktree) -> Result<PathBuf, WorktreeError> {
+        let private = super::Private::of(&self.config.home, worktree.id)?;
+        Ok(private.file("converted"))
+    }
+}
+
+fn drop_ref(ground: &Ground, name: &str) -> Result<(), WorktreeError> {
+    let found = ground.repo.find_reference(name);
+    match found.and_then(|mut found| found.delete()) {
+        Err(error) if error.code() != ErrorCode::NotFound => {
+            Err(error).cannot("drop a ref", ground.repo.commondir())
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,136 @@
+//! From an order to a plan: drafted on the files as they are, with all that it
+//! needs stored.
+
+use std::collections::BTreeSet;
+
+use git2::{Commit, Oid, Repository, Signature};
+use hearth_actors::ids::OperationId;
+use hearth_actors::ports::WorktreeError;
+use hearth_actors::review::{Order, Plan, Planned, Recorded, Work};
+
+use super::super::errors::Context;
+use super::super::refs;
+use super::super::stat::FILE;
+use super::super::{Room, guard};
+use super::baseline::Baseline;
+use super::convert::Convert;
+use super::draft::Draft;
+use super::ground::Ground;
+use super::restore::{self, Past};
+use super::{apply, back, durable};
+
+/// Where an operation's objects are kept from `git gc`.
+pub(super) fn ref_of(id: OperationId) -> String {
+    format!("refs/hearth/operations/{id}")
+}
+
+/// Works out the order.
+pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
+    let root = match work.order {
+        Order::Apply { .. } | Order::Rewind { .. } => guard::canonical(&work.project_path)?,
+        Order::Reject { .. } | Order::Restore { .. } => work.worktree.path.clone(),
+    };
+    let ground = room.ground(&work.worktree, &root)?;
+    let _alone = room.hold_root(&work.worktree, &root)?;
+    let scratch = room.scratch(&work.worktree)?;
+    let mut draft = Draft::new(&ground, Convert::of(&ground.repo, scratch));
+    let baseline = Baseline::open(&ground.repo, &work.worktree.baseline)?;
+    let changes = once_each(&work.changes);
+    let mut undo = None;
+    match work.order {
+        Order::Apply { secrets, .. } => apply::apply(&mut draft, &changes, secrets)?,
+        Order::Reject { .. } => back::reject(&mut draft, &changes)?,
+        Order::Rewind { .. } => back::rewind(&mut draft, &changes, &baseline)?,
+        Order::Restore { .. } => {
+            let past = Past::find(room, &room.open(&work.worktree)?, work)?;
+            restore::restore(&mut draft, &past)?;
+            draft.notes.extend_from_slice(&past.notes);
+            if draft.conflicts.is_empty() {
+                undo = Some(past.keep(room, &ground, work)?);
+            }
+        }
+    }
+    if !draft.conflicts.is_empty() {
+        return Ok(Planned::Refused(draft.conflicts));
+    }
+    let plan = finish(room, work, &changes, &draft, &baseline)?;
+    Ok(Planned::Ready(Plan { undo, ..plan }))
+}
+
+fn finish(
+    room: &Room,
+    work: &Work,
+    changes: &[Recorded],
+    draft: &Draft<'_>,
+    baseline: &Baseline<'_>,
+) -> Result<Plan, WorktreeError> {
+    let ground = draft.ground;
+    let mut written = Vec::new();
+    let commit = baseline.with(&draft.baseline, &mut written)?;
+    let contents: BTreeSet<Oid> = draft.contents().map(|state| state.id).collect();
+    keep(room, ground, work.id, &contents, commit, written)?;
+    let ids: Vec<_> = changes.iter().map(|change| change.id).collect();
+    Ok(Plan {
+        id: work.id,
+        root: ground.root.path().to_owned(),
+        worktree: work.worktree.clone(),
+        steps: draft.steps(),
+        baseline: commit.to_string(),
+        accounts: draft.accounts(&ids),
+        notes: draft.notes.clone(),
+        undo: None,
+    })
+}
+
+/// Keeps contents and baseline of an operation under its ref, on the disk.
+fn keep(
+    room: &Room,
+    ground: &Ground,
+    id: OperationId,
+    contents: &BTreeSet<Oid>,
+    baseline: Oid,
+    written: Vec<Oid>,
+) -> Result<(), WorktreeError> {
+    let repo = &ground.repo;
+    let common = repo.commondir();
+    let commit = || -> Result<(Oid, Oid), git2::Error> {
+        let mut tree = repo.treebuilder(None)?;
+        for blob in contents {
+            tree.insert(blob.to_string(), *blob, FILE.cast_signed())?;
+        }
+        let tree = tree.write()?;
+        let commit = commit(repo, id, tree, &repo.find_commit(baseline)?)?;
+        Ok((tree, commit))
+    };
+    let (tree, commit) = commit().cannot("keep what the operation needs", common)?;
+    let name = ref_of(id);
+    let alone = room.hold(common)?;
+    refs::keep(repo, &name, commit)?;
+    drop(alone);
+    if !room.config.sync {
+        return Ok(());
+    }
+    let mut all = contents.clone();
+    all.extend(written);
+    all.extend([tree, commit, baseline]);
+    durable::objects(repo, &all, &name)
+}
+
+fn commit(
+    repo: &Repository,
+    id: OperationId,
+    tree: Oid,
+    parent: &Commit<'_>,
+) -> Result<Oid, git2::Error> {
+    let author = Signature::now("Hearth", "hearth@localhost")?;
+    let tree = repo.find_tree(tree)?;
+    let message = format!("Operation {id}");
+    repo.commit(None, &author, &author, &message, &tree, &[parent])
+}
+
+/// A change that is named twice is done once.
+fn once_each(changes: &[Recorded]) -> Vec<Recorded> {
+    let mut seen = BTreeSet::new();
+    let new = |change: &&Recorded| seen.insert(change.id);
+    changes.iter().filter(new).cloned().collect()
+}

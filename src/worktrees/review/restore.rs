@@ -1,0 +1,298 @@
+//! Restore: a worktree brought back to a checkpoint, exactly as a scan sees it.
+//!
+//! What differs between the files as a scan finds them and the checkpoint's tree
+//! is what moves; all else stays, and so do index and HEAD. No checkpoint holds
+//! ignored files, repositories within, FIFOs, sockets and devices: they stay
+//! too, and where a file of the checkpoint would have their place that is a
+//! conflict. What was there before is a checkpoint of its own.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use git2::{Index, Oid, Repository};
+use hearth_actors::ids::CheckpointId;
+use hearth_actors::model::Checkpoint;
+use hearth_actors::ports::WorktreeError;
+use hearth_actors::review::Work;
+
+use super::super::differing::{self, Differing, Side};
+use super::super::errors::Context;
+use super::super::ignores::Ignores;
+use super::super::stat::{FILE, LINK, PROGRAM};
+use super::super::{Open, Room, checkpoint, history, names, scan, traps};
+use super::beneath::Inside;
+use super::change::not_written;
+use super::draft::{Draft, Move, Undo};
+use super::durable;
+use super::ground::{Found, Ground, State};
+use super::place::Place;
+
+/// Files that are told to stay in a folder that otherwise goes.
+const MAX_TOLD: usize = 3;
+
+/// A worktree as it is, and what lies between it and a checkpoint.
+pub(super) struct Past {
+    differing: Vec<Differing>,
+    /// The tree of all files now, and the checkpoint's.
+    now: Oid,
+    wanted: Oid,
+    /// What the scan left out.
+    pub(super) notes: Vec<String>,
+}
+
+impl Past {
+    /// Scans the worktree of the order.
+    pub(super) fn find(room: &Room, open: &Open, work: &Work) -> Result<Self, WorktreeError> {
+        let Some(checkpoint) = &work.checkpoint else {
+            return Err(WorktreeError::Unusable(
+                "the checkpoint to restore is not known (any more)".into(),
+            ));
+        };
+        let wanted = history::tree_of(&open.repo, &checkpoint.commit)?;
+        let shadow = scan::shadow(&open.scanned(&work.worktree), &room.snapshots)?;
+        let at = &work.worktree.path;
+        let differing = differing::files(&open.repo, shadow.tree, wanted);
+        let differing = differing.cannot("compare the files with the checkpoint", at)?;
+        let paths = differing.iter().map(|differing| &differing.path[..]);
+        traps::attributes(&open.repo, paths)?;
+        Ok(Self {
+            differing,
+            now: shadow.tree,
+            wanted,
+            notes: shadow.notes,
+        })
+    }
+
+    /// Keeps the files as they are now as a checkpoint, on the disk. It has the
+    /// operation's id, so that a repeat makes no second one.
+    pub(super) fn keep(
+        &self,
+        room: &Room,
+        ground: &Ground,
+        work: &Work,
+    ) -> Result<Checkpoint, WorktreeError> {
+        let common = ground.repo.commondir();
+        let alone = room.hold(common)?;
+        let kept = checkpoint::commit(&ground.repo, undo_of(work), self.now)?;
+        drop(alone);
+        if room.config.sync {
+            durable::everything(common)?;
+        }
+        Ok(kept)
+    }
+}
+
+/// The checkpoint of what was there before the order.
+pub(super) fn undo_of(work: &Work) -> CheckpointId {
+    CheckpointId(work.id.0)
+}
+
+/// Drafts the worktree as the checkpoint has it, or finds every conflict.
+pub(super) fn restore(draft: &mut Draft<'_>, past: &Past) -> Result<(), WorktreeError> {
+    let repo = &draft.ground.repo;
+    let mut stays = Stays::of(repo, past.wanted)?;
+    let mut come = Vec::new();
+    let mut gone = Vec::new();
+    for Differing {
+        path,
+        before,
+        after,
+    } in &past.differing
+    {
+        let shown = names::shown(path);
+        let (now, wanted) = match (state(*before), state(*after)) {
+            (Some(now), Some(wanted)) => (now, wanted),
+            _ => {
+                let note = format!("{shown} stays: it is a submodule, here or in the checkpoint");
+                draft.notes.push(note);
+                continue;
+            }
+        };
+        match (Place::of_bytes(path.clone()), wanted) {
+            (Err(why), _) => draft.refuse(None, shown, not_written(why)),
+            (Ok(place), Some(wanted)) => come.push((place, now, wanted)),
+            (Ok(place), None) if stays.keeps(&place) => {
+                let note = format!("{shown} stays: the checkpoint's own rules ignore it");
+                draft.notes.push(note);
+            }
+            (Ok(place), None) => {
+                leave(draft, &place, now)?;
+                gone.push(place);
+            }
+        }
+    }
+    for (place, now, wanted) in &come {
+        arrive(draft, place, *now, *wanted)?;
+    }
+    tell_what_stays(draft, past, &gone)
+}
+
+/// Files that a scan finds now and would not find in the checkpoint: they were
+/// ignored then, and perhaps there.
+struct Stays<'a> {
+    ignores: Ignores<'a>,
+    index: Option<Index>,
+}
+
+impl<'a> Stays<'a> {
+    fn of(repo: &'a Repository, wanted: Oid) -> Result<Self, WorktreeError> {
+        let tree = repo.find_tree(wanted);
+        let tree = tree.cannot("read the checkpoint", repo.commondir())?;
+        Ok(Self {
+            ignores: Ignores::of_tree(repo, tree),
+            index: repo.index().ok(),
+        })
+    }
+
+    fn keeps(&mut self, place: &Place) -> bool {
+        let path = Path::new(OsStr::from_bytes(place.bytes()));
+        let tracks = |index: &Index| index.get_path(path, 0).is_some();
+        self.ignores.ignore(place.bytes(), false) && !self.index.as_ref().is_some_and(tracks)
+    }
+}
+
+/// A side of the comparison; the outer none is a submodule.
+#[expect(clippy::option_option, reason = "no file, and no state of a file")]
+fn state(side: Option<Side>) -> Option<Option<State>> {
+    match side {
+        None => Some(None),
+        Some(Side { mode, id }) => {
+            matches!(mode, FILE | PROGRAM | LINK).then_some(Some(State { id, mode }))
+        }
+    }
+}
+
+/// Drafts the removal of a file that the checkpoint does not have.
+fn leave(draft: &mut Draft<'_>, place: &Place, now: Option<State>) -> Result<(), WorktreeError> {
+    match draft.find(place)? {
+        // It went by itself.
+        Found::Nothing => Ok(()),
+        Found::File(raw) if Some(draft.stored(place, raw)?) == now => {
+            put(draft, place, Some(raw), None)
+        }
+        _ => moving(draft, place),
+    }
+}
+
+/// Drafts a file as the checkpoint has it.
+fn arrive(
+    draft: &mut Draft<'_>,
+    place: &Place,
+    now: Option<State>,
+    wanted: State,
+) -> Result<(), WorktreeError> {
+    if draft.ground.size(wanted.id).is_none() {
+        let reason = format!(
+            "the checkpoint's content of {} is no longer in the repository: restore another checkpoint",
+            place.shown()
+        );
+        draft.refuse(None, place.shown(), reason);
+        return Ok(());
+    }
+    let (at, what) = match (draft.find(place)?, now) {
+        (Found::Nothing, _) => {
+            let to = draft.raw(place, wanted)?;
+            return put(draft, place, None, Some(to));
+        }
+        (Found::File(raw), Some(now)) => {
+            let to = draft.raw(place, wanted)?;
+            return match draft.stored(place, raw)? == now {
+                true => put(draft, place, Some(raw), Some(to)),
+                false => moving(draft, place),
+            };
+        }
+        (Found::File(raw), None) => {
+            if raw == draft.raw(place, wanted)? {
+                return Ok(());
+            }
+            (
+                place.clone(),
+                "is an ignored file, which no checkpoint holds",
+            )
+        }
+        (Found::Folder(_), _) => (
+            place.clone(),
+            "is a folder with files that no checkpoint holds, such as ignored ones",
+        ),
+        (Found::Odd(what), _) => (place.clone(), what),
+        (Found::Barred(bar), _) => (bar.at, bar.what),
+    };
+    let reason = format!("{} {what}: move it away, and restore again", at.shown());
+    draft.refuse(None, at.shown(), reason);
+    Ok(())
+}
+
+fn put(
+    draft: &mut Draft<'_>,
+    place: &Place,
+    from: Option<State>,
+    to: Option<State>,
+) -> Result<(), WorktreeError> {
+    let step = Move {
+        place: place.clone(),
+        from,
+        to,
+    };
+    match draft.put(None, step, &mut Undo::default())? {
+        true => Ok(()),
+        false => moving(draft, place),
+    }
+}
+
+fn moving(draft: &mut Draft<'_>, place: &Place) -> Result<(), WorktreeError> {
+    let reason = format!(
+        "{} changes while it is looked at: try again when it rests",
+        place.shown()
+    );
+    draft.refuse(None, place.shown(), reason);
+    Ok(())
+}
+
+/// Names the folders that would go with their files, if there were not others in
+/// them.
+fn tell_what_stays(
+    draft: &mut Draft<'_>,
+    past: &Past,
+    gone: &[Place],
+) -> Result<(), WorktreeError> {
+    let ground = draft.ground;
+    let wanted = ground.repo.find_tree(past.wanted);
+    let wanted = wanted.cannot("read the checkpoint", ground.repo.commondir())?;
+    let has = |folder: &Place| {
+        wanted
+            .get_path(Path::new(OsStr::from_bytes(folder.bytes())))
+            .is_ok()
+    };
+    let leaving: BTreeSet<&Place> = gone.iter().collect();
+    let outermost = |place: &Place| place.above().take_while(|folder| !has(folder)).last();
+    let folders: BTreeSet<Place> = gone.iter().filter_map(outermost).collect();
+    for folder in folders {
+        let stays = match ground.root.inside(&folder)? {
+            Inside::Hollow => continue,
+            Inside::Full => "a repository of its own, or too much to be told".to_owned(),
+            Inside::Files(files) => {
+                let mut others = files
+                    .iter()
+                    .filter(|file| !leaving.contains(file))
+                    .peekable();
+                if others.peek().is_none() {
+                    continue;
+                }
+                let shown: Vec<_> = others.by_ref().take(MAX_TOLD).map(Place::shown).collect();
+                let more = match others.count() {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                format!("{}{more}", shown.join(", "))
+            }
+        };
+        let note = format!(
+            "{} stays: it holds what no checkpoint holds: {stays}",
+            folder.shown()
+        );
+        draft.notes.push(note);
+    }
+    Ok(())
+}

@@ -1,0 +1,250 @@
+//! A plan carried out, or taken back, file by file. Both can be begun again
+//! after a kill at any moment.
+//!
+//! What planning stored is on the disk before the first file is written. Of few
+//! files, each is on the disk before its name is; of many, the file system is
+//! told to write all before the plan counts as carried out, because a wait for
+//! each would take minutes. A power cut between can then leave a file of its new
+//! name empty: it is told as one that is neither, and its content is in the
+//! repository.
+
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
+
+use hearth_actors::ports::WorktreeError;
+use hearth_actors::review::{Conflict, Plan, Step};
+
+use super::beneath::Way;
+use super::durable;
+use super::ground::{Found, Ground, Keep, State};
+use super::place::Place;
+use super::swap::{Names, Swap, Swapped};
+
+/// A plan's step, parsed, on its way from `start` to `goal`.
+struct Leg {
+    number: usize,
+    place: Place,
+    start: Option<State>,
+    goal: Option<State>,
+}
+
+/// Where a file is on its way.
+enum At {
+    Start,
+    Goal,
+    /// Neither; why, for a person.
+    Elsewhere(String),
+}
+
+/// Brings each file to its `to`; stops at the first that is neither.
+pub(super) fn carry_out(
+    ground: &Ground,
+    plan: &Plan,
+    sync: bool,
+) -> Result<Vec<Conflict>, WorktreeError> {
+    let legs = match legs(plan, false) {
+        Ok(legs) => legs,
+        Err(conflict) => return Ok(vec![conflict]),
+    };
+    let way = Journey::new(ground, plan, &legs, false, sync);
+    let mut conflicts = Vec::new();
+    let mut left = Vec::new();
+    for leg in &legs {
+        match way.locate(leg)? {
+            At::Start => left.push(leg),
+            At::Goal => way.tidy(leg)?,
+            At::Elsewhere(why) => conflicts.push(conflict(leg, why)),
+        }
+    }
+    if !conflicts.is_empty() {
+        return Ok(conflicts);
+    }
+    for leg in left {
+        if let Some(why) = way.travel(leg)? {
+            return Ok(vec![conflict(leg, why)]);
+        }
+    }
+    way.arrive()?;
+    Ok(Vec::new())
+}
+
+/// Brings each file back to its `from`, the last one first.
+pub(super) fn take_back(
+    ground: &Ground,
+    plan: &Plan,
+    sync: bool,
+) -> Result<Vec<Conflict>, WorktreeError> {
+    let legs = match legs(plan, true) {
+        Ok(legs) => legs,
+        Err(conflict) => return Ok(vec![conflict]),
+    };
+    let way = Journey::new(ground, plan, &legs, true, sync);
+    let mut conflicts = Vec::new();
+    for leg in &legs {
+        let why = match way.locate(leg)? {
+            At::Start => way.travel(leg)?,
+            At::Goal => {
+                way.tidy(leg)?;
+                None
+            }
+            At::Elsewhere(why) => Some(why),
+        };
+        conflicts.extend(why.map(|why| conflict(leg, why)));
+    }
+    way.arrive()?;
+    Ok(conflicts)
+}
+
+struct Journey<'a> {
+    ground: &'a Ground,
+    plan: &'a Plan,
+    /// The places of all steps: they are in nobody's way for long.
+    places: BTreeSet<&'a Place>,
+    back: bool,
+    legs: &'a [Leg],
+    sync: bool,
+}
+
+impl<'a> Journey<'a> {
+    fn new(ground: &'a Ground, plan: &'a Plan, legs: &'a [Leg], back: bool, sync: bool) -> Self {
+        Self {
+            ground,
+            plan,
+            back,
+            places: legs.iter().map(|leg| &leg.place).collect(),
+            legs,
+            sync,
+        }
+    }
+
+    /// Puts right what a kill left of this step, and tells where its file is.
+    fn locate(&self, leg: &Leg) -> Result<At, WorktreeError> {
+        if let Way::Open(folder) = self.ground.root.way(&leg.place)? {
+            let (here, there) = (self.back, !self.back);
+            let swap = self.swap(leg, &folder, here);
+            swap.recover(leg.start, leg.goal)?;
+            let swap = self.swap(leg, &folder, there);
+            swap.recover(leg.goal, leg.start)?;
+        }
+        let now = match self.ground.find(&leg.place, Keep::Name)? {
+            Found::Nothing => None,
+            Found::File(state) => Some(state),
+            Found::Barred(bar) if self.places.contains(&bar.at) => None,
+            Found::Folder(Some(files)) if files.iter().all(|file| self.places.contains(file)) => {
+                None
+            }
+            Found::Folder(_) => return Ok(At::Elsewhere("is a folder with other files".into())),
+            Found::Odd(what) => return Ok(At::Elsewhere(what.into())),
+            Found::Barred(bar) => {
+                let why = format!("cannot be reached: {} {}", bar.at.shown(), bar.what);
+                return Ok(At::Elsewhere(why));
+            }
+        };
+        Ok(if now == leg.start {
+            At::Start
+        } else if now == leg.goal {
+            At::Goal
+        } else {
+            At::Elsewhere("has changed meanwhile".into())
+        })
+    }
+
+    /// Brings the file to its goal, or says why not.
+    fn travel(&self, leg: &Leg) -> Result<Option<String>, WorktreeError> {
+        let root = &self.ground.root;
+        let way = match leg.goal {
+            Some(_) => root.make_way(&leg.place)?,
+            None => root.way(&leg.place)?,
+        };
+        let folder = match way {
+            Way::Open(folder) => folder,
+            Way::Missing => return Ok(Some("has changed meanwhile".into())),
+            Way::Barred(bar) => {
+                let why = format!("cannot be reached: {} {}", bar.at.shown(), bar.what);
+                return Ok(Some(why));
+            }
+        };
+        let swapped = self
+            .swap(leg, &folder, self.back)
+            .bring(leg.start, leg.goal)?;
+        drop(folder);
+        if leg.goal.is_none() || swapped == Swapped::Other {
+            root.prune(&leg.place)?;
+        }
+        Ok(match swapped {
+            Swapped::Done => None,
+            Swapped::Other => Some("has changed meanwhile".into()),
+        })
+    }
+
+    /// A kill may have come between the file and its folders.
+    fn tidy(&self, leg: &Leg) -> Result<(), WorktreeError> {
+        match leg.goal {
+            None => self.ground.root.prune(&leg.place),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Waits until the disk has it all.
+    fn arrive(&self) -> Result<(), WorktreeError> {
+        if self.sync {
+            let places = self.legs.iter().map(|leg| &leg.place);
+            durable::names(&self.ground.root, places)?;
+        }
+        Ok(())
+    }
+
+    fn swap<'b>(&'b self, leg: &'b Leg, folder: &'b OwnedFd, back: bool) -> Swap<'b> {
+        Swap {
+            ground: self.ground,
+            place: &leg.place,
+            folder,
+            names: Names::of(self.plan.id, leg.number, back),
+            sync: self.sync && self.legs.len() <= durable::FEW,
+        }
+    }
+}
+
+fn legs(plan: &Plan, back: bool) -> Result<Vec<Leg>, Conflict> {
+    let parse = |(number, step): (usize, &Step)| {
+        let told = |why: &str| Conflict {
+            change: None,
+            path: step.path.clone(),
+            reason: format!("the plan cannot be read: {why}"),
+            hunks: Vec::new(),
+        };
+        let state = |state: &Option<_>| match state {
+            None => Ok(None),
+            Some(state) => State::parse(state)
+                .map(Some)
+                .ok_or_else(|| told("a state is none of a file")),
+        };
+        let (from, to) = (state(&step.from)?, state(&step.to)?);
+        let (start, goal) = if back { (to, from) } else { (from, to) };
+        Ok(Leg {
+            number,
+            place: Place::of(&step.path).map_err(told)?,
+            start,
+            goal,
+        })
+    };
+    let mut legs: Vec<Leg> = plan
+        .steps
+        .iter()
+        .enumerate()
+        .map(parse)
+        .collect::<Result<_, _>>()?;
+    if back {
+        legs.reverse();
+    }
+    Ok(legs)
+}
+
+fn conflict(leg: &Leg, why: String) -> Conflict {
+    Conflict {
+        change: None,
+        path: leg.place.shown(),
+        reason: format!("{} {why}: look at it, and order again", leg.place.shown()),
+        hunks: Vec::new(),
+    }
+}

@@ -1,0 +1,288 @@
+//! One file brought from one state to another, so that it is whole at every
+//! moment and nothing is lost that somebody else put there.
+//!
+//! A file is written under a name of ours beside its place. `part` names hold
+//! what is being written and are never looked at. `swap` names hold what will
+//! change places with the file, and then what was there: it is looked at before
+//! it is removed, and goes back when it is not what was expected.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use hearth_actors::ids::OperationId;
+use hearth_actors::ports::WorktreeError;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat2};
+use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
+use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
+
+use super::super::errors::Context;
+use super::super::stat::PROGRAM;
+use super::fault;
+use super::ground::{Found, Ground, Keep, State};
+use super::place::Place;
+
+/// The names of ours for one step of an operation, carried out or taken back.
+pub(super) struct Names {
+    part: String,
+    swap: String,
+}
+
+impl Names {
+    pub(super) fn of(id: OperationId, step: usize, back: bool) -> Self {
+        let swap = if back { "back" } else { "swap" };
+        Self {
+            part: format!(".hearth-{id}-{step}.part"),
+            swap: format!(".hearth-{id}-{step}.{swap}"),
+        }
+    }
+}
+
+/// One file of a plan, in its open folder.
+pub(super) struct Swap<'a> {
+    pub(super) ground: &'a Ground,
+    pub(super) place: &'a Place,
+    pub(super) folder: &'a OwnedFd,
+    pub(super) names: Names,
+    /// A file is on the disk before its name is.
+    pub(super) sync: bool,
+}
+
+/// What came of an attempt.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Swapped {
+    Done,
+    /// The file is not what was expected, and was left or put back.
+    Other,
+}
+
+impl Swap<'_> {
+    /// Brings the file from `from` to `to`; they differ.
+    pub(super) fn bring(
+        &self,
+        from: Option<State>,
+        to: Option<State>,
+    ) -> Result<Swapped, WorktreeError> {
+        let brought = match (from, to) {
+            (from, Some(to)) => self.fill(from, to).and_then(|()| match from {
+                None => self.create(),
+                Some(from) => self.replace(from),
+            }),
+            (Some(from), None) => self.remove(from),
+            (None, None) => Ok(Swapped::Done),
+        };
+        brought.cannot("write the file", &self.ground.root.full(self.place))
+    }
+
+    /// Puts right what a kill left here, of an attempt to bring the file from
+    /// `start` to `goal`.
+    pub(super) fn recover(
+        &self,
+        start: Option<State>,
+        goal: Option<State>,
+    ) -> Result<(), WorktreeError> {
+        let full = self.ground.root.full(self.place);
+        let recovered = self.put_right(start, goal);
+        recovered.cannot("put right what a broken-off write left of", &full)
+    }
+
+    fn put_right(&self, start: Option<State>, goal: Option<State>) -> io::Result<()> {
+        self.drop_name(&self.names.part)?;
+        let swap = match self.look(self.names.swap.as_bytes())? {
+            Found::Nothing => return Ok(()),
+            Found::File(state) => Some(state),
+            _ => None,
+        };
+        if swap.is_some() && (swap == goal) {
+            // It did not change places yet.
+            return self.drop_name(&self.names.swap);
+        }
+        let name = match self.look(self.place.name())? {
+            Found::Nothing => None,
+            Found::File(state) => Some(state),
+            _ if swap == start => return self.drop_name(&self.names.swap),
+            _ => return Ok(()),
+        };
+        if name.is_none() && start.is_some() {
+            return self.rename(&self.names.swap, self.place.name());
+        }
+        if name == goal && swap != start {
+            // Somebody wrote between the last look and the swap: theirs it is.
+            self.exchange()?;
+            return self.drop_name(&self.names.swap);
+        }
+        if name == start || name == goal {
+            // It was displaced as it should be, or a power cut left it torn.
+            return self.drop_name(&self.names.swap);
+        }
+        Ok(())
+    }
+
+    /// Writes the content beside its place, complete or not at all.
+    fn fill(&self, from: Option<State>, to: State) -> io::Result<()> {
+        fault::point();
+        self.drop_name(&self.names.part)?;
+        if to.is_link() {
+            let target = self.ground.content(to.id).map_err(io::Error::other)?;
+            symlinkat(&target[..], self.folder, self.names.part.as_str())?;
+        } else {
+            let flags = OFlag::O_WRONLY
+                | OFlag::O_CREAT
+                | OFlag::O_EXCL
+                | OFlag::O_NOFOLLOW
+                | OFlag::O_CLOEXEC;
+            let part = self.names.part.as_str();
+            let file = openat(self.folder, part, flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
+            let mut file = File::from(file);
+            fault::point();
+            self.ground
+                .pour(to.id, &mut file)
+                .map_err(io::Error::other)?;
+            fchmod(&file, self.permissions(from, to)?)?;
+            if self.sync {
+                file.sync_all()?;
+            }
+        }
+        fault::point();
+        self.rename(&self.names.part, self.names.swap.as_bytes())
+    }
+
+    fn create(&self) -> io::Result<Swapped> {
+        if let Found::Folder(_) = self.look(self.place.name())? {
+            // Holds no file, or the plan would not have come here.
+            let _ = self
+                .ground
+                .root
+                .remove_hollow(self.folder, self.place.name());
+        }
+        fault::point();
+        match self.rename(&self.names.swap, self.place.name()) {
+            Ok(()) => Ok(Swapped::Done),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.give_up(),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn replace(&self, from: State) -> io::Result<Swapped> {
+        fault::point();
+        match self.exchange() {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.give_up(),
+            Err(error) => return Err(error),
+        }
+        fault::point();
+        if !self.is(self.names.swap.as_bytes(), from)? {
+            self.exchange()?;
+            return self.give_up();
+        }
+        fault::point();
+        self.drop_name(&self.names.swap)?;
+        Ok(Swapped::Done)
+    }
+
+    fn remove(&self, from: State) -> io::Result<Swapped> {
+        fault::point();
+        if !self.is(self.place.name(), from)? {
+            return Ok(Swapped::Other);
+        }
+        let swap = self.names.swap.as_bytes();
+        match self.rename_bytes(self.place.name(), swap) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Swapped::Other),
+            Err(error) => return Err(error),
+        }
+        fault::point();
+        if !self.is(swap, from)? {
+            // Where something took its place by now, both stay: the file under
+            // its name of ours.
+            let _ = self.rename(&self.names.swap, self.place.name());
+            return Ok(Swapped::Other);
+        }
+        fault::point();
+        self.drop_name(&self.names.swap)?;
+        Ok(Swapped::Done)
+    }
+
+    fn give_up(&self) -> io::Result<Swapped> {
+        self.drop_name(&self.names.swap)?;
+        Ok(Swapped::Other)
+    }
+
+    /// A file that is replaced keeps who may do what with it; a new one is as
+    /// open to others as its folder, whatever our own umask is.
+    fn permissions(&self, from: Option<State>, to: State) -> io::Result<Mode> {
+        let mode = match from {
+            Some(from) if !from.is_link() => {
+                let name = self.place.name();
+                match fstatat(self.folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+                    Ok(found) => found.st_mode & 0o777,
+                    Err(_) => 0o600,
+                }
+            }
+            _ => fstat(self.folder)?.st_mode & 0o664,
+        };
+        let mode = match to.mode {
+            // Who may read it may run it.
+            PROGRAM => mode | 0o600 | (mode | 0o600) >> 2 & 0o111,
+            _ => mode & 0o666 | 0o600,
+        };
+        Ok(Mode::from_bits_truncate(mode))
+    }
+
+    fn is(&self, name: &[u8], state: State) -> io::Result<bool> {
+        Ok(matches!(self.look(name)?, Found::File(found) if found == state))
+    }
+
+    fn look(&self, name: &[u8]) -> io::Result<Found> {
+        let found = self.ground.find_in(self.folder, name, Keep::Name);
+        found.map_err(io::Error::other)
+    }
+
+    fn drop_name(&self, name: &str) -> io::Result<()> {
+        match unlinkat(self.folder, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn rename(&self, from: &str, to: &[u8]) -> io::Result<()> {
+        self.rename_bytes(from.as_bytes(), to)
+    }
+
+    /// Renames unless the new name is taken.
+    fn rename_bytes(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
+        let flags = RenameFlags::RENAME_NOREPLACE;
+        match renameat2(self.folder, from, self.folder, to, flags) {
+            // Not every file system can: two names for a moment then.
+            Err(Errno::EINVAL | Errno::ENOSYS | Errno::ENOTSUP) => self.rename_by_link(from, to),
+            other => Ok(other?),
+        }
+    }
+
+    fn rename_by_link(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
+        linkat(self.folder, from, self.folder, to, AtFlags::empty())?;
+        Ok(unlinkat(self.folder, from, UnlinkatFlags::NoRemoveDir)?)
+    }
+
+    /// Lets the file and what was written for it change places.
+    fn exchange(&self) -> io::Result<()> {
+        let (swap, name) = (self.names.swap.as_bytes(), self.place.name());
+        let flags = RenameFlags::RENAME_EXCHANGE;
+        match renameat2(self.folder, swap, self.folder, name, flags) {
+            Err(Errno::EINVAL | Errno::ENOSYS | Errno::ENOTSUP) => self.exchange_by_names(),
+            other => Ok(other?),
+        }
+    }
+
+    /// In three steps, for file systems that cannot do it in one: the place is
+    /// empty for a moment, and a kill then leaves the file under its name of
+    /// ours, which [`Self::recover`] brings back.
+    fn exchange_by_names(&self) -> io::Result<()> {
+        let (part, swap) = (self.names.part.as_bytes(), self.names.swap.as_bytes());
+        self.drop_name(&self.names.part)?;
+        self.rename_by_link(swap, part)?;
+        self.rename_by_link(self.place.name(), swap)?;
+        self.rename_by_link(part, self.place.name())
+    }
+}

@@ -70,8 +70,11 @@ impl Rows {
 
     /// False where it is gone already.
     pub(super) fn trim_message(&mut self, message: MessageId) -> bool {
-        self.trimmed.insert(message, self.turns_begun);
-        self.messages.remove(&message).is_some()
+        let was_there = self.messages.remove(&message).is_some();
+        if was_there {
+            self.trimmed.insert(message, self.turns_begun);
+        }
+        was_there
     }
 
     pub(super) fn note_context(&mut self, key: &SessionKey, facts: &LinkFacts) {
@@ -143,10 +146,8 @@ impl Rows {
     }
 
     fn answer_of(&self, task: TaskId) -> Excerpt {
-        let turns = self.turns.values();
-        let last = turns
-            .filter(|turn| turn.reference.fence.task == task)
-            .last();
+        let mut turns = self.turns.values().rev();
+        let last = turns.find(|turn| turn.reference.fence.task == task);
         let message = last.and_then(|turn| self.messages.get(&turn.reference.message));
         message.map_or(Excerpt::default(), |message| {
             message.content.as_str().into()

@@ -36,12 +36,8 @@ pub(super) async fn there_and_back(agent: Agent) {
         "{}",
         asked.prompt
     );
-    assert!(
-        asked
-            .prompt
-            .trim_end()
-            .ends_with("[[text:Written by the second.]]")
-    );
+    let (_, words) = asked.prompt.split_once("</hearth-handover>").unwrap();
+    assert!(words.contains(&prompt), "{}", asked.prompt);
 
     let third = stage.turn(&chat, "[[text:I know.]] otter").await;
     assert_eq!(told(&third)["reason"], "missed", "{third:#}");

@@ -5,9 +5,11 @@
 pub mod access;
 pub mod app;
 pub mod backends;
+pub mod checks;
 pub mod cli;
 pub mod config;
 pub mod http;
+pub mod mcp;
 pub mod process;
 pub mod store;
 pub mod telemetry;

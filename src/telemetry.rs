@@ -27,7 +27,7 @@ pub fn init(verbosity: Verbosity, env: &BTreeMap<String, String>) -> Result<(), 
             .filter(|value| !value.is_empty())
     };
     let default = match verbosity {
-        Verbosity::Service => "info,sqlx::postgres::notice=warn",
+        Verbosity::Service => "info,rmcp=warn,sqlx::postgres::notice=warn",
         Verbosity::Command => "warn",
     };
     let text = var("HEARTH_LOG").unwrap_or(default);

@@ -1,6 +1,8 @@
 //! The three languages of a turn: what agents say ([`AgentEvent`]), what is
 //! stored ([`Batch`]) and what subscribers see ([`Frame`]).
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -35,7 +37,7 @@ pub enum Said {
     Mode(String),
     /// More tokens or money spent in this turn.
     Usage(Usage),
-    /// A human's consent is wanted.
+    /// A human's consent is wanted, or an answer.
     Permission(Ask),
     /// Something the vocabulary has no word for, kept as it came.
     Raw {
@@ -117,13 +119,16 @@ pub struct Command {
     pub description: String,
 }
 
-/// A request for a human's consent.
+/// A request to a human: for consent, or for an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ask {
     /// The backend's handle for the answer, unique within the link.
     pub id: String,
     /// The tool that asks.
     pub tool: Tool,
+    /// What is asked, where words are wanted and not consent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<String>,
     /// What may be answered.
     pub options: Vec<AskOption>,
 }
@@ -151,6 +156,11 @@ pub enum AskKind {
     RejectOnce,
     /// No, from now on.
     RejectAlways,
+    /// One of the answers to a question.
+    Choice,
+    /// A place for an answer in one's own words. Its id says which ones:
+    /// `text`, `integer` or `number`. As an answer, the label is what was written.
+    Text,
 }
 
 /// What is answered to an [`Ask`].
@@ -159,6 +169,8 @@ pub enum AskKind {
 pub enum Answer {
     /// The option with this id.
     Option(String),
+    /// These words, where an option of kind [`AskKind::Text`] is on offer.
+    Text(String),
     /// None: the request is withdrawn.
     Cancelled,
 }
@@ -176,6 +188,34 @@ pub enum AgentStop {
     Error(AgentFault),
     /// The prompt was not handed over at all, for this reason.
     Unprompted(AgentFault),
+    /// The same, before it said or did anything in the turn: whoever it asked
+    /// refused the prompt, and nothing came of it.
+    Refused {
+        /// The error.
+        fault: AgentFault,
+        /// When it is worth trying again, if that was said.
+        reset: Option<Reset>,
+    },
+}
+
+/// When a provider promises to answer again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// So long after it said so.
+    After(Duration),
+    /// At that time.
+    At(DateTime<Utc>),
+}
+
+impl Reset {
+    /// From `now` until then; nothing when it is past.
+    #[must_use]
+    pub fn wait_from(self, now: DateTime<Utc>) -> Duration {
+        match self {
+            Self::After(wait) => wait,
+            Self::At(at) => (at - now).to_std().unwrap_or_default(),
+        }
+    }
 }
 
 /// An agent's error, classed by what Hearth does about it.
@@ -196,6 +236,8 @@ pub enum FaultClass {
     Quota,
     /// Log in first.
     Auth,
+    /// The request itself is wrong: it would be refused again.
+    BadRequest,
     /// Anything else: do not retry by itself.
     Other,
 }
@@ -359,6 +401,11 @@ frame_kinds! {
     PendingChangesUpdated => "pending_changes_updated",
     /// A task's state or outcome changed.
     TaskUpdated => "task_updated",
+    /// How an arena stands: `{"arena_id","state","contestants"}`.
+    ArenaUpdated => "arena_updated",
+    /// Much of a budget is used: `{"scope","subject","measure","used","limit",
+    /// "level","resets_in_ms"}`.
+    BudgetUpdated => "budget_updated",
     /// A chat went back to a checkpoint: `message_ids` (at most 1 000 of
     /// `trimmed`) and what they said are gone.
     MessagesTrimmed => "messages_trimmed",

@@ -64,6 +64,8 @@ uuid_ids! {
     ChangeId,
     /// One piece of work on a session's files that excludes turns.
     OperationId,
+    /// One prompt for several agents that compete.
+    ArenaId,
     /// One request of an agent that waits, or waited, for a human.
     PromptId,
 }

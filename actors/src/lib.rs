@@ -1,10 +1,12 @@
 //! The heart of Hearth: it decides and supervises, and reaches the world only
 //! through the [`ports`].
 
+pub mod arena;
 pub mod catalog;
 pub mod event;
 pub mod handover;
 pub mod ids;
+pub mod limits;
 pub mod model;
 pub mod operation;
 pub mod outcome;

@@ -11,6 +11,7 @@ use crate::ids::{
     TurnId, WorktreeId,
 };
 use crate::outcome::{Outcome, words};
+use crate::prompt::Given;
 use crate::rules::routing::Origin;
 
 /// What a writer must show before the store believes it: the attempt it owns
@@ -113,6 +114,9 @@ pub struct WorktreeSpec {
     pub project_path: PathBuf,
     /// The row, when the session already has one.
     pub existing: Option<Worktree>,
+    /// The commit that a new worktree starts from, which is its baseline too; the
+    /// project's HEAD if none.
+    pub start: Option<String>,
     /// A commit whose files a new worktree begins with in place of those of its
     /// base commit: they are changes against its baseline. They count as long as
     /// nothing was committed on its branch.
@@ -266,6 +270,8 @@ pub struct Assignment {
     pub features: std::collections::BTreeMap<String, serde_json::Value>,
     /// Asked for by the task; the agent's own applies if none.
     pub policy: Option<Policy>,
+    /// A budget may bound it: what is used of it is to be looked at first.
+    pub budgeted: bool,
     /// Where to work.
     pub worktree: WorktreeSpec,
     /// What to resume, if this pair has run before.
@@ -274,6 +280,9 @@ pub struct Assignment {
     pub last_tree: Option<String>,
     /// What is known of the agent's context of the chat.
     pub context: ContextNote,
+    /// The turn goes on after one whose process ended while it waited for these
+    /// answers: only the agent's own session can do that.
+    pub goes_on: Option<Vec<Given>>,
 }
 
 /// Everything that ends a turn, stored in one transaction.

@@ -128,6 +128,7 @@ impl Order {
             Self::Apply { .. } => "apply",
             Self::Reject { .. } => "reject",
             Self::Rewind { .. } => "rewind",
+            Self::Adopt { .. } => "adopt",
             Self::Restore { .. } => "restore",
         }
     }
@@ -136,9 +137,10 @@ impl Order {
     #[must_use]
     pub fn changes(&self) -> &[ChangeId] {
         match self {
-            Self::Apply { changes, .. } | Self::Reject { changes } | Self::Rewind { changes } => {
-                changes
-            }
+            Self::Apply { changes, .. }
+            | Self::Reject { changes }
+            | Self::Rewind { changes }
+            | Self::Adopt { changes, .. } => changes,
             Self::Restore { .. } => &[],
         }
     }
@@ -162,6 +164,11 @@ impl Order {
             },
             Self::Reject { .. } => Self::Reject { changes },
             Self::Rewind { .. } => Self::Rewind { changes },
+            Self::Adopt { arena, task, .. } => Self::Adopt {
+                arena: *arena,
+                task: *task,
+                changes,
+            },
             Self::Restore { .. } => self.clone(),
         }
     }

@@ -37,16 +37,19 @@ pub enum AnsweredBy {
     Cli,
     /// Nobody: the agent's settings decided.
     Policy,
+    /// Nobody anew: a human had answered the same request before the agent's
+    /// process ended.
+    Earlier,
 }
 
-words!(AnsweredBy { Http => "http", Cli => "cli", Policy => "policy" });
+words!(AnsweredBy { Http => "http", Cli => "cli", Policy => "policy", Earlier => "earlier" });
 
 /// A request that is put to a human.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewPrompt {
     /// Its row, named by the frame too.
     pub id: PromptId,
-    /// `{"tool": …}`: what is asked for, capped by
+    /// `{"tool": …, "question"?: …}`: what is asked for, capped by
     /// [`rules::permission::shown`](crate::rules::permission::shown).
     pub request: Value,
     /// What may be answered.
@@ -80,6 +83,17 @@ impl Settled {
         }
     }
 
+    /// Nobody answered in time: refused, where anything on offer refuses.
+    #[must_use]
+    pub fn expired(answer: Option<AskOption>) -> Self {
+        Self {
+            state: PromptState::Expired,
+            answer,
+            by: Some(AnsweredBy::Policy),
+            reason: Some("nobody answered in time".into()),
+        }
+    }
+
     /// Withdrawn, and why.
     #[must_use]
     pub fn cancelled(reason: impl Into<String>) -> Self {
@@ -90,6 +104,16 @@ impl Settled {
             reason: Some(reason.into()),
         }
     }
+}
+
+/// A request that outlived the agent's process, and what was answered: told to
+/// the agent that goes on, and given again when it asks the same once more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Given {
+    /// As [`NewPrompt::request`].
+    pub request: Value,
+    /// The answer; none where nothing on offer refuses.
+    pub answer: Option<AskOption>,
 }
 
 /// Something a person should know that belongs to no task.

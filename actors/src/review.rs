@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ChangeId, ChatId, CheckpointId, OperationId, SessionId};
+use crate::ids::{ArenaId, ChangeId, ChatId, CheckpointId, OperationId, SessionId, TaskId};
 use crate::model::{Checkpoint, Worktree};
 
 /// What is done with the files of a session while its gate is held. Turns and
@@ -28,6 +28,16 @@ pub enum Order {
     /// are pending once more.
     Rewind {
         /// Which.
+        changes: Vec<ChangeId>,
+    },
+    /// Brings what an arena's winner changed in its own worktree into that of the
+    /// session that the arena started from, all of it or none.
+    Adopt {
+        /// The arena, which is decided by it.
+        arena: ArenaId,
+        /// The winner.
+        task: TaskId,
+        /// Its changes.
         changes: Vec<ChangeId>,
     },
     /// Brings a worktree back to a checkpoint, and its chat to the message before.

@@ -94,6 +94,7 @@ mod worktrees {
                 project: ProjectId(uuid::Uuid::nil()),
                 project_path: PROJECT.into(),
                 existing: None,
+                start: None,
                 begins_with: None,
             }
         }
@@ -139,5 +140,29 @@ mod worktrees {
     async fn the_fake_keeps_the_contract_of_review() {
         let fake = FakeWorktrees::default();
         contract_review::check(&fake.clone(), &Fake(fake)).await;
+    }
+}
+
+mod arenas {
+    use hearth_actors::testing::checks::FakeChecks;
+    use hearth_actors::testing::memory::MemoryStore;
+    use hearth_actors::testing::{contract_arenas, contract_checks};
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rows_in_memory_keep_the_contract() {
+        contract_arenas::check(|| std::future::ready(MemoryStore::default())).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_fake_checks_keep_the_contract() {
+        let words = |command: &str| command.split(' ').map(str::to_owned).collect();
+        let commands = contract_checks::Commands {
+            passes: words("exit 0"),
+            fails_with_7: words("exit 7"),
+            hangs: words("sleep 1000 0"),
+            missing: words("nonsense"),
+        };
+        let fake = FakeChecks::default();
+        contract_checks::check(&fake, &commands, "/".as_ref(), || fake.alive().0).await;
     }
 }

@@ -50,8 +50,8 @@ fn the_heart_depends_on_no_adapter() {
 
 #[test]
 fn adapters_do_not_import_each_other() {
-    let adapters = ["store", "backends", "worktrees"];
-    let faces = ["app", "http", "cli"];
+    let adapters = ["store", "backends", "worktrees", "checks"];
+    let faces = ["app", "http", "cli", "mcp"];
     for room in adapters {
         let others = adapters.into_iter().filter(|other| *other != room);
         no_imports(room, others.chain(faces));
@@ -69,9 +69,24 @@ fn adapters_do_not_import_each_other() {
 #[test]
 fn only_the_wiring_builds_adapters() {
     for room in ["http", "config"] {
-        no_imports(room, ["app", "backends", "worktrees", "process"]);
+        no_imports(room, ["app", "backends", "worktrees", "checks", "process"]);
     }
-    no_imports("cli", ["backends", "worktrees", "process"]);
+    no_imports("cli", ["backends", "worktrees", "checks", "process"]);
+    // It speaks the words of HTTP, by whichever way it is given.
+    no_imports(
+        "mcp",
+        [
+            "app",
+            "backends",
+            "checks",
+            "cli",
+            "config",
+            "http",
+            "process",
+            "store",
+            "worktrees",
+        ],
+    );
 }
 
 /// No file of `src/<room>` names one of the other rooms.

@@ -17,6 +17,8 @@ const FRAME_READ: Duration = Duration::from_secs(2);
 
 /// Between two looks for cancels whose notification was lost.
 const CANCEL_LOOK: Duration = Duration::from_secs(1);
+/// Between two looks for prompts whose time is over and whose agent is gone.
+const EXPIRY_LOOK: Duration = Duration::from_secs(1);
 /// Between two looks for what was kept long enough.
 const RETENTION_LOOK: Duration = Duration::from_secs(60 * 60);
 
@@ -28,6 +30,7 @@ pub(super) async fn heed(mut signals: mpsc::Receiver<Signal>, tree: TreeHandle, 
             Signal::Control(verb) => match verb.split_once(' ') {
                 Some(("cancel", id)) => with_id(id, |id| tree.cancel(TaskId(id))),
                 Some(("chat_deleted", id)) => with_id(id, |id| tree.close_chat(ChatId(id))),
+                Some(("arena", _)) => tree.look_at_arenas(),
                 Some(("frame", place)) => show_frame(place, &tree, &store).await,
                 _ => tracing::warn!(%verb, "an unknown control verb"),
             },
@@ -69,6 +72,21 @@ pub(super) async fn look_for_cancels(store: Store, tree: TreeHandle) {
     }
 }
 
+/// Refuses what nobody answered in time and whose agent is gone.
+pub(super) async fn look_for_expired(store: Store, tree: TreeHandle) {
+    loop {
+        tokio::time::sleep(EXPIRY_LOOK).await;
+        match store.expire_detached().await {
+            Ok(frames) if frames.is_empty() => {}
+            Ok(frames) => {
+                tree.hub().publish(frames);
+                tree.wakeup();
+            }
+            Err(error) => tracing::debug!(%error, "expired prompts could not be looked for"),
+        }
+    }
+}
+
 /// Deletes what was kept long enough, in small steps.
 pub(super) async fn keep_for_a_time(store: Store, frames: Duration) {
     loop {
@@ -76,6 +94,17 @@ pub(super) async fn keep_for_a_time(store: Store, frames: Duration) {
             Ok(0) => {}
             Ok(deleted) => tracing::info!(deleted, "frames older than their retention"),
             Err(error) => tracing::warn!(%error, "old frames stay for now"),
+        }
+        if let Err(error) = store.forget_homed().await {
+            tracing::debug!(%error, "leftovers of inserts stay for now");
+        }
+        match store.prune_settled(frames).await {
+            Ok(0) => {}
+            Ok(deleted) => tracing::info!(
+                deleted,
+                "notices and decisions older than the frames' retention"
+            ),
+            Err(error) => tracing::warn!(%error, "old notices and decisions stay for now"),
         }
         tokio::time::sleep(RETENTION_LOOK.min(frames)).await;
     }

@@ -10,7 +10,7 @@ use hearth_actors::ports::{WorktreeError, Worktrees as _};
 
 use crate::http::checkpoints::History;
 use crate::http::state::{Origin, Peers, Repositories, Repository};
-use crate::process::{CallerKind, Room};
+use crate::process::{CallerKind, Owner, Room};
 use crate::worktrees::{self, GitWorktrees};
 
 /// Access asks the process room whose process calls.
@@ -22,7 +22,10 @@ impl Peers for Callers {
         let room = self.0.clone();
         let caller = tokio::task::spawn_blocking(move || room.caller(peer, local)).await;
         match caller {
-            Ok(CallerKind::Ours) => Origin::Agent,
+            Ok(CallerKind::Ours(owner)) => Origin::Agent(match owner {
+                Owner::Session(key) => Some(key),
+                Owner::Named(_) => None,
+            }),
             Ok(CallerKind::Other) => Origin::Elsewhere,
             // Who cannot be told is not let in.
             Ok(CallerKind::Gone) | Err(_) => Origin::Gone,

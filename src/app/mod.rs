@@ -8,7 +8,6 @@ mod looks;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +28,7 @@ use crate::backends::acp::quirks;
 use crate::backends::probe::Prober;
 use crate::backends::probe::rounds::Looks;
 use crate::backends::registry::{Means, Registry};
+use crate::checks::Runner;
 use crate::config::service_file::ServiceFile;
 use crate::config::{ConfigErrors, Flags, Settings, home};
 use crate::http::state::{Health, Limits, Parts, Readiness, Shared};
@@ -37,7 +37,7 @@ use crate::process::{self, Room, RoomConfig, ShimPath};
 use crate::store::embedded::EmbeddedPg;
 use crate::store::{self, FamilyLimits, Store, StoreOptions};
 use crate::worktrees::{GitWorktrees, WorktreesConfig};
-use background::{heed, keep_for_a_time, look_for_cancels, report_health};
+use background::{heed, keep_for_a_time, look_for_cancels, look_for_expired, report_health};
 use doors::{Callers, Git};
 use ground::{database, lock, node_id, unswept};
 pub use looks::{Found, look_at_agents};
@@ -70,7 +70,7 @@ pub struct App {
     store: Store,
     health: Arc<watch::Sender<Health>>,
     closing: CancellationToken,
-    http: JoinHandle<io::Result<()>>,
+    http: JoinHandle<()>,
     tasks: Vec<JoinHandle<()>>,
     database: Option<EmbeddedPg>,
     grace: Duration,
@@ -82,7 +82,7 @@ pub struct App {
 /// Starts the service.
 ///
 /// # Errors
-/// What could not be started, and the cure. An [`io::ErrorKind::WouldBlock`] in
+/// What could not be started, and the cure. An [`std::io::ErrorKind::WouldBlock`] in
 /// the chain means that another Hearth holds the data directory.
 pub async fn start(settings: Settings) -> anyhow::Result<App> {
     home::prepare(&settings.home)?;
@@ -119,6 +119,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         depth: settings.tasks_max_depth,
         children: settings.tasks_max_children,
     };
+    options.budgets = settings.budgets;
     options.default_agent = settings.default_agent.as_deref().map(AgentName::from);
     let place = match &database {
         Some(_) => "the private PostgreSQL".to_owned(),
@@ -168,6 +169,9 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         queue: memory.clone(),
         lease: memory.clone(),
         journal: memory.clone(),
+        arenas: memory.clone(),
+        checks: Arc::new(Runner::new(room.clone())),
+        limits: memory.clone(),
         agents: Arc::new(registry),
         review: worktrees.clone(),
         worktrees: worktrees.clone(),
@@ -177,6 +181,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     let tree_settings = TreeSettings {
         max_live: settings.pool_max_live,
         sweep_every: settings.lifecycle_sweep,
+        retry: settings.retry,
         ..TreeSettings::default()
     };
     let tree = TreeHandle::start(ports, tree_settings)
@@ -193,6 +198,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         tokio::spawn(store.listener().run(signals)),
         tokio::spawn(heed(inbox, tree.clone(), store.clone())),
         tokio::spawn(look_for_cancels(store.clone(), tree.clone())),
+        tokio::spawn(look_for_expired(store.clone(), tree.clone())),
         tokio::spawn(report_health(tree.status(), health.clone())),
         tokio::spawn(keep_for_a_time(store.clone(), settings.keep_frames)),
         tokio::spawn(keep(tellings, store.clone())),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::arena::args::Arena;
 use crate::config::Flags;
 
 const EXAMPLES: &str = "\
@@ -66,6 +67,9 @@ pub enum Command {
     /// List sessions and what runs in them.
     #[command(after_help = "Examples:\n  hearth ls\n  hearth ls --json | jq -r '.sessions[].id'")]
     Ls(Output),
+    /// Let several agents answer one prompt, and compare what they made.
+    #[command(after_help = super::arena::args::EXAMPLES, args_conflicts_with_subcommands = true)]
+    Arena(Arena),
     /// List what a session's files were before each turn, or show what changed since.
     #[command(
         after_help = "Examples:\n  hearth checkpoints 0199a2\n  hearth checkpoints 0199a2 --diff 5f0c11ab            what changed since\n  hearth checkpoints 0199a2 --diff 5f0c11ab --to 77aa01bc"
@@ -120,6 +124,16 @@ pub enum Command {
         after_help = "Examples:\n  hearth costs\n  hearth costs --by day --from 2026-11-01\n  hearth costs --by project --json"
     )]
     Costs(Costs),
+    /// Serve MCP on standard input and output, as a client of the running service.
+    #[command(
+        after_help = "Examples:\n  claude mcp add hearth -- hearth mcp\n\nThe service itself speaks MCP over HTTP at /mcp, with its token.\n\nExits with 3 if no service runs."
+    )]
+    Mcp,
+    /// Show what may be spent, and what is used of it.
+    #[command(
+        after_help = "Examples:\n  hearth budgets\n  hearth budgets --json | jq '.items[] | select(.level != \"ok\")'"
+    )]
+    Budgets(Output),
     /// Check the installation; every finding comes with its cure.
     #[command(
         after_help = "Examples:\n  hearth doctor\n  hearth doctor --json\n\nExits with 1 if something does not work."
@@ -515,7 +529,7 @@ pub struct Item {
 pub struct Answer {
     /// Its id, or the digits that `hearth prompts` shows
     pub prompt: String,
-    /// allow, deny, always, never, or the id of one of its options
+    /// allow, deny, always, never, one of its options, or your own words
     pub answer: String,
 }
 

@@ -136,6 +136,29 @@ impl Client {
         self.send(self.request(Method::POST, path).json(body)).await
     }
 
+    /// Status and body of a request: POST with a body, else GET.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub(super) async fn exchange(
+        &self,
+        path: &str,
+        body: Option<&Value>,
+        key: Option<&str>,
+    ) -> Result<(u16, Value), Failure> {
+        let mut request = match body {
+            Some(body) => self.request(Method::POST, path).json(body),
+            None => self.request(Method::GET, path),
+        };
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        let answer = request.send().await.map_err(|error| self.gone(&error))?;
+        let status = answer.status().as_u16();
+        let bytes = answer.bytes().await.map_err(|error| self.gone(&error))?;
+        Ok((status, serde_json::from_slice(&bytes).unwrap_or_default()))
+    }
+
     /// A request whose answer has no body.
     pub(super) async fn post_silent(&self, path: &str) -> Result<(), Failure> {
         let request = self.request(Method::POST, path).json(&Value::Null);

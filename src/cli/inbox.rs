@@ -138,10 +138,10 @@ fn text(items: &[Item], now: DateTime<Utc>) -> String {
             let _ = writeln!(out, "  {}", line(&why));
         }
         for action in &item.actions {
-            let arguments = if action == "answer" {
-                " allow|deny"
-            } else {
-                ""
+            let arguments = match (action.as_str(), item.reason.as_str()) {
+                ("answer", "question") => " \"…\"",
+                ("answer", _) => " allow|deny",
+                _ => "",
             };
             let _ = writeln!(out, "    hearth {action} {}{arguments}", short(id));
         }

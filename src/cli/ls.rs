@@ -24,6 +24,8 @@ const MAX_ROWS: usize = 1000;
 #[derive(Serialize)]
 struct Listing {
     sessions: Vec<Line>,
+    /// Tasks that wait for a time, or for somebody.
+    parked: Vec<Parked>,
     /// Tasks that nobody will run: their agent is not configured.
     stuck: Vec<Stuck>,
 }
@@ -38,6 +40,15 @@ struct Line {
     state: &'static str,
     queued: usize,
     worktree: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Parked {
+    task_id: Uuid,
+    session_id: Option<Uuid>,
+    reason: String,
+    until: Option<DateTime<Utc>>,
+    detail: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -88,6 +99,7 @@ async fn fetch(client: &Client) -> Result<Listing, Failure> {
             .into_iter()
             .map(|session| line(session, &projects, &live))
             .collect(),
+        parked: live.iter().filter_map(parked).collect(),
         stuck: stuck(&live, &known),
     })
 }
@@ -119,6 +131,16 @@ fn line(session: Session, projects: &[Project], live: &[Task]) -> Line {
         queued,
         worktree: session.worktree_path,
     }
+}
+
+fn parked(task: &Task) -> Option<Parked> {
+    Some(Parked {
+        task_id: task.id,
+        session_id: task.session_id,
+        reason: task.parked_reason.clone()?,
+        until: task.parked_until,
+        detail: task.parked_detail.clone(),
+    })
 }
 
 fn stuck(live: &[Task], known: &Known) -> Vec<Stuck> {
@@ -153,6 +175,20 @@ fn text(listing: &Listing, now: DateTime<Utc>) -> String {
             ago(now, line.created_at),
             clean(&line.project),
             clean(&line.name),
+        );
+    }
+    for parked in &listing.parked {
+        let wait = parked.until.map_or_else(
+            || "until somebody acts".to_owned(),
+            |until| format!("for {}", ago(until, now)),
+        );
+        let detail = parked.detail.as_deref().map(clean);
+        let _ = writeln!(
+            out,
+            "! task {} is parked {wait}: {}{}",
+            parked.task_id,
+            clean(&parked.reason),
+            detail.map_or_else(String::new, |why| format!(" ({why})")),
         );
     }
     for stuck in &listing.stuck {

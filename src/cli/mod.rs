@@ -1,8 +1,10 @@
 //! The command line: a client of the service, and the way to start it.
 
 mod agents;
+mod arena;
 mod args;
 mod attach;
+mod budgets;
 mod cancel;
 mod checkpoints;
 mod client;
@@ -15,6 +17,7 @@ mod ids;
 mod inbox;
 mod interrupt;
 mod ls;
+mod mcp;
 mod prompts;
 mod review;
 mod run;
@@ -46,11 +49,13 @@ pub async fn dispatch(cli: &Cli, env: &BTreeMap<String, String>) -> Result<Exit,
         Command::Send(args) => send::send(args, &home(&flags, env)?, env).await,
         Command::Attach(args) => attach::attach(args, &home(&flags, env)?, env).await,
         Command::Cancel(args) => cancel::cancel(args, &home(&flags, env)?, env).await,
+        Command::Arena(args) => arena::arena(args, &home(&flags, env)?, env).await,
         Command::Completions(args) => {
             print(&completions(args.shell));
             Ok(Exit::Ok)
         }
         Command::Tree(args) => tree::tree(args, &home(&flags, env)?, env).await,
+        Command::Mcp => mcp::mcp(&home(&flags, env)?, env).await,
         Command::Ls(args) => ls::ls(args, &home(&flags, env)?, env).await,
         Command::Checkpoints(args) => {
             checkpoints::checkpoints(args, &home(&flags, env)?, env).await
@@ -67,6 +72,7 @@ pub async fn dispatch(cli: &Cli, env: &BTreeMap<String, String>) -> Result<Exit,
         Command::Rewind(args) => review::rewind(args, &flags, env).await,
         Command::Restore(args) => review::restore(args, &flags, env).await,
         Command::Agents(args) => agents::agents(args, &home(&flags, env)?, env).await,
+        Command::Budgets(args) => budgets::budgets(args, &home(&flags, env)?, env).await,
         Command::Costs(args) => costs::costs(args, &home(&flags, env)?, env).await,
         Command::Doctor(args) => doctor::doctor(args, &flags, env).await,
         Command::Shim(_) | Command::DemoAgent(_) => Err(Failure::new(

@@ -41,13 +41,12 @@ pub(super) async fn answer(
     env: &BTreeMap<String, String>,
 ) -> Result<Exit, Failure> {
     let client = discover::need(home, env).await?;
-    let ids: Vec<Uuid> = open(&client)
-        .await?
-        .iter()
-        .map(|prompt| prompt.id)
-        .collect();
+    let open = open(&client).await?;
+    let ids: Vec<Uuid> = open.iter().map(|prompt| prompt.id).collect();
     let id = pick(&args.prompt, "prompt", &ids, "`hearth prompts`")?;
-    let prompt = send(&client, id, &body(&args.answer)).await?;
+    let offered = open.iter().find(|prompt| prompt.id == id);
+    let offered = offered.map_or(&[][..], |prompt| &prompt.options);
+    let prompt = send(&client, id, &body(offered, &args.answer)).await?;
     let said = prompt
         .answer
         .as_ref()
@@ -70,16 +69,31 @@ async fn open(client: &Client) -> Result<Vec<Prompt>, Failure> {
     client.list("/api/prompts?state=open", MAX_ROWS).await
 }
 
-/// A word for a meaning, else an option's own id.
-fn body(answer: &str) -> Value {
+/// One of the options by its id or by what a person reads, a word for a meaning,
+/// or words of one's own where they are wanted.
+pub(super) fn body(offered: &[Choice], answer: &str) -> Value {
+    let is = |option: &&Choice| {
+        option.kind != "text" && (option.id == answer || option.label.eq_ignore_ascii_case(answer))
+    };
+    let has = |kind: &str| offered.iter().any(|option| option.kind == kind);
     let kind = match answer {
         "allow" => "allow_once",
         "deny" => "reject_once",
         "always" => "allow_always",
         "never" => "reject_always",
-        option => return json!({ "option_id": option }),
+        _ => "",
     };
-    json!({ "kind": kind })
+    if has(kind) {
+        json!({ "kind": kind })
+    } else if let Some(option) = offered.iter().find(is) {
+        json!({ "option_id": option.id })
+    } else if has("text") {
+        json!({ "text": answer })
+    } else if kind.is_empty() {
+        json!({ "option_id": answer })
+    } else {
+        json!({ "kind": kind })
+    }
 }
 
 fn text(open: &[Prompt], now: DateTime<Utc>) -> String {
@@ -98,20 +112,24 @@ fn text(open: &[Prompt], now: DateTime<Utc>) -> String {
         );
         let _ = writeln!(out, "  {}", offer(&prompt.options));
     }
-    out.push_str("answer with: hearth answer ID allow|deny|always|never|OPTION\n");
+    out.push_str("answer with: hearth answer ID allow|deny|always|never|OPTION|\"WORDS\"\n");
     out
 }
 
 fn offer(options: &[Choice]) -> String {
-    let options = options
-        .iter()
-        .map(|option| format!("{} ({})", clean(&option.id), clean(&option.label)));
+    let options = options.iter().map(|option| match option.kind.as_str() {
+        "text" => format!("\"…\" ({})", clean(&option.label)),
+        _ if option.id == option.label => clean(&option.id),
+        _ => format!("{} ({})", clean(&option.id), clean(&option.label)),
+    });
     options.collect::<Vec<_>>().join(" · ")
 }
 
 fn what(prompt: &Prompt) -> String {
     let tool = &prompt.request["tool"];
-    let title = tool["title"].as_str().or_else(|| tool["kind"].as_str());
+    let title = prompt.request["question"].as_str();
+    let title = title.or_else(|| tool["title"].as_str());
+    let title = title.or_else(|| tool["kind"].as_str());
     clean(title.unwrap_or("consent"))
         .chars()
         .take(200)
@@ -131,8 +149,30 @@ mod tests {
 
     #[test]
     fn words_are_meanings_and_the_rest_are_options() {
-        assert_eq!(body("allow"), json!({ "kind": "allow_once" }));
-        assert_eq!(body("deny"), json!({ "kind": "reject_once" }));
-        assert_eq!(body("demo:allow"), json!({ "option_id": "demo:allow" }));
+        let choice = |id: &str, label: &str, kind: &str| Choice {
+            id: id.into(),
+            label: label.into(),
+            kind: kind.into(),
+        };
+        let consent = [
+            choice("demo:allow", "Allow", "allow_once"),
+            choice("no", "Reject", "reject_once"),
+        ];
+        assert_eq!(body(&consent, "allow"), json!({ "kind": "allow_once" }));
+        assert_eq!(body(&consent, "deny"), json!({ "kind": "reject_once" }));
+        assert_eq!(body(&consent, "always"), json!({ "kind": "allow_always" }));
+        let option = json!({ "option_id": "demo:allow" });
+        assert_eq!(body(&consent, "demo:allow"), option);
+        assert_eq!(body(&consent, "x"), json!({ "option_id": "x" }));
+        let question = [
+            choice("r", "Red", "choice"),
+            choice("text", "Your words", "text"),
+            choice("hearth:decline", "Do not answer", "reject_once"),
+        ];
+        assert_eq!(body(&question, "red"), json!({ "option_id": "r" }));
+        assert_eq!(body(&question, "deny"), json!({ "kind": "reject_once" }));
+        assert_eq!(body(&question, "allow"), json!({ "text": "allow" }));
+        let words = json!({ "text": "deep blue" });
+        assert_eq!(body(&question, "deep blue"), words);
     }
 }

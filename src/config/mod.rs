@@ -3,6 +3,7 @@
 
 pub mod agents;
 pub mod home;
+mod limits;
 pub mod problem;
 pub mod service_file;
 mod source;
@@ -12,7 +13,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hearth_actors::limits::BudgetSettings;
 use hearth_actors::model::Deadlines;
+use hearth_actors::rules::retry;
 
 use crate::access::Token;
 use agents::Agents;
@@ -67,6 +70,10 @@ pub struct Settings {
     pub tasks_max_depth: u32,
     /// Tasks that one task may ask for (`tasks.max_children`, 8).
     pub tasks_max_children: u32,
+    /// What may be spent (`budget.{day,session,task}.*`); nothing is bounded by default.
+    pub budgets: BudgetSettings,
+    /// How often refused prompts are tried again (`retry.attempts`, 5; `retry.per_hour`, 60).
+    pub retry: retry::Limits,
     /// How long a stop waits for running turns (`shutdown_grace_ms`, 30 s).
     pub shutdown_grace: Duration,
     /// Between two looks at all agents (`probe_every_ms`, 6 h); zero: only
@@ -225,6 +232,8 @@ fn read(from: &mut Sources<'_>, config_file: Option<PathBuf>, quirks: &[&str]) -
         deadlines,
         tasks_max_depth: count(from, "tasks.max_depth", "HEARTH_TASKS_MAX_DEPTH", 3),
         tasks_max_children: count(from, "tasks.max_children", "HEARTH_TASKS_MAX_CHILDREN", 8),
+        budgets: limits::budgets(from),
+        retry: limits::retry(from),
         shutdown_grace: from
             .get(
                 "shutdown_grace_ms",

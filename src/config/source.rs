@@ -235,6 +235,19 @@ pub(super) fn number(low: u64, high: u64) -> impl FnOnce(&toml::Value) -> Result
     }
 }
 
+/// US dollars, more than none.
+pub(super) fn amount(value: &toml::Value) -> Result<f64, String> {
+    let found = match value {
+        toml::Value::Float(number) => Some(*number),
+        toml::Value::Integer(number) => i32::try_from(*number).ok().map(f64::from),
+        toml::Value::String(digits) => digits.trim().parse().ok(),
+        _ => None,
+    };
+    found
+        .filter(|number| *number > 0.0 && *number <= 1e9)
+        .ok_or_else(|| "an amount in US dollars above 0, such as 2.5".into())
+}
+
 /// Milliseconds from `low` to ten years.
 pub(super) fn millis(low: u64) -> impl FnOnce(&toml::Value) -> Result<Duration, String> {
     const TEN_YEARS_MS: u64 = 10 * 365 * 24 * 60 * 60 * 1000;

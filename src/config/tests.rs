@@ -76,6 +76,46 @@ fn the_clocks_apply_to_every_agent_that_names_none_of_its_own() {
 }
 
 #[test]
+fn budgets_and_retries_come_from_file_and_environment() {
+    let (_dir, flags) = file(
+        "[budget.day]\ntokens = 1000000\ncost = 5\n[budget.task]\nwall_ms = 60000\nturns = 3\n[retry]\nattempts = 1\n",
+    );
+    let env = env(&[
+        ("HEARTH_BUDGET_DAY_COST", "2.5"),
+        ("HEARTH_BUDGET_SESSION_TOKENS", "500"),
+        ("HEARTH_RETRY_PER_HOUR", "7"),
+    ]);
+    let settings = load(&flags, &env).expect("settings");
+    let budgets = settings.budgets;
+    assert_eq!(budgets.day.tokens, Some(1_000_000));
+    assert_eq!(budgets.day.cost, Some(2.5));
+    assert_eq!(budgets.session.tokens, Some(500));
+    assert_eq!(
+        (budgets.task.wall_ms, budgets.task.turns),
+        (Some(60_000), Some(3))
+    );
+    assert_eq!((settings.retry.attempts, settings.retry.per_hour), (1, 7));
+    let plain = load(&Flags::default(), &self::env(&[])).expect("settings");
+    assert!(plain.budgets.is_empty(), "nothing is bounded by default");
+    assert_eq!((plain.retry.attempts, plain.retry.per_hour), (5, 60));
+
+    let (_dir, flags) = file(
+        "[budget.day]\ncost = 0\nturns = 3\n[budget.session]\nwall_ms = 1\n[budget.task]\ntokens = 0\n",
+    );
+    let errors = load(&flags, &self::env(&[("HEARTH_RETRY_ATTEMPTS", "0")])).expect_err("refused");
+    let said = errors.to_string();
+    for part in [
+        "budget.day.cost",
+        "budget.day.turns: no such setting",
+        "budget.session.wall_ms: no such setting",
+        "budget.task.tokens",
+        "HEARTH_RETRY_ATTEMPTS",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
 fn all_that_is_wrong_is_said_at_once_with_place_and_cure() {
     let (_dir, mut flags) = file(
         "lisen = 'x'\n[pool]\nmax_lives = 3\nidle_ttl_ms = -1\n[deadlines]\nwall_ms = 'long'\n[agents.x]\nprotocol = 'telnet'\n",

@@ -87,6 +87,8 @@ codes! {
     PromptAnswered = CONFLICT, "prompt_answered", "The prompt was answered otherwise";
     /// The turn that asked is over, or nobody answered in time.
     PromptClosed = GONE, "prompt_closed", "The prompt can no longer be answered";
+    /// It is too late to choose or to end it.
+    ArenaDecided = CONFLICT, "arena_decided", "The arena is decided";
     /// Nothing of the kind can be tried again.
     NotRetryable = CONFLICT, "not_retryable", "It cannot be tried again";
     /// It needs something else than to be forgotten.
@@ -244,6 +246,18 @@ impl ApiError {
         self
     }
 
+    /// The wrong fields are those of a part of the body, at `path`.
+    #[must_use]
+    pub fn below(mut self, path: &str) -> Self {
+        for error in &mut self.errors {
+            let rest = error.pointer.strip_prefix("#/").map(str::to_owned);
+            if let Some(rest) = rest {
+                error.pointer = format!("#/{path}/{rest}");
+            }
+        }
+        self
+    }
+
     /// Adds a header to the answer.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
@@ -344,6 +358,7 @@ impl From<StoreError> for ApiError {
                 Self::field(Code::InvalidBody, field, problem)
             }
             StoreError::TooManyTasks(detail) => Self::new(Code::TooManyTasks, detail),
+            StoreError::WorktreeBusy(detail) => Self::new(Code::WorktreeBusy, detail),
             StoreError::KeyReused => Self::new(
                 Code::IdempotencyConflict,
                 "the key was used for another request: send a new key",
@@ -362,6 +377,8 @@ impl From<OperationsError> for ApiError {
                 "unknown_change" => Self::field(Code::UnknownReference, "change_ids", what),
                 "not_applied" => Self::new(Code::NotApplied, what),
                 "not_reviewable" => Self::new(Code::NotReviewable, what),
+                "arena_decided" => Self::new(Code::ArenaDecided, what),
+                "turn_running" => Self::new(Code::TurnRunning, what),
                 "no_worktree" => Self::new(Code::NoWorktree, what),
                 "other_node" => Self::new(Code::OtherNode, what),
                 _ => Self::new(Code::NotPending, what),

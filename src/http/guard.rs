@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
@@ -12,6 +13,8 @@ use futures::FutureExt;
 
 use super::error::{ApiError, Code};
 use super::hosts::HostRules;
+use super::operator::AgentCaller;
+use super::places::Place;
 use super::state::AppState;
 use super::{operator, stream};
 
@@ -22,12 +25,12 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const OPEN_ROUTES: &[&str] = &["/api/health", "/api/health/live", "/api/health/ready"];
 
 /// What is known of the caller. In the extensions of every request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Caller {
     /// It showed the token, or a ticket where one is enough.
     pub(super) trusted: bool,
     /// It is known to be a process of an agent, which may not choose policies.
-    pub(super) agent: bool,
+    pub(super) agent: Option<AgentCaller>,
     /// Where it calls from.
     pub(super) address: Option<IpAddr>,
 }
@@ -73,6 +76,9 @@ pub(super) async fn admit(
     };
     if !trusted && !OPEN_ROUTES.contains(&request.uri().path()) {
         return Err(unauthorized(request.headers()));
+    }
+    if let Some(place) = request.extensions().get::<Arc<Place>>().filter(|_| trusted) {
+        place.known();
     }
     let address = operator::ends(&request).map(|ends| ends.caller());
     let agent = operator::check(&state, &request);

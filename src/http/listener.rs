@@ -1,72 +1,82 @@
-//! The door: connections, bounded in number, each with a deadline for writing.
+//! The door: connections, bounded in number, each with a deadline for the head
+//! of a request and one for writing.
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::Router;
+use axum::body::Body;
 use axum::serve::Listener;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
-/// Connections open at a time: as many as streams and requests together. Who
-/// comes when all are taken waits in the kernel's queue.
-const MAX_CONNECTIONS: usize = 512;
+use super::operator::Ends;
+use super::places::{Place, Places};
+use super::state::Limits;
+
 /// How long the other machine may leave data unconfirmed: a host that vanished
 /// without a word is noticed by the next heartbeat.
 const UNCONFIRMED_MS: u32 = 60_000;
 
+/// What a connection too many of one address is told before it is closed.
+const TOO_MANY: &str = "HTTP/1.1 503 Service Unavailable\r\n\
+    Content-Type: application/problem+json\r\nContent-Length: 194\r\n\
+    Retry-After: 1\r\nConnection: close\r\n\r\n\
+    {\"type\":\"urn:hearth:problem:busy\",\"title\":\"Too much is going on\",\"status\":503,\
+    \"detail\":\"this address has as many connections as one may have: close some, or try again in a moment\",\
+    \"code\":\"busy\"}";
+
 /// Accepts connections.
 pub(super) struct Doorway {
     listener: TcpListener,
-    places: Arc<Semaphore>,
-    write_deadline: Duration,
+    places: Arc<Places>,
+    limits: Limits,
 }
 
 impl Doorway {
-    /// A connection whose reader takes nothing for `write_deadline` is cut.
-    pub(super) fn new(listener: TcpListener, write_deadline: Duration) -> Self {
+    pub(super) fn new(listener: TcpListener, limits: Limits) -> Self {
         Self {
             listener,
-            places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-            write_deadline,
+            places: Places::new(limits.connections, limits.connections_per_caller),
+            limits,
         }
     }
-}
 
-impl Listener for Doorway {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let place = loop {
-            // Never closed.
-            if let Ok(place) = Arc::clone(&self.places).acquire_owned().await {
-                break place;
+    /// The next connection that has a place. While all are taken by known
+    /// callers, it waits.
+    pub(super) async fn enter(&mut self) -> Connection {
+        loop {
+            let (stream, peer) = Listener::accept(&mut self.listener).await;
+            match self.places.wait(peer.ip().to_canonical()).await {
+                Ok(place) => return Connection::new(stream, peer, place, self.limits),
+                // What the kernel takes at once is all that it gets.
+                Err(_) => drop(stream.try_write(TOO_MANY.as_bytes())),
             }
-        };
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        (Connection::new(stream, self.write_deadline, place), address)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        }
     }
 }
 
 /// One connection, and its place among them.
 pub(super) struct Connection {
     stream: Pin<Box<TimeoutStream<TcpStream>>>,
-    _place: OwnedSemaphorePermit,
+    place: Arc<Place>,
+    ends: Ends,
+    head_deadline: Duration,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, write_deadline: Duration, place: OwnedSemaphorePermit) -> Self {
+    fn new(stream: TcpStream, peer: SocketAddr, place: Place, limits: Limits) -> Self {
         // A frame is one small write: it must not wait for the next one.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection keeps its delay");
@@ -74,17 +84,50 @@ impl Connection {
         if let Err(error) = setsockopt(&stream, sockopt::TcpUserTimeout, &UNCONFIRMED_MS) {
             tracing::debug!(%error, "a connection keeps the kernel's own deadline");
         }
+        let ends = Ends::new(peer, stream.local_addr().ok());
         let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(write_deadline));
+        stream.set_write_timeout(Some(limits.write_deadline));
         Self {
             stream: Box::pin(stream),
-            _place: place,
+            place: Arc::new(place),
+            ends,
+            head_deadline: limits.head_deadline,
         }
     }
 
-    /// Our end of it.
-    pub(super) fn local_addr(&self) -> Option<SocketAddr> {
-        self.stream.get_ref().local_addr().ok()
+    /// Answers its requests, one after the other, until it ends, gives its place
+    /// up, or `closing` is cancelled and the request in flight is answered. The
+    /// head of a request is whole within the deadline, from the connection's
+    /// begin or the answer before on, or it is cut. HTTP/1 only: one connection
+    /// is one request at a time, which is what the places count.
+    pub(super) async fn converse(self, router: Router, closing: CancellationToken) {
+        let (place, ends) = (Arc::clone(&self.place), self.ends);
+        let head_deadline = self.head_deadline;
+        let for_requests = Arc::clone(&place);
+        let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(ends);
+            request.extensions_mut().insert(Arc::clone(&for_requests));
+            router.clone().oneshot(request)
+        });
+        let serving = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(head_deadline)
+            .serve_connection(TokioIo::new(self), service)
+            .with_upgrades();
+        let mut serving = pin!(serving);
+        let ended = tokio::select! {
+            biased;
+            () = place.displaced() => return,
+            () = closing.cancelled() => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+            ended = serving.as_mut() => ended,
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended");
+        }
     }
 }
 
@@ -125,5 +168,22 @@ impl AsyncWrite for Connection {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.get_ref().is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_refusal_is_a_whole_answer() {
+        let (head, body) = TOO_MANY.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.contains(&format!("Content-Length: {}\r\n", body.len())),
+            "{}",
+            body.len()
+        );
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["code"], "busy");
     }
 }

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::agent::{choose, tighten};
+use super::budgets::TaskBudget;
 use super::error::{ApiError, ApiResult, ProblemBody};
 use super::extract::{Body, Check, Id, Params, idempotency_key};
 use super::page::{Page, PageParams};
@@ -47,6 +48,8 @@ pub(super) struct PostMessage {
     /// What the agent may do unasked; only tighter than its own setting.
     #[schema(value_type = Option<String>, example = "ask")]
     policy: Option<Policy>,
+    /// What this turn may spend; only tighter than the settings.
+    budget: Option<TaskBudget>,
 }
 
 /// What happens when a turn runs in this chat.
@@ -96,6 +99,7 @@ pub(super) async fn create(
         features: &new.feature_values,
     };
     wishes.shape(&mut check);
+    let budget = new.budget.map(|budget| budget.checked(&mut check));
     check.done()?;
     require(&state, chat).await?;
     let agent = choose(&state, new.agent.as_deref())?;
@@ -110,6 +114,7 @@ pub(super) async fn create(
         thinking: new.thinking_option_id,
         features: new.feature_values,
         policy,
+        budget,
         interrupt: new.when_busy == WhenBusy::Interrupt,
         retry_of: None,
         idempotency_key,

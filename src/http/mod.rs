@@ -2,6 +2,9 @@
 //! every request must pass.
 
 mod agent;
+mod arenas;
+mod budgets;
+mod caller;
 mod chats;
 pub mod checkpoints;
 mod debug;
@@ -12,10 +15,12 @@ mod health;
 mod hosts;
 mod inbox;
 mod listener;
+mod mcp;
 mod messages;
 mod openapi;
 mod operator;
 mod page;
+mod places;
 mod projects;
 mod prompts;
 mod providers;
@@ -30,7 +35,6 @@ mod tasks;
 mod tickets;
 mod wishes;
 
-use std::future::IntoFuture as _;
 use std::time::Duration;
 
 use axum::Router;
@@ -38,13 +42,13 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::Uri;
 use axum::middleware::{from_fn, from_fn_with_state};
 use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use error::{ApiError, Code};
 pub use hosts::HostRules;
 use listener::Doorway;
-use operator::Ends;
 use state::AppState;
 
 /// How long requests in flight may take when the service stops.
@@ -52,38 +56,44 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// All routes behind their guards.
 pub fn router(state: AppState) -> Router {
-    let (router, _) = api().split_for_parts();
-    router
+    let (routes, _) = api().split_for_parts();
+    let inside = guarded(routes.clone(), &state);
+    guarded(
+        routes.route(mcp::PATH, mcp::service(inside, &state)),
+        &state,
+    )
+}
+
+fn guarded(routes: Router<AppState>, state: &AppState) -> Router {
+    routes
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(extract::MAX_BODY_BYTES))
         .layer(from_fn_with_state(state.clone(), guard::admit))
         .layer(from_fn_with_state(state.clone(), guard::bound))
         .layer(from_fn(guard::sealed))
-        .with_state(state)
+        .with_state(state.clone())
 }
 
 /// Answers on `listener` until the state's `closing` is cancelled, and then for
 /// at most [`LAST_ANSWERS`] more.
-///
-/// # Errors
-/// The listener broke.
-pub async fn serve(listener: TcpListener, state: AppState) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, state: AppState) {
     let closing = state.closing.clone();
-    let listener = Doorway::new(listener, state.limits.write_deadline);
-    let service = router(state).into_make_service_with_connect_info::<Ends>();
-    let asked = closing.clone();
-    let serving = axum::serve(listener, service)
-        .with_graceful_shutdown(async move { asked.cancelled().await })
-        .into_future();
-    let too_late = async {
-        closing.cancelled().await;
-        tokio::time::sleep(LAST_ANSWERS).await;
-    };
-    tokio::select! {
-        served = serving => served,
-        () = too_late => Ok(()),
+    let mut door = Doorway::new(listener, state.limits);
+    let router = router(state);
+    let open = TaskTracker::new();
+    loop {
+        let connection = tokio::select! {
+            biased;
+            () = closing.cancelled() => break,
+            connection = door.enter() => connection,
+        };
+        open.spawn(connection.converse(router.clone(), closing.clone()));
     }
+    drop(door);
+    open.close();
+    // Who takes longer is cut with the process.
+    let _ = tokio::time::timeout(LAST_ANSWERS, open.wait()).await;
 }
 
 /// The routes with their descriptions: what is not listed here does not exist.
@@ -95,6 +105,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(projects::create, projects::list))
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(sessions::get))
+        .routes(routes!(budgets::set))
         .routes(routes!(sessions::agents))
         .routes(routes!(review::list))
         .routes(routes!(review::apply))
@@ -113,6 +124,10 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(tasks::create, tasks::list))
         .routes(routes!(tasks::get))
         .routes(routes!(tasks::cancel))
+        .routes(routes!(arenas::create, arenas::list))
+        .routes(routes!(arenas::get))
+        .routes(routes!(arenas::select))
+        .routes(routes!(arenas::cancel))
         .routes(routes!(prompts::list))
         .routes(routes!(prompts::get))
         .routes(routes!(prompts::answer))
@@ -122,11 +137,13 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(providers::list))
         .routes(routes!(providers::probe))
         .routes(routes!(stats::costs))
+        .routes(routes!(budgets::list))
         .routes(routes!(stream::session))
         .routes(routes!(stream::task))
         .routes(routes!(stream::tree))
         .routes(routes!(stream::socket))
         .routes(routes!(tickets::create))
+        .routes(routes!(caller::get))
         .routes(routes!(debug::tree))
         .routes(routes!(debug::evict))
         .routes(routes!(debug::restart))

@@ -10,18 +10,71 @@
 
 use std::net::SocketAddr;
 
-use axum::extract::connect_info::Connected;
-use axum::extract::{ConnectInfo, MatchedPath, Request};
+use axum::extract::{MatchedPath, Request};
 use axum::http::Method;
-use axum::serve::IncomingStream;
+use hearth_actors::ids::{SessionKey, TaskId};
 
-use super::error::{ApiError, Code};
-use super::listener::Doorway;
+use super::error::{ApiError, ApiResult, Code};
 use super::state::{AppState, Origin};
+use crate::store::rows::tasks;
 
 /// What an agent's tool may change. All that is not named here and changes
 /// something is an operator's: a new route is closed until somebody opens it.
-const AGENTS_MAY: &[(Method, &str)] = &[(Method::POST, "/api/tasks")];
+const AGENTS_MAY: &[(Method, &str)] = &[
+    (Method::POST, "/api/tasks"),
+    (Method::POST, super::mcp::PATH),
+];
+
+/// A process that an agent of this service runs.
+#[derive(Clone, Debug)]
+pub(super) struct AgentCaller {
+    /// Whose it is; none when it works for no chat, such as a look at an agent.
+    of: Option<SessionKey>,
+}
+
+impl AgentCaller {
+    pub(super) fn new(of: Option<SessionKey>) -> Self {
+        Self { of }
+    }
+
+    /// The task that it works on.
+    ///
+    /// # Errors
+    /// The database's.
+    pub(super) async fn task(&self, state: &AppState) -> ApiResult<Option<TaskId>> {
+        let Some(key) = &self.of else {
+            return Ok(None);
+        };
+        let task = tasks::worked_on(state.store.pool(), key.chat.0, key.agent.as_str()).await?;
+        Ok(task.map(TaskId))
+    }
+
+    /// The parent of a task that it asks for, which is what it works on: the caps
+    /// of families hold whatever it says.
+    ///
+    /// # Errors
+    /// It works on nothing, or names another task.
+    pub(super) async fn parent(
+        &self,
+        state: &AppState,
+        named: Option<TaskId>,
+    ) -> ApiResult<TaskId> {
+        let Some(task) = self.task(state).await? else {
+            return Err(ApiError::new(
+                Code::AgentNotAllowed,
+                "the call comes from a process of an agent that runs no turn: an agent may ask for tasks only while it works on one",
+            ));
+        };
+        if named.is_some_and(|named| named != task) {
+            return Err(ApiError::field(
+                Code::AgentNotAllowed,
+                "parent_task_id",
+                format!("is not the task that the caller works on, which is {task}: leave it out"),
+            ));
+        }
+        Ok(task)
+    }
+}
 
 /// Both ends of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -32,16 +85,12 @@ pub(super) struct Ends {
     local: Option<SocketAddr>,
 }
 
-impl Connected<IncomingStream<'_, Doorway>> for Ends {
-    fn connect_info(stream: IncomingStream<'_, Doorway>) -> Self {
-        Self {
-            peer: *stream.remote_addr(),
-            local: stream.io().local_addr(),
-        }
-    }
-}
-
 impl Ends {
+    /// `peer` is the caller's end, `local` ours.
+    pub(super) fn new(peer: SocketAddr, local: Option<SocketAddr>) -> Self {
+        Self { peer, local }
+    }
+
     /// The caller's address, without the way IPv6 writes IPv4.
     pub(super) fn caller(&self) -> std::net::IpAddr {
         self.peer.ip().to_canonical()
@@ -57,32 +106,35 @@ impl Ends {
 
 /// Both ends of the connection that a request came over.
 pub(super) fn ends(request: &Request) -> Option<Ends> {
-    let info = request.extensions().get::<ConnectInfo<Ends>>()?;
-    Some(info.0)
+    request.extensions().get::<Ends>().copied()
 }
 
-/// Refuses a request that changes what only people may. True when an agent asks
-/// for what it may. Reading, and callers from elsewhere, cost nothing.
+/// Whose process calls over a connection; one from elsewhere costs nothing.
+pub(super) async fn origin(state: &AppState, ends: Option<Ends>) -> Origin {
+    match ends.and_then(|ends| ends.within_this_machine()) {
+        Some((peer, local)) => state.peers.origin(peer, local).await,
+        None => Origin::Elsewhere,
+    }
+}
+
+/// Refuses a request that changes what only people may. Who asks, when an agent
+/// asks for what it may. Reading, and callers from elsewhere, cost nothing.
 pub(super) fn check(
     state: &AppState,
     request: &Request,
-) -> impl Future<Output = Result<bool, ApiError>> + Send + use<> {
+) -> impl Future<Output = Result<Option<AgentCaller>, ApiError>> + Send + use<> {
     let reads = matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS
     );
-    let within = ends(request).and_then(|ends| ends.within_this_machine());
-    let asked = within.filter(|_| !reads);
+    let asked = ends(request).filter(|_| !reads);
     let may = may(request);
-    let peers = state.peers.clone();
+    let state = state.clone();
     async move {
-        let Some((peer, local)) = asked else {
-            return Ok(false);
-        };
-        match peers.origin(peer, local).await {
-            Origin::Elsewhere => Ok(false),
-            Origin::Agent if may => Ok(true),
-            Origin::Agent => Err(ApiError::new(
+        match origin(&state, asked).await {
+            Origin::Elsewhere => Ok(None),
+            Origin::Agent(of) if may => Ok(Some(AgentCaller { of })),
+            Origin::Agent(_) => Err(ApiError::new(
                 Code::AgentNotAllowed,
                 "the call comes from a process that an agent of this service runs: agents may create tasks and read, a person does the rest",
             )),

@@ -3,9 +3,9 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
-use hearth_actors::event::AskKind;
+use hearth_actors::event::{AskKind, AskOption};
 use hearth_actors::ids::{PromptId, TaskId};
-use hearth_actors::prompt::{AnsweredBy, PromptState};
+use hearth_actors::prompt::{AnsweredBy, PromptState, Settled};
 use hearth_actors::tree::handle::Refusal;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
@@ -36,7 +36,10 @@ pub(super) struct ListPrompts {
     cursor: Option<String>,
 }
 
-/// An answer: one of the two.
+/// Longest answer in one's own words, in characters.
+const MAX_TEXT: usize = 4000;
+
+/// An answer: one of the three.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PostAnswer {
@@ -45,10 +48,33 @@ pub(super) struct PostAnswer {
     /// The first option of this meaning: `allow_once`, `allow_always`,
     /// `reject_once` or `reject_always`.
     #[schema(value_type = Option<String>, example = "allow_once")]
-    kind: Option<AskKind>,
+    kind: Option<Meaning>,
+    /// The answer to a question that takes words: 1 to 4000 characters.
+    text: Option<String>,
 }
 
-/// Requests for a human's consent, newest first.
+/// Meanings that name an option.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Meaning {
+    AllowOnce,
+    AllowAlways,
+    RejectOnce,
+    RejectAlways,
+}
+
+impl Meaning {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::AllowOnce => "allow_once",
+            Self::AllowAlways => "allow_always",
+            Self::RejectOnce => "reject_once",
+            Self::RejectAlways => "reject_always",
+        }
+    }
+}
+
+/// Requests for a human's consent or answer, newest first.
 #[utoipa::path(get, path = "/api/prompts", tag = "prompts", params(ListPrompts),
     responses((status = 200, body = Page<Prompt>),
         (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
@@ -76,8 +102,9 @@ pub(super) async fn get(State(state): State<AppState>, Id(id): Id) -> ApiResult<
 }
 
 /// Answers a request; the agent goes on with the answer. The first answer wins:
-/// the same one again is 200, another is 409 with what was answered. 410 when
-/// the turn that asked is over.
+/// the same one again is 200, another is 409 with what was answered. Where the
+/// agent is gone (`detached_at`), the last answer starts it again, in its own
+/// session. 410 when nobody wants the answer any more.
 #[utoipa::path(post, path = "/api/prompts/{id}/answer", tag = "prompts", request_body = PostAnswer,
     params(("id" = Uuid, Path, description = "The prompt")),
     responses((status = 200, body = Prompt),
@@ -89,15 +116,30 @@ pub(super) async fn answer(
     Body(body): Body<PostAnswer>,
 ) -> ApiResult<Json<Prompt>> {
     let prompt = find(&state, id).await?;
-    let wanted = choose(&prompt, &body)?.clone();
-    if prompt.state != PromptState::Open.as_str() {
-        return settled(prompt, &wanted);
+    let wanted = choose(&prompt, &body)?;
+    let by = by(&headers);
+    let mut told = Ok(());
+    let mut prompt = prompt;
+    // The agent may go while the answer is on its way to it.
+    for _ in 0..2 {
+        if prompt.state != PromptState::Open.as_str() {
+            break;
+        }
+        if prompt.detached_at.is_none() {
+            let task = TaskId(prompt.task_id);
+            told = state
+                .tree
+                .answer(task, PromptId(id), wanted.clone(), by)
+                .await;
+        } else {
+            let settled = Settled::answered(wanted.clone(), by);
+            let frames = state.store.answer_detached(PromptId(id), &settled).await?;
+            state.tree.hub().publish(frames);
+            state.tree.wakeup();
+        }
+        // Whatever was told, the row knows who won.
+        prompt = find(&state, id).await?;
     }
-    let (task, asked) = (TaskId(prompt.task_id), PromptId(id));
-    let option = wanted.id.clone();
-    let told = state.tree.answer(task, asked, option, by(&headers)).await;
-    // Whatever the tree says, the row knows who won.
-    let prompt = find(&state, id).await?;
     if prompt.state != PromptState::Open.as_str() {
         return settled(prompt, &wanted);
     }
@@ -118,11 +160,12 @@ async fn find(state: &AppState, id: Uuid) -> ApiResult<Prompt> {
 }
 
 /// What a settled prompt means for somebody who wanted to answer so.
-fn settled(prompt: Prompt, wanted: &Choice) -> ApiResult<Json<Prompt>> {
+fn settled(prompt: Prompt, wanted: &AskOption) -> ApiResult<Json<Prompt>> {
     let id = prompt.id;
     if prompt.state == PromptState::Answered.as_str() {
+        let same = |answer: &Choice| answer.id == wanted.id && answer.label == wanted.label;
         return match &prompt.answer {
-            Some(answer) if answer.id == wanted.id => Ok(Json(prompt)),
+            Some(answer) if same(answer) => Ok(Json(prompt)),
             answer => Err(ApiError::new(
                 Code::PromptAnswered,
                 format!(
@@ -143,32 +186,34 @@ fn settled(prompt: Prompt, wanted: &Choice) -> ApiResult<Json<Prompt>> {
     ))
 }
 
-/// The option that is meant.
-fn choose<'a>(prompt: &'a Prompt, body: &PostAnswer) -> ApiResult<&'a Choice> {
-    let (name, found, said) = match (&body.option_id, body.kind) {
-        (Some(id), None) => {
-            let found = prompt.options.iter().find(|option| option.id == *id);
-            ("option_id", found, id.chars().take(64).collect())
+/// The answer that is meant.
+fn choose(prompt: &Prompt, body: &PostAnswer) -> ApiResult<AskOption> {
+    let is_text = |option: &&AskOption| option.kind == AskKind::Text;
+    let options: Vec<AskOption> = prompt.options.iter().filter_map(Choice::option).collect();
+    let (name, found, said) = match (&body.option_id, body.kind, &body.text) {
+        (Some(id), None, None) => {
+            let found = options.iter().find(|option| option.id == *id);
+            // Words are said, not chosen.
+            ("option_id", found.filter(|o| !is_text(o)), id.as_str())
         }
-        (None, Some(kind)) => {
-            let word = serde_json::to_value(kind).unwrap_or_default();
-            let word = word.as_str().unwrap_or_default().to_owned();
-            let found = prompt.options.iter().find(|option| option.kind == word);
-            ("kind", found, word)
+        (None, Some(kind), None) => {
+            let of = |option: &&AskOption| kind_of(option.kind) == Some(kind.as_str());
+            ("kind", options.iter().find(of), kind.as_str())
         }
+        (None, None, Some(text)) => match options.iter().find(is_text) {
+            Some(option) => return words(option, text),
+            None => ("text", None, text.as_str()),
+        },
         _ => {
             return Err(ApiError::new(
                 Code::InvalidBody,
-                "give either `option_id` or `kind`",
+                "give one of `option_id`, `kind` and `text`",
             ));
         }
     };
-    found.ok_or_else(|| {
-        let offered: Vec<String> = prompt
-            .options
-            .iter()
-            .map(|option| format!("{} ({})", option.id, option.kind))
-            .collect();
+    found.cloned().ok_or_else(|| {
+        let offered: Vec<String> = options.iter().map(offer).collect();
+        let said: String = said.chars().take(64).collect();
         ApiError::field(
             Code::UnknownOption,
             name,
@@ -179,6 +224,44 @@ fn choose<'a>(prompt: &'a Prompt, body: &PostAnswer) -> ApiResult<&'a Choice> {
             ),
         )
     })
+}
+
+fn kind_of(kind: AskKind) -> Option<&'static str> {
+    match kind {
+        AskKind::AllowOnce => Some("allow_once"),
+        AskKind::AllowAlways => Some("allow_always"),
+        AskKind::RejectOnce => Some("reject_once"),
+        AskKind::RejectAlways => Some("reject_always"),
+        AskKind::Choice | AskKind::Text => None,
+    }
+}
+
+fn offer(option: &AskOption) -> String {
+    match option.kind {
+        AskKind::Text => "`text`".into(),
+        kind => format!("{} ({})", option.id, kind_of(kind).unwrap_or("choice")),
+    }
+}
+
+/// The words, where the option takes such ones.
+fn words(option: &AskOption, text: &str) -> ApiResult<AskOption> {
+    let chars = text.chars().count();
+    let problem = match option.id.as_str() {
+        _ if chars > MAX_TEXT => Some(format!("has {chars} characters, may have 1 to {MAX_TEXT}")),
+        _ if text.trim().is_empty() => Some("is empty".into()),
+        "integer" if text.trim().parse::<i64>().is_err() => Some("is no whole number".into()),
+        "number" if !text.trim().parse::<f64>().is_ok_and(f64::is_finite) => {
+            Some("is no number".into())
+        }
+        _ => None,
+    };
+    match problem {
+        Some(problem) => Err(ApiError::field(Code::InvalidBody, "text", problem)),
+        None => Ok(AskOption {
+            label: text.to_owned(),
+            ..option.clone()
+        }),
+    }
 }
 
 /// For the record, not for a decision.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::budgets::SessionBudget;
 use super::error::{ApiError, ApiResult, Code, ProblemBody};
 use super::extract::{Body, Check, Id, Params};
 use super::page::{Page, slice};
@@ -22,6 +23,8 @@ pub(super) struct NewSession {
     project_id: Uuid,
     /// What to call it; `session` if not given.
     name: Option<String>,
+    /// What all its turns may spend together; only tighter than the settings.
+    budget: Option<SessionBudget>,
 }
 
 /// Which sessions to list.
@@ -46,9 +49,18 @@ pub(super) async fn create(
     State(state): State<AppState>,
     Body(new): Body<NewSession>,
 ) -> ApiResult<(StatusCode, Json<Session>)> {
-    Check::default().name("name", new.name.as_deref()).done()?;
+    let mut check = Check::default();
+    check.name("name", new.name.as_deref());
+    let budget = new
+        .budget
+        .map(|budget| budget.checked("budget/", &mut check))
+        .filter(|budget| !budget.is_empty());
+    check.done()?;
+    if let Some(budget) = &budget {
+        state.store.check_session_budget(budget)?;
+    }
     let name = new.name.as_deref().unwrap_or("session");
-    match sessions::create(state.store.pool(), new.project_id, name).await? {
+    match sessions::create(state.store.pool(), new.project_id, name, budget).await? {
         Some(session) => Ok((StatusCode::CREATED, Json(session))),
         None => Err(ApiError::field(
             Code::UnknownReference,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use hearth_actors::event::AskOption;
 use hearth_actors::ids::{PromptId, SessionKey, TaskId};
 use hearth_actors::model::Policy;
 use hearth_actors::operation::{Asked, Done};
@@ -79,13 +80,21 @@ pub struct Parts {
     pub closing: CancellationToken,
     /// Whose process calls.
     pub peers: Arc<dyn Peers>,
-    /// What bounds the streams.
+    /// What bounds connections and streams.
     pub limits: Limits,
 }
 
-/// What bounds the streams.
+/// What bounds connections and streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Connections open at a time (512): as many as streams and requests together.
+    pub connections: usize,
+    /// Those of one address (448): all that one may have of streams, and all
+    /// requests. Every caller of this machine is one address.
+    pub connections_per_caller: usize,
+    /// From a connection's begin, or from its last answer, to the whole head of
+    /// its next request (30 s).
+    pub head_deadline: Duration,
     /// Streams open at a time (256): each holds a connection.
     pub streams: usize,
     /// Those of one address (192), so that one machine cannot take them all.
@@ -99,6 +108,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            connections: 512,
+            connections_per_caller: 448,
+            head_deadline: Duration::from_secs(30),
             streams: 256,
             streams_per_caller: 192,
             write_deadline: Duration::from_secs(30),
@@ -162,15 +174,17 @@ pub enum Readiness {
 pub trait Tree: Send + Sync {
     /// Something may be claimable.
     fn wakeup(&self);
+    /// Something may have to be done about an arena.
+    fn look_at_arenas(&self);
     /// Ends the running turn of `task`.
     fn cancel(&self, task: TaskId);
-    /// Answers a prompt of `task` by an option's id, and waits until its row
+    /// Answers a prompt of `task` with one of its options, and waits until its row
     /// tells how it was settled.
     async fn answer(
         &self,
         task: TaskId,
         prompt: PromptId,
-        option: String,
+        answer: AskOption,
         by: AnsweredBy,
     ) -> Result<(), Refusal>;
     /// Stops the idle warm session of `key`.
@@ -200,6 +214,10 @@ impl Tree for TreeHandle {
         Self::wakeup(self);
     }
 
+    fn look_at_arenas(&self) {
+        Self::look_at_arenas(self);
+    }
+
     fn cancel(&self, task: TaskId) {
         Self::cancel(self, task);
     }
@@ -208,10 +226,10 @@ impl Tree for TreeHandle {
         &self,
         task: TaskId,
         prompt: PromptId,
-        option: String,
+        answer: AskOption,
         by: AnsweredBy,
     ) -> Result<(), Refusal> {
-        Self::answer(self, task, prompt, option, by).await
+        Self::answer(self, task, prompt, answer, by).await
     }
 
     async fn evict(&self, key: SessionKey) -> Result<(), Refusal> {
@@ -252,10 +270,11 @@ pub trait Peers: Send + Sync {
 }
 
 /// Whose process calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// One of an agent of this service.
-    Agent,
+    /// One of an agent of this service, and whose; none for one that works for
+    /// no chat.
+    Agent(Option<SessionKey>),
     /// None of those.
     Elsewhere,
     /// Its end is closed already, so that nobody can tell.

@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::agent::{choose, tighten};
+use super::budgets::TaskBudget;
 use super::error::{ApiError, ApiResult, Code, ProblemBody};
 use super::extract::{Body, Check, Id, Params, idempotency_key};
 use super::guard::Caller;
@@ -49,12 +50,16 @@ pub(super) struct PostTask {
     session_id: Option<Uuid>,
     /// Its tab; the session's default chat if not given.
     chat_id: Option<Uuid>,
-    /// The task that asks for it.
+    /// The task that asks for it. Of an agent's tool it is the task that the
+    /// agent works on.
     parent_task_id: Option<Uuid>,
     /// What the agent may do unasked; only tighter than its own setting, `deny`
     /// if not given, as nobody watches.
     #[schema(value_type = Option<String>, example = "deny")]
     policy: Option<Policy>,
+    /// What it, and the tasks it asks for, may spend; only tighter than the
+    /// settings and than its parent's.
+    budget: Option<TaskBudget>,
 }
 
 /// Which tasks to list.
@@ -106,14 +111,14 @@ pub(super) async fn create(
     headers: HeaderMap,
     Body(new): Body<PostTask>,
 ) -> ApiResult<(StatusCode, Json<Accepted>)> {
-    if caller.agent && new.policy.is_some() {
+    if caller.agent.is_some() && new.policy.is_some() {
         return Err(ApiError::field(
             Code::AgentNotAllowed,
             "policy",
             "is a person's to choose: leave it out, and the task runs with `deny`",
         ));
     }
-    if caller.agent && new.chat_id.is_some() {
+    if caller.agent.is_some() && new.chat_id.is_some() {
         return Err(ApiError::field(
             Code::AgentNotAllowed,
             "chat_id",
@@ -130,11 +135,17 @@ pub(super) async fn create(
         features: &new.feature_values,
     };
     wishes.shape(&mut check);
+    let budget = new.budget.map(|budget| budget.checked(&mut check));
     check.done()?;
     let agent = choose(&state, new.agent.as_deref())?;
     let policy = tighten(&state, &agent, new.policy)?.unwrap_or(Policy::Deny);
-    if let Some(parent) = new.parent_task_id {
-        no_freer_than(&state, TaskId(parent), policy).await?;
+    let named = new.parent_task_id.map(TaskId);
+    let parent = match &caller.agent {
+        Some(agent) => Some(agent.parent(&state, named).await?),
+        None => named,
+    };
+    if let Some(parent) = parent {
+        no_freer_than(&state, parent, policy).await?;
     }
     wishes.fit(&state, &agent).await?;
     let task = NewTask {
@@ -147,8 +158,9 @@ pub(super) async fn create(
         features: new.feature_values,
         session: new.session_id.map(SessionId),
         chat: new.chat_id.map(ChatId),
-        parent: new.parent_task_id.map(TaskId),
+        parent,
         policy: Some(policy),
+        budget,
         idempotency_key,
     };
     let created = state.store.create_task(&task).await?;

@@ -5,14 +5,14 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::Room;
 use super::procfs;
+use super::{Owner, Room};
 
 /// What is known of a caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallerKind {
-    /// A process of one of this room's trees.
-    Ours,
+    /// A process of one of this room's trees, and whose tree it is.
+    Ours(Owner),
     /// Some other process.
     Other,
     /// Its end is closed, so that nobody holds it any more.
@@ -29,8 +29,8 @@ impl Room {
     /// ordinary user, and counts as another: the same user is no boundary.
     #[must_use]
     pub fn caller(&self, peer: SocketAddr, local: SocketAddr) -> CallerKind {
-        let roots = self.0.trees.roots();
-        if roots.is_empty() {
+        let trees = self.0.trees.all();
+        if trees.is_empty() {
             return CallerKind::Other;
         }
         // Without a table there is no way to know, as on a system without /proc.
@@ -39,16 +39,15 @@ impl Room {
         };
         let socket = format!("socket:[{inode}]");
         let mut seen = BTreeSet::new();
-        let ours = roots
-            .into_iter()
-            .flat_map(|root| std::iter::once(root).chain(procfs::descendants(root.pid)))
-            .filter(|process| seen.insert(process.pid))
-            .any(|process| holds(process.pid, &socket));
-        if ours {
-            CallerKind::Ours
-        } else {
-            CallerKind::Other
-        }
+        let ours = trees.into_iter().find(|tree| {
+            [tree.shim, tree.agent]
+                .into_iter()
+                .flatten()
+                .flat_map(|root| std::iter::once(root).chain(procfs::descendants(root.pid)))
+                .filter(|process| seen.insert(process.pid))
+                .any(|process| holds(process.pid, &socket))
+        });
+        ours.map_or(CallerKind::Other, |tree| CallerKind::Ours(tree.owner))
     }
 }
 

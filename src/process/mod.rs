@@ -47,6 +47,7 @@ pub use procfs::Identity;
 pub use shim::{SHIM_COMMAND, shim_main};
 pub use spec::{Guard, Ladder, Owner, ProcessSpec};
 pub use sweep::SweepReport;
+pub use tail::Tail;
 pub use wire::Signal;
 
 use ledger::Ledger;

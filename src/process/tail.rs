@@ -1,17 +1,17 @@
-//! The end of what a process wrote to its standard error.
+//! The end of what a process wrote.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Bytes kept of a process's standard error. Enough for a stack trace with
+/// Bytes kept of what a process wrote. Enough for a stack trace with
 /// some log before it.
 const TAIL_BYTES: usize = 64 * 1024;
 
 /// A bounded tail that one task fills and anyone reads.
 #[derive(Clone, Default)]
-pub(super) struct Tail(Arc<Mutex<Kept>>);
+pub struct Tail(Arc<Mutex<Kept>>);
 
 #[derive(Default)]
 struct Kept {
@@ -21,7 +21,7 @@ struct Kept {
 
 impl Tail {
     /// Reads `source` to its end, however much that is.
-    pub(super) async fn drain(self, mut source: impl AsyncRead + Unpin) {
+    pub async fn drain(self, mut source: impl AsyncRead + Unpin) {
         let mut chunk = [0; 8192];
         while let Ok(count @ 1..) = source.read(&mut chunk).await {
             self.push(&chunk[..count]);
@@ -29,7 +29,8 @@ impl Tail {
     }
 
     /// What is kept, as text; begins with `…` when something was cut off.
-    pub(super) fn text(&self) -> String {
+    #[must_use]
+    pub fn text(&self) -> String {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (front, back) = kept.bytes.as_slices();
         let text = String::from_utf8_lossy(&[front, back].concat()).into_owned();

@@ -68,10 +68,14 @@ impl Trees {
         self.lock().contains_key(id)
     }
 
+    pub(super) fn all(&self) -> Vec<Tree> {
+        self.lock().values().cloned().collect()
+    }
+
     /// The outermost processes of all trees.
     pub(super) fn roots(&self) -> Vec<Identity> {
-        self.lock()
-            .values()
+        self.all()
+            .iter()
             .flat_map(|tree| [tree.shim, tree.agent])
             .flatten()
             .collect()

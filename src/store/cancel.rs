@@ -6,7 +6,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, FromRow};
 use uuid::Uuid;
 
-use super::family::waiting_below;
+use super::detached::cancel_detached;
+use super::family::{Tries, Unlocked, lock_waiting_below};
 use super::frames::in_order;
 use super::{Store, StoreError};
 
@@ -38,18 +39,19 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
     pub async fn request_cancel(&self, task: TaskId) -> Result<CancelRequest, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        let mut tx = connection.begin().await?;
-        let mut outcome = cancel(&mut tx, task).await?;
-        if let CancelRequest::Cancelled(frames) | CancelRequest::Requested(frames) = &mut outcome {
-            // Nobody wants what it asked for any more; what runs already, ends
-            // by itself.
-            for below in waiting_below(&mut tx, task.0).await? {
-                if let CancelRequest::Cancelled(more) = cancel(&mut tx, below.into()).await? {
-                    frames.extend(more);
-                }
+        let mut tries = Tries::new();
+        loop {
+            match self.cancel_once(task).await {
+                Err(Unlocked::Again) if tries.again() => {}
+                cancelled => return Ok(cancelled?),
             }
         }
+    }
+
+    async fn cancel_once(&self, task: TaskId) -> Result<CancelRequest, Unlocked> {
+        let mut connection = self.pool.acquire().await?;
+        let mut tx = connection.begin().await?;
+        let outcome = cancel_with_below(&mut tx, task).await?;
         tx.commit().await?;
         Ok(outcome)
     }
@@ -76,34 +78,47 @@ struct CancelRow {
     requested: bool,
 }
 
-/// In the caller's transaction.
-pub(super) async fn cancel(
+/// In the caller's transaction: the task, and what waits of those it asked for.
+/// Nobody wants that any more; what of it runs already, ends by itself.
+pub(super) async fn cancel_with_below(
     tx: &mut PgConnection,
     task: TaskId,
-) -> Result<CancelRequest, StoreError> {
-    // The gate first: a claim of this task has either committed or will skip it.
-    sqlx::query(
-        "select 1 from hearth.gates g join hearth.queue q on q.session_id = g.session_id
-         where q.task_id = $1 for no key update of g",
-    )
-    .bind(task.0)
-    .execute(&mut *tx)
-    .await?;
+) -> Result<CancelRequest, Unlocked> {
+    // The gates first: a claim has either committed or will skip them.
+    let waiting = lock_waiting_below(tx, task.0).await?;
+    let mut outcome = cancel(tx, task).await?;
+    if let CancelRequest::Cancelled(frames) | CancelRequest::Requested(frames) = &mut outcome {
+        for below in waiting {
+            if let CancelRequest::Cancelled(more) = cancel(tx, below.into()).await? {
+                frames.extend(more);
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+/// One task, whose gate is locked.
+async fn cancel(tx: &mut PgConnection, task: TaskId) -> Result<CancelRequest, Unlocked> {
     let row: CancelRow = sqlx::query_as(CANCEL)
         .bind(task.0)
         .fetch_one(&mut *tx)
         .await?;
     if !row.found {
-        return Err(StoreError::NotFound {
+        return Err(Unlocked::Failed(StoreError::NotFound {
             what: "task",
             id: task.to_string(),
-        });
+        }));
     }
     if row.requested {
         return Ok(CancelRequest::Requested(Vec::new()));
     }
     if !row.cancelled {
-        return Ok(CancelRequest::Ended);
+        let rows = cancel_detached(tx, task).await?;
+        return Ok(if rows.is_empty() {
+            CancelRequest::Ended
+        } else {
+            CancelRequest::Cancelled(in_order(rows))
+        });
     }
     let rows = sqlx::query_as(CANCELLED_FRAME)
         .bind(task.0)

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use hearth_actors::event::Frame;
 use hearth_actors::ids::{AgentName, ChatId, MessageId, ProjectId, SessionId, SessionKey, TaskId};
+use hearth_actors::limits::Budget;
 use hearth_actors::model::Policy;
 use serde_json::Value;
 use sqlx::{Connection, FromRow};
 use uuid::Uuid;
 
 use super::drafts::Draft;
-use super::family::admit;
+use super::family::{Tries, Unlocked, admit};
 use super::frames::in_order;
 use super::{Store, StoreError};
 
@@ -34,6 +35,8 @@ pub struct NewMessage {
     pub features: BTreeMap<String, Value>,
     /// What the agent may do unasked.
     pub policy: Option<Policy>,
+    /// What it may spend.
+    pub budget: Option<Budget>,
     /// Cancels the chat's running turn and goes to the head of the session;
     /// otherwise the message queues.
     pub interrupt: bool,
@@ -68,6 +71,8 @@ pub struct NewTask {
     pub parent: Option<TaskId>,
     /// What the agent may do unasked.
     pub policy: Option<Policy>,
+    /// What it, and the tasks it asks for, may spend.
+    pub budget: Option<Budget>,
     /// The same key in the same chat (else project) creates nothing twice.
     pub idempotency_key: Option<String>,
 }
@@ -110,6 +115,7 @@ impl Store {
             thinking: message.thinking.as_deref(),
             features: &message.features,
             policy: message.policy,
+            budget: message.budget,
             interrupt: message.interrupt,
             retry_of: message.retry_of,
             key: message.idempotency_key.as_deref(),
@@ -137,6 +143,7 @@ impl Store {
             thinking: task.thinking.as_deref(),
             features: &task.features,
             policy: task.policy,
+            budget: task.budget,
             interrupt: false,
             retry_of: None,
             key: task.idempotency_key.as_deref(),
@@ -151,7 +158,7 @@ impl Store {
     pub async fn unpark(&self, key: &SessionKey) -> Result<(), StoreError> {
         sqlx::query(
             "update hearth.queue set not_before = null
-             where chat_id = $1 and agent = $2 and waiting and not_before is not null",
+             where chat_id = $1 and agent = $2 and waiting and not_before < 'infinity'",
         )
         .bind(key.chat.0)
         .bind(key.agent.as_str())
@@ -162,24 +169,40 @@ impl Store {
 
     pub(super) async fn create(&self, draft: Draft<'_>) -> Result<Created, StoreError> {
         draft.validate()?;
+        let mut tries = Tries::new();
+        loop {
+            match self.create_once(&draft).await {
+                Err(Unlocked::Again) if tries.again() => {}
+                created => return Ok(created?),
+            }
+        }
+    }
+
+    async fn create_once(&self, draft: &Draft<'_>) -> Result<Created, Unlocked> {
         let mut connection = self.pool.acquire().await?;
         let mut tx = connection.begin().await?;
         let task = TaskId::new();
         if let Some(earlier) = draft.claim_key(&mut tx, task).await? {
             tx.rollback().await?;
-            return self.created(earlier, true, Vec::new()).await;
+            return Ok(self.created(earlier, true, Vec::new()).await?);
         }
         draft.check_references(&mut tx).await?;
         // A person's retry takes the place of what its parent asked for already.
         if let Some(parent) = draft.parent.filter(|_| draft.retry_of.is_none()) {
-            admit(&mut tx, parent, self.family).await?;
+            admit(&mut tx, parent, draft, self.family).await?;
         }
-        if draft.interrupt {
-            draft.interrupt_chat(&mut tx).await?;
+        if let Some(budget) = &draft.budget {
+            self.check_task_budget(&mut tx, budget, draft.parent)
+                .await?;
         }
-        let rows = draft.insert(&mut tx, task).await?;
+        let mut frames = if draft.interrupt {
+            draft.interrupt_chat(&mut tx).await?
+        } else {
+            Vec::new()
+        };
+        frames.extend(in_order(draft.insert(&mut tx, task).await?));
         tx.commit().await?;
-        self.created(task, false, in_order(rows)).await
+        Ok(self.created(task, false, frames).await?)
     }
 
     async fn created(

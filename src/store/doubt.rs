@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hearth_actors::event::{Frame, TurnRef};
+use hearth_actors::model::Fence;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, PgPool};
 use tokio::time::{Instant, sleep};
@@ -18,7 +19,7 @@ use super::Store;
 use super::error::is_transient;
 use super::frames::{FrameRow, in_order};
 use super::journal::Place;
-use super::queue::RELEASE;
+use super::queue::release_on;
 
 /// How long a group commit waits for the database to say whether it happened.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Waits for claims that still run: they hold the row `for share`.
 const LOCK_NODE: &str = "select 1 from hearth.nodes where id = $1 for no key update";
 const UNANSWERED: &str = "\
-    select id, attempt, incarnation from hearth.turns
+    select id, task_id, attempt, incarnation from hearth.turns
     where node = $1 and claim_id = $2 and ended_at is null and prompted_at is null
     order by session_id";
 /// Waits for a lost statement that still runs: only a statement that begins
@@ -95,20 +96,20 @@ impl Store {
             .bind(self.node().0)
             .execute(&mut *tx)
             .await?;
-        let turns: Vec<(Uuid, i32, i64)> = sqlx::query_as(UNANSWERED)
+        let turns: Vec<(Uuid, Uuid, i32, i64)> = sqlx::query_as(UNANSWERED)
             .bind(self.node().0)
             .bind(claim)
             .fetch_all(&mut *tx)
             .await?;
-        for (turn, attempt, incarnation) in turns {
-            sqlx::query(RELEASE)
-                .bind(turn)
-                .bind(attempt)
-                .bind(self.node().0)
-                .bind(incarnation)
-                .bind(0_i64)
-                .execute(&mut *tx)
-                .await?;
+        for (turn, task, attempt, incarnation) in turns {
+            let fence = Fence {
+                task: task.into(),
+                turn: turn.into(),
+                attempt,
+                node: self.node(),
+                incarnation,
+            };
+            release_on(&mut tx, &fence, None).await?;
         }
         tx.commit().await
     }

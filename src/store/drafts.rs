@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use hearth_actors::event::Frame;
 use hearth_actors::ids::{AgentName, MessageId, TaskId};
+use hearth_actors::limits::Budget;
 use hearth_actors::model::Policy;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -11,7 +13,8 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::StoreError;
-use super::cancel::cancel;
+use super::cancel::{CancelRequest, cancel_with_below};
+use super::family::Unlocked;
 use super::frames::FrameRow;
 use super::text::clean;
 
@@ -37,6 +40,7 @@ pub(super) struct Draft<'a> {
     pub(super) thinking: Option<&'a str>,
     pub(super) features: &'a BTreeMap<String, Value>,
     pub(super) policy: Option<Policy>,
+    pub(super) budget: Option<Budget>,
     pub(super) interrupt: bool,
     pub(super) retry_of: Option<TaskId>,
     pub(super) key: Option<&'a str>,
@@ -74,7 +78,7 @@ impl Draft<'_> {
 
     /// Tells a repeat of this request from another one under the same key.
     fn digest(&self) -> String {
-        let said = format!(
+        let mut said = format!(
             "{:?}",
             (
                 (
@@ -96,6 +100,9 @@ impl Draft<'_> {
                 ),
             )
         );
+        if let Some(budget) = &self.budget {
+            said.push_str(&format!("{budget:?}"));
+        }
         Sha256::digest(said)
             .iter()
             .map(|byte| format!("{byte:02x}"))
@@ -175,18 +182,29 @@ impl Draft<'_> {
         }
     }
 
-    /// Ends what runs in this chat; other queued tasks stay.
-    pub(super) async fn interrupt_chat(&self, tx: &mut PgConnection) -> Result<(), StoreError> {
-        let running: Option<Uuid> = sqlx::query_scalar(
+    /// Ends what runs in this chat, or waits for an answer, and what waits of the
+    /// tasks that this asked for; other queued tasks stay. The frames of those are
+    /// to be published.
+    pub(super) async fn interrupt_chat(
+        &self,
+        tx: &mut PgConnection,
+    ) -> Result<Vec<Frame>, Unlocked> {
+        let running: Vec<Uuid> = sqlx::query_scalar(
             "select t.id from tasks t where t.chat_id = $1 and t.state in ('running', 'blocked')",
         )
         .bind(self.chat)
-        .fetch_optional(&mut *tx)
+        .fetch_all(&mut *tx)
         .await?;
-        if let Some(task) = running {
-            cancel(tx, task.into()).await?;
+        let mut told = Vec::new();
+        for task in running {
+            match cancel_with_below(tx, task.into()).await? {
+                CancelRequest::Cancelled(frames) | CancelRequest::Requested(frames) => {
+                    told.extend(frames);
+                }
+                CancelRequest::Ended => {}
+            }
         }
-        Ok(())
+        Ok(told)
     }
 
     pub(super) async fn insert(
@@ -219,6 +237,7 @@ impl Draft<'_> {
             .bind(self.interrupt)
             .bind(self.retry_of.map(|task| task.0))
             .bind(MessageId::new().0)
+            .bind(self.budget.filter(|budget| !budget.is_empty()).map(Json))
             .fetch_all(tx)
             .await
     }

@@ -35,6 +35,9 @@ pub enum StoreError {
     /// A task asked for more tasks than it may. Says how many, and what to do.
     #[error("{0}")]
     TooManyTasks(String),
+    /// A turn or something else holds the session's gate.
+    #[error("{0}")]
+    WorktreeBusy(String),
     /// The idempotency key was used for another request before.
     #[error("the idempotency key was used for a different request: send a new key")]
     KeyReused,

@@ -1,20 +1,24 @@
 //! Reading a session's stream.
 
 use chrono::{DateTime, Utc};
+use futures::TryStreamExt as _;
 use hearth_actors::event::{Frame, FrameKind};
 use hearth_actors::ids::SessionId;
 use serde_json::Value;
-use sqlx::FromRow;
+use sqlx::{FromRow, Row as _};
 use uuid::Uuid;
 
 use super::{Store, StoreError};
 
 /// Most frames that one read returns.
 pub const FRAMES_PER_READ: i64 = 10_000;
+/// A read ends with the frame that takes its data to this size as JSON, 4 MiB:
+/// no more of it is held at a time, whoever's frames they are.
+pub const BYTES_PER_READ: usize = 4 * 1024 * 1024;
 
 impl Store {
     /// Up to `limit` frames of `session` behind `after`, in order. `limit` is
-    /// capped at [`FRAMES_PER_READ`].
+    /// capped at [`FRAMES_PER_READ`], and what they hold at [`BYTES_PER_READ`].
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -24,16 +28,35 @@ impl Store {
         after: i64,
         limit: i64,
     ) -> Result<Vec<Frame>, StoreError> {
-        let rows: Vec<FrameRow> = sqlx::query_as(
+        Ok(self.read_page(session, after, limit).await?.frames)
+    }
+
+    /// The same, with the size of what was read.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn read_page(
+        &self,
+        session: SessionId,
+        after: i64,
+        limit: i64,
+    ) -> Result<FramePage, StoreError> {
+        let mut rows = sqlx::query(
             "select seq, kind, session_id, chat_id, task_id, message_id, at, data
              from hearth.frames where session_id = $1 and seq > $2 order by seq limit $3",
         )
         .bind(session.0)
         .bind(after)
         .bind(limit.clamp(0, FRAMES_PER_READ))
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(in_order(rows))
+        .fetch(&self.pool);
+        let mut page = FramePage::default();
+        while page.bytes < BYTES_PER_READ
+            && let Some(row) = rows.try_next().await?
+        {
+            page.bytes += row.try_get_raw("data")?.as_bytes().map_or(0, <[u8]>::len);
+            page.frames.extend(FrameRow::from_row(&row)?.frame());
+        }
+        Ok(page)
     }
 
     /// Seq of the session's last frame; 0 if it has none yet, none if there is
@@ -68,6 +91,15 @@ impl Store {
     }
 }
 
+/// Frames of one read.
+#[derive(Debug, Default)]
+pub struct FramePage {
+    /// In order.
+    pub frames: Vec<Frame>,
+    /// Bytes of their data, as JSON.
+    pub bytes: usize,
+}
+
 /// What is left of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromRow)]
 pub struct Extent {
@@ -97,6 +129,11 @@ pub(super) fn in_order(mut rows: Vec<FrameRow>) -> Vec<Frame> {
 }
 
 impl FrameRow {
+    /// Its seq, and when it was committed.
+    pub(super) fn place(&self) -> (i64, DateTime<Utc>) {
+        (self.seq, self.at)
+    }
+
     /// None for a kind that only a newer Hearth knows: its readers skip it.
     fn frame(self) -> Option<Frame> {
         Some(Frame {

@@ -218,6 +218,19 @@ impl Journal for Store {
         self.write_notice(notice).await
     }
 
+    async fn decided(
+        &self,
+        turn: &TurnRef,
+        prompt: &NewPrompt,
+        settled: &Settled,
+    ) -> Result<Vec<Frame>, JournalError> {
+        self.write_decision(turn, prompt, settled).await
+    }
+
+    async fn detach(&self, turn: &TurnRef, why: &str) -> Result<Vec<Frame>, JournalError> {
+        self.detach_turn(turn, why).await
+    }
+
     async fn note_link(&self, note: &LinkNote) -> Result<(), JournalError> {
         let query = match &note.facts {
             None => sqlx::query(NOTE_STATUS)

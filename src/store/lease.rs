@@ -13,14 +13,19 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, FromRow};
 use uuid::Uuid;
 
+use super::detached::detach_on;
 use super::error::queue_error;
 use super::finish::finish_on;
 use super::frames::in_order;
 use super::prompts::settle_on;
+use super::queue::release_on;
 use super::{LEASE, Store};
 
 /// Why a prompted turn of a former life ended, for a person.
 const INTERRUPTED: &str = "Hearth stopped while the agent was working on this";
+
+/// The same for one that ended while a human was asked.
+const DETACHED: &str = "Hearth stopped while a human was asked";
 
 /// Why a prompt of a former life can no longer be answered.
 const WITHDRAWN: &str = "Hearth stopped before an answer came";
@@ -120,6 +125,15 @@ impl Store {
                     reconciled.requeued += 1;
                 }
                 Some(end) => {
+                    if end.outcome == Outcome::Interrupted {
+                        let rows = detach_on(&mut tx, &turn.turn_ref(), DETACHED).await?;
+                        if !rows.is_empty() {
+                            reconciled.interrupted += 1;
+                            reconciled.detached += 1;
+                            reconciled.frames.extend(in_order(rows));
+                            continue;
+                        }
+                    }
                     let withdrawn = Settled::cancelled(WITHDRAWN);
                     let rows = settle_on(&mut *tx, &turn.turn_ref(), None, &withdrawn).await?;
                     reconciled.frames.extend(in_order(rows));
@@ -218,15 +232,9 @@ async fn live_turns(
 }
 
 async fn requeue(connection: &mut PgConnection, turn: &LiveTurn) -> sqlx::Result<()> {
-    sqlx::query(super::queue::RELEASE)
-        .bind(turn.id)
-        .bind(turn.attempt)
-        .bind(turn.node)
-        .bind(turn.incarnation)
-        .bind(0_i64)
-        .execute(connection)
-        .await?;
-    Ok(())
+    release_on(connection, &turn.turn_ref().fence, None)
+        .await
+        .map(drop)
 }
 
 /// For people who look at `hearth.nodes`.

@@ -3,15 +3,18 @@
 //!
 //! # Lock order
 //! Every transaction takes its row locks in this order and never goes back:
-//! node → gate → turn or operation → prompts → task → queue entry → messages → worktree → changes →
+//! node → arena → gate → turn or operation → prompts → task → queue entry → messages → worktree → changes →
 //! `agent_sessions` → `agent_links` → untold → stream → frames. A claim alone starts in the middle of
 //! the order, and takes gate, entry and task with `skip locked`: it never waits
 //! for what another transaction holds.
 
+mod arenas;
 pub mod branches;
+mod budgets;
 mod cancel;
 mod contexts;
 mod control;
+mod detached;
 mod doubt;
 mod drafts;
 pub mod embedded;
@@ -22,6 +25,7 @@ mod finish;
 mod frames;
 mod journal;
 mod lease;
+mod limits;
 mod listen;
 mod migrate;
 mod notices;
@@ -41,17 +45,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hearth_actors::ids::{AgentName, NodeId};
+use hearth_actors::limits::BudgetSettings;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgPool};
 use uuid::Uuid;
 
+pub use arenas::{CancelArena, CreatedArena, NewArena, NewContestant, NewGround, Select};
 pub use cancel::CancelRequest;
 pub use control::{Created, NewMessage, NewTask};
 pub use drafts::{MAX_INPUT_CHARS, MAX_KEY_BYTES};
 use endings::Endings;
 pub use error::{StoreError, connect_cure};
 pub use family::FamilyLimits;
-pub use frames::{Extent, FRAMES_PER_READ};
+pub use frames::{BYTES_PER_READ, Extent, FRAMES_PER_READ, FramePage};
 pub use listen::{Listener, Signal};
 pub use migrate::migrate;
 pub use other_consumer::refuse_other_consumer;
@@ -76,6 +82,8 @@ pub struct StoreOptions {
     pub default_agent: Option<AgentName>,
     /// How far tasks may go in asking for others.
     pub family: FamilyLimits,
+    /// What may be spent.
+    pub budgets: BudgetSettings,
     /// Connections for reads and requests.
     pub connections: u32,
     /// Connections for the journals of running turns.
@@ -99,6 +107,7 @@ impl StoreOptions {
             node,
             default_agent: None,
             family: FamilyLimits::default(),
+            budgets: BudgetSettings::default(),
             connections: 6,
             journal_connections: 6,
             claim_connections: 2,
@@ -117,6 +126,7 @@ pub struct Store {
     node: NodeId,
     default_agent: Option<AgentName>,
     family: FamilyLimits,
+    budgets: BudgetSettings,
     /// This node's life; 0 while it holds no lease.
     incarnation: Arc<AtomicI64>,
     /// Claims that were sent and not answered. What they claimed is given back
@@ -160,6 +170,7 @@ impl Store {
             node: options.node,
             default_agent: options.default_agent,
             family: options.family,
+            budgets: options.budgets,
             incarnation: Arc::new(AtomicI64::new(0)),
             unanswered_claims: Arc::default(),
             doubtful_writes: Arc::default(),

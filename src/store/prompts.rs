@@ -16,6 +16,14 @@ use super::text::{clean, json};
 
 const ASK: &str = include_str!("sql/ask.sql");
 const SETTLE: &str = include_str!("sql/settle.sql");
+const DECIDED: &str = include_str!("sql/decided.sql");
+/// The frame by which the turn $1 (attempt $2, node $3, life $4) told of $5.
+const TOLD: &str = "\
+    select f.seq, f.kind, f.session_id, f.chat_id, f.task_id, f.message_id, f.at, f.data
+    from hearth.turns t join hearth.prompts p on p.turn_id = t.id
+        join hearth.frames f on f.session_id = p.session_id and f.seq = p.resolved_seq
+    where t.id = $1 and t.attempt = $2 and t.node = $3 and t.incarnation = $4
+        and t.ended_at is null and p.id = $5";
 /// The frames by which the turn $1 (attempt $2, node $3, life $4) asked $5.
 const ASKED: &str = "\
     select f.seq, f.kind, f.session_id, f.chat_id, f.task_id, f.message_id, f.at, f.data
@@ -86,6 +94,38 @@ impl Store {
             .fetch_all(&self.journal)
             .await;
         written(rows.map_err(journal_error)?)
+    }
+
+    pub(super) async fn write_decision(
+        &self,
+        turn: &TurnRef,
+        prompt: &NewPrompt,
+        settled: &Settled,
+    ) -> Result<Vec<Frame>, JournalError> {
+        let options = serde_json::to_value(&prompt.options).unwrap_or_default();
+        let written_down = fenced(DECIDED, &turn.fence)
+            .bind(turn.session.0)
+            .bind(turn.chat.0)
+            .bind(turn.message.0)
+            .bind(prompt.id.0)
+            .bind(json(&prompt.request))
+            .bind(json(&options))
+            .bind(settled.state.as_str())
+            .bind(answer_of(settled))
+            .bind(settled.by.map(|by| by.as_str()))
+            .bind(settled.reason.as_deref().map(clean))
+            .fetch_all(&self.journal)
+            .await;
+        match written_down {
+            Err(error) if is_repeat(&error) => {
+                let rows = fenced(TOLD, &turn.fence)
+                    .bind(prompt.id.0)
+                    .fetch_all(&self.journal)
+                    .await;
+                written(rows.map_err(journal_error)?)
+            }
+            rows => written(rows.map_err(journal_error)?),
+        }
     }
 
     pub(super) async fn withdraw_prompts(

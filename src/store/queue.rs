@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use hearth_actors::event::{Frame, FrameKind};
 use hearth_actors::handover::ContextNote;
 use hearth_actors::ids::{AgentName, ChatId, SessionKey};
+use hearth_actors::limits::Parked;
 use hearth_actors::model::{
     Assignment, Fence, Policy, Resume, TurnEnd, Usage, Worktree, WorktreeSpec,
 };
@@ -14,14 +17,18 @@ use hearth_actors::outcome::Outcome;
 use hearth_actors::ports::{Claim, QueueError, TaskQueue};
 use hearth_actors::rules::routing::Origin;
 use serde_json::Value;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
 use super::Store;
+use super::detached::answers;
 use super::error::{is_in_doubt, queue_error};
 use super::finish::finish_on;
+use super::frames::in_order;
 use super::lease::live_turn;
+use super::limits::millis;
+use super::text::clean;
 
 /// Two looks at the queue, which both end with taking what they found.
 const CLAIM_OLDEST: &str = concat!(
@@ -32,7 +39,7 @@ const CLAIM_ANYWHERE: &str = concat!(
     include_str!("sql/claim_anywhere.sql"),
     include_str!("sql/claim_take.sql")
 );
-pub(super) const RELEASE: &str = include_str!("sql/release.sql");
+const RELEASE: &str = include_str!("sql/release.sql");
 
 /// Entries whose time has come wait like all others from now on. At most 1 000
 /// at once, so that the statement stays short; the next claim takes the rest.
@@ -69,22 +76,66 @@ impl TaskQueue for Store {
         }
     }
 
-    async fn release(&self, fence: &Fence, after: Duration) -> Result<(), QueueError> {
-        let released = sqlx::query(RELEASE)
-            .bind(fence.turn.0)
-            .bind(fence.attempt)
-            .bind(fence.node.0)
-            .bind(fence.incarnation)
-            .bind(i64::try_from(after.as_millis()).unwrap_or(i64::MAX))
-            .execute(&self.pool)
-            .await
-            .map_err(queue_error)?
-            .rows_affected();
-        if released == 0 {
-            self.finish_if_cancelled(fence).await?;
+    async fn release(
+        &self,
+        fence: &Fence,
+        parked: Option<&Parked>,
+    ) -> Result<Vec<Frame>, QueueError> {
+        let mut connection = self.pool.acquire().await.map_err(queue_error)?;
+        let released = release_on(&mut connection, fence, parked).await;
+        drop(connection);
+        match released.map_err(queue_error)? {
+            Some(row) => Ok(row.frame().into_iter().collect()),
+            None => self.finish_if_cancelled(fence).await,
         }
-        Ok(())
     }
+}
+
+/// A task that was given back, and the frame that tells so, if it has one.
+#[derive(FromRow)]
+pub(super) struct Released {
+    session_id: Uuid,
+    chat_id: Option<Uuid>,
+    task_id: Uuid,
+    message_id: Uuid,
+    seq: Option<i64>,
+    at: Option<DateTime<Utc>>,
+    data: Option<Value>,
+}
+
+impl Released {
+    fn frame(self) -> Option<Frame> {
+        Some(Frame {
+            seq: self.seq?,
+            kind: FrameKind::TaskUpdated,
+            session_id: self.session_id.into(),
+            chat_id: self.chat_id.map(Into::into),
+            task_id: Some(self.task_id.into()),
+            message_id: Some(self.message_id.into()),
+            at: self.at?,
+            data: self.data?,
+        })
+    }
+}
+
+/// Gives a turn back on `connection`, which may be in a transaction. None when
+/// the fence is old, or a cancel came first.
+pub(super) async fn release_on(
+    connection: &mut PgConnection,
+    fence: &Fence,
+    parked: Option<&Parked>,
+) -> sqlx::Result<Option<Released>> {
+    sqlx::query_as(RELEASE)
+        .bind(fence.turn.0)
+        .bind(fence.attempt)
+        .bind(fence.node.0)
+        .bind(fence.incarnation)
+        .bind(parked.map_or(0, |parked| millis(parked.after)))
+        .bind(parked.map(|parked| parked.reason.as_str()))
+        .bind(parked.is_some_and(|parked| parked.open_ended))
+        .bind(parked.and_then(|parked| parked.detail.as_deref().map(clean)))
+        .fetch_optional(connection)
+        .await
 }
 
 impl Store {
@@ -194,7 +245,7 @@ impl Store {
     }
 
     /// A cancel that came before a release wins: the turn ends instead.
-    async fn finish_if_cancelled(&self, fence: &Fence) -> Result<(), QueueError> {
+    async fn finish_if_cancelled(&self, fence: &Fence) -> Result<Vec<Frame>, QueueError> {
         let end = TurnEnd {
             outcome: Outcome::Cancelled,
             detail: None,
@@ -207,11 +258,12 @@ impl Store {
             .await
             .map_err(queue_error)?;
         if let Some(turn) = turn.filter(|turn| turn.cancelled) {
-            finish_on(&mut connection, &turn.turn_ref(), &end)
+            let rows = finish_on(&mut connection, &turn.turn_ref(), &end)
                 .await
                 .map_err(queue_error)?;
+            return Ok(in_order(rows));
         }
-        Ok(())
+        Ok(Vec::new())
     }
 }
 
@@ -273,6 +325,7 @@ struct Claimed {
     assistant_message_id: Uuid,
     queue_seq: i64,
     policy: Option<String>,
+    budgeted: bool,
     chat_id: Uuid,
     input: String,
     model: Option<String>,
@@ -286,6 +339,7 @@ struct Claimed {
     own_chat: bool,
     is_child: bool,
     is_contestant: bool,
+    start_commit: Option<String>,
     branch: Option<String>,
     base_commit: Option<String>,
     baseline: Option<String>,
@@ -297,6 +351,7 @@ struct Claimed {
     begun: Option<bool>,
     forgotten: Option<String>,
     behind: bool,
+    answers: Option<Value>,
 }
 
 /// Anybody may have written the column; what is no object wishes for nothing.
@@ -338,11 +393,13 @@ impl Claimed {
             thinking: self.thinking_option_id,
             features: features(self.feature_values),
             policy: self.policy.as_deref().and_then(Policy::parse),
+            budgeted: self.budgeted || !store.budgets.is_empty(),
             worktree: WorktreeSpec {
                 session: self.session_id.into(),
                 project: self.project_id.into(),
                 project_path: PathBuf::from(self.project_path),
                 existing: worktree,
+                start: self.start_commit,
                 begins_with: self.begins_with,
             },
             resume,
@@ -352,6 +409,7 @@ impl Claimed {
                 behind: self.behind,
                 forgotten: self.forgotten,
             },
+            goes_on: answers(self.answers),
         }
     }
 

@@ -14,6 +14,19 @@ const STREAMS: i64 = 100;
 /// Between two statements, so that turns come first.
 const PAUSE: Duration = Duration::from_millis(20);
 
+const OLD_NOTICES: &str = "\
+    delete from hearth.notices where id in (
+        select id from hearth.notices
+        where (over_at is not null or dismissed_at is not null)
+            and coalesce(over_at, dismissed_at) < clock_timestamp() - make_interval(secs => $1)
+        limit $2)";
+const OLD_DECISIONS: &str = "\
+    delete from hearth.prompts where id in (
+        select id from hearth.prompts
+        where answered_by in ('policy', 'earlier') and state = 'answered'
+            and created_at < clock_timestamp() - make_interval(secs => $1)
+        order by created_at, id limit $2)";
+
 impl Store {
     /// Deletes the frames that are older than `keep`, and returns how many. Each
     /// stream keeps its end without holes, and says what it lost. Safe by
@@ -43,6 +56,44 @@ impl Store {
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// Forgets what inserts of tasks left that their `on conflict do nothing`
+    /// ended half way. A row that other transactions can see is always one.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn forget_homed(&self) -> Result<u64, StoreError> {
+        let done = sqlx::query("delete from hearth.homed")
+            .execute(&self.pool)
+            .await?;
+        Ok(done.rows_affected())
+    }
+
+    /// Deletes notices that were over, and requests that were decided without
+    /// asking anybody, longer than `keep` ago, and returns how many. What people
+    /// answered stays with its task.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn prune_settled(&self, keep: Duration) -> Result<u64, StoreError> {
+        let mut deleted = 0;
+        for statement in [OLD_NOTICES, OLD_DECISIONS] {
+            loop {
+                let batch = sqlx::query(statement)
+                    .bind(keep.as_secs_f64())
+                    .bind(BATCH)
+                    .execute(&self.pool)
+                    .await?
+                    .rows_affected();
+                deleted += batch;
+                if batch < BATCH.unsigned_abs() {
+                    break;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        Ok(deleted)
     }
 
     /// Streams whose first frame is too old.

@@ -2,9 +2,11 @@
 //! for. The files stay as the failed turn left them.
 
 use hearth_actors::ids::{AgentName, TaskId};
+use hearth_actors::limits::Budget;
 use hearth_actors::model::Policy;
 use serde_json::Value;
 use sqlx::FromRow;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::control::Created;
@@ -19,7 +21,7 @@ const KEY: &str = "retry";
 const TASK: &str = "\
     select t.state, t.project_id, t.session_id, t.chat_id, t.parent_task_id, t.input, t.agent,
         t.model, t.mode_id, t.thinking_option_id, t.feature_values,
-        coalesce(q.policy, case when q.user_message_id is null then 'deny' end) as policy
+        coalesce(q.policy, case when q.user_message_id is null then 'deny' end) as policy, q.budget
     from tasks t left join hearth.queue q on q.task_id = t.id
     where t.id = $1";
 
@@ -46,6 +48,7 @@ struct Row {
     thinking_option_id: Option<String>,
     feature_values: Option<Value>,
     policy: Option<String>,
+    budget: Option<Json<Budget>>,
 }
 
 impl Store {
@@ -98,6 +101,7 @@ impl Store {
             thinking: row.thinking_option_id.as_deref(),
             features: &features,
             policy: row.policy.as_deref().and_then(Policy::parse),
+            budget: row.budget.map(|budget| budget.0),
             interrupt: false,
             retry_of: Some(task),
             key: Some(KEY),

@@ -56,6 +56,10 @@ pub struct TaskNow {
     pub agent: Option<String>,
     /// `pending`, `running`, `blocked`, `completed`, `failed` or `cancelled`.
     pub state: String,
+    /// Why it is parked, if it is.
+    pub parked_reason: Option<String>,
+    /// Until when; null where nobody knows.
+    pub parked_until: Option<DateTime<Utc>>,
     /// The latest attempt's, when it has ended.
     pub outcome: Option<String>,
     /// The latest attempt's answer.
@@ -208,12 +212,16 @@ async fn tasks(
     task: Option<Uuid>,
 ) -> sqlx::Result<Vec<TaskNow>> {
     sqlx::query_as(
-        "select t.id, t.chat_id, t.agent, t.state, latest.outcome,
+        "select t.id, t.chat_id, t.agent, t.state, p.parked_reason, p.parked_until, latest.outcome,
             latest.assistant_message_id as message_id
          from tasks t left join lateral (
             select u.outcome, u.assistant_message_id from hearth.turns u
             where u.task_id = t.id order by u.attempt desc limit 1
          ) latest on true
+         left join lateral (
+            select q.parked_reason, q.parked_until from hearth.queue q
+            where q.task_id = t.id and q.waiting and q.not_before > clock_timestamp()
+         ) p on true
          where t.session_id = $1 and case when $2::uuid is null
             then t.state in ('pending', 'running', 'blocked') else t.id = $2 end
          order by t.created_at, t.id limit $3",
@@ -225,8 +233,7 @@ async fn tasks(
     .await
 }
 
-/// The oldest first. The end of a turn closes its prompts, so those that are open
-/// are of live turns.
+/// The oldest first, of live turns and of tasks that wait without one.
 async fn open_asks(
     connection: &mut PgConnection,
     session: Uuid,

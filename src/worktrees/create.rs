@@ -71,6 +71,7 @@ struct Wanted {
     /// The name of its entry.
     name: String,
     row: Option<Worktree>,
+    start: Option<String>,
     begins_with: Option<String>,
 }
 
@@ -86,7 +87,22 @@ impl Wanted {
                 .map_or_else(new_branch, |row| row.branch.clone()),
             name: spec.session.to_string(),
             row,
+            start: spec.start.clone(),
             begins_with: spec.begins_with.clone(),
+        }
+    }
+
+    /// The commit that the worktree is to start from, where one is named.
+    fn start(&self, project: &Project) -> Result<Option<Oid>, WorktreeError> {
+        let Some(named) = &self.start else {
+            return Ok(None);
+        };
+        match known_commit(project, named) {
+            Some(commit) => Ok(Some(commit)),
+            None => self.unusable(&format!(
+                "is to start from the commit {named}, which is no longer in {}: start anew",
+                project.root.display()
+            )),
         }
     }
 
@@ -107,7 +123,7 @@ impl Wanted {
         let record = record.and_then(|text| serde_json::from_slice::<Record>(&text).ok());
         let record = match record {
             Some(record) => record,
-            None => Record::starting_at(branch_point(&open_exactly(entry, &self.path)?, project)?),
+            None => Record::of(&open_exactly(entry, &self.path)?, project, self)?,
         };
         Ok(self.worktree(record))
     }
@@ -131,12 +147,16 @@ impl Wanted {
 }
 
 impl Record {
-    fn starting_at(commit: Oid) -> Self {
-        Self {
+    /// The base stays the point where the branch left the project's, also for
+    /// a worktree that starts from somebody else's work.
+    fn of(repo: &Repository, project: &Project, wanted: &Wanted) -> Result<Self, WorktreeError> {
+        let base = branch_point(repo, project)?;
+        let baseline = wanted.start(project)?.unwrap_or(base);
+        Ok(Self {
             id: WorktreeId::new(),
-            base_commit: commit.to_string(),
-            baseline: commit.to_string(),
-        }
+            base_commit: base.to_string(),
+            baseline: baseline.to_string(),
+        })
     }
 }
 
@@ -176,7 +196,7 @@ fn fill(
     admin::write_link(aside, entry).cannot("link the files", aside)?;
     let worktree = match &wanted.row {
         Some(row) => row.clone(),
-        None => wanted.worktree(Record::starting_at(branch_point(&repo, project)?)),
+        None => wanted.worktree(Record::of(&repo, project, wanted)?),
     };
     write_record(entry, &worktree)?;
     fs::rename(aside, &wanted.path).cannot("move the worktree to its place", &wanted.path)?;
@@ -260,9 +280,8 @@ fn ready_branch(project: &Project, wanted: &Wanted) -> Result<(), WorktreeError>
         }
         Err(error) if error.code() == ErrorCode::NotFound => {
             let base = wanted.row.as_ref().map(|row| row.base_commit.as_str());
-            let base = base
-                .and_then(|base| known_commit(project, base))
-                .unwrap_or(project.head);
+            let base = base.and_then(|base| known_commit(project, base));
+            let base = wanted.start(project)?.or(base).unwrap_or(project.head);
             let name = format!("refs/heads/{}", wanted.branch);
             // No agent works on a branch that does not exist yet.
             refs::remove_lock(repo, &name);

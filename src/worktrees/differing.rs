@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use git2::{ObjectType, Oid, Repository, Tree};
+use git2::{ObjectType, Oid, Repository};
 
 /// Longest path that is followed, in bytes: Linux's own limit, which no scan
 /// passes. It bounds how deep folders are.
@@ -43,19 +43,33 @@ pub(super) fn files(
     before: Oid,
     after: Oid,
 ) -> Result<Vec<Differing>, git2::Error> {
-    let (before, after) = (repo.find_tree(before)?, repo.find_tree(after)?);
-    let mut walk = Walk {
-        repo,
-        found: Vec::new(),
-    };
-    walk.compare(b"", Some(&before), Some(&after))?;
-    walk.found.sort_by(|one, two| one.path.cmp(&two.path));
-    Ok(walk.found)
-}
-
-struct Walk<'a> {
-    repo: &'a Repository,
-    found: Vec<Differing>,
+    let mut found = Vec::new();
+    // A list and no recursion: how deep a tree is says whoever wrote it.
+    let mut folders = vec![(Vec::new(), Some(before), Some(after))];
+    while let Some((folder, before, after)) = folders.pop() {
+        for (name, (before, after)) in names(repo, before, after)? {
+            if before == after {
+                continue;
+            }
+            let path = [&folder[..], &name].concat();
+            if path.len() > MAX_PATH {
+                return Err(git2::Error::from_str("a path in the tree is too long"));
+            }
+            if before.folder.is_some() || after.folder.is_some() {
+                let inside = [&path[..], b"/"].concat();
+                folders.push((inside, before.folder, after.folder));
+            }
+            if before.file != after.file {
+                found.push(Differing {
+                    path,
+                    before: before.file,
+                    after: after.file,
+                });
+            }
+        }
+    }
+    found.sort_by(|one, two| one.path.cmp(&two.path));
+    Ok(found)
 }
 
 /// What a tree has under a name.
@@ -65,47 +79,24 @@ struct Entry {
     folder: Option<Oid>,
 }
 
-impl<'a> Walk<'a> {
-    fn compare(
-        &mut self,
-        folder: &[u8],
-        before: Option<&Tree<'_>>,
-        after: Option<&Tree<'_>>,
-    ) -> Result<(), git2::Error> {
-        let mut names: BTreeMap<Vec<u8>, (Entry, Entry)> = BTreeMap::new();
-        for found in before.into_iter().flat_map(Tree::iter) {
+/// What two folders have, by name.
+fn names(
+    repo: &Repository,
+    before: Option<Oid>,
+    after: Option<Oid>,
+) -> Result<BTreeMap<Vec<u8>, (Entry, Entry)>, git2::Error> {
+    let mut names: BTreeMap<Vec<u8>, (Entry, Entry)> = BTreeMap::new();
+    if let Some(before) = before {
+        for found in &repo.find_tree(before)? {
             names.entry(found.name_bytes().to_vec()).or_default().0 = entry(&found);
         }
-        for found in after.into_iter().flat_map(Tree::iter) {
+    }
+    if let Some(after) = after {
+        for found in &repo.find_tree(after)? {
             names.entry(found.name_bytes().to_vec()).or_default().1 = entry(&found);
         }
-        for (name, (before, after)) in names {
-            if before == after {
-                continue;
-            }
-            let path = [folder, &name].concat();
-            if path.len() > MAX_PATH {
-                return Err(git2::Error::from_str("a path in the tree is too long"));
-            }
-            if before.file != after.file {
-                self.found.push(Differing {
-                    path: path.clone(),
-                    before: before.file,
-                    after: after.file,
-                });
-            }
-            let (before, after) = (self.tree(before.folder)?, self.tree(after.folder)?);
-            if before.is_some() || after.is_some() {
-                let path = [&path[..], b"/"].concat();
-                self.compare(&path, before.as_ref(), after.as_ref())?;
-            }
-        }
-        Ok(())
     }
-
-    fn tree(&self, id: Option<Oid>) -> Result<Option<Tree<'a>>, git2::Error> {
-        id.map(|id| self.repo.find_tree(id)).transpose()
-    }
+    Ok(names)
 }
 
 fn entry(found: &git2::TreeEntry<'_>) -> Entry {

@@ -8,9 +8,10 @@
 //!
 //! `ensure` → `create`; `checkpoint`, `prepare` and `diff` → `scan` (the tree of
 //! all files now), then `checkpoint`, `prepared` or `diff`; `confirm` → `scan`
-//! (whether anything moved).
+//! (whether anything moved); `archive` → `scan`, then the files go.
 
 mod admin;
+mod archive;
 mod begin;
 mod checkpoint;
 mod contents;
@@ -50,6 +51,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use git2::{Oid, Repository};
+use hearth_actors::arena::Archived;
 use hearth_actors::ids::{CheckpointId, ProjectId, SessionId};
 use hearth_actors::model::{Checkpoint, Diff, Worktree, WorktreeSpec};
 use hearth_actors::ports::{WorktreeError, Worktrees};
@@ -258,6 +260,22 @@ impl Worktrees for GitWorktrees {
                 omitted: changes.omitted,
                 warnings,
             })
+        })
+        .await
+    }
+
+    async fn head(&self, project_path: &Path) -> Result<String, WorktreeError> {
+        let path = project_path.to_owned();
+        self.alone(path.clone(), move |_| {
+            Ok(guard::Project::open(&path)?.head.to_string())
+        })
+        .await
+    }
+
+    async fn archive(&self, worktree: &Worktree) -> Result<Archived, WorktreeError> {
+        let worktree = worktree.clone();
+        self.alone(worktree.path.clone(), move |room| {
+            archive::archive(room, &worktree)
         })
         .await
     }

@@ -104,6 +104,20 @@ pub(super) fn outside(repo: &Repository) -> bool {
     rules::excludes(repo).iter().any(|path| is_endless(path))
 }
 
+/// Refuses to let libgit2 read the ignore rules of the repository, of the user
+/// and of the outermost folder, which it does wherever it writes files.
+pub(super) fn ignores(repo: &Repository) -> Result<(), WorktreeError> {
+    let own = repo.workdir().map(|root| root.join(".gitignore"));
+    let mut files = rules::excludes(repo).into_iter().chain(own);
+    let Some(trap) = files.find(|path| is_endless(path)) else {
+        return Ok(());
+    };
+    Err(WorktreeError::Unusable(format!(
+        "{} would never end being read where line endings are converted: take out the lines that begin with a vertical tab or a form feed, or the FIFO that has its place",
+        trap.display()
+    )))
+}
+
 /// Refuses to let git read the attributes that count for `paths` when it would
 /// wait for ever: then a FIFO or a device has the place of the file.
 pub(super) fn attributes<'a>(

@@ -2,7 +2,9 @@
 //! only remembers what it was asked.
 
 mod access;
+mod door;
 pub(crate) mod fixture;
+mod mcp;
 mod pages;
 mod problems;
 mod providers;

@@ -16,6 +16,7 @@ use tokio::process::ChildStdout;
 
 use crate::support::{role, wait};
 
+mod checks;
 mod exits;
 mod killed;
 mod ladder;

@@ -58,6 +58,23 @@ pub trait Journal: Send + Sync {
     /// when none was.
     async fn withdraw(&self, turn: &TurnRef, reason: &str) -> Result<Vec<Frame>, JournalError>;
 
+    /// Writes down a request that was decided without asking anybody: its row,
+    /// settled, and the frame `permission_resolved`. A repeat brings the frame of
+    /// the first.
+    async fn decided(
+        &self,
+        turn: &TurnRef,
+        prompt: &NewPrompt,
+        settled: &Settled,
+    ) -> Result<Vec<Frame>, JournalError>;
+
+    /// Ends the turn `interrupted`, because of `why`, and keeps what it asks: its
+    /// prompts stay open, its task stays `blocked` and holds no slot; the answers
+    /// let it go on. No frames, and nothing written, where that cannot be: when
+    /// nothing is open, the agent has no session that could be resumed, or a
+    /// cancel came first. Then [`Journal::finish`] it.
+    async fn detach(&self, turn: &TurnRef, why: &str) -> Result<Vec<Frame>, JournalError>;
+
     /// Keeps `agent_sessions` true about a warm session.
     async fn note_link(&self, note: &LinkNote) -> Result<(), JournalError>;
 

@@ -2,7 +2,9 @@
 //! every error variant says what the caller does differently.
 
 mod agents;
+mod arenas;
 mod journal;
+mod limits;
 mod operations;
 mod processes;
 mod queue;
@@ -12,7 +14,9 @@ mod worktrees;
 use std::sync::Arc;
 
 pub use agents::{AgentBackend, AgentEntry, Agents, Link, LinkError, LinkSpec, Prompt, StartError};
+pub use arenas::{Arenas, ArenasError, Checks};
 pub use journal::{Journal, JournalError, LinkNote, LinkStatus, OpenTurn};
+pub use limits::Limits;
 pub use operations::{Operations, OperationsError};
 pub use processes::ProcessLedger;
 pub use queue::{Claim, NodeLease, QueueError, Reconciled, TaskQueue};
@@ -31,6 +35,8 @@ pub struct Ports {
     pub lease: Arc<dyn NodeLease>,
     /// Where turns are written down.
     pub journal: Arc<dyn Journal>,
+    /// What was spent and refused so far.
+    pub limits: Arc<dyn Limits>,
     /// Who answers.
     pub agents: Arc<dyn Agents>,
     /// Where they work.
@@ -41,4 +47,8 @@ pub struct Ports {
     pub operations: Arc<dyn Operations>,
     /// What they run as.
     pub processes: Arc<dyn ProcessLedger>,
+    /// Where several compete.
+    pub arenas: Arc<dyn Arenas>,
+    /// What judges them.
+    pub checks: Arc<dyn Checks>,
 }

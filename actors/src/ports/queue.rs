@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::Source;
 use crate::event::Frame;
 use crate::ids::AgentName;
+use crate::limits::Parked;
 use crate::model::{Assignment, Fence};
 
 /// Where tasks wait.
@@ -17,9 +18,14 @@ pub trait TaskQueue: Send + Sync {
     /// Each claimed task is `running` with a new attempt when this returns.
     async fn claim(&self, credit: usize, agents: &[AgentName]) -> Result<Claim, QueueError>;
 
-    /// Gives a claimed task back, unprompted, to be claimed again after `after`.
-    /// Refused silently when the fence is old.
-    async fn release(&self, fence: &Fence, after: Duration) -> Result<(), QueueError>;
+    /// Gives a claimed task back, unprompted, to be claimed again at once or when
+    /// its parking is over. The frames tell that it is parked, unless the last
+    /// ones told the same a moment ago. Refused silently when the fence is old.
+    async fn release(
+        &self,
+        fence: &Fence,
+        parked: Option<&Parked>,
+    ) -> Result<Vec<Frame>, QueueError>;
 }
 
 /// What a claim brought.
@@ -52,7 +58,7 @@ pub enum QueueError {
 pub trait NodeLease: Send + Sync {
     /// Starts a new life: raises the incarnation, settles what the last life
     /// left behind (unprompted turns wait again, prompted ones end
-    /// `interrupted`). Nothing may be claimed before this returned.
+    /// `interrupted`, with their task where nobody is asked). Nothing may be claimed before this returned.
     async fn acquire(&self) -> Result<Reconciled, QueueError>;
 
     /// Prolongs the lease by its full length from the database's now.
@@ -71,6 +77,9 @@ pub struct Reconciled {
     pub requeued: usize,
     /// Turns that were: their outcome is `interrupted`.
     pub interrupted: usize,
+    /// Those of them that ended while a human was asked: their tasks stay
+    /// `blocked` until the answers let them go on.
+    pub detached: usize,
     /// Frames of the above, to be published.
     pub frames: Vec<Frame>,
 }

@@ -1,11 +1,12 @@
 //! The files of sessions.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use thiserror::Error;
 
 use super::Source;
+use crate::arena::Archived;
 use crate::ids::CheckpointId;
 use crate::model::{Checkpoint, Diff, Worktree, WorktreeSpec};
 
@@ -46,6 +47,15 @@ pub trait Worktrees: Send + Sync {
 
     /// Compares the worktree with its baseline.
     async fn diff(&self, worktree: &Worktree) -> Result<Diff, WorktreeError>;
+
+    /// The commit that new worktrees of the project at this path start from.
+    async fn head(&self, project_path: &Path) -> Result<String, WorktreeError>;
+
+    /// Takes a shadow commit of everything under `refs/hearth/deleted/<worktree>`
+    /// and removes the files and the worktree's entry; the branch stays. What no
+    /// commit can hold keeps all files where they are, but for what the
+    /// repository ignores. Idempotent: nothing there is success.
+    async fn archive(&self, worktree: &Worktree) -> Result<Archived, WorktreeError>;
 }
 
 /// Why a worktree could not be used.

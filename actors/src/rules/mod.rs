@@ -1,7 +1,10 @@
 //! Pure decisions: `(state, input, now) → (state, orders)`. No clock, no tasks,
 //! no actors; whoever calls them brings the time and carries out the orders.
 
+pub mod arena;
+pub mod budget;
 pub mod dispatch;
+pub mod going_on;
 pub mod handover;
 pub mod lease;
 pub mod moment;
@@ -9,6 +12,7 @@ pub mod operation;
 pub mod permission;
 pub mod pool;
 pub mod restart;
+pub mod retry;
 pub mod routing;
 pub mod session;
 pub mod transcript;

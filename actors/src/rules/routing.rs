@@ -41,6 +41,19 @@ pub fn route(origin: Origin, can_be_warm: bool) -> Route {
     }
 }
 
+/// The key under which crashes are counted: its own, but one an agent for all
+/// one-shot turns, whose keys are new each time.
+#[must_use]
+pub fn circuit(key: &SessionKey, chat: ChatId) -> SessionKey {
+    if key.chat == chat {
+        return key.clone();
+    }
+    SessionKey {
+        chat: ChatId(uuid::Uuid::nil()),
+        agent: key.agent.clone(),
+    }
+}
+
 /// Makes a one-shot turn of `assignment`: its key is the task's own, so that it
 /// neither waits for nor ends the chat's warm session; it resumes nothing; and
 /// as nobody watches, it is denied what it asks for unless it says otherwise.

@@ -38,6 +38,8 @@ pub enum Why {
     Stall,
     /// Longer than `deadlines.wall`.
     Wall,
+    /// A budget is used up.
+    Budget,
 }
 
 /// How the turn ended.
@@ -143,6 +145,12 @@ impl Guard {
     #[must_use]
     pub fn waits_for_human(&self) -> bool {
         self.open_asks > 0
+    }
+
+    /// Nothing ends the turn yet.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.stage == Stage::Running
     }
 
     /// End the turn from outside. A second cancel changes nothing: the first
@@ -306,7 +314,9 @@ fn by_agent(stop: &AgentStop) -> Verdict {
             Outcome::AgentError,
             format!("the agent stopped at its own limit: {word}"),
         ),
-        AgentStop::Error(fault) | AgentStop::Unprompted(fault) => {
+        AgentStop::Error(fault)
+        | AgentStop::Refused { fault, .. }
+        | AgentStop::Unprompted(fault) => {
             Verdict::because(outcome_of(fault), fault.message.clone())
         }
     }
@@ -317,7 +327,7 @@ fn outcome_of(fault: &AgentFault) -> Outcome {
         FaultClass::Overload => Outcome::Overload,
         FaultClass::Quota => Outcome::Quota,
         FaultClass::Auth => Outcome::Auth,
-        FaultClass::Other => Outcome::AgentError,
+        FaultClass::BadRequest | FaultClass::Other => Outcome::AgentError,
     }
 }
 
@@ -348,5 +358,6 @@ fn by_us(why: Why, deadlines: Deadlines) -> Verdict {
             Outcome::WallClock,
             format!("the turn took longer than {} s", seconds(deadlines.wall)),
         ),
+        Why::Budget => Verdict::because(Outcome::Budget, "a budget is used up"),
     }
 }

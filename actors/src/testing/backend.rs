@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 
 use crate::event::{
-    AgentEvent, AgentFault, AgentStop, Answer, Ask, AskKind, AskOption, ExitInfo, FaultClass, Said,
-    Tool,
+    AgentEvent, AgentFault, AgentStop, Answer, Ask, AskKind, AskOption, ExitInfo, FaultClass,
+    Reset, Said, Tool,
 };
 use crate::ids::{AgentName, SessionKey, TurnId};
-use crate::model::{Continuity, Deadlines, LinkFacts, Policy, Resume};
+use crate::model::{Continuity, Deadlines, LinkFacts, Policy, Resume, Usage};
 use crate::ports::{
     AgentBackend, AgentEntry, Agents, Link, LinkError, LinkSpec, ProcessLedger, Prompt, StartError,
 };
@@ -42,6 +42,10 @@ pub enum Step {
     Fail,
     /// Takes no prompt as it is set, in this context.
     Unfit,
+    /// Ends the turn as refused before anything was said.
+    Refuse(FaultClass, Option<Reset>),
+    /// Reports that so many tokens were spent.
+    Spend(i64),
     /// The process ends.
     Exit(i32),
     /// Never does anything again, but honours a cancel.
@@ -95,6 +99,8 @@ struct State {
     started: Vec<SessionKey>,
     most_alive: usize,
     killers: Vec<mpsc::UnboundedSender<()>>,
+    /// How often the agents lost their sessions.
+    forgets: u32,
     facts_panics: u32,
     get_panics: u32,
 }
@@ -151,6 +157,11 @@ impl FakeBackend {
         self.with(|state| state.most_alive)
     }
 
+    /// From now on agents do not know the sessions that they had before.
+    pub fn forget(&self) {
+        self.with(|state| state.forgets += 1);
+    }
+
     /// Kills one of the live agents, as `kill -9` would.
     pub fn kill_one(&self, which: usize) {
         self.with(|state| {
@@ -183,8 +194,14 @@ impl FakeBackend {
     fn new_context(&self, key: &SessionKey) -> String {
         self.with(|state| {
             state.contexts += 1;
-            format!("fake-{key}-{}", state.contexts)
+            format!("fake-{key}-{}-{}", state.contexts, state.forgets)
         })
+    }
+
+    /// The session is of the time since it forgot all.
+    fn remembers(&self, resume: &Resume) -> bool {
+        let forgets = self.with(|state| state.forgets);
+        resume.agent_session_id.ends_with(&format!("-{forgets}"))
     }
 
     fn with<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
@@ -268,7 +285,13 @@ impl AgentBackend for FakeBackend {
         };
         let player = tokio::spawn(play(player, alive, killed));
         let (session, continuity) = match (spec.resume, spec.forgotten) {
-            (Some(resume), _) => (resume.agent_session_id, Continuity::Resumed),
+            (Some(resume), _) if self.remembers(&resume) => {
+                (resume.agent_session_id, Continuity::Resumed)
+            }
+            (Some(_), _) => {
+                let why = "it forgot its session".into();
+                (self.new_context(&spec.key), Continuity::Fresh { why })
+            }
             (None, None) => (self.new_context(&spec.key), Continuity::New),
             (None, Some(why)) => (self.new_context(&spec.key), Continuity::Fresh { why }),
         };
@@ -506,6 +529,19 @@ impl Player {
                     self.say(Some(turn), Said::Unfit(why)).await;
                     return None;
                 }
+                Step::Refuse(class, reset) => {
+                    let message = "the model refuses".into();
+                    let fault = AgentFault { class, message };
+                    self.end(turn, AgentStop::Refused { fault, reset }).await;
+                    return None;
+                }
+                Step::Spend(tokens) => {
+                    let usage = Usage {
+                        output_tokens: tokens,
+                        ..Usage::default()
+                    };
+                    self.say(Some(turn), Said::Usage(usage)).await;
+                }
                 Step::Exit(code) => {
                     return Some(ExitInfo {
                         code: Some(code),
@@ -554,6 +590,7 @@ impl Player {
                 kind: Some("execute".into()),
                 ..Tool::default()
             },
+            question: None,
             options: options(),
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::arena::Archived;
 use crate::ids::{CheckpointId, SessionId};
 use crate::model::{FileChange, Operation, Worktree, WorktreeSpec};
 use crate::ports::Worktrees;
@@ -31,6 +32,67 @@ pub async fn check(port: Arc<dyn Worktrees>, scratch: &dyn Scratch) {
     a_known_tree_is_no_excuse(&*port, scratch).await;
     a_prepared_checkpoint_stands_until_something_moves(&*port, scratch).await;
     the_latest_prepared_checkpoint_counts(&*port, scratch).await;
+    a_worktree_starts_where_it_is_told(&*port, scratch).await;
+    an_archived_worktree_is_gone_and_may_be_archived_again(&*port, scratch).await;
+}
+
+async fn a_worktree_starts_where_it_is_told(port: &dyn Worktrees, scratch: &dyn Scratch) {
+    let plain = scratch.spec(SessionId::new());
+    let head = port.head(&plain.project_path).await.expect("a commit");
+    let source = ensured(port, &plain).await;
+    assert_eq!(source.baseline, head);
+    scratch.put(&source, "uncommitted.txt", "of the source");
+    let taken = port.checkpoint(&source, CheckpointId::new(), None).await;
+    let start = taken.expect("a checkpoint").commit;
+    let spec = WorktreeSpec {
+        start: Some(start.clone()),
+        ..scratch.spec(SessionId::new())
+    };
+    let made = ensured(port, &spec).await;
+    assert_eq!(made.baseline, start);
+    assert_eq!(
+        made.base_commit, source.base_commit,
+        "the real branch point"
+    );
+    assert_eq!(
+        ensured(port, &spec).await,
+        made,
+        "a second try finds the first"
+    );
+    scratch.put(&made, "own.txt", "its own");
+    let diff = port.diff(&made).await.expect("a diff");
+    let paths: Vec<&str> = diff
+        .changes
+        .iter()
+        .map(|change| change.path.as_str())
+        .collect();
+    assert_eq!(
+        paths,
+        ["own.txt"],
+        "what it started from is none of its changes"
+    );
+}
+
+async fn an_archived_worktree_is_gone_and_may_be_archived_again(
+    port: &dyn Worktrees,
+    scratch: &dyn Scratch,
+) {
+    let spec = scratch.spec(SessionId::new());
+    let made = ensured(port, &spec).await;
+    scratch.put(&made, "last.txt", "words");
+    let archived = port.archive(&made).await.expect("archived");
+    assert!(
+        matches!(archived, Archived::Removed(Some(_))),
+        "{archived:?}"
+    );
+    let again = port.archive(&made).await.expect("archived");
+    assert_eq!(again, Archived::Removed(None));
+    let next = ensured(port, &spec).await;
+    let diff = port.diff(&next).await.expect("a diff");
+    assert!(
+        diff.changes.is_empty(),
+        "a new one has none of the old files"
+    );
 }
 
 async fn ensure_is_idempotent(port: &dyn Worktrees, scratch: &dyn Scratch) {

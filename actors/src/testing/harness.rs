@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use crate::event::{AskKind, AskOption};
 use crate::ids::{AgentName, ChatId, PromptId, SessionId, SessionKey, TaskId};
 use crate::model::{Checkpoint, Deadlines, Policy, Worktree};
 use crate::outcome::Outcome;
 use crate::ports::Ports;
 use crate::prompt::{AnsweredBy, Settled};
+use crate::rules::permission;
 use crate::rules::routing::Origin;
 use crate::testing::backend::{FakeAgents, FakeBackend};
+use crate::testing::checks::FakeChecks;
 use crate::testing::invariants;
 use crate::testing::memory::{MemoryStore, TaskRow};
 use crate::testing::worktrees::FakeWorktrees;
@@ -31,6 +34,8 @@ pub struct Harness {
     pub backend: FakeBackend,
     /// Its worktrees.
     pub worktrees: FakeWorktrees,
+    /// What judges in its arenas.
+    pub checks: FakeChecks,
     /// Tests are told of new tasks unless this is set: a lost notification.
     pub lose_wakeups: bool,
 }
@@ -69,7 +74,8 @@ impl Harness {
     /// When the tree does not start.
     pub async fn start(setup: Setup) -> Self {
         let (store, backend) = (MemoryStore::default(), FakeBackend::default());
-        Self::start_on(setup, store, backend, FakeWorktrees::default()).await
+        let worktrees = FakeWorktrees::default();
+        Self::start_on(setup, store, backend, worktrees, FakeChecks::default()).await
     }
 
     /// Stops the tree with this grace and starts another on what it left.
@@ -79,7 +85,7 @@ impl Harness {
     pub async fn start_over(self, grace: Duration, setup: Setup) -> Self {
         self.stop(grace).await;
         let store = self.store.second_process();
-        Self::start_on(setup, store, self.backend, self.worktrees).await
+        Self::start_on(setup, store, self.backend, self.worktrees, self.checks).await
     }
 
     async fn start_on(
@@ -87,11 +93,13 @@ impl Harness {
         store: MemoryStore,
         backend: FakeBackend,
         worktrees: FakeWorktrees,
+        checks: FakeChecks,
     ) -> Self {
         let ports = Ports {
             queue: Arc::new(store.clone()),
             lease: Arc::new(store.clone()),
             journal: Arc::new(store.clone()),
+            limits: Arc::new(store.clone()),
             agents: Arc::new(FakeAgents {
                 backend: backend.clone(),
                 idle_ttl: setup.idle_ttl,
@@ -102,6 +110,8 @@ impl Harness {
             review: Arc::new(worktrees.clone()),
             operations: Arc::new(store.clone()),
             processes: Arc::new(backend.clone()),
+            arenas: Arc::new(store.clone()),
+            checks: Arc::new(checks.clone()),
         };
         let tree = TreeHandle::start(ports, setup.tree)
             .await
@@ -111,6 +121,7 @@ impl Harness {
             store,
             backend,
             worktrees,
+            checks,
             lose_wakeups: false,
         }
     }
@@ -251,10 +262,32 @@ impl Harness {
         prompt: PromptId,
         option: &str,
     ) -> Result<(), Refusal> {
-        let option = option.to_owned();
+        let answer = self.option(prompt, option);
         self.tree
-            .answer(task, prompt, option, AnsweredBy::Cli)
+            .answer(task, prompt, answer, AnsweredBy::Cli)
             .await
+    }
+
+    /// Answers a prompt whose turn is over, as a person would, and tells the tree.
+    pub fn answer_detached(&self, prompt: PromptId, option: &str) -> bool {
+        let answer = self.option(prompt, option);
+        let settled = Settled::answered(answer, AnsweredBy::Cli);
+        let answered = self.store.answer_detached(prompt, &settled);
+        self.tree.wakeup();
+        answered
+    }
+
+    /// The option of this id, or one that is not on offer.
+    fn option(&self, prompt: PromptId, id: &str) -> AskOption {
+        let offered = self
+            .store
+            .with(|rows| rows.prompts[&prompt].prompt.options.clone());
+        let found = permission::option(&offered, id).cloned();
+        found.unwrap_or_else(|| AskOption {
+            id: id.to_owned(),
+            label: id.to_owned(),
+            kind: AskKind::AllowOnce,
+        })
     }
 
     /// Waits until the session of `key` shows `state`.

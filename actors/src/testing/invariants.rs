@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{ChatId, MessageId, SessionKey, TaskId, TurnId};
-use crate::outcome::TaskState;
+use crate::outcome::{Outcome, TaskState};
 use crate::rules::handover::quoted;
 use crate::testing::backend::{FakeBackend, ToldContext};
 use crate::testing::memory::{MemoryStore, Rows};
@@ -46,7 +46,8 @@ fn contexts_know_their_chat_once(rows: &Rows, told: &[ToldContext]) {
     let mut known: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let mut cut: BTreeSet<&str> = BTreeSet::new();
     let mut asked: BTreeMap<ChatId, Vec<&str>> = BTreeMap::new();
-    for prompt in told.iter().filter(|told| told.text.starts_with(INPUT)) {
+    let mut asked_in: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for prompt in told {
         let (context, chat) = (prompt.context.as_str(), prompt.key.chat);
         let section = prompt.handover.as_deref().unwrap_or_default();
         if section.contains("older entries are left out") {
@@ -68,16 +69,23 @@ fn contexts_know_their_chat_once(rows: &Rows, told: &[ToldContext]) {
             let (task, _) = tasks[earlier];
             let trimmed = rows.trimmed.contains_key(&MessageId(task.0));
             assert!(
-                trimmed || cut.contains(context) || known.contains(earlier),
+                trimmed
+                    || cut.contains(context)
+                    || known.contains(earlier)
+                    || *earlier == prompt.text,
                 "{context} does not know of {earlier}"
             );
         }
-        assert!(
-            known.insert(&prompt.text),
-            "{context} knew {} before it was asked",
-            prompt.text
-        );
-        asked.entry(chat).or_default().push(&prompt.text);
+        // Words about an answer are no task's own, and name none.
+        if prompt.text.starts_with(INPUT) {
+            let again = !asked_in.insert((context, prompt.text.as_str()));
+            assert!(
+                known.insert(&prompt.text) || again,
+                "{context} knew {} before it was asked",
+                prompt.text
+            );
+            asked.entry(chat).or_default().push(&prompt.text);
+        }
     }
 }
 
@@ -121,9 +129,11 @@ fn gates_are_held_by_what_works(rows: &Rows) {
 
 fn no_prompt_outlives_its_turn(rows: &Rows) {
     for (id, row) in &rows.prompts {
-        let ended = rows.turns[&row.turn.fence.turn].ended;
+        let turn = &rows.turns[&row.turn.fence.turn];
+        // Its task waits for it, without a turn.
+        let waited_for = turn.detached && rows.tasks[&row.turn.fence.task].detached;
         assert!(
-            !(ended && row.settled.is_none()),
+            !(turn.ended && row.settled.is_none()) || waited_for,
             "prompt {id} is open and its turn is over"
         );
     }
@@ -153,7 +163,14 @@ fn none_is_prompted_twice(rows: &Rows, prompts: &[TurnId]) {
             row.prompted,
             "turn {turn} was prompted before that was committed"
         );
-        if let Some(earlier) = seen.insert(row.reference.fence.task, *turn) {
+        let earlier = seen.insert(row.reference.fence.task, *turn);
+        // What was refused before anything came of it may be tried again; and an
+        // agent that goes on is told the answers, not the prompt.
+        let may_follow = |turn: &TurnId| {
+            let row = &rows.turns[turn];
+            row.detached || matches!(row.outcome, Some(Outcome::Overload | Outcome::Quota))
+        };
+        if let Some(earlier) = earlier.filter(|earlier| !may_follow(earlier)) {
             panic!(
                 "task {} was prompted in {earlier} and in {turn}",
                 row.reference.fence.task
@@ -169,7 +186,7 @@ fn prompts_are_in_order(rows: &Rows, prompts: &[TurnId]) {
         let task = &rows.tasks[&rows.turns[turn].reference.fence.task];
         if let Some(earlier) = last.insert(&task.key, task.seq) {
             assert!(
-                earlier < task.seq,
+                earlier <= task.seq,
                 "{}: {} was prompted after {earlier}",
                 task.key,
                 task.seq

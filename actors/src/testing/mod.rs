@@ -2,7 +2,10 @@
 //! fakes and real adapters both pass.
 
 pub mod backend;
+pub mod checks;
+pub mod contract_arenas;
 pub mod contract_backend;
+pub mod contract_checks;
 pub mod contract_review;
 pub mod contract_store;
 pub mod contract_worktrees;

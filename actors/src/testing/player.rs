@@ -9,8 +9,9 @@ use crate::ids::{ChangeId, OperationId, SessionId, SessionKey, TaskId};
 use crate::model::Policy;
 use crate::operation::Asked;
 use crate::outcome::TaskState;
-use crate::prompt::AnsweredBy;
+use crate::prompt::{AnsweredBy, Settled};
 use crate::review::Order;
+use crate::rules::permission;
 use crate::testing::backend::Step;
 use crate::testing::faults::{CHATS, Event, Plan, Wish};
 use crate::testing::harness::{Harness, Setup};
@@ -78,15 +79,24 @@ impl People {
                 tokio::time::sleep(Duration::from_millis(random.u64(1..9_000))).await;
                 let open: Vec<_> = store.with(|rows| {
                     let open = rows.prompts.iter().filter(|(_, row)| row.settled.is_none());
-                    open.map(|(id, row)| (*id, row.turn.fence.task)).collect()
+                    open.map(|(id, row)| (*id, row.turn.fence.task, row.prompt.options.clone()))
+                        .collect()
                 });
-                for (prompt, task) in open {
+                for (prompt, task, options) in open {
                     for _ in 0..random.usize(0..3) {
                         let option = random.choice(["allow", "reject"]).unwrap_or("allow");
-                        let tree = tree.clone();
+                        let Some(answer) = permission::option(&options, option).cloned() else {
+                            continue;
+                        };
+                        let (tree, store) = (tree.clone(), store.clone());
                         tokio::spawn(async move {
                             let by = AnsweredBy::Http;
-                            tree.answer(task, prompt, option.into(), by).await
+                            let told = tree.answer(task, prompt, answer.clone(), by).await;
+                            if told.is_err()
+                                && store.answer_detached(prompt, &Settled::answered(answer, by))
+                            {
+                                tree.wakeup();
+                            }
                         });
                     }
                 }

@@ -18,6 +18,7 @@ impl Review for FakeWorktrees {
         let (root, back) = match &work.order {
             Order::Apply { .. } => (&work.project_path, false),
             Order::Rewind { .. } => (&work.project_path, true),
+            Order::Adopt { .. } => (&work.worktree.path, false),
             Order::Reject { .. } => (&work.worktree.path, true),
             Order::Restore { .. } => return self.restore(work),
         };
@@ -44,7 +45,7 @@ impl Review for FakeWorktrees {
             worktree: work.worktree.clone(),
             steps: steps(&before, &draft.files),
             baseline: match work.order {
-                Order::Reject { .. } => work.worktree.baseline.clone(),
+                Order::Reject { .. } | Order::Adopt { .. } => work.worktree.baseline.clone(),
                 _ => self.keep_baseline(draft.baseline),
             },
             accounts: draft.accounts,
@@ -151,6 +152,7 @@ impl Draft {
                 return self.refuse(change, &change.path, why);
             }
             Order::Apply { .. } => (sides.clone(), "the checkout has edits of its own here"),
+            Order::Adopt { .. } => (sides.clone(), "the session has edits of its own here"),
             Order::Rewind { .. } => (
                 reversed(&change.applied),
                 "is not what the apply wrote any more",

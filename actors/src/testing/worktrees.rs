@@ -11,9 +11,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::arena::Archived;
 use crate::ids::{CheckpointId, WorktreeId};
 use crate::model::{BlobRef, Checkpoint, Diff, FileChange, Operation, Worktree, WorktreeSpec};
 use crate::ports::{WorktreeError, Worktrees};
+
+/// The commit that worktrees start from.
+const HEAD: &str = "base";
 
 /// Contents by path.
 pub type Files = BTreeMap<String, String>;
@@ -153,19 +157,26 @@ impl Worktrees for FakeWorktrees {
             return Ok(row.clone());
         }
         let path = PathBuf::from(format!("/worktrees/{}", spec.session));
-        Ok(self.with(|state| {
-            state
-                .made
-                .entry(path.clone())
-                .or_insert_with(|| Worktree {
-                    id: WorktreeId::new(),
-                    path,
-                    branch: format!("session-{}", spec.session),
-                    base_commit: "base".into(),
-                    baseline: "base".into(),
-                })
-                .clone()
-        }))
+        if let Some(made) = self.with(|state| state.made.get(&path).cloned()) {
+            return Ok(made);
+        }
+        let made = Worktree {
+            id: WorktreeId::new(),
+            path: path.clone(),
+            branch: format!("session-{}", spec.session),
+            base_commit: HEAD.into(),
+            baseline: spec.start.clone().unwrap_or_else(|| HEAD.into()),
+        };
+        let files = self.checkpointed(&made.baseline).unwrap_or_default();
+        for (name, content) in &files {
+            self.put(&made, name, content);
+        }
+        self.with(|state| {
+            let baseline = made.baseline.clone();
+            state.baselines.entry(baseline).or_insert(files);
+            state.made.insert(path, made.clone());
+        });
+        Ok(made)
     }
 
     async fn checkpoint(
@@ -209,6 +220,21 @@ impl Worktrees for FakeWorktrees {
             changes,
             ..Diff::default()
         })
+    }
+
+    async fn head(&self, _project_path: &Path) -> Result<String, WorktreeError> {
+        self.reach().await?;
+        Ok(HEAD.into())
+    }
+
+    async fn archive(&self, worktree: &Worktree) -> Result<Archived, WorktreeError> {
+        self.reach().await?;
+        let held = format!("deleted of {:?}", self.files_at(&worktree.path));
+        Ok(self.with(|state| {
+            state.files.retain(|(of, _), _| *of != worktree.path);
+            let was = state.made.remove(&worktree.path);
+            Archived::Removed(was.map(|_| held))
+        }))
     }
 }
 

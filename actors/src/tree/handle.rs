@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use ractor::{Actor, RpcReplyPort};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use tokio::sync::watch;
 
+use crate::event::AskOption;
 use crate::ids::{ChatId, PromptId, SessionId, SessionKey, TaskId};
 use crate::operation::{Asked, Done};
 use crate::ports::{OperationsError, Ports};
@@ -97,13 +97,19 @@ impl TreeHandle {
         self.root.cast(root::Msg::Wake);
     }
 
+    /// Something may have to be done about an arena: look. Coalesces.
+    pub fn look_at_arenas(&self) {
+        self.root.cast(root::Msg::LookAtArenas);
+    }
+
     /// Ends the running turn of `task`, if this node runs it. Its frames tell
     /// when it is over: within 6 s whatever the agent does.
     pub fn cancel(&self, task: TaskId) {
         self.tell(pool::Msg::Cancel(task));
     }
 
-    /// Answers a prompt of `task` by an option's id. Returns when its row says how
+    /// Answers a prompt of `task` with one of its options; of one that takes words,
+    /// the label is what they are. Returns when its row says how
     /// it was settled, by this answer or by an earlier one.
     ///
     /// # Errors
@@ -113,13 +119,13 @@ impl TreeHandle {
         &self,
         task: TaskId,
         prompt: PromptId,
-        option: String,
+        answer: AskOption,
         by: AnsweredBy,
     ) -> Result<(), Refusal> {
         self.ask(|told| {
             let reply = session::Reply {
                 prompt,
-                option,
+                answer,
                 by,
                 told,
             };
@@ -199,10 +205,7 @@ impl TreeHandle {
     }
 
     fn weigh(&self, node: &mut TreeNode) {
-        let key = serde_json::from_value::<SessionKey>(json!({
-            "chat": node.snapshot.detail["chat_id"],
-            "agent": node.snapshot.detail["agent"],
-        }));
+        let key = SessionKey::deserialize(&node.snapshot.detail["key"]);
         if let Ok(key) = key {
             let rss = self.shared.ports.processes.rss_bytes(&key);
             for child in node

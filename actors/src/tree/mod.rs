@@ -1,6 +1,7 @@
 //! Thin actors: they feed the rules and carry out the effects.
 
 mod addr;
+mod arenas;
 pub mod board;
 mod dispatcher;
 pub mod handle;

@@ -165,7 +165,7 @@ impl State {
                 self.close().await;
                 self.tell(Input::SaidAll(turn));
             }
-            Said::Unfit(why) => self.tell(Input::Unfit(turn, why)),
+            Said::Unfit(why) => self.tell(Input::NeedsFresh(turn, why)),
             Said::Permission(ask) => {
                 self.fold(Said::Permission(ask.clone()));
                 self.flush(Rest::InHand).await;
@@ -222,6 +222,7 @@ impl State {
             return;
         }
         batch.id = Uuid::now_v7();
+        let spent = batch.usage.is_some();
         let shared = self.to.shared.clone();
         let current = self.to.current.clone();
         let writing = until_written(|| async {
@@ -235,7 +236,13 @@ impl State {
             Rest::Unread => self.look_ahead(turn.fence.turn, writing).await,
         };
         match written {
-            Ok(frames) => shared.hub.publish(frames),
+            Ok(frames) => {
+                shared.hub.publish(frames);
+                if spent {
+                    let turn = turn.fence.turn;
+                    self.to.session.cast(session::Msg::Spent(turn));
+                }
+            }
             Err(JournalError::Refused(why)) => {
                 self.open = None;
                 self.tell(Input::Refused(turn.fence.turn, why));

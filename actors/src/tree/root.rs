@@ -1,5 +1,5 @@
-//! The root supervisor: lease, then operations, then pool, then dispatcher
-//! (rest-for-one).
+//! The root supervisor: lease, then operations, then pool, then dispatcher and
+//! arenas (rest-for-one).
 //!
 //! Nothing is claimed before the lease is won and what the last life left
 //! behind is settled, turns and operations. When the pool dies its sessions die with it; a new life of
@@ -19,6 +19,7 @@ use crate::operation::Asked;
 use crate::ports::{OperationsError, Reconciled};
 use crate::rules::restart::{History, Intensity, Rest};
 use crate::tree::addr::{Addr, Depth, Task};
+use crate::tree::arenas::{self, ArenasActor};
 use crate::tree::board::Snapshot;
 use crate::tree::dispatcher::{self, DispatcherActor};
 use crate::tree::lease::{self, LeaseKeeper};
@@ -44,6 +45,8 @@ pub(crate) enum Msg {
     Cleared,
     /// For the dispatcher.
     Wake,
+    /// For the keeper of arenas.
+    LookAtArenas,
     /// For the pool, if there is one; else it is answered by being dropped.
     Pool(pool::Msg),
     /// For the operations, if they are there.
@@ -82,6 +85,7 @@ pub(crate) struct State {
     operations: Option<Operations>,
     pool: Option<(Addr<pool::Msg>, ractor::concurrency::JoinHandle<()>)>,
     dispatcher: Option<(Addr<dispatcher::Msg>, ractor::concurrency::JoinHandle<()>)>,
+    arenas: Option<(Addr<arenas::Msg>, ractor::concurrency::JoinHandle<()>)>,
     failures: History,
     /// Clearing or shutting down.
     task: Option<Task>,
@@ -118,6 +122,7 @@ impl Actor for Root {
             operations: None,
             pool: None,
             dispatcher: None,
+            arenas: None,
             failures: History::default(),
             task: None,
             clearing: false,
@@ -144,6 +149,11 @@ impl Actor for Root {
             Msg::Wake => {
                 if let Some((dispatcher, _)) = &state.dispatcher {
                     dispatcher.cast(dispatcher::Msg::Wake);
+                }
+            }
+            Msg::LookAtArenas => {
+                if let Some((arenas, _)) = &state.arenas {
+                    arenas.cast(arenas::Msg::Look);
                 }
             }
             Msg::Pool(message) => {
@@ -242,6 +252,7 @@ impl State {
             incarnation = found.incarnation,
             requeued = found.requeued,
             interrupted = found.interrupted,
+            detached = found.detached,
             "the lease is won"
         );
         let shared = self.to.shared.clone();
@@ -274,7 +285,7 @@ impl State {
         let lease = self.lease.clone();
         let depth = Depth::default();
         let arguments = dispatcher::Arguments {
-            shared,
+            shared: shared.clone(),
             pool: pool.clone(),
             depth: depth.clone(),
             lease_doubted: Arc::new(move || {
@@ -288,8 +299,17 @@ impl State {
         if let Some((operations, _)) = &self.operations {
             operations.cast(operations::Msg::Pool(pool.clone()));
         }
-        self.pool = Some((pool, join));
         self.dispatcher = Some((Addr::new(actor, depth), claims));
+        let depth = Depth::default();
+        let arguments = arenas::Arguments {
+            shared,
+            pool: pool.clone(),
+            depth: depth.clone(),
+        };
+        let (keeper, looks) =
+            Actor::spawn_linked(None, ArenasActor, arguments, self.cell()).await?;
+        self.arenas = Some((Addr::new(keeper, depth), looks));
+        self.pool = Some((pool, join));
         self.say(Status::Ready);
         Ok(())
     }
@@ -302,9 +322,11 @@ impl State {
         self.clearing = true;
         self.say(Status::Starting);
         let (dispatcher, pool) = (self.dispatcher.take(), self.pool.take());
+        let arenas = self.arenas.take();
         let operations = self.operations.take();
         let me = self.me.clone();
         self.task = Some(Task::spawn(async move {
+            stop_arenas(arenas).await;
             if let Some((dispatcher, join)) = dispatcher {
                 dispatcher.actor().stop(None);
                 let _ = join.await;
@@ -334,6 +356,7 @@ impl State {
         self.task = None;
         self.to.shared.board.remove(&["root", "dispatcher"]);
         self.to.shared.board.remove(&["root", "pool"]);
+        self.to.shared.board.remove(&["root", "arenas"]);
         self.to.shared.board.remove(&["root", "operations"]);
         if !self.shutdown.is_empty() {
             self.stop_workers();
@@ -359,12 +382,14 @@ impl State {
     fn stop_workers(&mut self) {
         let grace = self.grace;
         let (dispatcher, pool) = (self.dispatcher.take(), self.pool.take());
+        let arenas = self.arenas.take();
         let operations = self.operations.take();
         let (me, lease) = (self.me.clone(), self.to.shared.ports.lease.clone());
         self.task = Some(Task::spawn(async move {
             if let Some((dispatcher, _)) = &dispatcher {
                 dispatcher.cast(dispatcher::Msg::Pause);
             }
+            stop_arenas(arenas).await;
             // Operations end by themselves: their grace is never too short for
             // one that a person waits for.
             let drained = drain(&operations, grace.max(STOP_BOUND));
@@ -414,6 +439,8 @@ impl State {
             .map(|(addr, _)| addr.actor().get_id()))
         {
             Some("dispatcher")
+        } else if is(self.arenas.as_ref().map(|(addr, _)| addr.actor().get_id())) {
+            Some("arenas")
         } else {
             None
         }
@@ -444,6 +471,14 @@ impl State {
                 ..Snapshot::default()
             },
         );
+    }
+}
+
+/// What it was doing is dropped, and done again by the next life.
+async fn stop_arenas(arenas: Option<(Addr<arenas::Msg>, ractor::concurrency::JoinHandle<()>)>) {
+    if let Some((keeper, join)) = arenas {
+        keeper.actor().stop(None);
+        let _ = join.await;
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::ports::{JournalError, Ports};
 use crate::rules::moment::Moment;
 use crate::rules::restart::Intensity;
+use crate::rules::retry;
 use crate::tree::board::Board;
 use crate::tree::hub::Hub;
 
@@ -20,6 +21,8 @@ pub struct TreeSettings {
     pub sweep_every: Duration,
     /// How often one key may crash.
     pub intensity: Intensity,
+    /// How often refused prompts are tried again.
+    pub retry: retry::Limits,
     /// Seed of the back-off's jitter.
     pub seed: u64,
 }
@@ -30,6 +33,7 @@ impl Default for TreeSettings {
             max_live: 10,
             sweep_every: Duration::from_secs(60),
             intensity: Intensity::default(),
+            retry: retry::Limits::default(),
             seed: fastrand::u64(..),
         }
     }

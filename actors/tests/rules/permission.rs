@@ -14,6 +14,7 @@ fn ask(kind: Option<&str>, options: &[AskKind]) -> Ask {
         AllowAlways => "no",
         RejectOnce => "allow",
         RejectAlways => "yes",
+        AskKind::Choice | AskKind::Text => "words",
     };
     Ask {
         id: "1".into(),
@@ -21,6 +22,7 @@ fn ask(kind: Option<&str>, options: &[AskKind]) -> Ask {
             kind: kind.map(str::to_owned),
             ..Tool::default()
         },
+        question: None,
         options: options
             .iter()
             .map(|&kind| AskOption {

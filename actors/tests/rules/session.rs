@@ -38,6 +38,10 @@ enum Op {
     },
     Cancel(Why),
     Stop,
+    /// To come back: what is asked stays open.
+    Leave,
+    /// The agent has not the context that the turn wants.
+    Unfit,
     /// All that was said before and is out of date is said again.
     Late,
     /// Time passes to the next deadline, or so many milliseconds.
@@ -55,6 +59,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<bool>().prop_map(|refused| Op::Disown { refused }),
         2 => prop_oneof![Just(Why::Asked), Just(Why::Interrupted)].prop_map(Op::Cancel),
         1 => Just(Op::Stop),
+        1 => Just(Op::Leave),
+        1 => Just(Op::Unfit),
         4 => Just(Op::Late),
         2 => Just(Op::Tick),
         2 => (0u64..200_000).prop_map(Op::Wait),
@@ -168,6 +174,16 @@ impl World {
                 self.turn.cancelled = true;
                 self.step(Input::Stop);
             }
+            Op::Leave => {
+                self.stopping = true;
+                self.turn.cancelled = true;
+                self.step(Input::Leave);
+            }
+            Op::Unfit => {
+                if let Some(turn) = self.turn.id {
+                    self.step(Input::Unfit(turn, "no".into()));
+                }
+            }
             Op::Late => self.late(),
             Op::Tick => self.tick(),
             Op::Wait(ms) => {
@@ -226,7 +242,7 @@ impl World {
             Job::Retake(turn) => Input::PrepareFailed(turn, "no".into()),
             Job::Renew(turn) if how == 0 => Input::Fenced(turn),
             Job::Renew(turn) if well => Input::Renewed(turn),
-            Job::Renew(turn) => Input::Unfit(turn, "no".into()),
+            Job::Renew(turn) => Input::NeedsFresh(turn, "no".into()),
             Job::Diff(turn) => Input::Diffed(turn),
             Job::Words(turn) => Input::SaidAll(turn),
             Job::Finish(turn) | Job::GiveBack(turn) => Input::Finished(turn),
@@ -240,7 +256,7 @@ impl World {
         let input = match what % 8 {
             0..3 => Input::Spoke(turn),
             3 => Input::Asked(turn),
-            4 => Input::Unfit(turn, "no".into()),
+            4 => Input::NeedsFresh(turn, "no".into()),
             5 | 6 => Input::Answered(turn),
             _ => {
                 // Whatever the machine makes of it, the pump goes on to store
@@ -370,6 +386,14 @@ impl World {
                 );
                 self.jobs.push(Job::Finish(of_turn()));
             }
+            Effect::Detach(_) => {
+                assert!(matches!(cause, Input::Leave) && self.turn.prompted);
+                assert!(
+                    !std::mem::replace(&mut self.turn.ended, true),
+                    "ended twice"
+                );
+                self.jobs.push(Job::Finish(of_turn()));
+            }
             Effect::GiveBack => {
                 assert!(!self.turn.open_asked, "given back after its opening");
                 assert!(
@@ -444,7 +468,7 @@ impl Job {
 
 fn is_stale(input: &Input, turn: Option<TurnId>, link: LinkNo) -> bool {
     match input {
-        Input::Assign { .. } | Input::Stop | Input::Tick => false,
+        Input::Assign { .. } | Input::Stop | Input::Leave | Input::Tick => false,
         Input::LinkReady(no)
         | Input::LinkFailed(no, ..)
         | Input::LinkExited(no, _)
@@ -452,6 +476,7 @@ fn is_stale(input: &Input, turn: Option<TurnId>, link: LinkNo) -> bool {
         Input::WorktreeReady(of)
         | Input::CheckpointReady(of)
         | Input::PrepareFailed(of, _)
+        | Input::NeedsFresh(of, _)
         | Input::Opened(of)
         | Input::CancelledFirst(of)
         | Input::Fenced(of)

@@ -12,7 +12,7 @@ use tokio::io::AsyncWrite;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::map::raw;
+use super::map::{question, raw};
 use super::shared::{Reply, Shared, Word};
 use super::wire::write_line;
 use hearth_actors::event::Said;
@@ -74,6 +74,10 @@ fn hear(
         }
         Dispatch::Request(message, responder) if message.method == "session/request_permission" => {
             shared.ask(message.params, responder);
+            Handled::Yes
+        }
+        Dispatch::Request(message, responder) if message.method == question::METHOD => {
+            shared.question(message.params, responder);
             Handled::Yes
         }
         Dispatch::Request(message, responder) => {

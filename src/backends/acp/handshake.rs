@@ -69,9 +69,14 @@ pub(super) async fn establish(
     shared: &Arc<Shared>,
     wish: &Wish<'_>,
 ) -> Result<Established, Trouble> {
-    let hello = schema::InitializeRequest::new(ProtocolVersion::V1).client_info(
-        schema::Implementation::new("hearth", env!("CARGO_PKG_VERSION")),
-    );
+    let forms =
+        schema::ElicitationCapabilities::new().form(schema::ElicitationFormCapabilities::new());
+    let hello = schema::InitializeRequest::new(ProtocolVersion::V1)
+        .client_info(schema::Implementation::new(
+            "hearth",
+            env!("CARGO_PKG_VERSION"),
+        ))
+        .client_capabilities(schema::ClientCapabilities::new().elicitation(forms));
     let agent = caller
         .call("initialize", hello)
         .await

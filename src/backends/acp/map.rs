@@ -17,6 +17,8 @@
 pub(super) mod ask;
 pub(super) mod cap;
 pub(super) mod fault;
+pub(super) mod question;
+mod reset;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -42,6 +44,18 @@ pub(super) enum Mapped {
     Noise,
 }
 
+/// What the agent said and did in a turn so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Heard {
+    /// Nothing of the turn's own.
+    #[default]
+    Nothing,
+    /// One piece of text that looks like an error.
+    ErrorText,
+    /// Anything else.
+    Something,
+}
+
 /// The mapping of one link: what it must remember from line to line.
 #[derive(Debug, Default)]
 pub(super) struct Mapper {
@@ -49,6 +63,8 @@ pub(super) struct Mapper {
     meter: Meter,
     /// The latest chunk of the turn that looks like an error posing as text.
     error_text: Option<String>,
+    /// What the agent said and did in the turn.
+    heard: Heard,
     /// The config options as the latest line told them, until they are taken.
     pub(super) options: Option<Value>,
 }
@@ -62,6 +78,14 @@ impl Mapper {
     /// Maps one line. `session` is the link's own session, once it is known:
     /// updates of others are kept raw.
     pub(super) fn line(&mut self, line: &str, session: Option<&str>) -> Mapped {
+        let mapped = self.read(line, session);
+        if let Mapped::Said(said) = &mapped {
+            said.iter().for_each(|said| self.hear(said));
+        }
+        mapped
+    }
+
+    fn read(&mut self, line: &str, session: Option<&str>) -> Mapped {
         if line.contains("_chunk\"")
             && let Ok(chunk) = serde_json::from_str::<Line<'_, ChunkUpdate<'_>>>(line)
             && let Some(said) = self.chunk(chunk, session)
@@ -81,10 +105,25 @@ impl Mapper {
         }
     }
 
+    /// Counts what the agent says and does, by whatever way it came.
+    pub(super) fn hear(&mut self, said: &Said) {
+        self.heard = match said {
+            Said::Text(_) if self.error_text.is_some() && self.heard == Heard::Nothing => {
+                Heard::ErrorText
+            }
+            Said::Text(_)
+            | Said::Reasoning(_)
+            | Said::Tool(_)
+            | Said::Permission(_)
+            | Said::Usage(_) => Heard::Something,
+            _ => self.heard,
+        };
+    }
+
     /// The words for the response of a prompt: usage first, the end last.
     pub(super) fn turn_end(&mut self, response: &Value) -> Vec<Said> {
         let stop = match response.get("stopReason").and_then(Value::as_str) {
-            Some("end_turn") => self.end_turn(),
+            Some("end_turn") => self.end_turn(response),
             Some("cancelled") => AgentStop::Cancelled,
             Some(word) => AgentStop::Limit(capped_text(word)),
             None => AgentStop::Error(fault::other(
@@ -97,7 +136,7 @@ impl Mapper {
             }
             _ => self.meter.response(response, false, &self.quirks),
         };
-        self.error_text = None;
+        self.forget_turn();
         usage
             .map(Said::Usage)
             .into_iter()
@@ -106,20 +145,42 @@ impl Mapper {
     }
 
     /// The words for an error in the place of that response.
-    pub(super) fn turn_failed(&mut self, fault: AgentFault) -> Vec<Said> {
-        self.error_text = None;
+    pub(super) fn turn_failed(&mut self, fault: AgentFault, data: Option<&Value>) -> Vec<Said> {
         let usage = self.meter.failed().map(Said::Usage);
-        let end = Said::TurnEnded(AgentStop::Error(fault));
+        let stop = if self.heard == Heard::Nothing && usage.is_none() {
+            let reset = data.and_then(reset::of_data);
+            let reset = reset.or_else(|| reset::of_text(&fault.message));
+            AgentStop::Refused { fault, reset }
+        } else {
+            AgentStop::Error(fault)
+        };
+        self.forget_turn();
+        let end = Said::TurnEnded(stop);
         usage.into_iter().chain([end]).collect()
     }
 
     /// The session was continued: its past is over and was counted.
     pub(super) fn continued(&mut self) {
+        self.forget_turn();
         self.meter.continued();
     }
 
-    fn end_turn(&self) -> AgentStop {
+    fn forget_turn(&mut self) {
+        self.error_text = None;
+        self.heard = Heard::Nothing;
+    }
+
+    fn end_turn(&self, response: &Value) -> AgentStop {
         match &self.error_text {
+            Some(text)
+                if self.quirks.has(Quirk::ErrorsAsText)
+                    && self.heard == Heard::ErrorText
+                    && self.meter.is_unpaid(response, &self.quirks)
+                    && let Some(fault) = fault::from_own_text(text) =>
+            {
+                let reset = reset::of_text(&fault.message);
+                AgentStop::Refused { fault, reset }
+            }
             Some(text) if self.quirks.has(Quirk::ErrorsAsText) => {
                 AgentStop::Error(fault::from_text(text))
             }

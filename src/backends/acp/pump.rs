@@ -152,7 +152,10 @@ impl Pump {
         match word {
             Word::Quirks(quirks) => self.mapper.set_quirks(quirks),
             Word::Continued => self.mapper.continued(),
-            Word::Said(said) => self.say(said).await,
+            Word::Said(said) => {
+                self.mapper.hear(&said);
+                self.say(said).await;
+            }
             Word::Ended(turn, Ok(response)) => {
                 let said = self.mapper.turn_end(&response);
                 self.end(turn, said).await;
@@ -167,7 +170,7 @@ impl Pump {
                     &error.message,
                     error.data.as_ref(),
                 );
-                let said = self.mapper.turn_failed(stop);
+                let said = self.mapper.turn_failed(stop, error.data.as_ref());
                 self.end(turn, said).await;
             }
             Word::Unprompted(turn, problem) => {

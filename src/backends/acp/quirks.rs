@@ -66,6 +66,13 @@ const KNOWN: &[(&str, &[Quirk])] = &[
 /// How an error that poses as an answer begins.
 pub(super) const ERROR_TEXTS: &[&str] = &["Ran into this error: ", "Network error: "];
 
+/// How such an error begins and ends where its words are the agent's own. Seen
+/// with goose 1.52.
+pub(super) const OWN_TEXTS: &[(&str, &str)] = &[(
+    "Ran into this error: ",
+    "Please retry if you think this is a transient or recoverable error.",
+)];
+
 /// What stands between the tool and its argument in a title of
 /// [`Quirk::KindInTitle`]. A tool of an extension has the extension's name in
 /// front and is none of the agent's own.

@@ -58,7 +58,7 @@ impl Replay {
             );
             self.show(&format!("{method} failed: {fault:?}"));
             if method == "session/prompt" {
-                let said = self.mapper.turn_failed(fault);
+                let said = self.mapper.turn_failed(fault, None);
                 said.iter().for_each(|said| self.show(&format!("{said:?}")));
             }
             return;

@@ -6,19 +6,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use agent_client_protocol::v1::Responder;
 use hearth_actors::catalog::Catalog;
-use hearth_actors::event::{Answer, Ask, Said};
+use hearth_actors::event::{Answer, Ask, AskKind, AskOption, Said};
 use hearth_actors::ids::TurnId;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Learn;
-use super::map::{ask, raw};
+use super::map::question::Field;
+use super::map::{ask, question, raw};
 use super::quirks::Quirks;
 use super::settings::Offers;
 
-/// Most permission requests of one agent that wait at a time; more are answered
+/// Most requests of one agent that wait for people at a time; more are answered
 /// `cancelled`.
 const MAX_ASKS: usize = 32;
 
@@ -102,7 +103,9 @@ impl State {
 }
 
 struct OpenAsk {
-    options: Vec<String>,
+    options: Vec<AskOption>,
+    /// Of a question; none of a request for consent.
+    field: Option<Field>,
     responder: Responder<Value>,
 }
 
@@ -152,24 +155,43 @@ impl Shared {
     /// Takes a permission request in: as an event, if a turn can answer it.
     pub(super) fn ask(&self, params: Value, responder: Responder<Value>) {
         let mut state = self.state();
-        let open = state.turn.is_some() && !state.cancelled && state.asks.len() < MAX_ASKS;
-        state.asked += 1;
-        let id = state.asked.to_string();
-        let asked = open
-            .then(|| ask::read(id, params.clone(), &state.quirks))
-            .flatten();
+        let asked = state
+            .next_ask()
+            .and_then(|id| ask::read(id, params.clone(), &state.quirks));
         match asked {
             Some(asked) => {
-                state
-                    .asks
-                    .insert(asked.id.clone(), OpenAsk::new(&asked, responder));
+                state.open(&asked, None, responder);
                 drop(state);
                 self.tell(Word::Said(Said::Permission(asked)));
             }
             None => {
                 drop(state);
-                respond(responder, &Answer::Cancelled);
+                respond(responder, ask::reply(&Answer::Cancelled));
                 self.tell(Word::Said(raw("session/request_permission", params)));
+            }
+        }
+    }
+
+    /// Takes a question in, in the same way. One that cannot be put to a person is
+    /// declined.
+    pub(super) fn question(&self, params: Value, responder: Responder<Value>) {
+        let mut state = self.state();
+        let asked = state.next_ask().map(|id| question::read(id, &params));
+        match asked {
+            Some(Some((asked, field))) => {
+                state.open(&asked, Some(field), responder);
+                drop(state);
+                self.tell(Word::Said(Said::Permission(asked)));
+            }
+            refused => {
+                drop(state);
+                let action = if refused.is_some() {
+                    "decline"
+                } else {
+                    "cancel"
+                };
+                respond(responder, json!({ "action": action }));
+                self.tell(Word::Said(raw(question::METHOD, params)));
             }
         }
     }
@@ -179,7 +201,14 @@ impl Shared {
     pub(super) fn answer(&self, id: &str, answer: &Answer) -> bool {
         let mut state = self.state();
         let fits = state.asks.get(id).is_some_and(|open| match answer {
-            Answer::Option(option) => open.options.contains(option),
+            Answer::Option(id) => open
+                .options
+                .iter()
+                .any(|option| option.id == *id && option.kind != AskKind::Text),
+            Answer::Text(_) => open
+                .options
+                .iter()
+                .any(|option| option.kind == AskKind::Text),
             Answer::Cancelled => true,
         });
         if !fits {
@@ -188,7 +217,7 @@ impl Shared {
         let open = state.asks.remove(id);
         drop(state);
         if let Some(open) = open {
-            respond(open.responder, answer);
+            open.respond(answer);
         }
         true
     }
@@ -197,21 +226,40 @@ impl Shared {
     pub(super) fn withdraw_asks(&self) {
         let asks = std::mem::take(&mut self.state().asks);
         for open in asks.into_values() {
-            respond(open.responder, &Answer::Cancelled);
+            open.respond(&Answer::Cancelled);
         }
+    }
+}
+
+impl State {
+    /// The id of one more request; none when nobody could be asked.
+    fn next_ask(&mut self) -> Option<String> {
+        self.asked += 1;
+        let open = self.turn.is_some() && !self.cancelled && self.asks.len() < MAX_ASKS;
+        open.then(|| self.asked.to_string())
+    }
+
+    fn open(&mut self, ask: &Ask, field: Option<Field>, responder: Responder<Value>) {
+        let open = OpenAsk {
+            options: ask.options.clone(),
+            field,
+            responder,
+        };
+        self.asks.insert(ask.id.clone(), open);
     }
 }
 
 impl OpenAsk {
-    fn new(ask: &Ask, responder: Responder<Value>) -> Self {
-        Self {
-            options: ask.options.iter().map(|option| option.id.clone()).collect(),
-            responder,
-        }
+    fn respond(self, answer: &Answer) {
+        let reply = match &self.field {
+            Some(field) => question::reply(field, answer),
+            None => ask::reply(answer),
+        };
+        respond(self.responder, reply);
     }
 }
 
 /// An answer that comes too late for a dead connection is nobody's loss.
-fn respond(responder: Responder<Value>, answer: &Answer) {
-    let _ = responder.respond(ask::reply(answer));
+fn respond(responder: Responder<Value>, reply: Value) {
+    let _ = responder.respond(reply);
 }

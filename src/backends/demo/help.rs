@@ -13,6 +13,8 @@ pub(super) fn text(line: &str, mode: &str, model: &str) -> String {
          delete ideas.md\n\
          run ls -l\n\
          ask run make test\n\
+         question which colour do you like?\n\
+         choose which colour: red | blue\n\
          say hello, think it over, wait 2s, recall, fail on purpose\n"
     )
 }

@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use hearth_actors::rules::going_on::MARK;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -25,6 +26,8 @@ pub(super) enum Role {
     Agent,
     /// Hearth, about what others did.
     Told,
+    /// Nobody's words: the number of the step at which a person was asked.
+    Step,
 }
 
 /// One message.
@@ -32,6 +35,16 @@ pub(super) enum Role {
 pub(super) struct Entry {
     pub(super) role: Role,
     pub(super) text: String,
+}
+
+/// The prompt that was not done when a person was asked, and at which of its
+/// steps that was; none if nobody was.
+pub(super) fn unfinished(history: &[Entry]) -> Option<(&str, usize)> {
+    let asked = history.iter().rposition(|entry| entry.role == Role::Step)?;
+    let step = history[asked].text.parse().ok()?;
+    let mut before = history[..asked].iter().rev();
+    let prompt = before.find(|entry| entry.role == Role::User && !entry.text.starts_with(MARK))?;
+    Some((&prompt.text, step))
 }
 
 /// Where the sessions lie.
@@ -127,6 +140,25 @@ impl Archive {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_prompt_is_unfinished_at_the_step_that_asked_last() {
+        let entry = |role, text: &str| Entry {
+            role,
+            text: text.to_owned(),
+        };
+        let mut history = vec![entry(Role::User, "say a"), entry(Role::Agent, "a")];
+        assert_eq!(unfinished(&history), None);
+        history.extend([entry(Role::User, "ask b"), entry(Role::Step, "0")]);
+        assert_eq!(unfinished(&history), Some(("ask b", 0)));
+        let going_on = format!("{MARK} Go on.");
+        history.extend([
+            entry(Role::Agent, ""),
+            entry(Role::User, &going_on),
+            entry(Role::Step, "2"),
+        ]);
+        assert_eq!(unfinished(&history), Some(("ask b", 2)));
+    }
 
     #[test]
     fn sessions_are_read_back_without_broken_lines_and_the_oldest_make_room() -> io::Result<()> {

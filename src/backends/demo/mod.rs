@@ -10,6 +10,7 @@ mod cancel;
 mod files;
 mod help;
 mod history;
+mod questions;
 mod script;
 mod server;
 mod session;

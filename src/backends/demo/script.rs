@@ -20,6 +20,8 @@ pub(super) enum Step {
     Ask(Box<Step>),
     /// Ask for permission for something described in words only.
     AskWords(String),
+    /// Ask a question and tell the answer.
+    Question(String, Vec<String>),
     /// Pause.
     Wait(Duration),
     /// End the turn with this error.
@@ -86,6 +88,8 @@ fn step(line: &str) -> Step {
             inner @ (Step::File(_) | Step::Run(_)) => Step::Ask(Box::new(inner)),
             _ => Step::AskWords(rest),
         }),
+        "question" => one(rest).map(|text| Step::Question(text, Vec::new())),
+        "choose" => choices(rest),
         "wait" => pause(rest).map(Step::Wait),
         "fail" => Some(Step::Fail(if rest.is_empty() {
             "asked to fail".into()
@@ -130,6 +134,18 @@ fn content(text: &str) -> String {
 
 fn haiku(topic: &str) -> String {
     format!("Quiet morning light,\n{topic} come and go again;\nthe hearth keeps its warmth.\n")
+}
+
+/// `TEXT: A | B`.
+fn choices(rest: &str) -> Option<Step> {
+    let (text, choices) = rest.rsplit_once(':')?;
+    let choices = choices.split('|').map(str::trim);
+    let choices: Vec<String> = choices
+        .filter(|c| !c.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let text = text.trim();
+    (!text.is_empty() && choices.len() > 1).then(|| Step::Question(text.to_owned(), choices))
 }
 
 fn unescape(text: &str) -> String {
@@ -201,6 +217,15 @@ mod tests {
                 Step::Ask(Box::new(Step::Run("echo hi".into()))),
             ),
             ("ask may I?", Step::AskWords("may I?".into())),
+            (
+                "question which colour?",
+                Step::Question("which colour?".into(), Vec::new()),
+            ),
+            (
+                "choose which: red | deep blue",
+                Step::Question("which".into(), vec!["red".into(), "deep blue".into()]),
+            ),
+            ("choose red", Step::Unknown("choose red".into())),
             ("wait 500ms", Step::Wait(Duration::from_millis(500))),
             ("wait 2s", Step::Wait(Duration::from_secs(2))),
             ("wait forever", Step::Unknown("wait forever".into())),

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use hearth_actors::rules::handover;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -32,6 +33,8 @@ pub(super) struct Server {
     /// Takes no notice of anybody any more.
     pub(super) stubborn: AtomicBool,
     sessions: Mutex<BTreeMap<Uuid, Session>>,
+    /// The client can put forms to a person.
+    forms: AtomicBool,
     /// Abilities it denies, from [`WITHOUT`].
     without: String,
 }
@@ -46,6 +49,7 @@ impl Server {
             archive,
             stubborn: AtomicBool::new(false),
             sessions: Mutex::default(),
+            forms: AtomicBool::new(false),
             without: std::env::var(WITHOUT).unwrap_or_default(),
         }
     }
@@ -113,16 +117,11 @@ impl Server {
 
     fn request(&self, method: &str, params: &Value) -> Result<Value, Refusal> {
         match method {
-            "initialize" => Ok(json!({
-                "protocolVersion": 1,
-                "agentInfo": {"name": "hearth-demo", "title": "Demo agent", "version": env!("CARGO_PKG_VERSION")},
-                "agentCapabilities": {
-                    "loadSession": self.can("load"),
-                    "promptCapabilities": {"image": false, "audio": false, "embeddedContext": false},
-                    "sessionCapabilities": if self.can("resume") { json!({"resume": {}}) } else { json!({}) }
-                },
-                "authMethods": []
-            })),
+            "initialize" => {
+                let forms = params["clientCapabilities"]["elicitation"]["form"].is_object();
+                self.forms.store(forms, Ordering::Release);
+                Ok(self.introduced())
+            }
             "session/new" => {
                 let session = self.archive.create().map_err(|error| {
                     Refusal(-32603, format!("no session file can be made: {error}"))
@@ -150,6 +149,24 @@ impl Server {
             }
             _ => Err(Refusal(-32601, format!("Method not found: {method}"))),
         }
+    }
+
+    fn introduced(&self) -> Value {
+        json!({
+            "protocolVersion": 1,
+            "agentInfo": {"name": "hearth-demo", "title": "Demo agent", "version": env!("CARGO_PKG_VERSION")},
+            "agentCapabilities": {
+                "loadSession": self.can("load"),
+                "promptCapabilities": {"image": false, "audio": false, "embeddedContext": false},
+                "sessionCapabilities": if self.can("resume") { json!({"resume": {}}) } else { json!({}) }
+            },
+            "authMethods": []
+        })
+    }
+
+    /// Whether the client can put forms to a person.
+    pub(super) fn can_question(&self) -> bool {
+        self.forms.load(Ordering::Acquire)
     }
 
     fn can(&self, ability: &str) -> bool {
@@ -183,6 +200,7 @@ impl Server {
             let kind = match entry.role {
                 Role::User | Role::Told => "user_message",
                 Role::Agent => "agent_message",
+                Role::Step => continue,
             };
             self.out.chunk(&session.to_string(), kind, &entry.text);
         }
@@ -210,13 +228,16 @@ impl Server {
     fn prompt(self: &Arc<Self>, id: Value, params: &Value) {
         match self.begin(params) {
             Ok((session, state, cancel)) => {
+                let whole = prompt_text(params);
+                let (told, text) = handover::split(&whole);
                 let turn = Turn {
                     server: Arc::clone(self),
                     session,
                     state,
                     cancel,
                     id,
-                    text: prompt_text(params),
+                    text: text.to_owned(),
+                    told: told.map(str::to_owned),
                 };
                 std::thread::spawn(move || turn::run(turn));
             }

@@ -1,12 +1,10 @@
 //! Tool calls of the demo agent: announced, consented to, done and told.
 
-use std::sync::mpsc::RecvTimeoutError;
-
 use serde_json::{Value, json};
 
 use super::script::{FileStep, Step};
 use super::shell;
-use super::turn::{LOOK, Runner};
+use super::turn::Runner;
 
 /// What a person answered.
 enum Consent {
@@ -106,18 +104,7 @@ impl Runner<'_> {
             .collect();
         let call = json!({"toolCallId": id, "title": title, "kind": kind, "status": "pending", "rawInput": input});
         let params = json!({"sessionId": self.name, "toolCall": call, "options": options});
-        let answer = self
-            .turn
-            .server
-            .out
-            .request("session/request_permission", &params);
-        let answer = loop {
-            match answer.recv_timeout(LOOK) {
-                Ok(answer) => break answer,
-                Err(RecvTimeoutError::Timeout) if !self.turn.cancel.asked() => {}
-                Err(_) => break Value::Null,
-            }
-        };
+        let answer = self.call("session/request_permission", &params);
         let option = answer["outcome"]["optionId"]
             .as_str()
             .unwrap_or("cancelled");

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use hearth_actors::rules::going_on::MARK;
 use hearth_actors::rules::handover;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::cancel::Cancel;
-use super::history::{Entry, Role};
+use super::history::{Entry, Role, unfinished};
 use super::script::{Step, parse};
 use super::server::Server;
 use super::session::Session;
@@ -34,24 +35,28 @@ pub(super) struct Turn {
     /// Of the request.
     pub(super) id: Value,
     pub(super) text: String,
+    /// What Hearth tells in front of it.
+    pub(super) told: Option<String>,
 }
 
 /// Runs it to its answer.
 pub(super) fn run(turn: Turn) {
-    let (told, text) = handover::split(&turn.text);
-    if let Some(told) = told {
+    if let Some(told) = &turn.told {
         turn.remember(Role::Told, told);
     }
-    turn.remember(Role::User, text);
+    turn.remember(Role::User, &turn.text);
+    let (steps, first) = turn.steps();
     let mut runner = Runner {
         turn: &turn,
         name: turn.session.to_string(),
+        step: first,
         said: String::new(),
         tools: 0,
         late: false,
     };
     let mut failure = None;
-    for step in parse(text) {
+    for (number, step) in (first..).zip(steps) {
+        runner.step = number;
         if turn.cancel.asked() {
             break;
         }
@@ -77,6 +82,26 @@ pub(super) fn run(turn: Turn) {
 }
 
 impl Turn {
+    /// What to do, and the number of its first step: what the prompt says, or the
+    /// rest of an earlier one that waited for a person when the process ended.
+    fn steps(&self) -> (Vec<Step>, usize) {
+        if !self.text.starts_with(MARK) {
+            return (parse(&self.text), 0);
+        }
+        match unfinished(&self.state.history) {
+            Some((prompt, step)) => (parse(prompt).into_iter().skip(step).collect(), step),
+            None => (
+                vec![Step::Say("I remember nothing to go on with.".into())],
+                0,
+            ),
+        }
+    }
+
+    /// A person is asked at this step: here a later process goes on.
+    pub(super) fn asks_at(&self, step: usize) {
+        self.remember(Role::Step, &step.to_string());
+    }
+
     /// History that cannot be written is told, and missing later.
     fn remember(&self, role: Role, text: &str) {
         let entry = Entry {
@@ -119,6 +144,8 @@ pub(super) struct Runner<'a> {
     /// The session's id as text.
     pub(super) name: String,
     said: String,
+    /// The number of the step that is being done.
+    pub(super) step: usize,
     /// Tool calls so far.
     pub(super) tools: usize,
     late: bool,
@@ -132,6 +159,7 @@ impl Runner<'_> {
             Step::File(_) | Step::Run(_) => self.tool(&step, self.turn.state.mode == "careful"),
             Step::Ask(step) => self.tool(&step, true),
             Step::AskWords(words) => self.ask_words(&words),
+            Step::Question(text, choices) => self.question(&text, &choices),
             Step::Say(text) => self.say(&text),
             Step::Think(text) => out.chunk(&self.name, "agent_thought", &text),
             Step::Wait(pause) => self.turn.cancel.wait(pause),
@@ -199,7 +227,7 @@ impl Runner<'_> {
         }
         let told = history.iter().filter(|entry| entry.role == Role::Told);
         let told = told.map(|entry| entry.text.as_str());
-        let now = handover::split(&self.turn.text).0;
+        let now = self.turn.told.as_deref();
         let told: Vec<_> = told.chain(now).flat_map(handover::quoted).collect();
         for line in &told[told.len().saturating_sub(RECALLED)..] {
             text.push_str(&format!("\n- told: {line}"));

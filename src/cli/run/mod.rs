@@ -2,10 +2,10 @@
 
 pub(super) mod progress;
 pub(super) mod questions;
-mod repository;
+pub(super) mod repository;
 pub(super) mod screen;
 pub(super) mod service;
-mod session;
+pub(super) mod session;
 mod summary;
 pub(super) mod turn;
 

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::questions::Question;
 use crate::cli::frames::Event;
+use crate::store::rows::prompts::Choice;
 
 /// Something to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +105,7 @@ impl Progress {
         let text = |key: &str| data[key].as_str().map(clean);
         match data["state"].as_str().unwrap_or_default() {
             "running" => vec![Show::Phase(format!("starting {}", self.agent))],
+            "pending" if data["parked"].is_object() => self.parked(&data["parked"]),
             "blocked" => vec![Show::Phase("waiting for an answer".into())],
             state @ ("completed" | "failed" | "cancelled") => {
                 let mut shows = self.break_line();
@@ -116,6 +118,18 @@ impl Progress {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// It is tried again later: whoever looks should know why nothing happens.
+    fn parked(&mut self, parked: &Value) -> Vec<Show> {
+        let text = |key: &str| parked[key].as_str().map(one_line);
+        let until = text("until").map_or_else(String::new, |at| format!(" until {at}"));
+        let detail = text("detail").map_or_else(String::new, |why| format!(": {why}"));
+        let reason = text("reason").unwrap_or_default();
+        let mut shows = self.break_line();
+        shows.push(Show::Line(format!("parked ({reason}){until}{detail}")));
+        shows.push(Show::Phase("parked".into()));
+        shows
     }
 
     fn text(&mut self, data: &Value) -> Vec<Show> {
@@ -159,13 +173,23 @@ impl Progress {
 
     fn permission(&mut self, data: &Value) -> Vec<Show> {
         let tool = &data["request"]["tool"];
-        let title = tool["title"].as_str().or_else(|| tool["kind"].as_str());
+        let question = data["request"]["question"].as_str();
+        let title = question.or_else(|| tool["title"].as_str());
+        let title = title.or_else(|| tool["kind"].as_str());
         let what = title.map_or_else(|| "something".into(), one_line);
         let mut shows = self.break_line();
         let agent = &self.agent;
-        shows.push(Show::Line(format!("? {agent} asks for consent: {what}")));
+        let wants = question.map_or(" for consent", |_| "");
+        shows.push(Show::Line(format!("? {agent} asks{wants}: {what}")));
         if let Some(prompt) = prompt_of(data) {
-            shows.push(Show::Asked(Question { prompt, what }));
+            let options = &data["request"]["options"];
+            let options: Vec<Choice> = Vec::deserialize(options).unwrap_or_default();
+            shows.push(Show::Asked(Question {
+                prompt,
+                what,
+                is_consent: question.is_none(),
+                options,
+            }));
         }
         shows.push(Show::Phase("waiting for an answer (Ctrl-C cancels)".into()));
         shows
@@ -182,6 +206,11 @@ impl Progress {
 
 fn resolved(data: &Value) -> Vec<Show> {
     let state = data["state"].as_str().unwrap_or("settled");
+    let working = Show::Phase("working".into());
+    if state == "answered" && data["answered_by"] == "policy" {
+        // Nobody was asked.
+        return vec![working];
+    }
     let said = data["answer"]["label"].as_str();
     let how = said.or_else(|| data["reason"].as_str()).unwrap_or_default();
     let how = match how {
@@ -189,7 +218,6 @@ fn resolved(data: &Value) -> Vec<Show> {
         how => format!("{state}: {}", one_line(how)),
     };
     let settled = prompt_of(data).map(|prompt| Show::Settled(prompt, how));
-    let working = Show::Phase("working".into());
     settled.into_iter().chain([working]).collect()
 }
 

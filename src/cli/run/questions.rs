@@ -4,24 +4,83 @@
 use std::collections::VecDeque;
 use std::io::{BufRead as _, IsTerminal as _};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::screen::Screen;
 use crate::cli::client::Client;
 use crate::cli::ids::short;
-use crate::cli::prompts::send;
+use crate::cli::prompts::{body, clean, send};
+use crate::store::rows::prompts::Choice;
 
 /// Lines typed ahead; more wait in the terminal.
 const LINES: usize = 16;
 
-/// A request for consent.
+/// A request for consent, or a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct Question {
     pub(in crate::cli) prompt: Uuid,
     /// One line.
     pub(in crate::cli) what: String,
+    /// Yes or no is wanted.
+    pub(in crate::cli) is_consent: bool,
+    /// What may be answered.
+    pub(in crate::cli) options: Vec<Choice>,
+}
+
+impl Question {
+    /// What a person is shown.
+    fn line(&self) -> String {
+        if self.is_consent {
+            return format!("  {}? [y]es, [n]o, [a]lways: ", self.what);
+        }
+        let choices: Vec<String> = self.choices().map(|choice| clean(&choice.label)).collect();
+        if choices.is_empty() {
+            return format!("  {} your answer: ", self.what);
+        }
+        format!("  {} {}: ", self.what, choices.join(" | "))
+    }
+
+    /// What a line means; none when it means nothing here.
+    fn answer(&self, line: &str) -> Option<Value> {
+        if !self.is_consent {
+            let known = !line.is_empty()
+                && (self.takes_words()
+                    || matches!(line, "deny")
+                    || self.choices().any(|choice| {
+                        choice.id == line || choice.label.eq_ignore_ascii_case(line)
+                    }));
+            return known.then(|| body(&self.options, line));
+        }
+        let kind = match line.to_ascii_lowercase().as_str() {
+            "y" | "yes" => "allow_once",
+            "n" | "no" => "reject_once",
+            "a" | "always" => "allow_always",
+            _ => return None,
+        };
+        Some(json!({ "kind": kind }))
+    }
+
+    /// What stands behind the id on the command line.
+    fn how(&self) -> String {
+        if self.is_consent {
+            return "allow|deny".into();
+        }
+        let choices: Vec<String> = self.choices().map(|choice| clean(&choice.id)).collect();
+        if choices.is_empty() || self.takes_words() {
+            return "\"…\"".into();
+        }
+        choices.join("|")
+    }
+
+    fn takes_words(&self) -> bool {
+        self.options.iter().any(|option| option.kind == "text")
+    }
+
+    fn choices(&self) -> impl Iterator<Item = &Choice> {
+        self.options.iter().filter(|option| option.kind == "choice")
+    }
 }
 
 pub(in crate::cli) struct Questions {
@@ -43,7 +102,8 @@ impl Questions {
     pub(in crate::cli) fn asked(&mut self, question: Question, screen: &mut Screen) {
         if !self.interactive {
             let id = short(question.prompt);
-            return screen.line(&format!("  answer with: hearth answer {id} allow|deny"));
+            let how = question.how();
+            return screen.line(&format!("  answer with: hearth answer {id} {how}"));
         }
         self.open.push_back(question);
         if self.open.len() == 1 {
@@ -90,14 +150,11 @@ impl Questions {
         let Some(question) = self.open.front() else {
             return;
         };
-        let kind = match line.trim().to_ascii_lowercase().as_str() {
-            "y" | "yes" => "allow_once",
-            "n" | "no" => "reject_once",
-            "a" | "always" => "allow_always",
-            _ => return self.show(screen),
+        let Some(body) = question.answer(line.trim()) else {
+            return self.show(screen);
         };
         screen.answered();
-        if let Err(failure) = send(client, question.prompt, &json!({ "kind": kind })).await {
+        if let Err(failure) = send(client, question.prompt, &body).await {
             screen.line(&format!("  {}", failure.what));
             self.show(screen);
         }
@@ -105,7 +162,7 @@ impl Questions {
 
     fn show(&self, screen: &mut Screen) {
         if let Some(question) = self.open.front() {
-            screen.ask(&format!("  {}? [y]es, [n]o, [a]lways: ", question.what));
+            screen.ask(&question.line());
         }
     }
 }
@@ -123,4 +180,43 @@ fn read_lines() -> mpsc::Receiver<String> {
         }
     });
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(is_consent: bool, kinds: &[(&str, &str)]) -> Question {
+        let option = |(id, kind): &(&str, &str)| Choice {
+            id: (*id).into(),
+            label: id.to_uppercase(),
+            kind: (*kind).into(),
+        };
+        Question {
+            prompt: Uuid::nil(),
+            what: "may I?".into(),
+            is_consent,
+            options: kinds.iter().map(option).collect(),
+        }
+    }
+
+    #[test]
+    fn a_line_means_what_is_on_offer() {
+        let consent = question(true, &[("x", "allow_once")]);
+        assert_eq!(consent.answer("Y"), Some(json!({ "kind": "allow_once" })));
+        assert_eq!(consent.answer("what"), None);
+        assert_eq!(consent.how(), "allow|deny");
+        let decline = ("-", "reject_once");
+        let choice = question(false, &[("red", "choice"), ("blue", "choice"), decline]);
+        assert_eq!(choice.line(), "  may I? RED | BLUE: ");
+        assert_eq!(choice.how(), "red|blue");
+        assert_eq!(choice.answer("Red"), Some(json!({ "option_id": "red" })));
+        assert_eq!(choice.answer("green"), None);
+        let denied = Some(json!({ "kind": "reject_once" }));
+        assert_eq!(choice.answer("deny"), denied);
+        let words = question(false, &[("text", "text"), decline]);
+        assert_eq!(words.line(), "  may I? your answer: ");
+        assert_eq!(words.answer("y"), Some(json!({ "text": "y" })));
+        assert_eq!(words.answer(""), None);
+    }
 }

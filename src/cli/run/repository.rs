@@ -12,7 +12,7 @@ const FIRST_COMMIT: &str = "make the first commit: git add -A && git commit -m \
 ///
 /// # Errors
 /// There is none that an agent could work in.
-pub(super) fn root(directory: &Path) -> Result<PathBuf, Failure> {
+pub(in crate::cli) fn root(directory: &Path) -> Result<PathBuf, Failure> {
     let repository = Repository::discover(directory).map_err(|error| match error.code() {
         ErrorCode::NotFound => Failure::new(
             Exit::Usage,

@@ -225,7 +225,12 @@ async fn others_run(client: &Client) -> bool {
     for state in ["running", "blocked", "pending"] {
         let page: Result<Page<Task>, Failure> =
             client.get(&format!("/api/tasks?state={state}")).await;
-        let runs = |task: &Task| state != "pending" || known.would_run(task);
+        let runs = |task: &Task| match state {
+            "pending" => known.would_run(task),
+            // Its last turn is over: it waits for an answer, and for nobody here.
+            "blocked" => task.outcome.is_none(),
+            _ => true,
+        };
         if page.is_ok_and(|page| page.items.iter().any(runs)) {
             return true;
         }

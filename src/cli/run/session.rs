@@ -90,7 +90,12 @@ async fn choose_agent(client: &Client, named: Option<&str>) -> Result<Agent, Fai
     })
 }
 
-async fn register(client: &Client, root: &Path, screen: &mut Screen) -> Result<Project, Failure> {
+/// The project whose checkout is at `root`.
+pub(in crate::cli) async fn register(
+    client: &Client,
+    root: &Path,
+    screen: &mut Screen,
+) -> Result<Project, Failure> {
     #[derive(Deserialize)]
     struct Registered {
         #[serde(flatten)]

@@ -40,11 +40,14 @@ pub(super) fn defs(defaults: &Defaults) -> BTreeMap<AgentName, AgentDef> {
             },
         ),
         (
-            // Left alone it starts in `auto`, where a model decides what is allowed.
+            // Left alone it starts in `auto`, where a model decides what is allowed,
+            // and once more by itself for a larger heap: three processes, of which
+            // the middle one only waits.
             "qwen",
             AgentDef {
                 command: Program::Named("qwen".into()),
                 args: strings(&["--acp"]),
+                env: BTreeMap::from([("QWEN_CODE_NO_RELAUNCH".into(), "true".into())]),
                 pass_env: with_providers(&["BAILIAN_*", "DASHSCOPE_*", "QWEN_*"]),
                 mode: Some("default".into()),
                 ..plain()

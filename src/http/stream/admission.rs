@@ -30,7 +30,7 @@ impl Admission {
 
     /// A place for a subscriber from that address; none when all are taken, or
     /// all that one address may take.
-    pub(super) fn admit(self: &Arc<Self>, caller: Option<IpAddr>) -> Option<Seat> {
+    pub(in crate::http) fn admit(self: &Arc<Self>, caller: Option<IpAddr>) -> Option<Seat> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = taken.values().sum();
         let own = taken.get(&caller).copied().unwrap_or(0);

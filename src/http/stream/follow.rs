@@ -132,9 +132,10 @@ impl Follow {
             Some(task) => tasks::is_over(store.pool(), task.0).await?,
             None => false,
         };
-        let frames = store
-            .read_frames(self.session, self.cursor, self.page)
+        let page = store
+            .read_page(self.session, self.cursor, self.page)
             .await?;
+        let frames = &page.frames;
         // Asked after the read: what was deleted before it is known then.
         if frames
             .first()
@@ -157,12 +158,13 @@ impl Follow {
                 Some(_) => {}
             }
         }
-        for frame in &frames {
+        for frame in frames {
             self.take(frame, wire);
         }
-        if wire.bytes() > PAGE_BYTES {
+        // By what was read: of a task's stream most may be left out.
+        if page.bytes > PAGE_BYTES {
             self.page = (self.page / 4).max(1);
-        } else if wire.bytes() < PAGE_BYTES / 4 {
+        } else if page.bytes < PAGE_BYTES / 4 {
             self.page = (self.page * 2).min(LARGEST_PAGE);
         }
         if frames.is_empty() && !matches!(self.phase, Phase::Done(_)) {

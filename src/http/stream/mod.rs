@@ -21,6 +21,7 @@ use super::state::AppState;
 use crate::store::rows::tasks;
 pub(super) use admission::{Admission, Seat};
 use follow::Follow;
+pub(super) use sse::hold;
 pub(super) use tree::{__path_tree, tree};
 pub(super) use ws::{__path_socket, socket};
 

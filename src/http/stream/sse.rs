@@ -59,11 +59,8 @@ pub(super) fn respond<S>(seat: Seat, chunks: S) -> Response
 where
     S: Stream<Item = Bytes> + Send + 'static,
 {
-    let body = futures::StreamExt::map(chunks, move |chunk| {
-        let _held = &seat;
-        Ok::<_, std::convert::Infallible>(chunk)
-    });
-    let mut response = Response::new(Body::from_stream(body));
+    let chunks = futures::StreamExt::map(chunks, Ok::<_, std::convert::Infallible>);
+    let mut response = hold(seat, Response::new(Body::from_stream(chunks)));
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,
@@ -73,6 +70,17 @@ where
     // Asks nginx not to hold frames back.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
+}
+
+/// An answer whose body holds the seat.
+pub(in crate::http) fn hold(seat: Seat, response: Response) -> Response {
+    response.map(|body| {
+        let body = body.into_data_stream();
+        Body::from_stream(futures::StreamExt::map(body, move |chunk| {
+            let _held = &seat;
+            chunk
+        }))
+    })
 }
 
 #[cfg(test)]

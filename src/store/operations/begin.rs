@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::named::{self, Named};
 use super::restore::{later_chats, target};
-use super::{WorktreeRow, alive, busy, operations_error};
+use super::{WorktreeRow, adopt, alive, busy, operations_error};
 use crate::store::Store;
 use crate::store::text::clean;
 
@@ -64,6 +64,12 @@ impl Store {
         let mut connection = self.pool.acquire().await.map_err(operations_error)?;
         let mut tx = connection.begin().await.map_err(operations_error)?;
         alive(&mut tx, self.node.0, incarnation).await?;
+        let winner = match &asked.order {
+            Order::Adopt { arena, task, .. } => {
+                Some(adopt::winner(&mut tx, asked.session, *arena, *task).await?)
+            }
+            _ => None,
+        };
         let gate = self.free_gate(&mut tx, asked).await?;
         let worktree: Option<WorktreeRow> = sqlx::query_as(WORKTREE)
             .bind(asked.session.0)
@@ -89,7 +95,10 @@ impl Store {
                 checkpoint = Some(may_restore(&mut tx, asked, *id, *chat, *consent).await?);
                 Named::default()
             }
-            order => named::changes(&mut tx, asked.session, worktree.id, order).await?,
+            order => {
+                let (session, of) = winner.unwrap_or((asked.session, worktree.id));
+                named::changes(&mut tx, session, of, order).await?
+            }
         };
         if found.changes.is_empty() && checkpoint.is_none() {
             return Ok(Begun::Nothing {

@@ -11,7 +11,7 @@ use sqlx::types::Json;
 use sqlx::{Acquire as _, FromRow};
 use uuid::Uuid;
 
-use super::{LOCK_GATE, check_life, files, operations_error, restore};
+use super::{LOCK_GATE, adopt, check_life, files, operations_error, restore};
 use crate::store::Store;
 use crate::store::finish::{bind_changes, covered_to, notes};
 use crate::store::frames::{FrameRow, in_order};
@@ -90,6 +90,9 @@ impl Store {
         let mut connection = self.pool.acquire().await.map_err(operations_error)?;
         let mut tx = connection.begin().await.map_err(operations_error)?;
         check_life(&mut tx, owner).await?;
+        adopt::lock(&mut tx, owner.id.0)
+            .await
+            .map_err(operations_error)?;
         sqlx::query(LOCK_GATE)
             .bind(owner.session.0)
             .execute(&mut *tx)
@@ -140,7 +143,7 @@ impl Store {
             message: None,
             data: news(owner, &order, diff, &counts),
         });
-        let frames = say(&mut tx, session, drafts).await?;
+        let mut frames = say(&mut tx, session, drafts).await?;
         let seqs = frames.first().zip(frames.last());
         sqlx::query(END)
             .bind(owner.id.0)
@@ -154,6 +157,9 @@ impl Store {
             .execute(&mut *tx)
             .await
             .map_err(operations_error)?;
+        if let Order::Adopt { arena, task, .. } = &order {
+            frames.extend(adopt::decide(&mut tx, session, *arena, *task, plan).await?);
+        }
         tx.commit().await.map_err(operations_error)?;
         Ok(frames)
     }
@@ -171,7 +177,7 @@ async fn settle_changes(
         Order::Apply { .. } => ("pending", "applied"),
         Order::Reject { .. } => ("pending", "rejected"),
         Order::Rewind { .. } => ("applied", "reverted"),
-        Order::Restore { .. } => return Ok(()),
+        Order::Adopt { .. } | Order::Restore { .. } => return Ok(()),
     };
     let ids: Vec<Uuid> = order.changes().iter().map(|id| id.0).collect();
     sqlx::query(STATUS)

@@ -4,6 +4,7 @@
 //! this life is the newest one, and goes on in the store's lock order: the
 //! operation's row comes behind its gate.
 
+mod adopt;
 mod begin;
 mod complete;
 mod named;

@@ -54,6 +54,8 @@ fn states(order: &Order) -> (&'static str, &'static str) {
     match order {
         Order::Reject { .. } => ("pending", "rejected"),
         Order::Rewind { .. } => ("applied", "reverted"),
+        // No row is ever in the latter: the winner's own rows stay as they are.
+        Order::Adopt { .. } => ("pending", "adopted"),
         Order::Apply { .. } | Order::Restore { .. } => ("pending", "applied"),
     }
 }

@@ -146,6 +146,7 @@ impl Taken {
                 baseline: base.clone(),
                 base_commit: base,
             }),
+            start: None,
             begins_with: Some(self.commit.clone()),
         })
     }

@@ -21,7 +21,7 @@ pub struct Item {
     /// Of a task: `failed`, `interrupted`, `blocked` or `parked`; of others `open`.
     pub state: String,
     /// Of a failed task its outcome, such as `agent_crashed`; of a notice its
-    /// kind, such as `open_circuit`.
+    /// kind, such as `open_circuit`; of a parked one why, such as `budget`.
     pub reason: String,
     /// The beginning of the task's prompt, what is asked for, or what happened.
     pub title: String,
@@ -29,7 +29,8 @@ pub struct Item {
     pub detail: Option<String>,
     /// Since when it needs somebody; of a parked task, since when it exists.
     pub at: DateTime<Utc>,
-    /// Of a parked task: when it goes on. Of a prompt: when it is refused.
+    /// Of a parked task: when it goes on, if anybody knows. Of a prompt: when it is
+    /// refused. Of a notice: when it is over by itself.
     pub until: Option<DateTime<Utc>>,
     /// The workspace.
     pub session_id: Option<Uuid>,

@@ -2,6 +2,8 @@
 //! also the resource that the API shows: there is nothing in between to drift.
 
 pub mod agent_sessions;
+pub mod arenas;
+pub mod budgets;
 pub mod changes;
 pub mod chats;
 pub mod checkpoints;

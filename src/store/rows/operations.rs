@@ -7,14 +7,14 @@ use sqlx::{FromRow, PgPool};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Work on a session's files that was ordered: apply, reject, rewind, restore.
+/// Work on a session's files that was ordered: apply, reject, rewind, restore, adopt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Operation {
     /// Its id.
     pub id: Uuid,
     /// Whose files.
     pub session_id: Uuid,
-    /// `apply`, `reject`, `rewind` or `restore`.
+    /// `apply`, `reject`, `rewind`, `restore` or `adopt`.
     pub kind: String,
     /// `planning`, `intended` (files are being written), `done` or `abandoned`.
     pub state: String,

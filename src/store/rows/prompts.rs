@@ -1,6 +1,7 @@
 //! Requests that wait, or waited, for a human.
 
 use chrono::{DateTime, Utc};
+use hearth_actors::event::AskOption;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::types::Json;
@@ -25,8 +26,10 @@ pub struct Prompt {
     pub chat_id: Option<Uuid>,
     /// Who asks.
     pub agent: String,
-    /// `{tool: {id, title, kind, input, locations, …}, truncated?}`: what is asked
-    /// for, as the agent said it; at most 64 KiB.
+    /// `permission`: consent is wanted; `question`: an answer.
+    pub kind: String,
+    /// `{tool: {id, title, kind, input, locations, …}, question?, truncated?}`: what
+    /// is asked for, as the agent said it; at most 64 KiB.
     pub request: Value,
     /// What may be answered.
     #[schema(value_type = Vec<Choice>)]
@@ -36,7 +39,9 @@ pub struct Prompt {
     /// What the agent was answered, if it was.
     #[schema(value_type = Option<Choice>)]
     pub answer: Option<Json<Choice>>,
-    /// `http`, `cli`, or `policy` where the agent's deadline decided.
+    /// `http`, `cli`; `policy` where the agent's settings or its deadline decided;
+    /// `earlier` where the same request had been answered before the agent's
+    /// process ended.
     pub answered_by: Option<String>,
     /// Why nobody answered.
     pub reason: Option<String>,
@@ -44,6 +49,8 @@ pub struct Prompt {
     pub created_at: DateTime<Utc>,
     /// When it is refused if nobody answers; never if null.
     pub expires_at: Option<DateTime<Utc>>,
+    /// Since when its agent is gone: an answer starts it again and lets it go on.
+    pub detached_at: Option<DateTime<Utc>>,
     /// When it was settled.
     pub resolved_at: Option<DateTime<Utc>>,
 }
@@ -55,8 +62,23 @@ pub struct Choice {
     pub id: String,
     /// What a person reads.
     pub label: String,
-    /// `allow_once`, `allow_always`, `reject_once` or `reject_always`.
+    /// `allow_once`, `allow_always`, `reject_once`, `reject_always`; of questions
+    /// also `choice`, and `text` where words are wanted (`id` says which: `text`,
+    /// `integer` or `number`) or were given (`label`).
     pub kind: String,
+}
+
+impl Choice {
+    /// As the tree knows it; none for a meaning that only a newer Hearth knows.
+    #[must_use]
+    pub fn option(&self) -> Option<AskOption> {
+        let kind = serde_json::from_value(Value::from(self.kind.as_str())).ok()?;
+        Some(AskOption {
+            id: self.id.clone(),
+            label: self.label.clone(),
+            kind,
+        })
+    }
 }
 
 impl Prompt {
@@ -82,8 +104,8 @@ pub struct Filter<'a> {
 }
 
 const COLUMNS: &str = "\
-    id, task_id, turn_id, session_id, chat_id, agent, request, options, state, answer,
-    answered_by, reason, created_at, expires_at, resolved_at";
+    id, task_id, turn_id, session_id, chat_id, agent, kind, request, options, state, answer,
+    answered_by, reason, created_at, expires_at, detached_at, resolved_at";
 
 /// Newest first.
 ///

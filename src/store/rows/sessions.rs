@@ -1,7 +1,9 @@
 //! Sessions: a workspace each.
 
 use chrono::{DateTime, Utc};
+use hearth_actors::limits::Budget;
 use serde::{Deserialize, Serialize};
+use sqlx::types::Json;
 use sqlx::{FromRow, PgPool};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -45,13 +47,18 @@ impl Session {
 ///
 /// # Errors
 /// The database's.
-pub async fn create(pool: &PgPool, project: Uuid, name: &str) -> sqlx::Result<Option<Session>> {
+pub async fn create(
+    pool: &PgPool,
+    project: Uuid,
+    name: &str,
+    budget: Option<Budget>,
+) -> sqlx::Result<Option<Session>> {
     sqlx::query_as(
         "with made as (
             insert into sessions(project_id, name) select id, $2 from projects where id = $1
             returning id, project_id, name, created_at
         ), gate as (
-            insert into hearth.gates(session_id) select id from made
+            insert into hearth.gates(session_id, budget) select id, $3 from made
         ), stream as (
             insert into hearth.streams(session_id) select id from made
         )
@@ -61,6 +68,7 @@ pub async fn create(pool: &PgPool, project: Uuid, name: &str) -> sqlx::Result<Op
     )
     .bind(project)
     .bind(name)
+    .bind(budget.map(Json))
     .fetch_optional(pool)
     .await
 }

@@ -40,8 +40,18 @@ pub struct Task {
     pub worktree_path: Option<String>,
     /// Tokens it cost.
     pub cost_tokens: Option<i32>,
-    /// Parked until then: holds no slot.
+    /// Parked until then at least: holds no slot.
     pub not_before: Option<DateTime<Utc>>,
+    /// Why it is parked: `back_off`, `cool_down`, `pool_full`, `overload`, `quota`
+    /// or `budget`.
+    pub parked_reason: Option<String>,
+    /// Until when; null where nobody knows.
+    pub parked_until: Option<DateTime<Utc>>,
+    /// More about it, for a person.
+    pub parked_detail: Option<String>,
+    /// What it and the tasks it asks for may spend, where it was bounded itself.
+    #[schema(value_type = Option<Object>)]
+    pub budget: Option<serde_json::Value>,
     /// The task that this one repeats.
     pub retry_of: Option<Uuid>,
     /// Attempts so far; one that was given back before its prompt counts too.
@@ -125,7 +135,9 @@ macro_rules! select_tasks {
         concat!(
             "select t.id, t.project_id, t.parent_task_id, t.session_id, t.chat_id, t.state,
                 t.input, t.output_summary, t.agent, t.model, t.mode_id, t.thinking_option_id,
-                t.worktree_path, t.cost_tokens, q.not_before, q.retry_of,
+                t.worktree_path, t.cost_tokens, nullif(q.not_before, 'infinity') as not_before,
+                q.retry_of, q.budget,
+                p.reason as parked_reason, p.until as parked_until, p.detail as parked_detail,
                 coalesce(q.attempts, last.attempt, 0) as attempts, last.outcome, last.outcome_detail,
                 t.created_at, t.started_at, t.ended_at
              from tasks t
@@ -133,7 +145,11 @@ macro_rules! select_tasks {
              left join lateral (
                 select attempt, outcome, outcome_detail from hearth.turns
                 where task_id = t.id order by attempt desc limit 1
-             ) last on true ",
+             ) last on true
+             left join lateral (
+                select q.parked_reason as reason, q.parked_until as until, q.parked_detail as detail
+                where q.waiting and q.not_before > clock_timestamp()
+             ) p on true ",
             $rest
         )
     };
@@ -207,15 +223,33 @@ pub struct StreamPlace {
 /// The database's.
 pub async fn stream_place(pool: &PgPool, task: Uuid) -> sqlx::Result<Option<StreamPlace>> {
     sqlx::query_as(
-        "select t.session_id, coalesce(
+        "select t.session_id, coalesce(q.stream_from,
             (select min(f.seq) - 1 from hearth.frames f
                 where f.session_id = t.session_id and f.task_id = t.id),
             s.last_seq, 0) as first,
             coalesce(t.created_at <= s.pruned_at, false) as maybe_pruned
          from tasks t left join hearth.streams s on s.session_id = t.session_id
+            left join hearth.queue q on q.task_id = t.id and q.session_id = t.session_id
          where t.id = $1 and t.session_id is not null",
     )
     .bind(task)
+    .fetch_optional(pool)
+    .await
+}
+
+/// The task whose turn that agent runs in that chat, if it runs one.
+///
+/// # Errors
+/// The database's.
+pub async fn worked_on(pool: &PgPool, chat: Uuid, agent: &str) -> sqlx::Result<Option<Uuid>> {
+    sqlx::query_scalar(
+        "select t.task_id from chats c
+         join hearth.turns t on t.session_id = c.session_id and t.ended_at is null
+         join hearth.queue q on q.task_id = t.task_id
+         where c.id = $1 and q.chat_id = c.id and t.agent = $2",
+    )
+    .bind(chat)
+    .bind(agent)
     .fetch_optional(pool)
     .await
 }

@@ -19,9 +19,12 @@ picked as materialized (
         -- nobody watches a task that came without a message
         coalesce(q.policy, case when q.user_message_id is null then 'deny' end) as policy,
         coalesce(nullif(q.agent, ''), $6) as agent,
-        coalesce(q.user_message_id, q.task_id) as user_message_id,
-        t.chat_id, t.input, t.model, t.mode_id, t.thinking_option_id, t.feature_values,
-        q.own_chat, t.parent_task_id is not null as is_child, t.arena_id is not null as is_contestant
+        coalesce((q.goes_on ->> 'message')::uuid, q.user_message_id, q.task_id) as user_message_id,
+        t.chat_id, coalesce(q.goes_on ->> 'text', t.input) as input,
+        q.goes_on -> 'answers' as answers, t.model, t.mode_id, t.thinking_option_id, t.feature_values,
+        q.budget is not null or g.budget is not null or t.parent_task_id is not null as budgeted,
+        q.own_chat, t.parent_task_id is not null as is_child, t.arena_id is not null as is_contestant,
+        g.start_commit
     from lease l
         cross join heads h
         join hearth.gates g on g.session_id = h.session_id
@@ -65,7 +68,8 @@ select
     (select count(*) from heads) as heads,
     (select count(*) from entries) as entries,
     (select (extract(epoch from min(q.not_before) - clock_timestamp()) * 1000)::bigint
-        from hearth.queue q where q.waiting and q.not_before is not null) as next_due_ms,
+        from hearth.queue q where q.waiting and q.not_before is not null
+            and q.not_before < 'infinity') as next_due_ms,
     p.*,
     w.id as worktree_id, w.path as worktree_path, w.branch, w.base_commit,
     coalesce(hw.baseline, w.base_commit) as baseline, hw.last_tree, hw.begins_with,

@@ -8,12 +8,10 @@ with failed as (
         t.ended_at as at, null::timestamptz as until,
         k.session_id, k.chat_id, k.id as task_id, t.agent, array['retry', 'dismiss'] as actions
     from hearth.turns t join tasks k on k.id = t.task_id
-    where t.outcome not in ('ok', 'cancelled') and k.state = 'failed'
+    where t.outcome not in ('ok', 'cancelled') and not t.settled and k.state = 'failed'
         and not exists (select 1 from hearth.turns l where l.task_id = k.id and l.attempt > t.attempt)
-        and not exists (select 1 from hearth.queue r where r.retry_of = k.id)
-        and not exists (select 1 from hearth.dismissed_tasks d where d.task_id = k.id)
         and ($1::timestamptz is null or (t.ended_at, t.task_id) < ($1, $2::uuid))
-        and ($4::uuid is null or k.session_id = $4)
+        and ($4::uuid is null or t.session_id = $4)
     order by t.ended_at desc, t.task_id desc limit $3
 ),
 blocked as (
@@ -27,22 +25,39 @@ blocked as (
         and ($4::uuid is null or k.session_id = $4)
     order by asked.at desc, k.id desc limit $3
 ),
+-- Without a turn: the answer lets it go on.
+detached as (
+    select 'task:' || k.id, k.id as row_id, 'blocked', 'open_prompt', left(k.input, 200),
+        t.outcome_detail, asked.at as at, null::timestamptz, k.session_id, k.chat_id, k.id, t.agent,
+        array[]::text[]
+    from (
+        select p.turn_id, min(p.created_at) as at from hearth.prompts p
+        where p.state = 'open' and p.detached_at is not null group by p.turn_id) asked
+        join hearth.turns t on t.id = asked.turn_id join tasks k on k.id = t.task_id
+    where k.state = 'blocked'
+        and ($1::timestamptz is null or (asked.at, k.id) < ($1, $2::uuid))
+        and ($4::uuid is null or k.session_id = $4)
+    order by asked.at desc, k.id desc limit $3
+),
 -- What waits for seconds only backs off.
 parked as (
-    select 'task:' || k.id, k.id as row_id, 'parked', coalesce((
+    select 'task:' || k.id, k.id as row_id, 'parked', coalesce(q.parked_reason, (
             select t.outcome from hearth.turns t where t.task_id = k.id order by t.attempt desc limit 1
-        ), 'not_before'), left(k.input, 200), null, k.created_at as at, q.not_before,
+        ), 'not_before'), left(k.input, 200), q.parked_detail, k.created_at as at,
+        case when q.parked_reason is null then q.not_before else q.parked_until end,
         k.session_id, k.chat_id, k.id, nullif(q.agent, ''), array[]::text[]
     from hearth.queue q join tasks k on k.id = q.task_id
     where q.waiting and q.not_before > clock_timestamp() + interval '10 seconds'
+        and q.not_before < 'infinity'
         and ($1::timestamptz is null or (k.created_at, k.id) < ($1, $2::uuid))
         and ($4::uuid is null or k.session_id = $4)
     order by k.created_at desc, k.id desc limit $3
 ),
 asked as (
-    select 'prompt:' || p.id, p.id as row_id, 'open', 'permission',
-        left(coalesce(p.request #>> '{tool,title}', p.request #>> '{tool,kind}', 'consent'), 200),
-        null, p.created_at as at, p.expires_at, p.session_id, p.chat_id, p.task_id, p.agent,
+    select 'prompt:' || p.id, p.id as row_id, 'open', p.kind,
+        left(coalesce(p.request ->> 'question', p.request #>> '{tool,title}',
+            p.request #>> '{tool,kind}', 'consent'), 200),
+        case when p.detached_at is not null then 'its agent is gone; the answer lets it go on' end, p.created_at as at, p.expires_at, p.session_id, p.chat_id, p.task_id, p.agent,
         array['answer']
     from hearth.prompts p
     where p.state = 'open'
@@ -52,15 +67,16 @@ asked as (
 ),
 noticed as (
     select 'notice:' || n.id, n.id as row_id, 'open', n.kind, n.title, n.detail, n.created_at as at,
-        null::timestamptz, n.session_id, n.chat_id, null::uuid, n.agent, array['dismiss']
+        n.expires_at, n.session_id, n.chat_id, null::uuid, n.agent, array['dismiss']
     from hearth.notices n
     where n.over_at is null and n.dismissed_at is null
+        and (n.expires_at is null or n.expires_at > clock_timestamp())
         and ($1::timestamptz is null or (n.created_at, n.id) < ($1, $2::uuid))
         and ($4::uuid is null or n.session_id = $4)
     order by n.created_at desc, n.id desc limit $3
 )
 select * from (
-    table failed union all table blocked union all table parked union all table asked
+    table failed union all table blocked union all table detached union all table parked union all table asked
     union all table noticed
 ) items
 order by at desc, row_id desc limit $3

@@ -20,7 +20,12 @@ runs as materialized (
         and ($4 or t.id in (select n.turn_id from news n))
 ),
 messages_of_runs as materialized (
+    -- what a task was asked is told with its first attempt
     select r.user_message_id as id, r.agent, r.prompted_at, null::uuid as task_id from runs r
+    where $4 or not exists (
+        select 1 from hearth.turns e
+        where e.task_id = r.task_id and e.user_message_id = r.user_message_id
+            and e.prompted_at < r.prompted_at)
     union all
     select r.assistant_message_id, r.agent, r.prompted_at, r.task_id from runs r
 ),
@@ -32,7 +37,7 @@ said as materialized (
     where m.chat_id = $2 and m.status <> 'queued'
         and not exists (select 1 from me where m.id = any(me.messages))
         and ($4 or r.id is not null or m.id in (select n.message_id from news n))
-    order by m.id, r.prompted_at desc
+    order by m.id, r.prompted_at
 ),
 newest as materialized (
     select s.* from said s order by s.at desc, (s.role = 'user'), s.id desc limit $5

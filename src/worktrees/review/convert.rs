@@ -17,6 +17,7 @@ use git2::{AttrCheckFlags, AttrValue, Index, IndexEntry, IndexTime, Oid, Reposit
 use hearth_actors::ports::WorktreeError;
 
 use super::super::errors::Context;
+use super::super::traps;
 use super::ground::{Ground, State};
 use super::place::Place;
 
@@ -77,6 +78,7 @@ impl Convert {
         if self.is_plain(ground, place, stored) {
             return Ok(stored);
         }
+        traps::ignores(&ground.repo)?;
         let full = ground.root.full(place);
         // What an earlier, broken-off use left there.
         let _ = fs::remove_dir_all(&self.scratch);

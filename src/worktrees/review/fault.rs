@@ -5,8 +5,15 @@
 #[inline]
 pub(super) fn point() {}
 
+/// Whether to do without what not every file system can do.
+#[cfg(not(test))]
+#[inline]
+pub(super) fn plain_renames() -> bool {
+    false
+}
+
 #[cfg(test)]
-pub(super) use strike::point;
+pub(super) use strike::{plain_renames, point};
 
 #[cfg(test)]
 pub(super) mod strike {
@@ -15,6 +22,7 @@ pub(super) mod strike {
     thread_local! {
         /// Points until the process kills itself.
         static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
+        static PLAIN: Cell<bool> = const { Cell::new(false) };
         static PASSED: Cell<usize> = const { Cell::new(0) };
         /// What somebody else does at a point: its number, and the deed.
         static DEED: Cell<Option<(usize, Box<dyn FnOnce()>)>> = const { Cell::new(None) };
@@ -23,6 +31,15 @@ pub(super) mod strike {
     /// Kills the process, as `kill -9` does, at the point of this number, from 0.
     pub(crate) fn at(point: usize) {
         LEFT.set(Some(point));
+    }
+
+    /// From now on renames are plain ones, or not.
+    pub(crate) fn rename_plainly(plain: bool) {
+        PLAIN.set(plain);
+    }
+
+    pub(crate) fn plain_renames() -> bool {
+        PLAIN.get()
     }
 
     /// Lets somebody else act at the point of this number, from 0.

@@ -28,7 +28,9 @@ pub(super) fn ref_of(id: OperationId) -> String {
 pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
     let root = match work.order {
         Order::Apply { .. } | Order::Rewind { .. } => guard::canonical(&work.project_path)?,
-        Order::Reject { .. } | Order::Restore { .. } => work.worktree.path.clone(),
+        Order::Reject { .. } | Order::Restore { .. } | Order::Adopt { .. } => {
+            work.worktree.path.clone()
+        }
     };
     let ground = room.ground(&work.worktree, &root)?;
     let _alone = room.hold_root(&work.worktree, &root)?;
@@ -39,6 +41,15 @@ pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
     let mut undo = None;
     match work.order {
         Order::Apply { secrets, .. } => apply::apply(&mut draft, &changes, secrets)?,
+        Order::Adopt { .. } => {
+            // They stay pending: the baseline is none of theirs. A secret-named
+            // file stays on this machine, and is asked about at its apply.
+            apply::apply(&mut draft, &changes, true)?;
+            draft.baseline.clear();
+            for conflict in &mut draft.conflicts {
+                conflict.reason = conflict.reason.replace("the checkout", "the session");
+            }
+        }
         Order::Reject { .. } => back::reject(&mut draft, &changes)?,
         Order::Rewind { .. } => back::rewind(&mut draft, &changes, &baseline)?,
         Order::Restore { .. } => {
@@ -53,7 +64,10 @@ pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
     if !draft.conflicts.is_empty() {
         return Ok(Planned::Refused(draft.conflicts));
     }
-    let plan = finish(room, work, &changes, &draft, &baseline)?;
+    let plan = finish(room, work, &changes, &draft, &baseline, undo.is_none())?;
+    if undo.is_some() && room.config.sync {
+        durable::everything(ground.repo.commondir())?;
+    }
     Ok(Planned::Ready(Plan { undo, ..plan }))
 }
 
@@ -63,11 +77,13 @@ fn finish(
     changes: &[Recorded],
     draft: &Draft<'_>,
     baseline: &Baseline<'_>,
+    wait: bool,
 ) -> Result<Plan, WorktreeError> {
     let ground = draft.ground;
     let mut written = Vec::new();
     let commit = baseline.with(&draft.baseline, &mut written)?;
     let contents: BTreeSet<Oid> = draft.contents().map(|state| state.id).collect();
+    let written = wait.then_some(written);
     keep(room, ground, work.id, &contents, commit, written)?;
     let ids: Vec<_> = changes.iter().map(|change| change.id).collect();
     Ok(Plan {
@@ -82,14 +98,15 @@ fn finish(
     })
 }
 
-/// Keeps contents and baseline of an operation under its ref, on the disk.
+/// Keeps contents and baseline of an operation under its ref; on the disk when it
+/// is told what else was `written` for it.
 fn keep(
     room: &Room,
     ground: &Ground,
     id: OperationId,
     contents: &BTreeSet<Oid>,
     baseline: Oid,
-    written: Vec<Oid>,
+    written: Option<Vec<Oid>>,
 ) -> Result<(), WorktreeError> {
     let repo = &ground.repo;
     let common = repo.commondir();
@@ -107,9 +124,9 @@ fn keep(
     let alone = room.hold(common)?;
     refs::keep(repo, &name, commit)?;
     drop(alone);
-    if !room.config.sync {
+    let Some(written) = written.filter(|_| room.config.sync) else {
         return Ok(());
-    }
+    };
     let mut all = contents.clone();
     all.extend(written);
     all.extend([tree, commit, baseline]);

@@ -25,7 +25,6 @@ use super::super::{Open, Room, checkpoint, history, names, scan, traps};
 use super::beneath::Inside;
 use super::change::not_written;
 use super::draft::{Draft, Move, Undo};
-use super::durable;
 use super::ground::{Found, Ground, State};
 use super::place::Place;
 
@@ -65,8 +64,8 @@ impl Past {
         })
     }
 
-    /// Keeps the files as they are now as a checkpoint, on the disk. It has the
-    /// operation's id, so that a repeat makes no second one.
+    /// Keeps the files as they are now as a checkpoint. It has the operation's
+    /// id, so that a repeat makes no second one.
     pub(super) fn keep(
         &self,
         room: &Room,
@@ -74,19 +73,9 @@ impl Past {
         work: &Work,
     ) -> Result<Checkpoint, WorktreeError> {
         let common = ground.repo.commondir();
-        let alone = room.hold(common)?;
-        let kept = checkpoint::commit(&ground.repo, undo_of(work), self.now)?;
-        drop(alone);
-        if room.config.sync {
-            durable::everything(common)?;
-        }
-        Ok(kept)
+        let _alone = room.hold(common)?;
+        checkpoint::commit(&ground.repo, CheckpointId(work.id.0), self.now)
     }
-}
-
-/// The checkpoint of what was there before the order.
-pub(super) fn undo_of(work: &Work) -> CheckpointId {
-    CheckpointId(work.id.0)
 }
 
 /// Drafts the worktree as the checkpoint has it, or finds every conflict.

@@ -47,6 +47,7 @@ pub(super) fn carry_out(
         Err(conflict) => return Ok(vec![conflict]),
     };
     let way = Journey::new(ground, plan, &legs, false, sync);
+    way.recover()?;
     let mut conflicts = Vec::new();
     let mut left = Vec::new();
     for leg in &legs {
@@ -79,6 +80,7 @@ pub(super) fn take_back(
         Err(conflict) => return Ok(vec![conflict]),
     };
     let way = Journey::new(ground, plan, &legs, true, sync);
+    way.recover()?;
     let mut conflicts = Vec::new();
     for leg in &legs {
         let why = match way.locate(leg)? {
@@ -117,15 +119,21 @@ impl<'a> Journey<'a> {
         }
     }
 
-    /// Puts right what a kill left of this step, and tells where its file is.
-    fn locate(&self, leg: &Leg) -> Result<At, WorktreeError> {
-        if let Way::Open(folder) = self.ground.root.way(&leg.place)? {
-            let (here, there) = (self.back, !self.back);
-            let swap = self.swap(leg, &folder, here);
-            swap.recover(leg.start, leg.goal)?;
-            let swap = self.swap(leg, &folder, there);
-            swap.recover(leg.goal, leg.start)?;
+    /// Puts right what a kill left, of any step: it is in the others' way.
+    fn recover(&self) -> Result<(), WorktreeError> {
+        for leg in self.legs {
+            if let Way::Open(folder) = self.ground.root.way(&leg.place)? {
+                let swap = self.swap(leg, &folder, self.back);
+                swap.recover(leg.start, leg.goal)?;
+                let swap = self.swap(leg, &folder, !self.back);
+                swap.recover(leg.goal, leg.start)?;
+            }
         }
+        Ok(())
+    }
+
+    /// Tells where the file is.
+    fn locate(&self, leg: &Leg) -> Result<At, WorktreeError> {
         let now = match self.ground.find(&leg.place, Keep::Name)? {
             Found::Nothing => None,
             Found::File(state) => Some(state),

@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use hearth_actors::ids::OperationId;
 use hearth_actors::ports::WorktreeError;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat2};
+use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat, renameat2};
 use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
@@ -105,12 +105,11 @@ impl Swap<'_> {
             _ => return Ok(()),
         };
         if name.is_none() && start.is_some() {
-            return self.rename(&self.names.swap, self.place.name());
+            return self.place_it(&self.names.swap);
         }
         if name == goal && swap != start {
             // Somebody wrote between the last look and the swap: theirs it is.
-            self.exchange()?;
-            return self.drop_name(&self.names.swap);
+            return self.exchange_back();
         }
         if name == start || name == goal {
             // It was displaced as it should be, or a power cut left it torn.
@@ -145,7 +144,7 @@ impl Swap<'_> {
             }
         }
         fault::point();
-        self.rename(&self.names.part, self.names.swap.as_bytes())
+        self.move_to(self.names.part.as_bytes(), &self.names.swap)
     }
 
     fn create(&self) -> io::Result<Swapped> {
@@ -157,24 +156,30 @@ impl Swap<'_> {
                 .remove_hollow(self.folder, self.place.name());
         }
         fault::point();
-        match self.rename(&self.names.swap, self.place.name()) {
+        match self.place_it(&self.names.swap) {
             Ok(()) => Ok(Swapped::Done),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.give_up(),
+            placed if is_taken(&placed) => self.give_up(),
             Err(error) => Err(error),
         }
     }
 
     fn replace(&self, from: State) -> io::Result<Swapped> {
         fault::point();
-        match self.exchange() {
-            Ok(()) => {}
+        let exchanged = self.exchange();
+        if is_taken(&exchanged) {
+            if self.is(self.names.swap.as_bytes(), from)? {
+                self.drop_name(&self.names.swap)?;
+            }
+            return Ok(Swapped::Other);
+        }
+        match exchanged {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return self.give_up(),
-            Err(error) => return Err(error),
+            exchanged => exchanged?,
         }
         fault::point();
         if !self.is(self.names.swap.as_bytes(), from)? {
-            self.exchange()?;
-            return self.give_up();
+            self.exchange_back()?;
+            return Ok(Swapped::Other);
         }
         fault::point();
         self.drop_name(&self.names.swap)?;
@@ -186,17 +191,16 @@ impl Swap<'_> {
         if !self.is(self.place.name(), from)? {
             return Ok(Swapped::Other);
         }
-        let swap = self.names.swap.as_bytes();
-        match self.rename_bytes(self.place.name(), swap) {
+        match self.move_to(self.place.name(), &self.names.swap) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Swapped::Other),
             Err(error) => return Err(error),
         }
         fault::point();
-        if !self.is(swap, from)? {
+        if !self.is(self.names.swap.as_bytes(), from)? {
             // Where something took its place by now, both stay: the file under
             // its name of ours.
-            let _ = self.rename(&self.names.swap, self.place.name());
+            let _ = self.place_it(&self.names.swap);
             return Ok(Swapped::Other);
         }
         fault::point();
@@ -246,43 +250,75 @@ impl Swap<'_> {
         }
     }
 
-    fn rename(&self, from: &str, to: &[u8]) -> io::Result<()> {
-        self.rename_bytes(from.as_bytes(), to)
-    }
-
-    /// Renames unless the new name is taken.
-    fn rename_bytes(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
-        let flags = RenameFlags::RENAME_NOREPLACE;
-        match renameat2(self.folder, from, self.folder, to, flags) {
-            // Not every file system can: two names for a moment then.
-            Err(Errno::EINVAL | Errno::ENOSYS | Errno::ENOTSUP) => self.rename_by_link(from, to),
+    /// Gives what has a name of ours its place's name, unless that is taken.
+    fn place_it(&self, ours: &str) -> io::Result<()> {
+        let name = self.place.name();
+        match self.rename2(ours.as_bytes(), name, RenameFlags::RENAME_NOREPLACE) {
+            // Two names for a moment then.
+            Err(error) if cannot(error) => {
+                linkat(self.folder, ours, self.folder, name, AtFlags::empty())?;
+                fault::point();
+                self.drop_name(ours)
+            }
             other => Ok(other?),
         }
     }
 
-    fn rename_by_link(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
-        linkat(self.folder, from, self.folder, to, AtFlags::empty())?;
-        Ok(unlinkat(self.folder, from, UnlinkatFlags::NoRemoveDir)?)
+    /// Moves something to a name of ours, which is free.
+    fn move_to(&self, from: &[u8], ours: &str) -> io::Result<()> {
+        match self.rename2(from, ours.as_bytes(), RenameFlags::RENAME_NOREPLACE) {
+            Err(error) if cannot(error) => Ok(renameat(self.folder, from, self.folder, ours)?),
+            other => Ok(other?),
+        }
     }
 
     /// Lets the file and what was written for it change places.
     fn exchange(&self) -> io::Result<()> {
         let (swap, name) = (self.names.swap.as_bytes(), self.place.name());
-        let flags = RenameFlags::RENAME_EXCHANGE;
-        match renameat2(self.folder, swap, self.folder, name, flags) {
-            Err(Errno::EINVAL | Errno::ENOSYS | Errno::ENOTSUP) => self.exchange_by_names(),
+        match self.rename2(swap, name, RenameFlags::RENAME_EXCHANGE) {
+            Err(error) if cannot(error) => self.exchange_by_names(),
             other => Ok(other?),
         }
     }
 
-    /// In three steps, for file systems that cannot do it in one: the place is
-    /// empty for a moment, and a kill then leaves the file under its name of
-    /// ours, which [`Self::recover`] brings back.
+    /// In three steps: the place is empty for a moment, and a kill then leaves
+    /// the file under its name of ours, which [`Self::recover`] brings back.
     fn exchange_by_names(&self) -> io::Result<()> {
-        let (part, swap) = (self.names.part.as_bytes(), self.names.swap.as_bytes());
-        self.drop_name(&self.names.part)?;
-        self.rename_by_link(swap, part)?;
-        self.rename_by_link(self.place.name(), swap)?;
-        self.rename_by_link(part, self.place.name())
+        let Names { part, swap } = &self.names;
+        self.drop_name(part)?;
+        self.move_to(swap.as_bytes(), part)?;
+        fault::point();
+        self.move_to(self.place.name(), swap)?;
+        fault::point();
+        let placed = self.place_it(part);
+        if is_taken(&placed) {
+            // Somebody was quicker, and what they wrote stands.
+            self.drop_name(part)?;
+        }
+        placed
     }
+
+    /// Gives the place back what changed places with what was written.
+    fn exchange_back(&self) -> io::Result<()> {
+        match self.exchange() {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => self.drop_name(&self.names.swap),
+        }
+    }
+
+    fn rename2(&self, from: &[u8], to: &[u8], flags: RenameFlags) -> nix::Result<()> {
+        if fault::plain_renames() {
+            return Err(Errno::ENOSYS);
+        }
+        renameat2(self.folder, from, self.folder, to, flags)
+    }
+}
+
+fn is_taken(placed: &io::Result<()>) -> bool {
+    matches!(placed, Err(error) if error.kind() == io::ErrorKind::AlreadyExists)
+}
+
+/// Whether it is the file system that cannot.
+fn cannot(error: Errno) -> bool {
+    matches!(error, Errno::EINVAL | Errno::ENOSYS | Errno::ENOTSUP)
 }

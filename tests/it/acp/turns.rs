@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use hearth_actors::event::{FaultClass, Tool, ToolStatus};
+use hearth_actors::event::{FaultClass, Reset, Tool, ToolStatus};
 use hearth_actors::model::{Continuity, Usage};
 
 use super::*;
@@ -75,12 +75,14 @@ async fn an_error_of_the_agent_ends_the_turn_and_not_the_link() {
         ),
         ("fail your quota is used up", FaultClass::Quota),
         ("fail 401 from the provider", FaultClass::Auth),
+        ("fail 400 bad request", FaultClass::BadRequest),
         ("fail at port 18500", FaultClass::Other),
     ] {
         let turn = live.turn(prompt).await;
-        let AgentStop::Error(fault) = turn.stop else {
+        let AgentStop::Refused { fault, reset } = turn.stop else {
             panic!("{prompt}: {:?}", turn.stop);
         };
+        assert_eq!(reset, None, "{prompt}");
         assert_eq!(fault.class, class, "{fault:?}");
         assert!(
             fault
@@ -90,6 +92,29 @@ async fn an_error_of_the_agent_ends_the_turn_and_not_the_link() {
         );
     }
     assert_eq!(live.turn("say still here").await.text(), "still here");
+}
+
+/// Only what was refused before anything came of it may be tried again.
+#[tokio::test]
+async fn an_error_behind_words_or_tools_is_no_refusal() {
+    let fixture = Fixture::new();
+    let mut live = fixture.start().await;
+    let turn = live.turn("fail 429, try again in 1m 30s").await;
+    let AgentStop::Refused { reset, .. } = turn.stop else {
+        panic!("{:?}", turn.stop);
+    };
+    assert_eq!(reset, Some(Reset::After(Duration::from_secs(90))));
+    for prompt in [
+        "say a word\nfail 429, try again in 1m 30s",
+        "think of it\nfail 429",
+        "create x.txt with y\nfail 429",
+    ] {
+        let turn = live.turn(prompt).await;
+        let AgentStop::Error(fault) = turn.stop else {
+            panic!("{prompt}: {:?}", turn.stop);
+        };
+        assert_eq!(fault.class, FaultClass::Overload);
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Who gets in.
 
 use hearth::http::state::Origin;
+use hearth_actors::ids::SessionKey;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -110,11 +111,11 @@ async fn an_agents_tool_may_create_tasks_and_read_and_no_more() {
     assert!(asked.len() > 20, "{asked:?}");
     let nobody = "00000000-0000-0000-0000-000000000000";
     for (origin, refused) in [
-        (Origin::Agent, true),
+        (Origin::Agent(None), true),
         (Origin::Gone, true),
         (Origin::Elsewhere, false),
     ] {
-        service.callers.are(origin);
+        service.callers.are(origin.clone());
         for (method, path) in &asked {
             if path.ends_with("/stream") {
                 continue;
@@ -124,7 +125,9 @@ async fn an_agents_tool_may_create_tasks_and_read_and_no_more() {
                 .replace("{chat_id}", nobody)
                 .replace("{agent}", "demo");
             let method = Method::from_bytes(method.as_bytes()).unwrap();
-            let open = method == Method::GET || (origin == Origin::Agent && path == "/api/tasks");
+            let open =
+                method == Method::GET || (origin == Origin::Agent(None) && path == "/api/tasks");
+            // What is asked of the creating route itself is refused by its body.
             let request = service.request(method.clone(), &at).json(&json!({}));
             let (status, body) = answer(request).await;
             assert_eq!(
@@ -140,15 +143,67 @@ async fn an_agents_tool_may_create_tasks_and_read_and_no_more() {
 async fn an_agents_task_gets_no_policy_of_its_choice() {
     let service = service().await;
     let project = service.project().await;
-    service.callers.are(Origin::Agent);
+    let (parent, key) = service.running_task().await;
+    service.callers.are(Origin::Agent(Some(key)));
     let mut task = json!({ "project_id": project, "input": "x", "agent": "demo" });
     let (status, body) = service.post("/api/tasks", &task).await;
     assert_eq!(status, 202, "{body}");
+    let made = body["task_id"].as_str().unwrap();
+    let (_, made) = service.get(&format!("/api/tasks/{made}")).await;
+    assert_eq!(made["parent_task_id"], json!(parent), "said or not");
     task["policy"] = json!("allow_edits");
     let (status, body) = service.post("/api/tasks", &task).await;
     assert_eq!((status, &body["code"]), (403, &json!("agent_not_allowed")));
     service.callers.are(Origin::Elsewhere);
     assert_eq!(service.post("/api/tasks", &task).await.0, 202);
+}
+
+#[tokio::test]
+async fn an_agents_task_belongs_to_the_one_that_it_works_on() {
+    let service = service().await;
+    let project = service.project().await;
+    let (_, other) = service.task().await;
+    let (parent, key) = service.running_task().await;
+    let mut task = json!({ "project_id": project, "input": "x", "agent": "demo" });
+    let refused = async |task: &Value| {
+        let (status, body) = service.post("/api/tasks", task).await;
+        assert_eq!((status, &body["code"]), (403, &json!("agent_not_allowed")));
+        body["detail"].as_str().unwrap().to_owned()
+    };
+    // An agent between its turns, another one of that chat, a look at an agent.
+    let idle = SessionKey {
+        agent: "goose".into(),
+        ..key.clone()
+    };
+    for of in [Some(idle), None] {
+        service.callers.are(Origin::Agent(of));
+        let detail = refused(&task).await;
+        assert!(detail.contains("runs no turn"), "{detail}");
+    }
+    service.callers.are(Origin::Agent(Some(key)));
+    task["parent_task_id"] = json!(other);
+    let detail = refused(&task).await;
+    assert!(detail.contains(&parent.to_string()), "{detail}");
+    task["parent_task_id"] = json!(parent);
+    assert_eq!(service.post("/api/tasks", &task).await.0, 202);
+    // The caps of the family hold for what says nothing.
+    task["parent_task_id"] = Value::Null;
+    for _ in 1..8 {
+        assert_eq!(service.post("/api/tasks", &task).await.0, 202);
+    }
+    let (status, body) = service.post("/api/tasks", &task).await;
+    assert_eq!((status, &body["code"]), (409, &json!("too_many_tasks")));
+    let (_, seen) = service.get("/api/caller").await;
+    assert_eq!(
+        (&seen["agent"], &seen["task_id"]),
+        (&json!(true), &json!(parent))
+    );
+    service.callers.are(Origin::Elsewhere);
+    let (_, seen) = service.get("/api/caller").await;
+    assert_eq!(
+        (&seen["agent"], &seen["task_id"]),
+        (&json!(false), &Value::Null)
+    );
 }
 
 #[tokio::test]

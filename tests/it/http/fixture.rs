@@ -15,8 +15,9 @@ use hearth::http::state::{
 };
 use hearth::store::{Store, StoreOptions, migrate};
 use hearth::worktrees::{GitWorktrees, WorktreesConfig};
+use hearth_actors::event::AskOption;
 use hearth_actors::event::{Frame, FrameKind};
-use hearth_actors::ids::{NodeId, PromptId, SessionId, SessionKey, TaskId};
+use hearth_actors::ids::{ChatId, NodeId, PromptId, SessionId, SessionKey, TaskId};
 use hearth_actors::model::Policy;
 use hearth_actors::operation::{Asked as Order, Done};
 use hearth_actors::ports::OperationsError;
@@ -38,6 +39,7 @@ pub(crate) const TOKEN: &str = "0123456789abcdef-test";
 #[derive(Default)]
 pub(crate) struct Asked {
     pub(crate) wakeups: usize,
+    pub(crate) arena_looks: usize,
     pub(crate) cancels: Vec<TaskId>,
     pub(crate) keys: Vec<String>,
     pub(crate) orders: Vec<Order>,
@@ -63,6 +65,10 @@ impl Tree for StillTree {
         self.asked(|asked| asked.wakeups += 1);
     }
 
+    fn look_at_arenas(&self) {
+        self.asked(|asked| asked.arena_looks += 1);
+    }
+
     fn cancel(&self, task: TaskId) {
         self.asked(|asked| asked.cancels.push(task));
     }
@@ -71,7 +77,7 @@ impl Tree for StillTree {
         &self,
         _task: TaskId,
         _prompt: PromptId,
-        _option: String,
+        _answer: AskOption,
         _by: AnsweredBy,
     ) -> Result<(), Refusal> {
         Err(Refusal::NoPrompt)
@@ -158,7 +164,7 @@ impl Callers {
 impl Peers for Callers {
     async fn origin(&self, peer: SocketAddr, local: SocketAddr) -> Origin {
         assert_ne!(peer, local);
-        self.0.lock().unwrap().unwrap_or(Origin::Elsewhere)
+        self.0.lock().unwrap().clone().unwrap_or(Origin::Elsewhere)
     }
 }
 
@@ -224,7 +230,7 @@ pub(crate) async fn service_with(limits: Limits) -> Service {
         peers: callers.clone(),
         limits,
     });
-    tokio::spawn(async move { hearth::http::serve(listener, state).await.unwrap() });
+    tokio::spawn(async move { hearth::http::serve(listener, state).await });
     Service {
         address,
         callers,
@@ -301,6 +307,28 @@ impl Service {
         assert_eq!(status, 202, "{body}");
         let task = Uuid::try_parse(body["task_id"].as_str().unwrap()).unwrap();
         (SessionId(session), TaskId(task))
+    }
+
+    /// A task whose turn runs, as its rows say, and whose it is.
+    pub(crate) async fn running_task(&self) -> (TaskId, SessionKey) {
+        let (_, task) = self.task().await;
+        let chat: Uuid = sqlx::query_scalar(
+            "insert into hearth.turns (id, task_id, session_id, attempt, node, incarnation, claim_id,
+                agent, user_message_id, assistant_message_id)
+             select $2, q.task_id, q.session_id, 1, $2, 1, $2, q.agent, q.user_message_id, $2
+             from hearth.queue q where q.task_id = $1
+             returning (select chat_id from hearth.queue where task_id = $1)",
+        )
+        .bind(task.0)
+        .bind(Uuid::now_v7())
+        .fetch_one(self.store.pool())
+        .await
+        .unwrap();
+        let key = SessionKey {
+            chat: ChatId(chat),
+            agent: "demo".into(),
+        };
+        (task, key)
     }
 
     /// Stores frames at the end of the session's stream, unpublished.

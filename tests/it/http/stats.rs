@@ -80,6 +80,97 @@ async fn sums_are_by_agent_day_and_project_within_the_time_asked_for() {
 }
 
 #[tokio::test]
+async fn budgets_are_set_listed_and_refused() {
+    let service = service().await;
+    let project = service.project().await;
+    let new = |budget: Value| json!({"project_id": project, "name": "s", "budget": budget});
+    let (status, session) = service
+        .post("/api/sessions", &new(json!({"tokens": 40, "cost": 1.5})))
+        .await;
+    assert_eq!(status, 201, "{session}");
+    let id = session["id"].as_str().unwrap();
+    let listed = async |query: &str| {
+        let (status, body) = service.get(&format!("/api/stats/budgets{query}")).await;
+        assert_eq!(status, 200, "{body}");
+        body["items"].clone()
+    };
+    let of_session = listed(&format!("?session_id={id}")).await;
+    let measures: Vec<_> = of_session
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| {
+            assert_eq!(
+                (&item["scope"], &item["subject"]),
+                (&json!("session"), &json!(id))
+            );
+            (
+                item["measure"].clone(),
+                item["limit"].clone(),
+                item["level"].clone(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        measures,
+        [
+            (json!("tokens"), json!(40.0), json!("ok")),
+            (json!("cost"), json!(1.5), json!("ok")),
+        ]
+    );
+    assert_eq!(listed("").await, of_session);
+
+    let task = json!({"project_id": project, "agent": "demo", "input": "x", "session_id": id,
+        "budget": {"turns": 2}});
+    let (status, task) = service.post("/api/tasks", &task).await;
+    assert_eq!(status, 202, "{task}");
+    let with_task = listed(&format!("?session_id={id}&limit=1")).await;
+    assert_eq!(with_task.as_array().unwrap().len(), 3, "{with_task}");
+    assert_eq!(with_task[2]["subject"], task["task_id"]);
+    let (_, row) = service
+        .get(&format!("/api/tasks/{}", task["task_id"].as_str().unwrap()))
+        .await;
+    assert_eq!(row["budget"], json!({"turns": 2}));
+
+    for (path, body, pointer) in [
+        (
+            "/api/sessions",
+            new(json!({"tokens": 0})),
+            "#/budget/tokens",
+        ),
+        ("/api/sessions", new(json!({"turns": 1})), "#/budget"),
+        (
+            "/api/tasks",
+            json!({"project_id": project, "agent": "demo", "input": "x",
+            "budget": {"cost": 0}}),
+            "#/budget/cost",
+        ),
+        (
+            "/api/tasks",
+            json!({"project_id": project, "agent": "demo", "input": "x",
+            "budget": {"turns": 1_000_001}}),
+            "#/budget/turns",
+        ),
+    ] {
+        let (status, problem) = service.post(path, &body).await;
+        assert_eq!(
+            (status, &problem["code"]),
+            (422, &json!("invalid_body")),
+            "{problem}"
+        );
+        assert!(
+            problem["errors"][0]["pointer"]
+                .as_str()
+                .unwrap()
+                .starts_with(pointer),
+            "{problem}"
+        );
+    }
+    let (status, problem) = service.get("/api/stats/budgets?limit=0").await;
+    assert_eq!((status, &problem["code"]), (400, &json!("invalid_query")));
+}
+
+#[tokio::test]
 async fn a_question_that_makes_no_sense_is_refused() {
     let service = service().await;
     for query in [

@@ -37,8 +37,10 @@ async fn hearth(service: &Service, arguments: &[&str]) -> Output {
 async fn a_child_runs_in_its_own_process_and_is_told_to_its_parent() {
     let service = Service::start().await;
     let chat = service.chat().await;
-    let parent = service.say(&chat, "say the word is tamarind").await;
-    assert_eq!(service.outcome(&parent).await, "ok");
+    let parent = service
+        .say(&chat, "say the word is tamarind\nwait 2s")
+        .await;
+    service.state(&chat, "running").await;
     let warm = service.agent_pid(&chat).await;
     let before = service.processes().len();
     let (status, child) = task(
@@ -50,6 +52,7 @@ async fn a_child_runs_in_its_own_process_and_is_told_to_its_parent() {
     .await;
     assert_eq!(status, 202, "{child}");
     let child = child["task_id"].as_str().unwrap().to_owned();
+    assert_eq!(service.outcome(&parent).await, "ok");
     assert_eq!(service.outcome(&child).await, "ok");
     let answer = service.answers(&chat).await.pop().unwrap();
     assert!(!answer.contains("tamarind"), "another context: {answer}");

@@ -160,6 +160,12 @@ impl Service {
             .unwrap()
     }
 
+    /// Waits for its end, whoever asked for it.
+    pub(super) async fn exited(&mut self) {
+        let ended = tokio::time::timeout(SOON, self.child.wait()).await;
+        ended.expect("it ends").unwrap();
+    }
+
     pub(super) async fn get(&self, path: &str) -> Value {
         let request = self
             .http
@@ -191,6 +197,32 @@ impl Service {
             response.status().as_u16(),
             response.json().await.unwrap_or_default(),
         )
+    }
+
+    /// The same under an `Idempotency-Key`.
+    pub(super) async fn post_once(&self, path: &str, key: &str, body: Value) -> (u16, Value) {
+        let request = self
+            .http
+            .post(format!("{}{path}", self.url))
+            .bearer_auth(&self.token)
+            .header("Idempotency-Key", key);
+        let response = request.json(&body).send().await.unwrap();
+        (
+            response.status().as_u16(),
+            response.json().await.unwrap_or_default(),
+        )
+    }
+
+    /// What the stored frames of a kind say, in order.
+    pub(super) async fn stored_frames(&self, session: &str, kind: &str) -> Vec<Value> {
+        sqlx::query_scalar(
+            "select data from hearth.frames where session_id = $1::uuid and kind = $2 order by seq",
+        )
+        .bind(session)
+        .bind(kind)
+        .fetch_all(&self.pool().await)
+        .await
+        .unwrap()
     }
 
     /// A chat in a new session of a new project.

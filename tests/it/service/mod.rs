@@ -2,6 +2,7 @@
 
 mod agents;
 mod alone;
+mod arenas;
 mod bad_input;
 mod browser;
 mod callers;
@@ -16,11 +17,14 @@ mod flood;
 mod hand_over;
 mod harness;
 mod init_system;
+mod limits;
+mod mcp;
 mod newcomer;
 mod prompts;
 mod queue;
 mod remote_database;
 mod remote_postgres;
+mod review;
 mod snapshots;
 mod turns;
 mod watching;

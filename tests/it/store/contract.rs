@@ -4,10 +4,11 @@ use async_trait::async_trait;
 use hearth::store::Store;
 use hearth_actors::event::Frame;
 use hearth_actors::ids::{ChangeId, ChatId, CheckpointId, MessageId, PromptId, SessionId, TaskId};
+use hearth_actors::limits::Budget;
 use hearth_actors::model::{Assignment, Operation, PendingChange};
 use hearth_actors::outcome::{Outcome, TaskState};
-use hearth_actors::ports::{Journal, NodeLease, Operations, TaskQueue};
-use hearth_actors::prompt::PromptState;
+use hearth_actors::ports::{Journal, Limits, NodeLease, Operations, TaskQueue};
+use hearth_actors::prompt::{PromptState, Settled};
 use hearth_actors::testing::contract_store::StoreUnderTest;
 use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
@@ -49,6 +50,24 @@ impl StoreUnderTest for RealStore {
 
     fn journal(&self) -> &dyn Journal {
         &self.store
+    }
+
+    fn limits(&self) -> &dyn Limits {
+        &self.store
+    }
+
+    async fn set_budget(&self, session: SessionId, budget: Budget) {
+        let set = self.store.set_session_budget(session, &budget).await;
+        set.expect("the session exists");
+    }
+
+    async fn set_task_budget(&self, task: TaskId, budget: Budget) {
+        sqlx::query("update hearth.queue set budget = $2 where task_id = $1")
+            .bind(task.0)
+            .bind(sqlx::types::Json(budget))
+            .execute(self.store.pool())
+            .await
+            .expect("the task exists");
     }
 
     fn operations(&self) -> &dyn Operations {
@@ -171,6 +190,11 @@ impl StoreUnderTest for RealStore {
         outcome.map(|outcome| Outcome::parse(&outcome).expect("a known outcome"))
     }
 
+    async fn answer_detached(&self, prompt: PromptId, settled: &Settled) -> Vec<Frame> {
+        let answered = self.store.answer_detached(prompt, settled).await;
+        answered.expect("answered")
+    }
+
     async fn frames(&self, session: SessionId) -> Vec<Frame> {
         self.store
             .read_frames(session, 0, i64::MAX)
@@ -258,3 +282,70 @@ impl StoreUnderTest for RealStore {
 }
 
 hearth_actors::store_contract!(RealStore::fresh());
+
+mod arenas {
+    use hearth::store::{CancelArena, NewArena, NewContestant, NewGround, StoreError};
+    use hearth_actors::arena::CheckCommand;
+    use hearth_actors::ids::{ArenaId, ProjectId};
+    use hearth_actors::ports::Arenas;
+    use hearth_actors::testing::contract_arenas::{ArenasUnderTest, check};
+    use hearth_actors::testing::contract_store::AGENT;
+
+    use super::*;
+
+    #[async_trait]
+    impl ArenasUnderTest for RealStore {
+        fn arenas(&self) -> &dyn Arenas {
+            &self.store
+        }
+
+        async fn create(
+            &self,
+            source: Option<SessionId>,
+            many: usize,
+            check: Option<CheckCommand>,
+        ) -> Option<(ArenaId, Vec<TaskId>)> {
+            let ground = match source {
+                Some(session) => NewGround::Session(session),
+                None => NewGround::Project(ProjectId(self.insert_project().await)),
+            };
+            let one = NewContestant {
+                agent: AGENT.into(),
+                model: None,
+                mode: None,
+                thinking: None,
+                features: std::collections::BTreeMap::new(),
+                policy: None,
+            };
+            let new = NewArena {
+                ground,
+                input: "compete".into(),
+                contestants: vec![one; many],
+                check,
+                idempotency_key: None,
+            };
+            let made = match self.store.create_arena(&new).await {
+                Err(StoreError::WorktreeBusy(_)) => return None,
+                made => made.expect("an arena"),
+            };
+            let tasks: Vec<Uuid> = sqlx::query_scalar(
+                "select task_id from hearth.contestants where arena_id = $1 order by place",
+            )
+            .bind(made.arena.0)
+            .fetch_all(self.store.pool())
+            .await
+            .expect("read");
+            Some((made.arena, tasks.into_iter().map(TaskId).collect()))
+        }
+
+        async fn cancel_arena(&self, arena: ArenaId) {
+            let cancelled = self.store.cancel_arena(arena).await;
+            assert!(matches!(cancelled, Ok(CancelArena::Cancelling(..))));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_rows_keep_the_contract() {
+        check(RealStore::fresh).await;
+    }
+}

@@ -210,11 +210,7 @@ async fn a_running_task_is_asked_to_end_and_its_release_ends_it() {
         CancelRequest::Requested(Vec::new())
     );
     assert_eq!(store.task_state(task).await, TaskState::Running);
-    store
-        .queue()
-        .release(&turn.fence, std::time::Duration::ZERO)
-        .await
-        .unwrap();
+    store.queue().release(&turn.fence, None).await.unwrap();
     assert_eq!(store.task_state(task).await, TaskState::Cancelled);
     assert_eq!(store.outcome(task).await, Some(Outcome::Cancelled));
     assert_eq!(
@@ -274,6 +270,7 @@ fn message(chat: ChatId) -> NewMessage {
         thinking: None,
         features: std::collections::BTreeMap::new(),
         policy: None,
+        budget: None,
         interrupt: false,
         retry_of: None,
         idempotency_key: None,
@@ -293,6 +290,7 @@ fn task(project: ProjectId) -> NewTask {
         chat: None,
         parent: None,
         policy: None,
+        budget: None,
         idempotency_key: None,
     }
 }

@@ -19,11 +19,7 @@ async fn a_task_a_release_and_a_cancel_wake_the_listener() {
     let task = store.insert_task(None, None, AGENT).await;
     assert_eq!(next(&mut signals).await, Signal::Scan);
     let turn = claim_one(&store).await;
-    store
-        .queue()
-        .release(&turn.fence, Duration::ZERO)
-        .await
-        .unwrap();
+    store.queue().release(&turn.fence, None).await.unwrap();
     assert_eq!(next(&mut signals).await, Signal::Scan);
     claim_one(&store).await;
     store.request_cancel(task).await;

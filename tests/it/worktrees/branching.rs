@@ -11,7 +11,7 @@ use super::restoring::everything;
 use super::scratch::{Lab, commit_all, git, reference_tree, write};
 
 /// What a session that branches off is to have.
-fn branched(lab: &Lab, source: &Worktree, from: &Checkpoint) -> WorktreeSpec {
+pub(super) fn branched(lab: &Lab, source: &Worktree, from: &Checkpoint) -> WorktreeSpec {
     let session = SessionId::new();
     let home = source.path.parent().and_then(|path| path.parent());
     WorktreeSpec {

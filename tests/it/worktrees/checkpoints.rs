@@ -355,7 +355,7 @@ async fn a_folder_that_becomes_a_repository_and_back_is_followed() {
 
 /// One thing an agent may do to its files.
 #[derive(Clone, Debug)]
-enum Edit {
+pub(super) enum Edit {
     Write(String, Vec<u8>),
     Remove(String),
     Link(String, String),
@@ -365,7 +365,7 @@ enum Edit {
     Commit,
 }
 
-fn edits() -> impl Strategy<Value = Vec<Edit>> {
+pub(super) fn edits() -> impl Strategy<Value = Vec<Edit>> {
     let path = prop::sample::select(vec![
         "a",
         "b.log",
@@ -404,7 +404,7 @@ fn edits() -> impl Strategy<Value = Vec<Edit>> {
 }
 
 /// Does the edit as far as the files allow it.
-fn perform(at: &Path, edit: &Edit) {
+pub(super) fn perform(at: &Path, edit: &Edit) {
     let full = |path: &String| at.join(path);
     let make_room = |path: &String| {
         if let Some(parent) = full(path).parent() {

@@ -8,13 +8,13 @@ use super::scratch::{Lab, commit_all, git, try_git, write};
 
 /// A project that would run a program at every turn of git: each would leave
 /// its name in the canary folder.
-struct Trap {
-    lab: Lab,
+pub(super) struct Trap {
+    pub(super) lab: Lab,
     canary: PathBuf,
 }
 
 impl Trap {
-    fn new(files: usize) -> Self {
+    pub(super) fn new(files: usize) -> Self {
         let lab = Lab::new();
         let canary = lab.dir.path().join("canary");
         fs::create_dir(&canary).expect("a folder");
@@ -72,7 +72,7 @@ impl Trap {
         }
     }
 
-    fn sprung(&self) -> Vec<String> {
+    pub(super) fn sprung(&self) -> Vec<String> {
         let listed = fs::read_dir(&self.canary).expect("the canary");
         let name = |entry: std::io::Result<fs::DirEntry>| {
             entry.expect("an entry").file_name().display().to_string()

@@ -45,7 +45,7 @@ pub(super) async fn planned(lab: &Lab, worktree: &Worktree, to: &Checkpoint) -> 
     }
 }
 
-async fn refused(lab: &Lab, worktree: &Worktree, to: &Checkpoint) -> Vec<Conflict> {
+pub(super) async fn refused(lab: &Lab, worktree: &Worktree, to: &Checkpoint) -> Vec<Conflict> {
     match lab
         .port
         .plan(&order(lab, worktree, to))

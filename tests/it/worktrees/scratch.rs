@@ -21,6 +21,15 @@ pub(super) struct Lab {
 
 impl Lab {
     pub(super) fn new() -> Self {
+        Self::with(true)
+    }
+
+    /// One that does not wait for the disk, where much is written.
+    pub(super) fn unsynced() -> Self {
+        Self::with(false)
+    }
+
+    fn with(sync: bool) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let project = dir.path().join("project");
         init(&project);
@@ -33,7 +42,9 @@ impl Lab {
         );
         write(&project, ".gitignore", "target/\n*.log\n");
         commit_all(&project, "First");
-        let port = GitWorktrees::new(WorktreesConfig::new(dir.path().join("home")));
+        let mut config = WorktreesConfig::new(dir.path().join("home"));
+        config.sync = sync;
+        let port = GitWorktrees::new(config);
         Self {
             dir,
             project,
@@ -48,6 +59,7 @@ impl Lab {
             project: self.id,
             project_path: self.project.clone(),
             existing: None,
+            start: None,
             begins_with: None,
         }
     }

@@ -124,8 +124,11 @@ impl Shared {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How often this very prompt has failed before; counts this time too.
+    /// How often the directives of this prompt have failed before; counts this time
+    /// too. What an agent puts in front of them makes no other prompt.
     fn failed_before(&self, prompt: &str) -> usize {
+        let directives = prompt.lines().rev().find(|line| line.contains("[["));
+        let prompt = directives.unwrap_or(prompt);
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let count = failures.entry(prompt.to_owned()).or_default();
         *count += 1;
@@ -162,10 +165,13 @@ async fn complete(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) ->
         seen.len() - 1
     };
     match &plan.ending {
-        Ending::Error { status, times }
-            if times.is_none_or(|times| shared.failed_before(&plan.prompt) < times) =>
-        {
-            return refusal(*status);
+        Ending::Error {
+            status,
+            times,
+            retry_after,
+            refusal,
+        } if times.is_none_or(|times| shared.failed_before(&plan.prompt) < times) => {
+            return refuse(*status, *retry_after, refusal.as_ref());
         }
         Ending::Hang => tokio::time::sleep(MAX_HANG).await,
         _ => {}
@@ -187,14 +193,23 @@ async fn complete(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) ->
     Json(plan.whole(number)).into_response()
 }
 
-fn refusal(status: u16) -> Response {
+fn refuse(status: u16, retry_after: Option<u64>, refusal: Option<&(String, String)>) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let error = json!({"error": {
-        "message": format!("the model refuses: {status}"),
-        "type": "refused",
-        "code": status.as_str(),
-    }});
-    (status, Json(error)).into_response()
+    let error = match refusal {
+        Some((kind, words)) => json!({"message": words, "type": kind, "code": kind}),
+        None => json!({
+            "message": format!("the model refuses: {status}"),
+            "type": "refused",
+            "code": status.as_str(),
+        }),
+    };
+    let mut response = (status, Json(json!({ "error": error }))).into_response();
+    if let Some(seconds) = retry_after {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
 }
 
 /// Says the plan piece by piece, until it is said or nobody listens.

@@ -17,6 +17,9 @@ pub(crate) enum Ending {
     Error {
         status: u16,
         times: Option<usize>,
+        retry_after: Option<u64>,
+        /// Type and words; the model's usual ones if none.
+        refusal: Option<(String, String)>,
     },
     /// The connection breaks before this piece.
     Cut(usize),
@@ -47,6 +50,18 @@ impl Plan {
         let prompt = last
             .map(|last| text_of(&messages[last]))
             .unwrap_or_default();
+        // Told to go on, it does what it was told before.
+        let told = messages.iter().rev().find_map(|message| {
+            let text = text_of(message);
+            let goes_on = text.contains("Your process ended while you waited");
+            (message["role"] == "user" && !goes_on).then_some(text)
+        });
+        let goes_on = prompt.contains("Your process ended while you waited");
+        let script_of = if goes_on {
+            told.unwrap_or_default()
+        } else {
+            prompt.clone()
+        };
         let offered = body["tools"].as_array().cloned().unwrap_or_default();
         // Titles and summaries quote the prompt; its directives are not for them.
         let aside = offered.is_empty();
@@ -56,7 +71,7 @@ impl Plan {
                 ..Script::default()
             }
         } else {
-            Script::read(&prompt)
+            Script::read(&script_of)
         };
         let results = messages[last.map_or(0, |last| last + 1)..]
             .iter()
@@ -171,7 +186,12 @@ impl Plan {
 
 fn ending(script: &Script) -> Ending {
     match (script.error, script.cut) {
-        (Some((status, times)), _) => Ending::Error { status, times },
+        (Some((status, times)), _) => Ending::Error {
+            status,
+            times,
+            retry_after: script.retry_after,
+            refusal: script.refusal.clone(),
+        },
         // The piece that says who speaks does not count.
         (None, Some(pieces)) => Ending::Cut(pieces + 1),
         (None, None) if script.hang => Ending::Hang,

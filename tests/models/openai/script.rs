@@ -11,6 +11,8 @@
 //! | `[[tool:NAME {"json":"arguments"}]]` | calls a tool, then closes with text; several are called one after the other |
 //! | `[[usage:IN,OUT]]` | reports these tokens |
 //! | `[[error:STATUS]]`, `[[error:STATUS,N]]` | refuses with this status, always or N times |
+//! | `[[retry_after:SECONDS]]` | the refusal has this header |
+//! | `[[refusal:KIND,words]]` | the refusal's type and code, and its words |
 //! | `[[cut:N]]` | breaks the connection after N pieces |
 //! | `[[hang]]` | never answers |
 //!
@@ -29,6 +31,8 @@ pub(crate) struct Script {
     pub(crate) tools: Vec<(String, String)>,
     pub(crate) usage: Option<(i64, i64)>,
     pub(crate) error: Option<(u16, Option<usize>)>,
+    pub(crate) retry_after: Option<u64>,
+    pub(crate) refusal: Option<(String, String)>,
     pub(crate) cut: Option<usize>,
     pub(crate) hang: bool,
 }
@@ -63,6 +67,11 @@ impl Script {
             "error" => {
                 let (status, times) = pair(',');
                 self.error = Some((number(status), times.parse().ok()));
+            }
+            "retry_after" => self.retry_after = Some(number(argument)),
+            "refusal" => {
+                let (kind, words) = pair(',');
+                self.refusal = Some((kind.to_owned(), words.to_owned()));
             }
             "cut" => self.cut = Some(number(argument)),
             "hang" => self.hang = true,

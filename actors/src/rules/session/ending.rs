@@ -91,6 +91,17 @@ impl Session {
         out.push(Effect::Finish(verdict));
     }
 
+    /// The agent goes; what it asked is answered to its next process.
+    pub(super) fn detach(&mut self, out: &mut Vec<Effect>) {
+        self.stop_link(true, out);
+        self.phase = Phase::Finishing(Some(Outcome::Interrupted));
+        out.push(Effect::StopListening);
+        out.push(Effect::Detach(Verdict::because(
+            Outcome::Interrupted,
+            "Hearth stopped while a human was asked",
+        )));
+    }
+
     pub(super) fn turn_over(
         &mut self,
         now: Moment,

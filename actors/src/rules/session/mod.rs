@@ -159,7 +159,9 @@ impl Session {
             Input::LinkFailed(no, outcome, detail) if self.awaits_link(no) => {
                 self.start_failed(outcome, detail, out);
             }
-            Input::Unfit(turn, why) if self.turn == Some(turn) => self.unfit(why, out),
+            Input::NeedsFresh(turn, why) if self.turn == Some(turn) => {
+                self.needs_fresh(why, out);
+            }
             Input::Renewed(turn) if self.turn == Some(turn) => {
                 self.proved(now, Proof::Stands, out);
             }
@@ -215,9 +217,21 @@ impl Session {
                 }
                 self.finish_if_done(out);
             }
+            Input::Unfit(turn, why) if self.is_preparing(turn) => {
+                out.push(Effect::AbandonPreparation);
+                self.finish(Verdict::because(Outcome::Interrupted, why), out);
+            }
             Input::Stop => {
                 self.stopping = true;
                 self.cancel(now, Why::Interrupted, out);
+            }
+            Input::Leave => {
+                self.stopping = true;
+                if self.waits_for_human() {
+                    self.detach(out);
+                } else {
+                    self.cancel(now, Why::Interrupted, out);
+                }
             }
             Input::Tick => self.guarded(out, |guard| guard.tick(now)),
             // Words of an older turn or link.

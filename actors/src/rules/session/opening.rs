@@ -84,7 +84,7 @@ impl Session {
 
     /// A running turn whose prompt was not handed over is opened once more, in a
     /// fresh context; where that cannot be had either, it ends.
-    pub(super) fn unfit(&mut self, why: String, out: &mut Vec<Effect>) {
+    pub(super) fn needs_fresh(&mut self, why: String, out: &mut Vec<Effect>) {
         match &self.phase {
             Phase::Running(guard)
                 if self.link == Link::Up && !self.renewed && guard.is_undisturbed() =>
@@ -169,6 +169,7 @@ impl Session {
         out.push(Effect::AbandonPreparation);
         let (outcome, what) = match why {
             Why::Asked => (Outcome::Cancelled, "cancelled"),
+            Why::Budget => (Outcome::Budget, "its budget was used up"),
             _ => (Outcome::Interrupted, "stopped"),
         };
         let detail = format!("{what} before the prompt reached the agent");

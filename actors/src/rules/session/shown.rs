@@ -28,7 +28,14 @@ impl Session {
     /// A human is being asked.
     #[must_use]
     pub fn waits_for_human(&self) -> bool {
-        matches!(&self.phase, Phase::Running(guard) if guard.waits_for_human())
+        matches!(&self.phase, Phase::Running(guard)
+            if guard.waits_for_human() && guard.is_running())
+    }
+
+    /// The turn runs and nothing ends it yet: a human may be asked.
+    #[must_use]
+    pub fn may_ask(&self) -> bool {
+        matches!(&self.phase, Phase::Running(guard) if guard.is_running())
     }
 
     /// The turn it works on.

@@ -41,7 +41,7 @@ pub enum Input {
     LinkFailed(LinkNo, Outcome, String),
     /// The agent cannot be set as the prompt wants it in its present context, or
     /// in none.
-    Unfit(TurnId, String),
+    NeedsFresh(TurnId, String),
     /// It is in a fresh context, and what it is told there is written down.
     Renewed(TurnId),
     /// `prompted_at` is committed.
@@ -72,8 +72,13 @@ pub enum Input {
     Diffed(TurnId),
     /// The outcome is committed.
     Finished(TurnId),
+    /// The agent that was started has not the context in which the turn goes on,
+    /// for this reason.
+    Unfit(TurnId, String),
     /// End the turn if one runs, then the link, then yourself.
     Stop,
+    /// The same for a session that comes back: what a human is asked stays open.
+    Leave,
     /// Time passed.
     Tick,
 }
@@ -118,6 +123,9 @@ pub enum Effect {
     TakeDiff,
     /// Commit the outcome.
     Finish(Verdict),
+    /// Commit that the turn ended and its prompts stay open; the outcome alone
+    /// where they cannot.
+    Detach(Verdict),
     /// Give the unprompted task back to the queue.
     GiveBack,
     /// The turn is over; `None` when it is not ours any more.

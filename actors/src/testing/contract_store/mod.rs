@@ -4,8 +4,10 @@
 //! promise gets an empty store whose node holds no lease yet.
 
 mod contexts;
+mod detached;
 mod endings;
 mod journal;
+mod limits;
 mod lives;
 mod next_turn;
 mod operations;
@@ -17,15 +19,21 @@ use async_trait::async_trait;
 
 use crate::event::Frame;
 use crate::ids::{ChangeId, ChatId, CheckpointId, MessageId, PromptId, SessionId, TaskId};
+use crate::limits::Budget;
 use crate::model::{Assignment, PendingChange};
 use crate::outcome::{Outcome, TaskState};
-use crate::ports::{Journal, NodeLease, Operations, TaskQueue};
-use crate::prompt::PromptState;
+use crate::ports::{Journal, Limits, NodeLease, Operations, TaskQueue};
+use crate::prompt::{PromptState, Settled};
 
 pub use contexts::{
     a_doubtful_telling_ends_the_context, a_new_context_is_given_what_its_chat_holds,
     a_reset_chat_begins_with_what_is_kept, a_returning_agent_is_given_what_it_missed_once,
     take_over_ends_a_context_in_doubt, the_end_of_a_child_is_news_to_its_parents_chat,
+};
+pub use detached::{
+    a_detached_task_can_be_cancelled, a_detached_turn_leaves_its_prompts_open,
+    take_over_detaches_what_waits_for_a_human, the_last_answer_lets_a_detached_task_go_on,
+    what_cannot_be_resumed_is_not_detached,
 };
 pub use endings::{
     a_finished_session_takes_its_next_task, a_turn_may_end_unprompted,
@@ -35,6 +43,10 @@ pub use journal::{
     a_cancelled_turn_is_not_opened, a_checkpoint_is_replaced_after_the_opening_only,
     an_old_attempt_is_fenced, append_numbers_frames_without_holes, nul_characters_are_stored,
     open_writes_what_exists_before_the_prompt,
+};
+pub use limits::{
+    a_budget_is_warned_of_once, a_cancelled_turn_is_not_parked, a_parked_task_says_why,
+    a_refused_turn_waits_and_is_counted, gauges_count_what_was_reported,
 };
 pub use lives::{
     a_released_lease_claims_nothing, an_old_life_cannot_renew_or_claim,
@@ -58,9 +70,9 @@ pub use parts::{
     turn_ref,
 };
 pub use prompts::{
-    a_notice_said_again_is_one, a_prompt_blocks_its_task, a_prompt_is_settled_once,
-    a_task_is_blocked_until_its_last_prompt_is_settled, take_over_withdraws_the_prompts,
-    the_end_of_a_turn_closes_its_prompts,
+    a_decision_leaves_a_row, a_notice_said_again_is_one, a_prompt_blocks_its_task,
+    a_prompt_is_settled_once, a_task_is_blocked_until_its_last_prompt_is_settled,
+    take_over_withdraws_the_prompts, the_end_of_a_turn_closes_its_prompts,
 };
 pub use queue::{
     a_claim_tells_whether_anything_was_left, a_parked_task_holds_back_its_own_chat_only,
@@ -89,6 +101,12 @@ pub trait StoreUnderTest: Send + Sync {
     /// A second process on the same data directory: same database, same node,
     /// no life of its own yet.
     async fn twin(&self) -> Box<dyn StoreUnderTest>;
+    /// Its limits.
+    fn limits(&self) -> &dyn Limits;
+    /// Bounds what a session may spend.
+    async fn set_budget(&self, session: SessionId, budget: Budget);
+    /// Bounds what a waiting task may spend.
+    async fn set_task_budget(&self, task: TaskId, budget: Budget);
     /// A session of a project.
     async fn insert_session(&self) -> SessionId;
     /// A tab of it.
@@ -125,6 +143,9 @@ pub trait StoreUnderTest: Send + Sync {
     async fn checkpoint(&self, turn: &Assignment) -> Option<String>;
     /// How a prompt stands, if it exists.
     async fn prompt(&self, prompt: PromptId) -> Option<PromptState>;
+    /// Answers a prompt whose turn is over while its task waits for it; no frames
+    /// when it is not one.
+    async fn answer_detached(&self, prompt: PromptId, settled: &Settled) -> Vec<Frame>;
     /// Notices that are open.
     async fn open_notices(&self) -> usize;
     /// Status and content of a message, if it exists.
@@ -149,6 +170,11 @@ macro_rules! store_contract {
             a_released_task_is_claimed_again_after_its_delay,
             a_parked_task_holds_back_its_own_chat_only,
             the_old_fence_of_a_released_task_fails,
+            a_parked_task_says_why,
+            a_refused_turn_waits_and_is_counted,
+            a_cancelled_turn_is_not_parked,
+            gauges_count_what_was_reported,
+            a_budget_is_warned_of_once,
             open_writes_what_exists_before_the_prompt,
             a_checkpoint_is_replaced_after_the_opening_only,
             append_numbers_frames_without_holes,
@@ -180,6 +206,12 @@ macro_rules! store_contract {
             take_over_ends_a_context_in_doubt,
             a_reset_chat_begins_with_what_is_kept,
             the_end_of_a_child_is_news_to_its_parents_chat,
+            a_decision_leaves_a_row,
+            a_detached_turn_leaves_its_prompts_open,
+            take_over_detaches_what_waits_for_a_human,
+            the_last_answer_lets_a_detached_task_go_on,
+            a_detached_task_can_be_cancelled,
+            what_cannot_be_resumed_is_not_detached,
             turns_and_operations_exclude_each_other,
             an_unknown_operation_is_abandoned_in_peace,
             a_beginning_brings_what_planning_needs,

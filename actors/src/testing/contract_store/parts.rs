@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{AGENT, StoreUnderTest};
 use crate::event::{Batch, Frame, FrameDraft, FrameKind, PartKind, PartWrite, TurnRef};
 use crate::ids::{AgentName, CheckpointId, TaskId, WorktreeId};
+use crate::limits::{ParkReason, Parked};
 use crate::model::{
     Assignment, BlobRef, Checkpoint, Diff, FileChange, Operation, PendingChange, TurnEnd, Usage,
     Worktree,
@@ -65,6 +66,11 @@ pub(super) async fn wait_for_claim(store: &dyn StoreUnderTest) -> Assignment {
     tokio::time::timeout(PATIENCE, wait)
         .await
         .expect("the parked task comes due")
+}
+
+/// Parked for so long.
+pub(super) fn backs_off(after: Duration) -> Parked {
+    Parked::until(ParkReason::BackOff, after)
 }
 
 pub(super) fn tasks(claim: &Claim) -> Vec<TaskId> {

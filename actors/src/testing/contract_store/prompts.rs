@@ -131,6 +131,27 @@ pub async fn take_over_withdraws_the_prompts(store: &dyn StoreUnderTest) {
     assert_eq!(store.task_state(turn.fence.task).await, TaskState::Failed);
 }
 
+/// What was decided without asking is told once, and blocks nothing.
+pub async fn a_decision_leaves_a_row(store: &dyn StoreUnderTest) {
+    let turn = running(store).await;
+    let asked = prompt();
+    let yes = Settled::answered(asked.options[0].clone(), AnsweredBy::Policy);
+    let (journal, reference) = (store.journal(), turn_ref(&turn));
+    let frames = journal.decided(&reference, &asked, &yes).await.unwrap();
+    assert_eq!(kinds(&frames), [FrameKind::PermissionResolved]);
+    assert_eq!(frames[0].data["id"], json!(asked.id));
+    assert_eq!(frames[0].data["answered_by"], "policy");
+    assert_eq!(frames[0].data["request"]["tool"]["id"], "t");
+    assert_eq!(frames[0].message_id, Some(turn.assistant_message));
+    let again = journal.decided(&reference, &asked, &yes).await.unwrap();
+    assert_eq!(again, frames);
+    assert_eq!(store.prompt(asked.id).await, Some(PromptState::Answered));
+    assert_eq!(store.task_state(turn.fence.task).await, TaskState::Running);
+    finish(store, &turn, Outcome::Ok).await;
+    let late = journal.decided(&reference, &prompt(), &yes).await;
+    assert_fenced(late);
+}
+
 /// A notice said again is one, and is over when it is said to be.
 pub async fn a_notice_said_again_is_one(store: &dyn StoreUnderTest) {
     let turn = running(store).await;
@@ -154,7 +175,7 @@ pub async fn a_notice_said_again_is_one(store: &dyn StoreUnderTest) {
     assert_eq!(store.open_notices().await, 1);
 }
 
-async fn running(store: &dyn StoreUnderTest) -> Assignment {
+pub(super) async fn running(store: &dyn StoreUnderTest) -> Assignment {
     acquire(store).await;
     store.insert_task(None, None, AGENT).await;
     let turn = claim_one(store).await;
@@ -162,7 +183,7 @@ async fn running(store: &dyn StoreUnderTest) -> Assignment {
     turn
 }
 
-fn prompt() -> NewPrompt {
+pub(super) fn prompt() -> NewPrompt {
     let option = |id: &str, kind| AskOption {
         id: id.into(),
         label: id.into(),
@@ -179,7 +200,11 @@ fn prompt() -> NewPrompt {
     }
 }
 
-async fn ask(store: &dyn StoreUnderTest, turn: &Assignment, prompt: &NewPrompt) -> Vec<Frame> {
+pub(super) async fn ask(
+    store: &dyn StoreUnderTest,
+    turn: &Assignment,
+    prompt: &NewPrompt,
+) -> Vec<Frame> {
     store
         .journal()
         .ask(&turn_ref(turn), prompt)
@@ -200,6 +225,6 @@ async fn settle(
         .expect("settled")
 }
 
-fn kinds(frames: &[Frame]) -> Vec<FrameKind> {
+pub(super) fn kinds(frames: &[Frame]) -> Vec<FrameKind> {
     frames.iter().map(|frame| frame.kind).collect()
 }

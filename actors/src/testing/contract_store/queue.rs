@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::parts::{
-    acquire, agents, assert_fenced, claim, claim_one, finish, open, open_turn, tasks, turn_ref,
-    wait_for_claim,
+    acquire, agents, assert_fenced, backs_off, claim, claim_one, finish, open, open_turn, tasks,
+    turn_ref, wait_for_claim,
 };
 use super::{AGENT, StoreUnderTest};
 use crate::outcome::{Outcome, TaskState};
@@ -125,7 +125,7 @@ pub async fn a_released_task_is_claimed_again_after_its_delay(store: &dyn StoreU
     let first = claim_one(store).await;
     store
         .queue()
-        .release(&first.fence, Duration::from_millis(300))
+        .release(&first.fence, Some(&backs_off(Duration::from_millis(300))))
         .await
         .unwrap();
     assert_eq!(store.task_state(task).await, TaskState::Pending);
@@ -153,7 +153,7 @@ pub async fn a_parked_task_holds_back_its_own_chat_only(store: &dyn StoreUnderTe
     let head = claim_one(store).await;
     store
         .queue()
-        .release(&head.fence, Duration::from_secs(3600))
+        .release(&head.fence, Some(&backs_off(Duration::from_secs(3600))))
         .await
         .unwrap();
     let next = claim_one(store).await;
@@ -167,11 +167,7 @@ pub async fn the_old_fence_of_a_released_task_fails(store: &dyn StoreUnderTest) 
     acquire(store).await;
     store.insert_task(None, None, AGENT).await;
     let old = claim_one(store).await;
-    store
-        .queue()
-        .release(&old.fence, Duration::ZERO)
-        .await
-        .unwrap();
+    store.queue().release(&old.fence, None).await.unwrap();
     let new = claim_one(store).await;
     assert_fenced(
         store
@@ -179,11 +175,7 @@ pub async fn the_old_fence_of_a_released_task_fails(store: &dyn StoreUnderTest) 
             .open(&turn_ref(&old), &open_turn(&old))
             .await,
     );
-    store
-        .queue()
-        .release(&old.fence, Duration::ZERO)
-        .await
-        .unwrap();
+    store.queue().release(&old.fence, None).await.unwrap();
     assert_eq!(store.task_state(new.fence.task).await, TaskState::Running);
     open(store, &new).await;
 }

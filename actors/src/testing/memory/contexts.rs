@@ -1,6 +1,6 @@
 //! What agents have seen of their chats, as the rows tell it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::rows::{Rows, TurnRow};
 use crate::event::TurnRef;
@@ -116,10 +116,19 @@ impl Rows {
             .flatten()
             .map(|(handle, _)| *handle)
             .collect();
+        let own = row.user_message;
+        let mut asked = BTreeSet::new();
         for other in self.turns_of(turn.chat) {
             let id = other.reference.fence.turn;
+            let again = !asked.insert(other.user_message);
             if id != turn.fence.turn && (whole || news.contains(&News::Turn(id))) {
-                past.entries.extend(self.messages_of(other));
+                let mut messages = self.messages_of(other);
+                // What a task was asked is told with its first attempt.
+                messages.retain(|(message, _)| {
+                    *message != own && !(again && *message == other.user_message)
+                });
+                past.entries
+                    .extend(messages.into_iter().map(|(_, entry)| entry));
             }
         }
         for (id, task) in &self.tasks {
@@ -163,11 +172,11 @@ impl Rows {
         of_task.any(|turn| self.messages.contains_key(&turn.user_message))
     }
 
-    fn messages_of(&self, turn: &TurnRow) -> Vec<Entry> {
+    fn messages_of(&self, turn: &TurnRow) -> Vec<(MessageId, Entry)> {
         let said = |id: MessageId, speaker: Speaker| {
             let message = self.messages.get(&id)?;
             let of_agent = speaker == Speaker::Agent;
-            Some(Entry::Said(Said {
+            let said = Said {
                 message: id,
                 speaker,
                 agent: Some(turn.agent.clone()),
@@ -175,7 +184,8 @@ impl Rows {
                 status: message.status.to_owned(),
                 files: turn.files.iter().filter(|_| of_agent).cloned().collect(),
                 more_files: 0,
-            }))
+            };
+            Some((id, Entry::Said(said)))
         };
         let user = said(turn.user_message, Speaker::User);
         let agent = said(turn.reference.message, Speaker::Agent);

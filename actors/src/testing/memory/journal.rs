@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::DateTime;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::rows::{PromptRow, Rows, TurnRow};
 use crate::event::{Batch, Frame, FrameDraft, FrameKind, PartKind, PartWrite, TurnRef};
@@ -25,6 +26,7 @@ impl Rows {
             return Err(JournalError::Cancelled);
         }
         row.prompted = true;
+        row.prompted_at = Some(Instant::now());
         row.checkpoint = open.checkpoint.clone();
         self.tell_others(turn);
         self.write_user_message(open.user_message, &open.input);
@@ -68,7 +70,13 @@ impl Rows {
         turn: &TurnRef,
         batch: &Batch,
     ) -> Result<Vec<Frame>, JournalError> {
-        self.owned(turn)?.spoke |= batch.first_token;
+        let row = self.owned(turn)?;
+        row.spoke |= batch.first_token;
+        if let Some(usage) = batch.usage {
+            row.usage.input_tokens += usage.input_tokens;
+            row.usage.output_tokens += usage.output_tokens;
+            row.usage.cost += usage.cost;
+        }
         let message = self.messages.entry(turn.message).or_default();
         for part in &batch.parts {
             message.parts.insert(part.sequence, part.clone());
@@ -133,6 +141,36 @@ impl Rows {
     ) -> Result<Vec<Frame>, JournalError> {
         self.owned(turn)?;
         Ok(self.settle_open(turn, None, &Settled::cancelled(reason)))
+    }
+
+    pub(super) fn decided(
+        &mut self,
+        turn: &TurnRef,
+        prompt: &NewPrompt,
+        settled: &Settled,
+    ) -> Result<Vec<Frame>, JournalError> {
+        self.owned(turn)?;
+        if let Some(row) = self.prompts.get(&prompt.id) {
+            let stream = self.frames.get(&turn.session).into_iter().flatten();
+            let same = stream.filter(|frame| frame.seq == row.asked_seq);
+            return Ok(same.cloned().collect());
+        }
+        let mut request = prompt.request.clone();
+        request["options"] = json!(prompt.options);
+        let data = json!({
+            "id": prompt.id, "request": request, "state": settled.state,
+            "answer": settled.answer, "answered_by": settled.by, "reason": settled.reason,
+        });
+        let frames = self.frames(turn, [(FrameKind::PermissionResolved, data)]);
+        let row = PromptRow {
+            turn: *turn,
+            prompt: prompt.clone(),
+            settled: Some(settled.clone()),
+            asked_seq: frames[0].seq,
+            settled_seq: frames[0].seq,
+        };
+        self.prompts.insert(prompt.id, row);
+        Ok(frames)
     }
 
     /// Settles this open prompt of the turn, or all.
@@ -222,6 +260,8 @@ impl Rows {
             row.ended = true;
             let changed = diff.into_iter().flat_map(|diff| &diff.changes);
             row.files = changed.map(|change| change.path.clone()).collect();
+            row.ended_at = Some(Instant::now());
+            row.outcome = Some(outcome);
         }
         self.settle_telling(turn, taken);
         let closed = Settled::cancelled(format!("the turn ended: {outcome}"));
@@ -287,7 +327,7 @@ impl Rows {
         message.content = input.to_owned();
     }
 
-    fn frames(
+    pub(super) fn frames(
         &mut self,
         turn: &TurnRef,
         drafts: impl IntoIterator<Item = (FrameKind, Value)>,

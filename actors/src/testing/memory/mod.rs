@@ -3,8 +3,11 @@
 //! It passes the contract suite of [`super::contract_store`]. What only SQL has
 //! (retention, listings, other programs' rows) is the real store's alone.
 
+mod arenas;
 mod contexts;
+mod detached;
 mod journal;
+mod limits;
 mod operations;
 mod restore;
 mod rows;
@@ -20,6 +23,7 @@ use tokio::time::Instant;
 use crate::event::{Batch, Frame, TurnRef};
 use crate::handover::{Past, Telling};
 use crate::ids::{AgentName, OperationId, PromptId, SessionId, SessionKey, TaskId};
+use crate::limits::Parked;
 use crate::model::{Checkpoint, Diff, Fence, TurnEnd};
 use crate::operation::{Abandoned, Asked, Begun, LeftBehind, Owner};
 use crate::ports::{
@@ -30,6 +34,7 @@ use crate::prompt::{NewPrompt, Notice, Settled};
 use crate::review::Plan;
 use crate::rules::routing::Origin;
 
+pub use arenas::{ArenaRow, ContestantRow};
 pub use contexts::ContextRow;
 pub use operations::{ChangeRow, OperationRow};
 pub use rows::{MessageRow, PromptRow, Rows, TaskRow, TurnRow};
@@ -61,6 +66,12 @@ pub struct Faults {
 }
 
 impl MemoryStore {
+    /// Answers a prompt whose turn is over while its task waits for it, as the
+    /// answer route does. False when it is not one.
+    pub fn answer_detached(&self, prompt: PromptId, settled: &Settled) -> bool {
+        self.with(|rows| !rows.answer_detached(prompt, settled).is_empty())
+    }
+
     /// Inserts a pending task, as any route or plain SQL would.
     pub fn insert(&self, session: SessionId, key: SessionKey, input: &str) -> TaskId {
         self.with(|rows| rows.insert(session, key, input))
@@ -180,10 +191,13 @@ impl TaskQueue for MemoryStore {
         self.leased(|rows| rows.claim(Instant::now(), credit, agents))
     }
 
-    async fn release(&self, fence: &Fence, after: Duration) -> Result<(), QueueError> {
+    async fn release(
+        &self,
+        fence: &Fence,
+        parked: Option<&Parked>,
+    ) -> Result<Vec<Frame>, QueueError> {
         self.reach().await.map_err(QueueError::Unavailable)?;
-        self.with(|rows| rows.release(fence, Instant::now() + after));
-        Ok(())
+        Ok(self.with(|rows| rows.release(fence, parked)))
     }
 }
 
@@ -263,6 +277,21 @@ impl Journal for MemoryStore {
     async fn withdraw(&self, turn: &TurnRef, reason: &str) -> Result<Vec<Frame>, JournalError> {
         self.reach().await.map_err(JournalError::Unavailable)?;
         self.with(|rows| rows.withdraw(turn, reason))
+    }
+
+    async fn decided(
+        &self,
+        turn: &TurnRef,
+        prompt: &NewPrompt,
+        settled: &Settled,
+    ) -> Result<Vec<Frame>, JournalError> {
+        self.reach().await.map_err(JournalError::Unavailable)?;
+        self.with(|rows| rows.decided(turn, prompt, settled))
+    }
+
+    async fn detach(&self, turn: &TurnRef, _why: &str) -> Result<Vec<Frame>, JournalError> {
+        self.reach().await.map_err(JournalError::Unavailable)?;
+        self.with(|rows| rows.detach(turn))
     }
 
     async fn notice(&self, notice: &Notice) -> Result<(), JournalError> {

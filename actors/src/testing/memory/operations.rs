@@ -51,6 +51,7 @@ fn states(order: &Order) -> (&'static str, &'static str) {
     match order {
         Order::Reject { .. } => ("pending", "rejected"),
         Order::Rewind { .. } => ("applied", "reverted"),
+        Order::Adopt { .. } => ("pending", "adopted"),
         Order::Apply { .. } | Order::Restore { .. } => ("pending", "applied"),
     }
 }
@@ -62,7 +63,8 @@ impl Rows {
             let mut turns = rows.turns.values();
             turns.any(|turn| !turn.ended && turn.reference.session == session)
         };
-        if live(self) || self.gates.contains_key(&session) {
+        let held = self.gates.contains_key(&session) || self.held.contains_key(&session);
+        if live(self) || held {
             return Err(OperationsError::Busy(
                 "its files are being worked on".into(),
             ));
@@ -98,9 +100,13 @@ impl Rows {
         } else {
             let named = asked.order.changes();
             let (wanted, done) = states(&asked.order);
+            let of = match &asked.order {
+                Order::Adopt { arena, task, .. } => self.adoptable(*arena, *task)?,
+                _ => session,
+            };
             let unknown = |id: &&ChangeId| {
                 let row = self.changes.get(id);
-                row.is_none_or(|row| row.session != session)
+                row.is_none_or(|row| row.session != of)
             };
             if named.iter().any(|id| unknown(&id)) {
                 return Err(wrong("unknown_change"));
@@ -108,7 +114,7 @@ impl Rows {
             let all = named.is_empty();
             let secrets = matches!(asked.order, Order::Apply { secrets: false, .. });
             for (id, row) in &self.changes {
-                if row.session != session || !(named.contains(id) || all && row.status == wanted) {
+                if row.session != of || !(named.contains(id) || all && row.status == wanted) {
                     continue;
                 }
                 if row.status == done {
@@ -196,7 +202,8 @@ impl Rows {
             frames.extend(self.go_back(session, *checkpoint, *chat));
         }
         let (_, done) = states(&order);
-        for id in order.changes() {
+        let adopted = matches!(order, Order::Adopt { .. });
+        for id in order.changes().iter().filter(|_| !adopted) {
             if let Some(row) = self.changes.get_mut(id) {
                 row.status = done;
             }
@@ -215,6 +222,9 @@ impl Rows {
         self.replace_changes(session, diff);
         let data = json!({ "operation": { "id": owner.id, "kind": order.kind() } });
         frames.push(self.session_frame(session, None, FrameKind::PendingChangesUpdated, data));
+        if let Order::Adopt { arena, task, .. } = &order {
+            frames.extend(self.decide(*arena, *task));
+        }
         self.end_operation(owner, OperationState::Done);
         if let Some(row) = self.operations.get_mut(&owner.id) {
             row.frames.clone_from(&frames);

@@ -3,21 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::contexts::ContextRow;
+use super::limits::told;
 use super::operations::{ChangeRow, OperationRow};
-use crate::event::{Frame, PartWrite, TurnRef};
+use crate::event::{Frame, FrameKind, PartWrite, TurnRef};
 use crate::handover::Told;
 use crate::ids::{
-    AgentName, ChangeId, ChatId, MessageId, NodeId, OperationId, ProjectId, PromptId, SessionId,
-    SessionKey, TaskId, TurnId,
+    AgentName, ArenaId, ChangeId, ChatId, MessageId, NodeId, OperationId, ProjectId, PromptId,
+    SessionId, SessionKey, TaskId, TurnId,
 };
-use crate::model::{Assignment, Checkpoint, Fence, Policy, Resume, Worktree, WorktreeSpec};
+use crate::limits::{Budget, Measure, Parked};
+use crate::model::{Assignment, Checkpoint, Fence, Policy, Resume, Usage, Worktree, WorktreeSpec};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Claim, Reconciled};
-use crate::prompt::{NewPrompt, Settled};
+use crate::prompt::{Given, NewPrompt, Settled};
 use crate::rules::routing::Origin;
+
+use super::arenas::ArenaRow;
 
 /// A task as the store knows it.
 #[derive(Clone, Debug)]
@@ -40,6 +45,14 @@ pub struct TaskRow {
     pub state: TaskState,
     /// Not to be claimed before.
     pub not_before: Option<Instant>,
+    /// Why, the last time it was parked.
+    pub parked: Option<Parked>,
+    /// What it may spend.
+    pub budget: Option<Budget>,
+    /// Its turn is over and its prompts are open: it waits for the answers.
+    pub detached: bool,
+    /// Set by the last of them: what the agent is told, and the answers.
+    pub goes_on: Option<(String, Vec<Given>)>,
     /// Attempts so far.
     pub attempts: i32,
     /// Outcomes written; more than one is a bug.
@@ -55,10 +68,20 @@ pub struct TurnRow {
     pub user_message: MessageId,
     /// `prompted_at` is set.
     pub prompted: bool,
+    /// When that was.
+    pub prompted_at: Option<Instant>,
+    /// What was reported so far.
+    pub usage: Usage,
     /// What the files were before it.
     pub checkpoint: Option<Checkpoint>,
     /// `ended_at` is set.
     pub ended: bool,
+    /// When that was; none for one that was given back.
+    pub ended_at: Option<Instant>,
+    /// How it ended; none for one that was given back.
+    pub outcome: Option<Outcome>,
+    /// It ended while a human was asked, and its task goes on.
+    pub detached: bool,
     /// `cancel_requested_at` is set.
     pub cancelled: bool,
     /// The agent said something in it.
@@ -114,6 +137,10 @@ pub struct Rows {
     pub prompts: BTreeMap<PromptId, PromptRow>,
     /// Keys of which people were told that they cool down, and in which chat.
     pub open_circuits: BTreeMap<SessionKey, ChatId>,
+    /// What sessions may spend.
+    pub budgets: BTreeMap<SessionId, Budget>,
+    /// Limits that people were warned of: whose, of what, how much in bits.
+    pub warned: BTreeSet<(String, Measure, u64)>,
     /// The agents' own sessions.
     pub links: BTreeMap<SessionKey, Resume>,
     /// Messages that a restore took away, and after how many claims.
@@ -124,6 +151,12 @@ pub struct Rows {
     pub chats: BTreeMap<ChatId, SessionId>,
     /// By session: its worktree, and the tree it was left with if that is known.
     pub worktrees: BTreeMap<SessionId, (Worktree, Option<String>)>,
+    /// By id.
+    pub arenas: BTreeMap<ArenaId, ArenaRow>,
+    /// Gates that an arena holds: no turn is claimed there.
+    pub held: BTreeMap<SessionId, ArenaId>,
+    /// The commits that sessions start from, where one is named.
+    pub starts: BTreeMap<SessionId, String>,
     /// Changes of files, by id.
     pub changes: BTreeMap<ChangeId, ChangeRow>,
     /// By id.
@@ -156,6 +189,10 @@ impl Rows {
             parent: None,
             state: TaskState::Pending,
             not_before: None,
+            parked: None,
+            budget: None,
+            detached: false,
+            goes_on: None,
             attempts: 0,
             outcomes: Vec::new(),
         };
@@ -168,9 +205,12 @@ impl Rows {
             turn.cancelled |= turn.reference.fence.task == task && !turn.ended;
         }
         if let Some(row) = self.tasks.get_mut(&task)
-            && row.state == TaskState::Pending
+            && (row.state == TaskState::Pending || row.detached)
         {
             row.state = TaskState::Cancelled;
+            if std::mem::take(&mut row.detached) {
+                self.withdraw_detached(task);
+            }
         }
     }
 
@@ -202,7 +242,7 @@ impl Rows {
         let mut waiting: Vec<_> = self
             .tasks
             .iter()
-            .filter(|(_, row)| row.state == TaskState::Pending)
+            .filter(|(_, row)| row.state == TaskState::Pending || row.detached)
             .collect();
         waiting.sort_by_key(|(_, row)| row.seq);
         let mut taken: BTreeSet<SessionId> = self
@@ -210,12 +250,13 @@ impl Rows {
             .values()
             .filter(|turn| !turn.ended)
             .map(|turn| turn.reference.session)
+            .chain(self.held.keys().copied())
             .chain(self.gates.keys().copied())
             .collect();
         let mut held_back = BTreeSet::new();
         let mut heads = Vec::new();
         for (id, row) in waiting {
-            if row.not_before.is_some() {
+            if row.not_before.is_some() || row.detached {
                 held_back.insert(&row.key);
             } else if agents.contains(&row.key.agent)
                 && !held_back.contains(&row.key)
@@ -247,8 +288,13 @@ impl Rows {
             reference,
             user_message: MessageId(task.0),
             prompted: false,
+            prompted_at: None,
+            usage: Usage::default(),
             checkpoint: None,
             ended: false,
+            ended_at: None,
+            outcome: None,
+            detached: false,
             cancelled: false,
             spoke: false,
             agent: row.key.agent.clone(),
@@ -269,7 +315,11 @@ impl Rows {
             chat: row.key.chat,
             origin: row.origin,
             session: row.session,
-            input: row.input.clone(),
+            input: row
+                .goes_on
+                .as_ref()
+                .map_or(&row.input, |(text, _)| text)
+                .clone(),
             user_message: turn.user_message,
             assistant_message: reference.message,
             model: None,
@@ -277,11 +327,13 @@ impl Rows {
             thinking: None,
             features: std::collections::BTreeMap::new(),
             policy: row.policy,
+            budgeted: row.budget.is_some() || self.budgets.contains_key(&row.session),
             worktree: WorktreeSpec {
                 session: row.session,
                 project: ProjectId(uuid::Uuid::nil()),
                 project_path: PathBuf::from("/project"),
                 existing,
+                start: self.starts.get(&row.session).cloned(),
                 begins_with: None,
             },
             resume: self
@@ -291,20 +343,34 @@ impl Rows {
                 .cloned(),
             last_tree: last_tree.flatten(),
             context,
+            goes_on: row.goes_on.as_ref().map(|(_, given)| given.clone()),
         };
         self.turns.insert(reference.fence.turn, turn);
         Some(assignment)
     }
 
     /// A cancel that came before it wins: the turn ends instead.
-    pub(super) fn release(&mut self, fence: &Fence, due: Instant) {
-        match self.live(fence) {
+    pub(super) fn release(&mut self, fence: &Fence, parked: Option<&Parked>) -> Vec<Frame> {
+        let turn = match self.live(fence) {
             Ok(turn) if turn.cancelled => {
                 let reference = turn.reference;
-                self.end(&reference, Outcome::Cancelled, None);
+                return self.end(&reference, Outcome::Cancelled, None);
             }
-            Ok(turn) if !turn.prompted => self.requeue(fence, Some(due)),
-            _ => {}
+            Ok(turn) if !turn.prompted => turn.reference,
+            _ => return Vec::new(),
+        };
+        let due = parked.map(|parked| Instant::now() + parked.after);
+        self.requeue(fence, due);
+        let Some(task) = self.tasks.get_mut(&fence.task) else {
+            return Vec::new();
+        };
+        let before = std::mem::replace(&mut task.parked, parked.cloned());
+        match parked {
+            Some(parked) if !before.is_some_and(|before| before.reason == parked.reason) => {
+                let data = json!({ "state": "pending", "parked": told(parked) });
+                self.frames(&turn, [(FrameKind::TaskUpdated, data)])
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -329,6 +395,12 @@ impl Rows {
                 }
             };
             found.interrupted += usize::from(outcome == Outcome::Interrupted);
+            let kept = self.detach_turn(&turn.reference);
+            if !kept.is_empty() {
+                found.detached += 1;
+                found.frames.extend(kept);
+                continue;
+            }
             let reason = "Hearth stopped";
             found.frames.extend(self.settle_open(
                 &turn.reference,

@@ -3,16 +3,20 @@
 use async_trait::async_trait;
 
 use super::MemoryStore;
+use crate::arena::CheckCommand;
 use crate::event::Frame;
 use crate::ids::{
-    AgentName, ChangeId, ChatId, CheckpointId, MessageId, PromptId, SessionId, SessionKey, TaskId,
+    AgentName, ArenaId, ChangeId, ChatId, CheckpointId, MessageId, PromptId, SessionId, SessionKey,
+    TaskId,
 };
+use crate::limits::Budget;
 use crate::model::{Assignment, PendingChange};
 use crate::outcome::{Outcome, TaskState};
-use crate::ports::{Journal, NodeLease, Operations, TaskQueue};
-use crate::prompt::PromptState;
+use crate::ports::{Arenas, Journal, Limits, NodeLease, Operations, TaskQueue};
+use crate::prompt::{PromptState, Settled};
 use crate::rules::routing::Origin;
-use crate::testing::contract_store::StoreUnderTest;
+use crate::testing::contract_arenas::ArenasUnderTest;
+use crate::testing::contract_store::{AGENT, StoreUnderTest};
 
 #[async_trait]
 impl StoreUnderTest for MemoryStore {
@@ -26,6 +30,18 @@ impl StoreUnderTest for MemoryStore {
 
     fn journal(&self) -> &dyn Journal {
         self
+    }
+
+    fn limits(&self) -> &dyn Limits {
+        self
+    }
+
+    async fn set_budget(&self, session: SessionId, budget: Budget) {
+        self.with(|rows| rows.budgets.insert(session, budget));
+    }
+
+    async fn set_task_budget(&self, task: TaskId, budget: Budget) {
+        self.with(|rows| rows.tasks.get_mut(&task).expect("the task").budget = Some(budget));
     }
 
     fn operations(&self) -> &dyn Operations {
@@ -148,6 +164,10 @@ impl StoreUnderTest for MemoryStore {
         })
     }
 
+    async fn answer_detached(&self, prompt: PromptId, settled: &Settled) -> Vec<Frame> {
+        self.with(|rows| rows.answer_detached(prompt, settled))
+    }
+
     async fn open_notices(&self) -> usize {
         self.with(|rows| rows.open_circuits.len())
     }
@@ -157,5 +177,30 @@ impl StoreUnderTest for MemoryStore {
             let row = rows.messages.get(&message)?;
             Some((row.status.to_owned(), row.content.clone()))
         })
+    }
+}
+
+#[async_trait]
+impl ArenasUnderTest for MemoryStore {
+    fn arenas(&self) -> &dyn Arenas {
+        self
+    }
+
+    async fn create(
+        &self,
+        source: Option<SessionId>,
+        many: usize,
+        check: Option<CheckCommand>,
+    ) -> Option<(ArenaId, Vec<TaskId>)> {
+        let key = || SessionKey {
+            chat: ChatId::new(),
+            agent: AGENT.into(),
+        };
+        let keys: Vec<SessionKey> = (0..many).map(|_| key()).collect();
+        self.create_arena(source, &keys, check)
+    }
+
+    async fn cancel_arena(&self, arena: ArenaId) {
+        MemoryStore::cancel_arena(self, arena);
     }
 }

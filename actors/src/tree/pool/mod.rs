@@ -5,6 +5,8 @@
 //! key. After a session failed it waits for the old state's drop and for the
 //! old process tree before the key may live again.
 
+pub(crate) mod budgets;
+mod circuits;
 mod slots;
 mod verbs;
 
@@ -15,7 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
 use crate::event::TurnRef;
-use crate::ids::{ChatId, Generation, SessionId, SessionKey, TaskId};
+use crate::ids::{ChatId, Generation, SessionId, SessionKey, TaskId, TurnId};
+use crate::limits::Gauge;
 use crate::model::Assignment;
 use crate::outcome::Outcome;
 use crate::rules::pool::Slot;
@@ -33,6 +36,8 @@ pub(crate) enum Msg {
     Dispatcher(Addr<dispatcher::Msg>),
     /// Run this claimed task.
     Assign(Box<Assignment>),
+    /// What is used of a claimed turn's budgets, or why nobody knows.
+    Weighed(TurnId, Result<Vec<Gauge>, String>),
     /// A session is through with its turn.
     TurnOver(SessionKey, Generation, Option<Outcome>),
     /// A session's agent crashed or did not start.
@@ -59,7 +64,8 @@ pub(crate) enum Msg {
     Quiet(ChatId, RpcReplyPort<()>),
     /// Replies when no turn runs.
     WhenQuiet(RpcReplyPort<()>),
-    /// Interrupts all turns and stops all sessions; replies when all are gone.
+    /// Interrupts all turns and stops all sessions; replies when all are gone. What
+    /// people are asked stays open.
     StopAll(RpcReplyPort<()>),
 }
 
@@ -76,7 +82,11 @@ pub(crate) struct State {
     depth: Depth,
     dispatcher: Option<Addr<dispatcher::Msg>>,
     live: BTreeMap<SessionKey, Live>,
-    records: BTreeMap<SessionKey, Record>,
+    generations: BTreeMap<SessionKey, Generation>,
+    /// By the key that crashes are counted under.
+    circuits: BTreeMap<SessionKey, Record>,
+    /// Claimed tasks whose budgets are looked at; bounded like those that wait.
+    weighing: Vec<Box<Assignment>>,
     /// Claimed tasks that wait for a slot; bounded by the dispatcher's credit.
     waiting: VecDeque<Waiting>,
     evictions: Vec<(SessionKey, RpcReplyPort<Result<(), Refusal>>)>,
@@ -112,10 +122,9 @@ struct HeldTurn {
     prompted: Arc<AtomicBool>,
 }
 
-/// What outlives the sessions of a key.
+/// What outlives the sessions of a circuit.
 #[derive(Default)]
 struct Record {
-    generation: Generation,
     history: History,
     last_exit: Option<String>,
     /// People were told that it cools down.
@@ -151,7 +160,9 @@ impl Actor for PoolActor {
             depth: to.depth,
             dispatcher: None,
             live: BTreeMap::new(),
-            records: BTreeMap::new(),
+            generations: BTreeMap::new(),
+            circuits: BTreeMap::new(),
+            weighing: Vec::new(),
             waiting: VecDeque::new(),
             evictions: Vec::new(),
             quiet: Vec::new(),
@@ -177,6 +188,7 @@ impl Actor for PoolActor {
         match message {
             Msg::Dispatcher(dispatcher) => state.dispatcher = Some(dispatcher),
             Msg::Assign(assignment) => state.assign(assignment).await,
+            Msg::Weighed(turn, gauges) => state.weighed(turn, gauges).await,
             Msg::TurnOver(key, generation, outcome) => {
                 state.turn_over(&key, generation, outcome).await
             }
@@ -243,6 +255,7 @@ impl State {
     fn settle_replies(&mut self) {
         if !self.quiet.is_empty()
             && self.waiting.is_empty()
+            && self.weighing.is_empty()
             && self.live.values().all(|live| live.turn.is_none())
         {
             for reply in self.quiet.drain(..) {
@@ -273,6 +286,15 @@ impl State {
 }
 
 impl HeldTurn {
+    fn reference_of(assignment: &Assignment) -> TurnRef {
+        TurnRef {
+            fence: assignment.fence,
+            session: assignment.session,
+            chat: assignment.chat,
+            message: assignment.assistant_message,
+        }
+    }
+
     fn was_prompted(&self) -> bool {
         self.prompted.load(Ordering::Relaxed)
     }

@@ -8,15 +8,12 @@ use ractor::{Actor, ActorId};
 use serde_json::json;
 
 use super::{HeldTurn, Live, Msg, State, Waiting};
-use crate::event::TurnRef;
 use crate::handover::Taken;
 use crate::ids::{Generation, SessionKey};
-use crate::model::{Assignment, TurnEnd, Usage};
+use crate::limits::{ParkReason, Parked};
+use crate::model::{Assignment, Fence, TurnEnd, Usage};
 use crate::outcome::Outcome;
-use crate::prompt::Notice;
-use crate::rules::moment::Moment;
 use crate::rules::pool::{self as rule, Admission, Slot};
-use crate::rules::restart::Rest;
 use crate::rules::routing::{self, Route};
 use crate::tree::addr::{Addr, Depth, Task};
 use crate::tree::board::Snapshot;
@@ -27,8 +24,6 @@ use crate::tree::shared::{Backoff, Shared, until_written};
 const FULL_WAIT: Duration = Duration::from_secs(1);
 /// Longest wait for the processes of a session that ended.
 const GONE_BOUND: Duration = Duration::from_secs(15);
-/// Keys whose crashes are remembered although they do not live.
-const RECORDS: usize = 1024;
 
 impl State {
     pub(super) async fn assign(&mut self, mut assignment: Box<Assignment>) {
@@ -37,6 +32,9 @@ impl State {
         if routing::route(assignment.origin, can_be_warm) == Route::OneShot {
             routing::make_one_shot(&mut assignment);
         }
+        if assignment.budgeted && !self.stopping {
+            return self.weigh(assignment);
+        }
         self.place(Waiting {
             assignment,
             refused: Vec::new(),
@@ -44,18 +42,13 @@ impl State {
         .await;
     }
 
-    async fn place(&mut self, task: Waiting) {
+    pub(super) async fn place(&mut self, task: Waiting) {
         let key = &task.assignment.key;
-        let now = self.shared.now();
         if self.stopping {
-            return self.give_back(&task.assignment, Duration::ZERO);
+            return self.give_back(&task.assignment);
         }
-        let resting = self
-            .records
-            .get(key)
-            .and_then(|record| record.history.resting(now));
-        if let Some(rest) = resting {
-            return self.give_back(&task.assignment, rest.until().since(now));
+        if let Some(parked) = self.resting(key, task.assignment.chat) {
+            return self.park(&task.assignment, parked);
         }
         let slots = self
             .live
@@ -70,7 +63,12 @@ impl State {
                 self.waiting.push_back(task);
             }
             Admission::Wait => self.waiting.push_back(task),
-            Admission::Full => self.give_back(&task.assignment, FULL_WAIT),
+            Admission::Full => {
+                let parked = Parked::until(ParkReason::PoolFull, FULL_WAIT);
+                let most = self.shared.settings.max_live;
+                let detail = format!("all {most} warm sessions are busy, or wait for people");
+                self.park(&task.assignment, parked.because(detail));
+            }
         }
     }
 
@@ -78,12 +76,14 @@ impl State {
         let key = task.assignment.key.clone();
         let Some(entry) = self.shared.ports.agents.get(&key.agent) else {
             tracing::warn!(agent = %key.agent, "a task was claimed for an agent that is gone");
-            return self.give_back(&task.assignment, FULL_WAIT);
+            let parked = Parked::until(ParkReason::BackOff, FULL_WAIT);
+            let detail = format!("agent {} is not configured any more", key.agent);
+            return self.park(&task.assignment, parked.because(detail));
         };
-        let record = self.records.entry(key.clone()).or_default();
-        record.generation = record.generation.next();
-        let generation = record.generation;
-        let (crashes, last_exit) = (record.history.total(), record.last_exit.clone());
+        let generation = self.generations.entry(key.clone()).or_default();
+        *generation = generation.next();
+        let generation = *generation;
+        let (crashes, last_exit) = self.crashes(&key, task.assignment.chat);
         let depth = Depth::default();
         let idle_ttl = entry.idle_ttl;
         let arguments = session::Arguments {
@@ -91,6 +91,7 @@ impl State {
             pool: self.me.clone(),
             key: key.clone(),
             session: task.assignment.session,
+            chat: task.assignment.chat,
             generation,
             entry,
             depth: depth.clone(),
@@ -122,7 +123,8 @@ impl State {
             }
             Err(error) => {
                 tracing::error!(session = %key, %error, "a session actor did not start");
-                self.give_back(&task.assignment, FULL_WAIT);
+                let parked = Parked::until(ParkReason::BackOff, FULL_WAIT);
+                self.park(&task.assignment, parked.because(error.to_string()));
             }
         }
     }
@@ -136,12 +138,7 @@ impl State {
         live.slot.busy = true;
         live.slot.used = now;
         live.turn = Some(HeldTurn {
-            reference: TurnRef {
-                fence: assignment.fence,
-                session: assignment.session,
-                chat: assignment.chat,
-                message: assignment.assistant_message,
-            },
+            reference: HeldTurn::reference_of(&assignment),
             prompted: prompted.clone(),
         });
         live.addr.cast(session::Msg::Assign(assignment, prompted));
@@ -160,11 +157,9 @@ impl State {
         live.slot.busy = false;
         live.slot.used = now;
         let held = live.turn.take().is_some();
-        if outcome == Some(Outcome::Ok)
-            && let Some(record) = self.records.get_mut(key)
-        {
-            record.history.worked();
-            self.circuit_closed(key);
+        let chat = live.chat;
+        if outcome == Some(Outcome::Ok) {
+            self.worked(key, chat);
         }
         match &self.dispatcher {
             Some(dispatcher) if held && outcome.is_some() => {
@@ -176,68 +171,16 @@ impl State {
         self.try_waiting().await;
     }
 
-    pub(super) fn crashed(&mut self, key: &SessionKey, generation: Generation, why: String) {
-        if self.live_now(key, generation).is_some() {
-            self.rest(key, why);
-        }
-    }
-
-    /// Counts a crash of the key and tells how long it rests.
-    fn rest(&mut self, key: &SessionKey, why: String) {
-        let (now, jitter) = (self.shared.now(), self.shared.jitter());
-        let record = self.records.entry(key.clone()).or_default();
-        let rest = record
-            .history
-            .crashed(now, &self.shared.settings.intensity, jitter);
-        let wait = rest.until().since(now);
-        match rest {
-            Rest::BackOff(_) => tracing::warn!(session = %key, ?wait, %why, "a session backs off"),
-            Rest::CoolDown(_) => {
-                tracing::error!(session = %key, ?wait, %why, "a session crashed too often and cools down")
-            }
-        }
-        record.last_exit = Some(why.clone());
-        if let Rest::CoolDown(_) = rest {
-            record.noticed = true;
-            let chat = self.live.get(key).map_or(key.chat, |live| live.chat);
-            self.tell_people(Notice::CircuitOpen {
-                key: key.clone(),
-                chat,
-                why,
-                rest: wait,
-            });
-        }
-    }
-
-    /// The key works, or a person wants it to be tried: what was said is over.
-    pub(super) fn circuit_closed(&mut self, key: &SessionKey) {
-        let record = self.records.get_mut(key);
-        if record.is_some_and(|record| std::mem::take(&mut record.noticed)) {
-            self.tell_people(Notice::CircuitClosed { key: key.clone() });
-        }
-    }
-
-    /// Beside the pool, which waits for no database.
-    fn tell_people(&mut self, notice: Notice) {
-        let shared = self.shared.clone();
-        self.tasks.retain(|task| !task.is_finished());
-        self.tasks.push(Task::spawn(async move {
-            if let Err(error) = until_written(|| shared.ports.journal.notice(&notice)).await {
-                tracing::warn!(?notice, %error, "a notice was not written");
-            }
-        }));
-    }
-
     /// The actor of a session ended; clean up after it, then free its slot.
     pub(super) fn ended(&mut self, actor: ActorId, failure: Option<String>) {
         let found = self
             .live
             .iter()
             .find(|(_, live)| live.addr.actor().get_id() == actor)
-            .map(|(key, _)| key.clone());
-        let Some(key) = found else { return };
+            .map(|(key, live)| (key.clone(), live.chat));
+        let Some((key, chat)) = found else { return };
         if let Some(why) = failure {
-            self.rest(&key, format!("its actor failed: {why}"));
+            self.rest(&key, chat, format!("its actor failed: {why}"));
         }
         let Some(live) = self.live.get_mut(&key) else {
             return;
@@ -281,7 +224,7 @@ impl State {
                 index += 1;
             }
         }
-        self.forget_records();
+        self.forget_circuits();
         self.tasks.retain(|task| !task.is_finished());
         self.try_waiting().await;
     }
@@ -293,16 +236,21 @@ impl State {
     }
 
     /// Gives a claimed task back to the queue, and its credit with it.
-    pub(super) fn give_back(&mut self, assignment: &Assignment, after: Duration) {
+    pub(super) fn give_back(&mut self, assignment: &Assignment) {
+        self.release(assignment, None);
+    }
+
+    /// The same, to wait there for a while.
+    pub(super) fn park(&mut self, assignment: &Assignment, parked: Parked) {
+        self.release(assignment, Some(parked));
+    }
+
+    fn release(&mut self, assignment: &Assignment, parked: Option<Parked>) {
         let (fence, shared) = (assignment.fence, self.shared.clone());
         let dispatcher = self.dispatcher.clone();
         self.tasks.retain(|task| !task.is_finished());
         self.tasks.push(Task::spawn(async move {
-            let mut backoff = Backoff::new();
-            while let Err(error) = shared.ports.queue.release(&fence, after).await {
-                tracing::debug!(task = %fence.task, %error, "a task could not be given back yet");
-                backoff.wait().await;
-            }
+            release(&shared, &fence, parked.as_ref()).await;
             if let Some(dispatcher) = dispatcher {
                 dispatcher.cast(crate::tree::dispatcher::Msg::Credit(1));
             }
@@ -319,33 +267,7 @@ impl State {
             .filter(|live| live.generation == generation)
     }
 
-    fn forget_records(&mut self) {
-        if self.records.len() <= RECORDS {
-            return;
-        }
-        let (now, intensity) = (self.shared.now(), self.shared.settings.intensity);
-        let live = &self.live;
-        self.records.retain(|key, record| {
-            live.contains_key(key) || !record.history.is_clean(now, &intensity)
-        });
-    }
-
     pub(super) fn show(&self) {
-        let now = self.shared.now();
-        let resting = |until: Moment| until.since(now).as_millis() as u64;
-        let resting: Vec<_> = self
-            .records
-            .iter()
-            .filter_map(|(key, record)| record.history.resting(now).map(|rest| (key, rest, record)))
-            .map(|(key, rest, record)| {
-                json!({
-                    "key": key.to_string(),
-                    "cooling": matches!(rest, Rest::CoolDown(_)),
-                    "ms": resting(rest.until()),
-                    "why": record.last_exit,
-                })
-            })
-            .collect();
         self.shared.board.put(
             &["root", "pool"],
             Snapshot {
@@ -353,7 +275,7 @@ impl State {
                 name: "pool".into(),
                 state: if self.stopping { "stopping" } else { "up" }.into(),
                 restarts: self
-                    .records
+                    .circuits
                     .values()
                     .map(|record| record.history.total())
                     .sum(),
@@ -365,7 +287,8 @@ impl State {
                     "waiting": self.waiting.len(),
                     "evicted": self.evicted,
                     "refusals": self.refusals,
-                    "resting": resting,
+                    "weighing": self.weighing.len(),
+                    "resting": self.resting_shown(),
                 }),
                 ..Snapshot::default()
             },
@@ -390,6 +313,14 @@ async fn settle_orphan(shared: &Shared, turn: &HeldTurn) {
             taken: Some(Taken::Unknown),
         };
         let journal = &shared.ports.journal;
+        let why = end.detail.as_deref().unwrap_or_default();
+        match until_written(|| journal.detach(&turn.reference, why)).await {
+            Ok(frames) if frames.is_empty() => {}
+            Ok(frames) => return shared.hub.publish(frames),
+            Err(error) => {
+                tracing::debug!(task = %fence.task, %error, "what is asked could not be kept");
+            }
+        }
         let reason = "the turn ended before an answer came";
         match until_written(|| journal.withdraw(&turn.reference, reason)).await {
             Ok(frames) => shared.hub.publish(frames),
@@ -402,15 +333,20 @@ async fn settle_orphan(shared: &Shared, turn: &HeldTurn) {
             }
         }
     } else {
-        let mut backoff = Backoff::new();
-        while shared
-            .ports
-            .queue
-            .release(&fence, Duration::ZERO)
-            .await
-            .is_err()
-        {
-            backoff.wait().await;
+        release(shared, &fence, None).await;
+    }
+}
+
+/// Until it is written: nobody else gives it back.
+async fn release(shared: &Shared, fence: &Fence, parked: Option<&Parked>) {
+    let mut backoff = Backoff::new();
+    loop {
+        match shared.ports.queue.release(fence, parked).await {
+            Ok(frames) => return shared.hub.publish(frames),
+            Err(error) => {
+                tracing::debug!(task = %fence.task, %error, "a task could not be given back yet");
+            }
         }
+        backoff.wait().await;
     }
 }

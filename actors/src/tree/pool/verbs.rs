@@ -1,11 +1,10 @@
 //! What people and clocks ask of the pool.
 
-use std::time::Duration;
-
 use ractor::RpcReplyPort;
 
 use super::{State, Waiting};
 use crate::ids::{ChatId, Generation, SessionId, SessionKey, TaskId};
+use crate::model::Assignment;
 use crate::rules::pool as rule;
 use crate::rules::turn::Why;
 use crate::tree::handle::Refusal;
@@ -70,6 +69,7 @@ impl State {
         match self.waiting.iter().position(waits) {
             // The store ends what is given back after its cancel was asked for.
             Some(index) => self.give_back_waiting(index),
+            None if self.give_back_weighing(|assignment| assignment.fence.task == task) => {}
             None => tracing::debug!(%task, "nothing to cancel here"),
         }
     }
@@ -94,6 +94,7 @@ impl State {
         while let Some(index) = self.waiting.iter().position(is_closed) {
             self.give_back_waiting(index);
         }
+        self.give_back_weighing(|assignment| closed(assignment.chat, assignment.session));
         for live in self.live.values_mut() {
             if closed(live.chat, live.session) {
                 if let Some(turn) = &live.turn {
@@ -108,8 +109,20 @@ impl State {
 
     fn give_back_waiting(&mut self, index: usize) {
         if let Some(waiting) = self.waiting.remove(index) {
-            self.give_back(&waiting.assignment, Duration::ZERO);
+            self.give_back(&waiting.assignment);
         }
+    }
+
+    /// True when there was one.
+    fn give_back_weighing(&mut self, of: impl Fn(&Assignment) -> bool) -> bool {
+        let (gone, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.weighing)
+            .into_iter()
+            .partition(|assignment| of(assignment));
+        self.weighing = left;
+        for assignment in &gone {
+            self.give_back(assignment);
+        }
+        !gone.is_empty()
     }
 
     pub(super) fn evict(&mut self, key: SessionKey, reply: RpcReplyPort<Result<(), Refusal>>) {
@@ -132,7 +145,7 @@ impl State {
 
     pub(super) fn restart(&mut self, key: &SessionKey, reply: RpcReplyPort<Result<(), Refusal>>) {
         let known = self
-            .records
+            .circuits
             .get_mut(key)
             .map(|record| record.history.forgive())
             .is_some();
@@ -164,16 +177,17 @@ impl State {
 
     pub(super) fn stop_all(&mut self, reply: RpcReplyPort<()>) {
         self.stopping = true;
+        self.give_back_weighing(|_| true);
         for live in self.live.values_mut() {
             live.slot.leaving = true;
-            live.addr.cast(session::Msg::Stop);
+            live.addr.cast(session::Msg::Leave);
         }
         self.stopped.push(reply);
     }
 
     fn why_not_warm(&self, key: &SessionKey) -> Refusal {
         let cooling = self
-            .records
+            .circuits
             .get(key)
             .is_some_and(|record| record.history.resting(self.shared.now()).is_some());
         if cooling {

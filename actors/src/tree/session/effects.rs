@@ -6,7 +6,9 @@ use ractor::Actor;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::settling::Ending;
 use super::{LiveLink, Msg, State};
+use crate::model::{Assignment, Continuity};
 use crate::outcome::Outcome;
 use crate::ports::{LinkSpec, LinkStatus, StartError};
 use crate::rules::session::{Effect, Input, LinkNo};
@@ -72,10 +74,11 @@ impl State {
                 self.withdraw_prompts("the turn ended before an answer came");
                 self.take_diff();
             }
-            Effect::Finish(verdict) => self.finish(verdict),
+            Effect::Finish(verdict) => self.finish(verdict, Ending::Final),
+            Effect::Detach(verdict) => self.finish(verdict, Ending::Detached),
             Effect::GiveBack => self.give_back(),
             Effect::TurnOver(outcome) => {
-                if self.turn.take().is_some_and(|turn| turn.is_one_shot()) {
+                if self.turn.take().is_some() && self.to.is_one_shot() {
                     // What it was started for is over.
                     self.me.cast(Msg::Stop);
                 }
@@ -165,6 +168,11 @@ impl State {
     /// A link nobody waits for any more is dropped here, and its process with it.
     pub(super) async fn link_up(&mut self, no: LinkNo, live: LiveLink) {
         if self.machine.awaits_link(no) {
+            let turn = self.turn.as_ref().map(|turn| &turn.assignment);
+            let unfit = turn.and_then(|assignment| unfit(assignment, &live));
+            if let (Some(why), Some(turn)) = (unfit, self.machine.turn()) {
+                self.step(Input::Unfit(turn, why)).await;
+            }
             self.link = Some(live);
             self.link_task = None;
             self.step(Input::LinkReady(no)).await;
@@ -181,6 +189,9 @@ impl State {
             // The pump's `Exited` is on its way and settles the turn.
             tracing::info!(session = %self.to.key, %error, "the prompt did not reach the agent");
         }
+        // Time may be among what is counted.
+        let id = turn.reference.fence.turn;
+        self.look_at_budgets(id);
     }
 
     /// Runs the stop ladder; the link is forgotten when the tree is gone.
@@ -208,6 +219,24 @@ impl State {
             self.timer = Some((at, self.me.cast_after(delay, Msg::Tick)));
         }
     }
+}
+
+/// Why this agent cannot go on with the turn, if it is one that goes on and the
+/// agent has another context than the one that asked.
+pub(super) fn unfit(assignment: &Assignment, live: &LiveLink) -> Option<String> {
+    assignment.goes_on.as_ref()?;
+    let facts = live.link.facts();
+    let wanted = assignment.resume.as_ref();
+    if wanted.is_some_and(|wanted| wanted.agent_session_id == facts.resume.agent_session_id) {
+        return None;
+    }
+    let why = match facts.continuity {
+        Continuity::Fresh { why } => why,
+        _ => "its session is not known any more".into(),
+    };
+    Some(format!(
+        "answered, but the agent cannot go on with what it asked: {why}; a retry begins anew"
+    ))
 }
 
 fn refusal(error: &StartError) -> (Outcome, String) {

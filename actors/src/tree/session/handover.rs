@@ -31,7 +31,7 @@ impl State {
     /// What the agent has not seen of the chat when the turn opens. `note` is about
     /// a link that is used for the first time.
     pub(super) fn unseen(&self, note: Option<&LinkNote>) -> Option<Unseen> {
-        let turn = self.turn.as_ref().filter(|turn| !turn.is_one_shot())?;
+        let turn = self.turn.as_ref().filter(|_| !self.to.is_one_shot())?;
         let names = self.commands.iter().map(|command| command.name.as_str());
         if is_command(&turn.assignment.input, names) {
             // Nothing may stand in front of it: the next prompt brings it.
@@ -61,7 +61,13 @@ impl State {
         let (Some(live), Some(turn)) = (&self.link, &mut self.turn) else {
             return;
         };
-        let (reference, one_shot) = (turn.reference, turn.is_one_shot());
+        if turn.assignment.goes_on.is_some() {
+            // It goes on in the context that asked, or not at all.
+            let id = turn.reference.fence.turn;
+            self.me.cast(Msg::Input(Input::NeedsFresh(id, why)));
+            return;
+        }
+        let (reference, one_shot) = (turn.reference, self.to.is_one_shot());
         let id = reference.fence.turn;
         let (link, prompt) = (live.link.clone(), turn.prompt());
         let shared = self.to.shared.clone();
@@ -69,10 +75,10 @@ impl State {
         let work = async move {
             let facts = match timeout(RENEW_BOUND, link.renew(&prompt, &why)).await {
                 Ok(Ok(facts)) => facts,
-                Ok(Err(why)) => return Msg::Input(Input::Unfit(id, why)),
+                Ok(Err(why)) => return Msg::Input(Input::NeedsFresh(id, why)),
                 Err(_) => {
                     let late = overdue("the agent began no fresh context", RENEW_BOUND);
-                    return Msg::Input(Input::Unfit(id, format!("{why}; {late}")));
+                    return Msg::Input(Input::NeedsFresh(id, format!("{why}; {late}")));
                 }
             };
             if one_shot {
@@ -94,7 +100,7 @@ impl State {
                 Err(error) => Msg::Input(refused(reference, error)),
             }
         };
-        let lost = move |why| Msg::Input(Input::Unfit(id, why));
+        let lost = move |why| Msg::Input(Input::NeedsFresh(id, why));
         turn.tasks.push(report(&self.me, work, lost));
     }
 }

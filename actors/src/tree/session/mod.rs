@@ -6,18 +6,18 @@
 mod effects;
 mod files;
 mod handover;
+mod limits;
 mod prompts;
 mod settling;
 mod shown;
+mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::sync::mpsc;
-
 use crate::event::{Answer, Ask, Command, TurnRef};
-use crate::ids::{Generation, PromptId, SessionId, SessionKey, TaskId, TurnId};
+use crate::ids::{ChatId, Generation, PromptId, SessionId, SessionKey, TaskId, TurnId};
+use crate::limits::Gauge;
 use crate::model::{Assignment, Checkpoint, Diff, Policy, Worktree};
 use crate::outcome::Outcome;
 use crate::ports::{AgentEntry, Link, Prompt};
@@ -29,6 +29,7 @@ use crate::tree::handle::Refusal;
 use crate::tree::pool;
 use crate::tree::pump::{self, CurrentTurn};
 use crate::tree::shared::Shared;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 pub(crate) use prompts::Reply;
 
@@ -65,12 +66,18 @@ pub(crate) enum Msg {
     Settled(PromptId, bool),
     /// Slash commands on offer.
     Commands(Vec<Command>),
+    /// The turn reported what it spent, or a budget's clock ran out.
+    Spent(TurnId),
+    /// What is used of the turn's budgets, or why nobody knows.
+    Weighed(TurnId, Result<Vec<Gauge>, String>),
     /// End the turn of this task.
     Cancel(TaskId, Why),
     /// Go, if nothing speaks against it; the pool is told either way.
     Evict,
     /// Go in any case.
     Stop,
+    /// The same, to come back: what a human is asked stays open.
+    Leave,
     /// A clock ran out.
     Tick,
     /// The turn's end cannot be written: start over, the pool settles the turn.
@@ -87,6 +94,8 @@ pub(crate) struct Arguments {
     pub(crate) pool: Addr<pool::Msg>,
     pub(crate) key: SessionKey,
     pub(crate) session: SessionId,
+    /// The tab that shows its turns: the key's, but for a one-shot session.
+    pub(crate) chat: ChatId,
     pub(crate) generation: Generation,
     pub(crate) entry: AgentEntry,
     pub(crate) depth: Depth,
@@ -123,28 +132,13 @@ struct Turn {
     handover: Option<String>,
     prompts: BTreeMap<PromptId, prompts::Open>,
     /// What is to be written of prompts, in order; none before the first.
-    words: Option<mpsc::UnboundedSender<prompts::Word>>,
+    words: Option<words::Words>,
+    /// Requests that were written down although nobody was asked.
+    decided: usize,
     /// The worktree was made sure of in this turn.
     ensured: bool,
+    limited: limits::Limited,
     tasks: Vec<Task>,
-}
-
-impl Turn {
-    /// It has a key of its own, which no later turn will use.
-    fn is_one_shot(&self) -> bool {
-        self.assignment.key.chat != self.assignment.chat
-    }
-
-    fn prompt(&self) -> Prompt {
-        Prompt {
-            text: self.assignment.input.clone(),
-            handover: self.handover.clone(),
-            model: self.assignment.model.clone(),
-            mode: self.assignment.mode.clone(),
-            thinking: self.assignment.thinking.clone(),
-            features: self.assignment.features.clone(),
-        }
-    }
 }
 
 /// The last handle: dropping it kills the agent's process tree.
@@ -232,11 +226,34 @@ impl Actor for SessionActor {
     }
 }
 
+impl Turn {
+    fn prompt(&self) -> Prompt {
+        Prompt {
+            text: self.assignment.input.clone(),
+            handover: self.handover.clone(),
+            model: self.assignment.model.clone(),
+            mode: self.assignment.mode.clone(),
+            thinking: self.assignment.thinking.clone(),
+            features: self.assignment.features.clone(),
+        }
+    }
+}
+
+impl Arguments {
+    /// Its key is its task's own, which no later turn will use.
+    fn is_one_shot(&self) -> bool {
+        self.key.chat != self.chat
+    }
+}
+
 impl State {
     async fn take(&mut self, message: Msg) {
         match message {
             Msg::Assign(assignment, prompted) => self.assign(*assignment, prompted).await,
-            Msg::Input(input) => self.step(input).await,
+            Msg::Input(input) => {
+                self.note_refusal(&input);
+                self.step(input).await;
+            }
             Msg::Opened(turn, handover) => {
                 self.hand_over(turn, handover);
                 self.step(Input::Opened(turn)).await;
@@ -292,6 +309,8 @@ impl State {
                 self.commands = commands;
                 self.show();
             }
+            Msg::Spent(turn) => self.look_at_budgets(turn),
+            Msg::Weighed(turn, gauges) => self.weighed(turn, gauges).await,
             Msg::Cancel(task, why) => {
                 let turn = self
                     .turn
@@ -311,6 +330,12 @@ impl State {
             Msg::Stop => {
                 self.withdraw_prompts("its session was stopped");
                 self.step(Input::Stop).await;
+            }
+            Msg::Leave => {
+                if !self.machine.waits_for_human() {
+                    self.withdraw_prompts("its session was stopped");
+                }
+                self.step(Input::Leave).await;
             }
             Msg::Tick => {
                 self.timer = None;
@@ -350,7 +375,11 @@ impl State {
         let deadlines = entry.deadlines;
         let turn = reference.fence.turn;
         let prepared = self.prepared.take();
-        let is_prepared = prepared.is_some();
+        let unfit = self
+            .link
+            .as_ref()
+            .and_then(|live| effects::unfit(&assignment, live));
+        let is_prepared = prepared.is_some() && unfit.is_none();
         let renew = self.link.is_some() && assignment.context.forgotten.is_some();
         self.turn = Some(Turn {
             assignment,
@@ -362,7 +391,9 @@ impl State {
             handover: None,
             prompts: BTreeMap::new(),
             words: None,
+            decided: 0,
             ensured: false,
+            limited: limits::Limited::default(),
             tasks: Vec::new(),
         });
         self.step(Input::Assign {
@@ -372,6 +403,9 @@ impl State {
             renew,
         })
         .await;
+        if let Some(why) = unfit {
+            self.step(Input::Unfit(turn, why)).await;
+        }
     }
 
     fn answer_agent(&self, id: &str, answer: &Answer) {

@@ -1,4 +1,5 @@
-//! Prompts to humans: asked, answered, withdrawn, expired.
+//! Prompts to humans: asked, answered, withdrawn, expired; and what is decided
+//! without asking anybody.
 //!
 //! The session alone settles the prompts of its turn, each once: whoever comes
 //! second learns what the row says. The row is written before the agent is told,
@@ -7,24 +8,23 @@
 //! ending, and whatever ends it writes the same.
 
 use ractor::RpcReplyPort;
-use tokio::sync::mpsc;
 
-use super::{Msg, State};
-use crate::event::{Answer, Ask};
+use super::words::Word;
+use super::{Msg, State, Turn};
+use crate::event::{Answer, Ask, AskOption};
 use crate::ids::{PromptId, TurnId};
-use crate::ports::JournalError;
 use crate::prompt::{AnsweredBy, NewPrompt, PromptState, Settled};
+use crate::rules::going_on;
 use crate::rules::permission::{self, Decision};
 use crate::rules::session::Input;
 use crate::tree::addr::Task;
 use crate::tree::handle::Refusal;
-use crate::tree::shared::until_written;
 
 /// A human's answer on its way.
 pub(crate) struct Reply {
     pub(crate) prompt: PromptId,
-    /// The option's id.
-    pub(crate) option: String,
+    /// One of its options, or words for one that takes them.
+    pub(crate) answer: AskOption,
     pub(crate) by: AnsweredBy,
     /// Told when the prompt is settled, by this answer or by another.
     pub(crate) told: RpcReplyPort<Result<(), Refusal>>,
@@ -42,53 +42,94 @@ pub(super) struct Open {
     _expiry: Option<Task>,
 }
 
-/// Something to write.
-pub(super) enum Word {
-    Ask(NewPrompt),
-    Settle(PromptId, Settled),
+impl Turn {
+    /// What a human answered to the same request before the agent's process
+    /// ended: given once.
+    fn given_before(&mut self, ask: &Ask) -> Option<AskOption> {
+        let given = self.assignment.goes_on.as_mut()?;
+        let found = given.iter().enumerate().find_map(|(index, given)| {
+            going_on::answer_again(ask, given).map(|answer| (index, answer))
+        });
+        let (index, answer) = found?;
+        given.remove(index);
+        Some(answer)
+    }
+
+    fn decide(&mut self, ask: &Ask) -> Option<(Answer, AnsweredBy, Option<&'static str>)> {
+        match permission::decide(self.policy, ask) {
+            Decision::Answer(answer) => return Some((answer, AnsweredBy::Policy, None)),
+            Decision::Human => {}
+        }
+        if let Some(answer) = self.given_before(ask) {
+            let answer = permission::answer_of(Some(&answer));
+            return Some((answer, AnsweredBy::Earlier, None));
+        }
+        let many = self.prompts.len() >= permission::MAX_OPEN;
+        let why = "too many prompts of this turn were open";
+        many.then(|| (permission::reject(ask), AnsweredBy::Policy, Some(why)))
+    }
 }
 
 impl State {
     pub(super) async fn asked(&mut self, turn: TurnId, ask: Ask) {
-        let Some(running) = self
+        // Of a turn that is ending nothing is asked any more.
+        let running = self
             .turn
             .as_mut()
-            .filter(|t| t.reference.fence.turn == turn)
-        else {
+            .filter(|running| running.reference.fence.turn == turn && self.machine.may_ask());
+        let Some(running) = running else {
             self.answer_agent(&ask.id, &Answer::Cancelled);
             return;
         };
-        match permission::decide(running.policy, &ask) {
-            Decision::Answer(answer) => self.answer_agent(&ask.id, &answer),
-            Decision::Human if running.prompts.len() >= permission::MAX_OPEN => {
-                tracing::warn!(
-                    session = %self.to.key,
-                    "a request was refused: {} prompts of this turn are open",
-                    permission::MAX_OPEN
-                );
-                self.answer_agent(&ask.id, &permission::reject(&ask));
+        if let Some((answer, by, why)) = running.decide(&ask) {
+            if let Some(why) = why {
+                tracing::warn!(session = %self.to.key, why, "a request was refused");
             }
-            Decision::Human => {
-                let expires_in = self.to.entry.deadlines.prompt;
-                let prompt = NewPrompt {
-                    id: PromptId::new(),
-                    request: permission::shown(&ask),
-                    options: ask.options.clone(),
-                    expires_in,
-                };
-                let id = prompt.id;
-                let open = Open {
-                    ask,
-                    settling: None,
-                    told_agent: false,
-                    callers: Vec::new(),
-                    _expiry: expires_in.map(|after| self.me.cast_after(after, Msg::Expired(id))),
-                };
-                running.prompts.insert(id, open);
-                self.write(Word::Ask(prompt));
-                self.step(Input::Asked(turn)).await;
-            }
+            self.answer_agent(&ask.id, &answer);
+            return self.write_decision(&ask, &answer, by, why);
         }
+        let expires_in = self.to.entry.deadlines.prompt;
+        let prompt = new_prompt(&ask, expires_in);
+        let id = prompt.id;
+        let open = Open {
+            ask,
+            settling: None,
+            told_agent: false,
+            callers: Vec::new(),
+            _expiry: expires_in.map(|after| self.me.cast_after(after, Msg::Expired(id))),
+        };
+        running.prompts.insert(id, open);
+        self.write(Word::Ask(prompt));
+        self.step(Input::Asked(turn)).await;
+    }
+
+    /// A policy decides the same again: its agent need not wait for the row.
+    fn write_decision(&mut self, ask: &Ask, answer: &Answer, by: AnsweredBy, why: Option<&str>) {
+        let Some(running) = &mut self.turn else {
+            return;
+        };
+        if running.decided >= permission::MAX_DECIDED {
+            return;
+        }
+        running.decided += 1;
+        let option = match answer {
+            Answer::Option(id) => permission::option(&ask.options, id).cloned(),
+            Answer::Text(text) => {
+                let words = permission::option_of(&ask.options, crate::event::AskKind::Text);
+                words.map(|option| AskOption {
+                    label: text.clone(),
+                    ..option.clone()
+                })
+            }
+            Answer::Cancelled => None,
+        };
+        let settled = Settled {
+            state: PromptState::Answered,
+            answer: option,
+            by: Some(by),
+            reason: why.map(str::to_owned),
+        };
+        self.write(Word::Decided(new_prompt(ask, None), settled));
     }
 
     pub(super) fn answer(&mut self, reply: Reply) {
@@ -96,16 +137,15 @@ impl State {
             .turn
             .as_mut()
             .and_then(|turn| turn.prompts.get_mut(&reply.prompt));
-        let Some(open) = open else {
-            let _ = reply.told.send(Err(Refusal::NoPrompt));
-            return;
-        };
-        let Some(option) = permission::option(&open.ask.options, &reply.option).cloned() else {
-            let _ = reply.told.send(Err(Refusal::NoPrompt));
-            return;
-        };
-        open.callers.push(reply.told);
-        self.settle(reply.prompt, Settled::answered(option, reply.by));
+        match open {
+            Some(open) if permission::fits(&open.ask.options, &reply.answer) => {
+                open.callers.push(reply.told);
+                self.settle(reply.prompt, Settled::answered(reply.answer, reply.by));
+            }
+            _ => {
+                let _ = reply.told.send(Err(Refusal::NoPrompt));
+            }
+        }
     }
 
     pub(super) fn expired(&mut self, prompt: PromptId) {
@@ -113,17 +153,8 @@ impl State {
         let Some(open) = turn.and_then(|turn| turn.prompts.get(&prompt)) else {
             return;
         };
-        let answer = match permission::reject(&open.ask) {
-            Answer::Option(id) => permission::option(&open.ask.options, &id).cloned(),
-            Answer::Cancelled => None,
-        };
-        let settled = Settled {
-            state: PromptState::Expired,
-            answer,
-            by: Some(AnsweredBy::Policy),
-            reason: Some("nobody answered in time".into()),
-        };
-        self.settle(prompt, settled);
+        let answer = permission::refusal(&open.ask.options).cloned();
+        self.settle(prompt, Settled::expired(answer));
     }
 
     /// Whatever ends the turn does not want the questions answered any more. An
@@ -155,11 +186,8 @@ impl State {
         };
         let id = turn.reference.fence.turn;
         if written && !open.told_agent {
-            let answer = match open.settling.and_then(|settled| settled.answer) {
-                Some(option) => Answer::Option(option.id),
-                None => Answer::Cancelled,
-            };
-            self.answer_agent(&open.ask.id, &answer);
+            let answer = open.settling.and_then(|settled| settled.answer);
+            self.answer_agent(&open.ask.id, &permission::answer_of(answer.as_ref()));
         }
         for caller in open.callers {
             let _ = caller.send(if written {
@@ -181,45 +209,13 @@ impl State {
             self.write(Word::Settle(prompt, settled));
         }
     }
+}
 
-    /// One task writes the words of a turn in order. There are at most two for
-    /// each open prompt.
-    fn write(&mut self, word: Word) {
-        let (shared, me) = (self.to.shared.clone(), self.me.clone());
-        let Some(turn) = &mut self.turn else { return };
-        let reference = turn.reference;
-        let tasks = &mut turn.tasks;
-        let words = turn.words.get_or_insert_with(|| {
-            let (sender, mut inbox) = mpsc::unbounded_channel();
-            tasks.push(Task::spawn(async move {
-                let journal = &shared.ports.journal;
-                while let Some(word) = inbox.recv().await {
-                    let written = match &word {
-                        Word::Ask(prompt) => {
-                            until_written(|| journal.ask(&reference, prompt)).await
-                        }
-                        Word::Settle(prompt, settled) => {
-                            until_written(|| journal.settle(&reference, *prompt, settled)).await
-                        }
-                    };
-                    let known = written.is_ok();
-                    match written {
-                        Ok(frames) => shared.hub.publish(frames),
-                        // Nobody would ever answer the agent.
-                        Err(JournalError::Refused(why)) => {
-                            let turn = reference.fence.turn;
-                            me.cast(Msg::Input(Input::Refused(turn, why)));
-                        }
-                        Err(error) => tracing::debug!(%error, "a prompt was not written"),
-                    }
-                    if let Word::Settle(prompt, _) = word {
-                        me.cast(Msg::Settled(prompt, known));
-                    }
-                }
-            }));
-            sender
-        });
-        // The turn is over when nobody listens any more.
-        let _ = words.send(word);
+fn new_prompt(ask: &Ask, expires_in: Option<std::time::Duration>) -> NewPrompt {
+    NewPrompt {
+        id: PromptId::new(),
+        request: permission::shown(ask),
+        options: ask.options.clone(),
+        expires_in,
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::handover::{tell, write_link};
+use super::limits::{park, warn_of};
 use super::{Msg, State};
 use crate::event::TurnRef;
 use crate::model::{TurnEnd, Usage};
@@ -92,13 +93,18 @@ impl State {
             .push(report(&self.me, work, move |_| Msg::Diffed(id, None)));
     }
 
-    pub(super) fn finish(&mut self, verdict: Verdict) {
+    /// What is on its way of prompts is written first, so that none is asked
+    /// behind the end of its turn.
+    pub(super) fn finish(&mut self, verdict: Verdict, ending: Ending) {
         self.set_current(None);
+        let (refused, spent) = (self.refused(verdict.outcome), self.spent(verdict.outcome));
         let Some(turn) = &mut self.turn else { return };
+        let words = turn.words.take();
         let reference = turn.reference;
+        let budgeted = turn.assignment.budgeted;
         let end = TurnEnd {
             outcome: verdict.outcome,
-            detail: verdict.detail,
+            detail: spent.or(verdict.detail),
             diff: turn.diff.take(),
             // The journal summed it up as it came.
             usage: Usage::default(),
@@ -109,12 +115,29 @@ impl State {
             detail = end.detail.as_deref().unwrap_or_default(), "turn ended"
         );
         let shared = self.to.shared.clone();
-        let open = !turn.prompts.is_empty();
         let work = async move {
-            if open {
+            if let Some(words) = words {
+                words.written().await;
+                if ending == Ending::Detached && detach(&shared, &reference, &end).await {
+                    return Msg::Input(Input::Finished(reference.fence.turn));
+                }
                 withdraw(&shared, &reference).await;
             }
+            let end = match refused {
+                None => end,
+                Some(refused) => match park(&shared, &reference, &refused, end).await {
+                    Ok(Some(end)) => end,
+                    Ok(None) => return Msg::Input(Input::Finished(reference.fence.turn)),
+                    Err(JournalError::Refused(why)) => return Msg::Broken(why),
+                    Err(_) => return Msg::Input(Input::Fenced(reference.fence.turn)),
+                },
+            };
             let finished = until_written(|| shared.ports.journal.finish(&reference, &end)).await;
+            if budgeted && finished.is_ok() {
+                // Nobody waits for it: the turn is over.
+                let shared = shared.clone();
+                tokio::spawn(async move { warn_of(&shared, &reference).await });
+            }
             let finished = match finished {
                 // The end itself must be written, even if its changes cannot be.
                 Err(JournalError::Refused(why)) if end.diff.is_some() => {
@@ -146,7 +169,7 @@ impl State {
         let queue = self.to.shared.ports.queue.clone();
         let work = async move {
             let mut backoff = Backoff::new();
-            while queue.release(&fence, Duration::ZERO).await.is_err() {
+            while queue.release(&fence, None).await.is_err() {
                 backoff.wait().await;
             }
             Msg::Input(Input::Finished(fence.turn))
@@ -187,6 +210,32 @@ impl State {
     pub(super) fn set_current(&self, turn: Option<TurnRef>) {
         if let Some(live) = &self.link {
             live.current.set(turn);
+        }
+    }
+}
+
+/// What becomes of the prompts of a turn that ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// They are withdrawn.
+    Final,
+    /// They stay open, if the agent can be resumed.
+    Detached,
+}
+
+/// False when nothing was written.
+async fn detach(shared: &Shared, turn: &TurnRef, end: &TurnEnd) -> bool {
+    let why = end.detail.as_deref().unwrap_or_default();
+    match until_written(|| shared.ports.journal.detach(turn, why)).await {
+        Ok(frames) if frames.is_empty() => false,
+        Ok(frames) => {
+            tracing::info!(task = %turn.fence.task, "the task waits for its answers");
+            shared.hub.publish(frames);
+            true
+        }
+        Err(error) => {
+            tracing::warn!(task = %turn.fence.task, %error, "what is asked could not be kept");
+            false
         }
     }
 }

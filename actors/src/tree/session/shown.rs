@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::{State, Turn};
+use super::State;
+use crate::ids::TaskId;
 use crate::tree::board::Snapshot;
 
 impl State {
@@ -12,6 +13,8 @@ impl State {
         let name = to.key.to_string();
         let board = &to.shared.board;
         let turn = self.turn.as_ref();
+        // The key of a one-shot session is made of its task.
+        let own_task = || to.is_one_shot().then_some(TaskId(to.key.chat.0));
         board.put(
             &["root", "pool", &name],
             Snapshot {
@@ -24,10 +27,11 @@ impl State {
                 mailbox: to.depth.get(),
                 detail: json!({
                     "session_id": to.session,
-                    "chat_id": turn.map_or(to.key.chat, |turn| turn.reference.chat),
-                    "one_shot": turn.is_some_and(Turn::is_one_shot),
+                    "key": to.key,
+                    "chat_id": to.chat,
+                    "one_shot": to.is_one_shot(),
                     "agent": to.key.agent,
-                    "task_id": turn.map(|turn| turn.reference.fence.task),
+                    "task_id": turn.map(|turn| turn.reference.fence.task).or_else(own_task),
                     "turn_id": turn.map(|turn| turn.reference.fence.turn),
                     "attempt": turn.map(|turn| turn.reference.fence.attempt),
                     "worktree": self.worktree.as_ref().map(|worktree| &worktree.path),

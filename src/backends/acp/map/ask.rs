@@ -25,14 +25,20 @@ pub(in crate::backends::acp) fn read(
         .filter_map(option)
         .take(MAX_OPTIONS)
         .collect();
-    (!options.is_empty()).then_some(Ask { id, tool, options })
+    (!options.is_empty()).then_some(Ask {
+        id,
+        tool,
+        question: None,
+        options,
+    })
 }
 
 /// The result that answers a request.
 pub(in crate::backends::acp) fn reply(answer: &Answer) -> Value {
     match answer {
         Answer::Option(id) => json!({"outcome": {"outcome": "selected", "optionId": id}}),
-        Answer::Cancelled => json!({"outcome": {"outcome": "cancelled"}}),
+        // No permission takes words.
+        Answer::Cancelled | Answer::Text(_) => json!({"outcome": {"outcome": "cancelled"}}),
     }
 }
 

@@ -3,6 +3,7 @@
 use hearth_actors::event::{AgentFault, FaultClass};
 use serde_json::Value;
 
+use super::super::quirks::OWN_TEXTS;
 use super::cap::capped_text;
 
 /// The code of the protocol for "log in first".
@@ -18,6 +19,7 @@ pub(in crate::backends::acp) fn from_rpc(
     let class = match code {
         AUTH_REQUIRED | 401 | 403 => FaultClass::Auth,
         429 => by_words(&message, FaultClass::Overload),
+        400 | 422 => by_words(&message, FaultClass::BadRequest),
         _ => by_words(&message, FaultClass::Other),
     };
     AgentFault { class, message }
@@ -31,6 +33,19 @@ pub(super) fn from_text(text: &str) -> AgentFault {
         "suspected failure: the agent ended the turn as done, but its last words report an error: {}",
         text.trim()
     )))
+}
+
+/// An error that the agent itself tells as text, in words that are its own: all
+/// that it said in the turn begins and ends as such errors do, and no model was
+/// paid for it. None when that is not so.
+pub(super) fn from_own_text(text: &str) -> Option<AgentFault> {
+    let inner = OWN_TEXTS.iter().find_map(|(start, end)| {
+        let inner = text.trim().strip_prefix(start)?.strip_suffix(end)?;
+        Some(inner.trim().trim_end_matches('.'))
+    })?;
+    let message = capped_text(inner);
+    let class = by_words(&message, FaultClass::Other);
+    Some(AgentFault { class, message })
 }
 
 /// An error Hearth itself found.
@@ -63,7 +78,11 @@ fn by_words(text: &str, otherwise: FaultClass) -> FaultClass {
         "insufficient_quota",
         "billing",
         "usage limit",
+        "usage_limit_reached",
         "credit balance",
+        "credits_exhausted",
+        "402",
+        "payment required",
     ];
     const AUTH: &[&str] = &[
         "401",
@@ -90,6 +109,13 @@ fn by_words(text: &str, otherwise: FaultClass) -> FaultClass {
         "temporarily unavailable",
         "internal server error",
     ];
+    const BAD_REQUEST: &[&str] = &[
+        "400",
+        "422",
+        "bad request",
+        "invalid request",
+        "invalid_request_error",
+    ];
     let text = text.to_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| has_word(&text, word));
     if says(QUOTA) {
@@ -98,6 +124,8 @@ fn by_words(text: &str, otherwise: FaultClass) -> FaultClass {
         FaultClass::Auth
     } else if says(OVERLOAD) {
         FaultClass::Overload
+    } else if says(BAD_REQUEST) {
+        FaultClass::BadRequest
     } else {
         otherwise
     }

@@ -1,6 +1,8 @@
 //! The rules of the mapping that no recording shows.
 
-use hearth_actors::event::{FaultClass, ToolStatus};
+use std::time::Duration;
+
+use hearth_actors::event::{FaultClass, Reset, ToolStatus};
 use hearth_actors::model::Usage;
 use serde_json::json;
 
@@ -221,9 +223,9 @@ fn calls_whose_totals_are_told_count_once_each() {
 
     all.extend(said(&mut mapper, &window(900)));
     let fault = fault::other("overloaded");
-    all.extend(mapper.turn_failed(fault));
+    all.extend(mapper.turn_failed(fault, None));
     assert_eq!(sum(&all), (900, 0), "an error after one call");
-    let unknown = Mapper::default().turn_failed(fault::other("overloaded"));
+    let unknown = Mapper::default().turn_failed(fault::other("overloaded"), None);
     assert_eq!(sum(&unknown), (0, 0));
 }
 
@@ -319,6 +321,90 @@ fn an_error_as_text_counts_only_as_the_last_word_of_a_turn_and_of_a_known_offend
         fine
     );
     assert_eq!(stops(&[], &[&error]), fine);
+}
+
+/// An agent's own words around its error are told from a model's that quote them:
+/// by what else was said, and by what was paid.
+#[test]
+fn an_error_as_text_in_the_agents_own_words_is_a_refusal() {
+    let own = |inner: &str| {
+        chunk(&format!(
+            "Ran into this error: {inner}.\n\nPlease retry if you think this is a transient or recoverable error."
+        ))
+    };
+    let total = |used: i64| json!({"sessionUpdate": "usage_update", "used": used, "size": 128_000});
+    let stops = |updates: &[Value]| {
+        let mut mapper = mapper(&["errors_as_text", "usage_of_last_call"]);
+        // The announcement of a session, and a turn that was paid for.
+        for update in [total(0), chunk("fine"), total(9), total(9)] {
+            said(&mut mapper, &update);
+        }
+        mapper.turn_end(&json!({"stopReason": "end_turn"}));
+        for update in updates {
+            said(&mut mapper, update);
+        }
+        match mapper.turn_end(&json!({"stopReason": "end_turn"})).pop() {
+            Some(Said::TurnEnded(stop)) => stop,
+            other => panic!("{other:?}"),
+        }
+    };
+    let refused = |inner: &str| match stops(&[own(inner), total(9)]) {
+        AgentStop::Refused { fault, reset } => (fault.class, fault.message, reset),
+        other => panic!("{inner}: {other:?}"),
+    };
+    let (class, message, reset) = refused("Rate limit exceeded: Try again in 2h 5m.");
+    assert_eq!(class, FaultClass::Overload);
+    assert_eq!(message, "Rate limit exceeded: Try again in 2h 5m");
+    assert_eq!(reset, Some(Reset::After(Duration::from_secs(7500))));
+    let (class, ..) = refused("Rate limit exceeded: You exceeded your current quota");
+    assert_eq!(class, FaultClass::Quota);
+    let (class, ..) = refused("Request failed: Bad request (400): no such model");
+    assert_eq!(class, FaultClass::BadRequest);
+
+    let inner = "Server error: 503";
+    for paid_or_worked in [
+        vec![own(inner), total(9), total(11), total(11)],
+        vec![chunk("I begin. "), own(inner), total(9)],
+        vec![own(inner), own(inner), total(9)],
+        vec![chunk("Ran into this error: Server error: 503"), total(9)],
+    ] {
+        let AgentStop::Error(fault) = stops(&paid_or_worked) else {
+            panic!("{paid_or_worked:?}");
+        };
+        assert!(fault.message.starts_with("suspected failure"), "{fault:?}");
+    }
+}
+
+#[test]
+fn an_error_behind_work_is_no_refusal() {
+    let fault = || fault::other("429");
+    let stop = |updates: &[Value]| {
+        let mut mapper = Mapper::default();
+        for update in updates {
+            said(&mut mapper, update);
+        }
+        match mapper
+            .turn_failed(fault(), Some(&json!({"retry_after": 3})))
+            .pop()
+        {
+            Some(Said::TurnEnded(stop)) => stop,
+            other => panic!("{other:?}"),
+        }
+    };
+    let own_business = json!({"sessionUpdate": "session_info_update", "title": "x"});
+    for nothing in [vec![], vec![own_business]] {
+        let AgentStop::Refused { reset, .. } = stop(&nothing) else {
+            panic!("{nothing:?}");
+        };
+        assert_eq!(reset, Some(Reset::After(Duration::from_secs(3))));
+    }
+    for something in [
+        chunk("a"),
+        json!({"sessionUpdate": "agent_thought_chunk", "content": {"type": "text", "text": "a"}}),
+        json!({"sessionUpdate": "tool_call", "toolCallId": "c", "title": "t", "status": "pending"}),
+    ] {
+        assert!(matches!(stop(&[something]), AgentStop::Error(_)));
+    }
 }
 
 #[test]

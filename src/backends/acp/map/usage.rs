@@ -77,6 +77,14 @@ impl Meter {
         self.continued = true;
     }
 
+    /// No model call of the turn ended with a bill.
+    pub(super) fn is_unpaid(&self, response: &Value, quirks: &Quirks) -> bool {
+        if quirks.has(Quirk::UsageOfLastCall) {
+            return self.calls.open.len() < Calls::OPEN;
+        }
+        tokens(&response["usage"]).is_none() && self.in_chunks == Usage::default()
+    }
+
     /// The response of a prompt; `whole` when the agent came to its own end.
     pub(super) fn response(
         &mut self,

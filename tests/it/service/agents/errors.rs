@@ -15,19 +15,22 @@ pub(super) async fn refused(agent: Agent) {
 
 /// Agents try again in silence, some for a minute and more: a deadline ends that
 /// and names it. goose gives up after seven seconds and says so as ordinary text
-/// of a turn that ended well, which is not believed. qwen takes up a broken
+/// of a turn that ended well: where that text is all of the turn and its own, it
+/// is the error, behind other words it is a suspicion. qwen takes up a broken
 /// answer by itself and really ends well.
 pub(super) async fn failing(agent: Agent) {
     const SILENCE: &str = "no word from the agent within 4 s of the prompt";
     const SUSPECTED: &str = "suspected failure: the agent ended the turn as done";
     let goose = agent == Agent::Goose;
     let first_byte = if goose { 25_000 } else { 4_000 };
-    let settings = format!("[deadlines]\nfirst_byte_ms = {first_byte}\n");
+    let settings = format!("[deadlines]\nfirst_byte_ms = {first_byte}\n[retry]\nattempts = 1\n");
     let stage = Stage::with(agent, &settings).await;
-    let gave_up = if goose {
-        ("agent_error", SUSPECTED)
-    } else {
-        ("stalled", SILENCE)
+    let gave_up = |words: &'static str| {
+        if goose {
+            ("overload", words)
+        } else {
+            ("stalled", SILENCE)
+        }
     };
     let broke = if goose {
         ("agent_error", SUSPECTED)
@@ -36,8 +39,8 @@ pub(super) async fn failing(agent: Agent) {
     };
     let mut tasks = Vec::new();
     for (prompt, expected) in [
-        ("[[error:500]] lynx", gave_up),
-        ("[[error:429]] heron", gave_up),
+        ("[[error:500]] lynx", gave_up("Server error: ")),
+        ("[[error:429]] heron", gave_up("Rate limit exceeded: ")),
         (
             "[[deltas:8]][[text:The connection breaks here.]][[cut:3]] otter",
             broke,
@@ -53,6 +56,95 @@ pub(super) async fn failing(agent: Agent) {
         assert_eq!(task["outcome"], outcome, "{prompt}: {task:#}");
         assert!(detail.starts_with(start), "{prompt}: {detail}");
     }
+    stage.strike().await;
+}
+
+/// What would be refused again is not tried again, and has a name.
+pub(super) async fn final_ones(agent: Agent) {
+    let stage = Stage::set(agent).await;
+    let mut tasks = Vec::new();
+    let refused = "[[refusal:invalid_request_error,The model does not take this]]";
+    for (word, prompt, outcome) in [
+        ("lynx", "[[error:401]]".to_owned(), "auth"),
+        ("heron", format!("[[error:400]]{refused}"), "agent_error"),
+    ] {
+        let chat = stage.service.chat().await;
+        let task = stage.say(&chat, &format!("{prompt} {word}")).await;
+        tasks.push((task, word, outcome));
+    }
+    for (task, word, outcome) in tasks {
+        let task = stage.service.ended(&task).await;
+        assert_eq!(task["outcome"], outcome, "{task:#}");
+        assert_eq!(task["turns"].as_array().unwrap().len(), 1, "{task:#}");
+        let asked = stage.model.asked_about(word).len();
+        // goose itself tries a bad request four times.
+        assert!(
+            asked == 1 || asked == 4 && word == "heron",
+            "{word}: {asked}"
+        );
+    }
+    stage.strike().await;
+}
+
+/// goose tells what it was refused with: it waits for as long as that says, or is
+/// tried again, and the same prompt reaches the model no more often than that.
+pub(super) async fn parked(agent: Agent) {
+    const QUOTA: &str =
+        "[[refusal:usage_limit_reached,The usage limit has been reached. Try again in 2h 5m.]]";
+    const UNKNOWN: &str =
+        "[[refusal:insufficient_quota,You exceeded your current quota, please check your plan.]]";
+    let stage = Stage::set(agent).await;
+    let mut chats = Vec::new();
+    for prompt in [
+        // goose's own four tries, then one of ours.
+        "[[error:429,4]][[text:At last.]] lynx".to_owned(),
+        format!("[[error:429]]{QUOTA} heron"),
+        format!("[[error:429]]{UNKNOWN} otter"),
+        "[[error:402]] stoat".to_owned(),
+    ] {
+        let chat = stage.service.chat().await;
+        // A second turn: what the first one told of its spending is told again.
+        stage.turn(&chat, "[[text:ready]] vole").await;
+        let task = stage.say(&chat, &prompt).await;
+        chats.push((chat, task));
+    }
+    let task = stage.service.ended(&chats[0].1).await;
+    assert_eq!(task["outcome"], "ok", "{task:#}");
+    let outcomes: Vec<_> = task["turns"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|turn| turn["outcome"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(outcomes, ["overload", "ok"]);
+    assert_eq!(stage.model.asked_about("lynx").len(), 5);
+    let frames = stage.frames(&chats[0].1).await;
+    let waits = frames
+        .iter()
+        .filter(|(_, data)| data["parked"]["reason"] == "overload");
+    assert_eq!(waits.count(), 1);
+
+    let quota = stage
+        .service
+        .until("a parked task", async || {
+            let task = stage
+                .service
+                .get(&format!("/api/tasks/{}", chats[1].1))
+                .await;
+            (task["parked_reason"] == "quota")
+                .then(|| task.clone())
+                .ok_or(task)
+        })
+        .await;
+    let until: chrono::DateTime<chrono::Utc> =
+        quota["parked_until"].as_str().unwrap().parse().unwrap();
+    let wait = (until - chrono::Utc::now()).num_minutes();
+    assert!((123..=127).contains(&wait), "{wait} min: {quota:#}");
+    for (_, task) in &chats[2..] {
+        let task = stage.service.ended(task).await;
+        assert_eq!(task["outcome"], "quota", "{task:#}");
+    }
+    assert_eq!(stage.model.asked_about("heron").len(), 4, "no storm");
     stage.strike().await;
 }
 

@@ -5,11 +5,13 @@
 //! a service, a database, a home and a model of its own.
 
 mod cancels;
+mod compete;
 mod deaths;
 mod errors;
 mod hand_over;
 mod permission;
 mod stage;
+mod survival;
 mod talk;
 
 use stage::Agent;
@@ -42,8 +44,11 @@ scenarios! {
         cancels::in_tool as a_cancel_ends_a_running_command,
         errors::refused as a_refusing_model_is_named,
         errors::failing as a_failing_model_is_not_taken_for_success,
+        errors::final_ones as what_would_be_refused_again_is_not_tried_again,
+        errors::parked as a_refused_prompt_waits_as_long_as_its_refusal_says,
         errors::silent as a_silent_model_meets_the_deadline,
         deaths::killed as a_killed_agent_resumes_with_its_history,
+        survival::asked as what_was_asked_is_answered_after_a_restart,
     }
     qwen = Agent::Qwen => {
         hand_over::restored as after_a_reset_it_knows_what_is_kept,
@@ -59,8 +64,10 @@ scenarios! {
         cancels::in_tool as a_cancel_ends_a_running_command,
         errors::refused as a_refusing_model_is_named,
         errors::failing as a_failing_model_is_not_taken_for_success,
+        errors::final_ones as what_would_be_refused_again_is_not_tried_again,
         errors::silent as a_silent_model_meets_the_deadline,
         deaths::killed as a_killed_agent_resumes_with_its_history,
+        survival::asked as what_was_asked_is_answered_after_a_restart,
     }
     opencode = Agent::Opencode => {
         hand_over::there_and_back as a_chat_goes_to_goose_and_back,
@@ -69,6 +76,13 @@ scenarios! {
         talk::tool as a_file_of_a_tool_becomes_a_pending_change,
         talk::counted as every_call_of_a_turn_with_tools_is_counted_as_told,
         cancels::mid_stream as a_cancel_in_mid_stream_keeps_the_process,
+        errors::final_ones as what_would_be_refused_again_is_not_tried_again,
         deaths::killed as a_killed_agent_resumes_with_its_history,
+        survival::asked as what_was_asked_is_answered_after_a_restart,
     }
+}
+
+#[tokio::test]
+async fn goose_and_qwen_answer_one_prompt_each_in_its_own_worktree() {
+    compete::goose_and_qwen().await;
 }

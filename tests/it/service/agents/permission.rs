@@ -76,7 +76,7 @@ pub(super) async fn asking(agent: Agent) {
 
 /// A turn that waits for consent to write `file`: the task, the file's path and
 /// the open prompt.
-async fn ask(stage: &Stage, chat: &Chat, file: &str) -> (String, String, Value) {
+pub(super) async fn ask(stage: &Stage, chat: &Chat, file: &str) -> (String, String, Value) {
     let path = stage.below(chat, file).await;
     let words =
         format!(r#"[[tool:write {{"path":"{path}","content":"x\n"}}]] please write {file}"#);
@@ -103,7 +103,7 @@ async fn ask(stage: &Stage, chat: &Chat, file: &str) -> (String, String, Value) 
     (task, path, prompt)
 }
 
-async fn answer(stage: &Stage, prompt: &Value, kind: &str) {
+pub(super) async fn answer(stage: &Stage, prompt: &Value, kind: &str) {
     let path = format!("/api/prompts/{}/answer", id_of(prompt));
     let (status, settled) = stage.service.post(&path, json!({ "kind": kind })).await;
     assert_eq!(status, 200, "{settled:#}");

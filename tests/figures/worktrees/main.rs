@@ -3,6 +3,8 @@
 //!
 //! `cargo bench --bench figures_worktrees`
 
+mod restore;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,6 +33,7 @@ fn main() {
         let worktree = bench.ensured();
         bench.checkpoints(&worktree);
         bench.diffs(&worktree);
+        bench.restores(files);
     }
 }
 
@@ -82,6 +85,7 @@ impl Bench {
             project: self.id,
             project_path: self.project.clone(),
             existing,
+            start: None,
             begins_with: None,
         };
         let made = self.runtime.block_on(self.port.ensure(&spec));

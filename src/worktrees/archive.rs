@@ -1,0 +1,94 @@
+//! Puts a worktree away: a shadow commit of all files first, then the folder and
+//! the entry go. The branch stays.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use git2::Repository;
+use hearth_actors::arena::Archived;
+use hearth_actors::ids::CheckpointId;
+use hearth_actors::model::Worktree;
+use hearth_actors::ports::WorktreeError;
+
+use super::errors::Context;
+use super::index::Private;
+use super::{Room, admin, checkpoint, refs, scan};
+
+/// See [`hearth_actors::ports::Worktrees::archive`].
+pub(super) fn archive(room: &Room, worktree: &Worktree) -> Result<Archived, WorktreeError> {
+    let private = Private::of(&room.config.home, worktree.id)?;
+    let entry = private.entry();
+    if !worktree.path.is_dir() {
+        remove_entry(room, worktree, entry)?;
+        return Ok(Archived::Removed(None));
+    }
+    if let Some(reason) = entry.as_deref().and_then(admin::locked_by_a_person) {
+        return Ok(Archived::Left(format!("it is locked: {reason}")));
+    }
+    let open = room.open(worktree)?;
+    let shadow = scan::shadow(&open.scanned(worktree), &room.snapshots)?;
+    if !shadow.notes.is_empty() {
+        return Ok(Archived::Left(shadow.notes.join("; ")));
+    }
+    let commit = keep(room, worktree, &open.repo, shadow.tree)?;
+    drop(open);
+    remove_files(worktree)?;
+    remove_entry(room, worktree, entry)?;
+    Ok(Archived::Removed(Some(commit)))
+}
+
+fn keep(
+    room: &Room,
+    worktree: &Worktree,
+    repo: &Repository,
+    tree: git2::Oid,
+) -> Result<String, WorktreeError> {
+    let _alone = room.hold(repo.commondir())?;
+    let commit = checkpoint::write(repo, CheckpointId(worktree.id.0), tree)
+        .cannot("write the checkpoint", &worktree.path)?;
+    refs::keep(
+        repo,
+        &format!("refs/hearth/deleted/{}", worktree.id),
+        commit,
+    )?;
+    Ok(commit.to_string())
+}
+
+/// Renamed first, so that a folder that is half gone is never taken for the
+/// worktree; a try that was cut short left its folder beside.
+fn remove_files(worktree: &Worktree) -> Result<(), WorktreeError> {
+    let aside = aside(&worktree.path);
+    remove(&aside)?;
+    fs::rename(&worktree.path, &aside).cannot("move the worktree aside", &worktree.path)?;
+    remove(&aside)
+}
+
+fn remove(folder: &Path) -> Result<(), WorktreeError> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).cannot("remove the folder", folder)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn aside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".archived-{name}"))
+}
+
+/// The entry of files that are gone, unless it leads elsewhere.
+fn remove_entry(
+    room: &Room,
+    worktree: &Worktree,
+    entry: Option<PathBuf>,
+) -> Result<(), WorktreeError> {
+    remove(&aside(&worktree.path))?;
+    let ours = entry.filter(|entry| admin::leads_to(entry, &worktree.path));
+    let Some(entry) = ours else { return Ok(()) };
+    let common = entry.parent().and_then(Path::parent);
+    let Some(common) = common else { return Ok(()) };
+    let _alone = room.hold(common)?;
+    remove(&entry)
+}

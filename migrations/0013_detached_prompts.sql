@@ -46,6 +46,9 @@ begin
     return old;
 end $$;
 
+-- Tasks that are tried again when they were interrupted.
+create index queue_on_interrupt_idx on hearth.queue(task_id) where on_interrupt = 'retry';
+
 -- Notices that are over are deleted some time later.
 create index notices_over_idx on hearth.notices((coalesce(over_at, dismissed_at)))
     where over_at is not null or dismissed_at is not null;

@@ -62,3 +62,7 @@ create function hearth.spent_today()
     from hearth.turns u
     where u.claimed_at >= date_trunc('day', now() at time zone 'UTC') at time zone 'UTC'
 $$;
+
+-- What is spent of a day is summed up while it goes on: its newest blocks must
+-- not wait for a vacuum to be found by their range.
+alter index hearth.turns_claimed_idx set (autosummarize = on);

@@ -151,6 +151,10 @@ pub struct Conflict {
 }
 
 /// What planning came to.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made once an operation, and taken apart at once"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Planned {
     /// It can be done.

@@ -5,6 +5,7 @@ mod background;
 mod doors;
 mod ground;
 mod looks;
+mod retries;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -42,6 +43,7 @@ use doors::{Callers, Git};
 use ground::{database, lock, node_id, unswept};
 pub use looks::{Found, look_at_agents};
 use looks::{Kept, Looking, keep, means};
+use retries::retry_interrupted;
 
 /// Signals of the database that may wait; they coalesce.
 const SIGNALS: usize = 64;
@@ -199,6 +201,11 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         tokio::spawn(heed(inbox, tree.clone(), store.clone())),
         tokio::spawn(look_for_cancels(store.clone(), tree.clone())),
         tokio::spawn(look_for_expired(store.clone(), tree.clone())),
+        tokio::spawn(retry_interrupted(
+            tree.status(),
+            store.clone(),
+            tree.clone(),
+        )),
         tokio::spawn(report_health(tree.status(), health.clone())),
         tokio::spawn(keep_for_a_time(store.clone(), settings.keep_frames)),
         tokio::spawn(keep(tellings, store.clone())),

@@ -85,7 +85,7 @@ pub enum Command {
     Inbox(Output),
     /// Queue a failed task again.
     #[command(after_help = "Examples:\n  hearth retry 5f0c11ab\n\nThe files stay as they are.")]
-    Retry(Item),
+    Retry(Retry),
     /// Take a failed task or a notice out of the inbox.
     #[command(after_help = "Examples:\n  hearth dismiss 5f0c11ab")]
     Dismiss(Item),
@@ -522,6 +522,19 @@ pub struct Branch {
 pub struct Item {
     /// Its id, or the digits that `hearth inbox` shows
     pub id: String,
+}
+
+/// `retry`.
+#[derive(Debug, Args)]
+pub struct Retry {
+    /// Its id, or the digits that `hearth inbox` shows
+    pub id: String,
+    /// First bring the files and the chat back to what they were before it
+    #[arg(long)]
+    pub restore: bool,
+    /// Later turns of other chats may lose their files in this
+    #[arg(long, requires = "restore")]
+    pub consent: bool,
 }
 
 /// `answer`.

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::args::{Item as Named, Output};
+use super::args::{Item as Named, Output, Retry};
 use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::ids::{pick, short};
@@ -39,7 +39,7 @@ pub(super) async fn inbox(
 }
 
 pub(super) async fn retry(
-    args: &Named,
+    args: &Retry,
     home: &Path,
     env: &BTreeMap<String, String>,
 ) -> Result<Exit, Failure> {
@@ -47,7 +47,10 @@ pub(super) async fn retry(
     let ids = ids(&items(&client).await?, "task");
     let id = pick(&args.id, "task", &ids, "`hearth inbox`")?;
     let made: Value = client
-        .post(&format!("/api/inbox/task:{id}/retry"), &json!({}))
+        .post(
+            &format!("/api/inbox/task:{id}/retry"),
+            &json!({ "restore": args.restore, "consent": args.consent }),
+        )
         .await?;
     let task = made["task_id"].as_str().unwrap_or_default();
     print(&format!("queued again as task {task}\n"));

@@ -8,51 +8,58 @@ use super::source::{self, Sources};
 /// More of anything is no limit.
 const MOST: u64 = 1_000_000_000_000_000;
 
-macro_rules! budget {
-    ($from:ident, $scope:literal, $var:literal, $($measure:ident),+) => {
-        Budget {
-            $($measure: measure::$measure(
-                $from,
-                concat!("budget.", $scope, ".", stringify!($measure)),
-                concat!("HEARTH_BUDGET_", $var),
-            ),)+
-            ..Budget::default()
-        }
-    };
-}
-
-/// How each limit is read; a variable's name ends with the measure.
-mod measure {
-    use super::{MOST, Sources, source};
-
-    pub(super) fn tokens(from: &mut Sources<'_>, key: &'static str, var: &str) -> Option<i64> {
-        whole(from, key, &format!("{var}_TOKENS"), MOST)
-    }
-
-    pub(super) fn cost(from: &mut Sources<'_>, key: &'static str, var: &str) -> Option<f64> {
-        from.get(key, &format!("{var}_COST"), source::amount)
-    }
-
-    pub(super) fn wall_ms(from: &mut Sources<'_>, key: &'static str, var: &str) -> Option<i64> {
-        whole(from, key, &format!("{var}_WALL_MS"), MOST)
-    }
-
-    pub(super) fn turns(from: &mut Sources<'_>, key: &'static str, var: &str) -> Option<i64> {
-        whole(from, key, &format!("{var}_TURNS"), 1_000_000)
-    }
-
-    fn whole(from: &mut Sources<'_>, key: &'static str, var: &str, most: u64) -> Option<i64> {
-        let number = from.get(key, var, source::number(1, most))?;
-        i64::try_from(number).ok()
-    }
-}
-
 pub(super) fn budgets(from: &mut Sources<'_>) -> BudgetSettings {
     BudgetSettings {
-        day: budget!(from, "day", "DAY", tokens, cost),
-        session: budget!(from, "session", "SESSION", tokens, cost),
-        task: budget!(from, "task", "TASK", tokens, cost, wall_ms, turns),
+        day: Budget {
+            tokens: whole(from, "budget.day.tokens", "HEARTH_BUDGET_DAY_TOKENS", MOST),
+            cost: from.get("budget.day.cost", "HEARTH_BUDGET_DAY_COST", source::amount),
+            ..Budget::default()
+        },
+        session: Budget {
+            tokens: whole(
+                from,
+                "budget.session.tokens",
+                "HEARTH_BUDGET_SESSION_TOKENS",
+                MOST,
+            ),
+            cost: from.get(
+                "budget.session.cost",
+                "HEARTH_BUDGET_SESSION_COST",
+                source::amount,
+            ),
+            ..Budget::default()
+        },
+        task: Budget {
+            tokens: whole(
+                from,
+                "budget.task.tokens",
+                "HEARTH_BUDGET_TASK_TOKENS",
+                MOST,
+            ),
+            cost: from.get(
+                "budget.task.cost",
+                "HEARTH_BUDGET_TASK_COST",
+                source::amount,
+            ),
+            wall_ms: whole(
+                from,
+                "budget.task.wall_ms",
+                "HEARTH_BUDGET_TASK_WALL_MS",
+                MOST,
+            ),
+            turns: whole(
+                from,
+                "budget.task.turns",
+                "HEARTH_BUDGET_TASK_TURNS",
+                1_000_000,
+            ),
+        },
     }
+}
+
+fn whole(from: &mut Sources<'_>, key: &'static str, var: &str, most: u64) -> Option<i64> {
+    let number = from.get(key, var, source::number(1, most))?;
+    i64::try_from(number).ok()
 }
 
 pub(super) fn retry(from: &mut Sources<'_>) -> retry::Limits {

@@ -144,8 +144,9 @@ pub(super) async fn list(
 }
 
 /// Bounds what all turns of a session may spend together; `{}` leaves it to the
-/// settings. What is over it already is interrupted when it next spends
-/// something; tasks that were parked by it are looked at again at once.
+/// settings. A running turn that was bounded when it began is ended when it next
+/// spends something above it; tasks that were parked by it are looked at again at
+/// once.
 #[utoipa::path(put, path = "/api/sessions/{id}/budget", tag = "sessions", request_body = SessionBudget,
     params(("id" = Uuid, Path, description = "The session")),
     responses((status = 200, body = Budgets),

@@ -155,9 +155,15 @@ pub struct ApiError {
     code: Code,
     detail: String,
     errors: Vec<FieldError>,
+    stake: Option<Box<Stake>>,
+    headers: Vec<(HeaderName, &'static str)>,
+}
+
+/// What an order about files would touch and may not.
+#[derive(Clone, Debug, Default)]
+struct Stake {
     conflicts: Vec<Conflict>,
     chats: Vec<Uuid>,
-    headers: Vec<(HeaderName, &'static str)>,
 }
 
 /// One field that is wrong.
@@ -205,8 +211,7 @@ impl ApiError {
             code,
             detail: detail.into(),
             errors: Vec::new(),
-            conflicts: Vec::new(),
-            chats: Vec::new(),
+            stake: None,
             headers: Vec::new(),
         }
     }
@@ -265,6 +270,11 @@ impl ApiError {
         self
     }
 
+    fn at_stake(mut self, stake: Stake) -> Self {
+        self.stake = Some(Box::new(stake));
+        self
+    }
+
     /// Our own fault: logged here with its cause, which the caller never sees.
     pub fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(error = %chain(error), "a request failed");
@@ -305,6 +315,7 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let stake = self.stake.map(|stake| *stake).unwrap_or_default();
         let body = ProblemBody {
             kind: format!("urn:hearth:problem:{}", self.code.as_str()),
             title: self.code.title(),
@@ -312,8 +323,8 @@ impl IntoResponse for ApiError {
             detail: self.detail,
             code: self.code.as_str(),
             errors: self.errors,
-            conflicts: self.conflicts,
-            chats: self.chats,
+            conflicts: stake.conflicts,
+            chats: stake.chats,
         };
         let mut response = (self.code.status(), Json(body)).into_response();
         let own = (header::CONTENT_TYPE, "application/problem+json");
@@ -383,17 +394,20 @@ impl From<OperationsError> for ApiError {
                 "other_node" => Self::new(Code::OtherNode, what),
                 _ => Self::new(Code::NotPending, what),
             },
-            OperationsError::NeedsConsent(chats) => Self {
-                chats: chats.into_iter().map(|chat| chat.0).collect(),
-                ..Self::new(
-                    Code::NeedsConsent,
-                    format!("{detail}, with `\"consent\": true`"),
-                )
-            },
-            OperationsError::Conflicts(conflicts) => Self {
-                conflicts: conflicts.iter().map(Conflict::from).collect(),
-                ..Self::new(Code::Conflict, format!("{detail}; nothing was written"))
-            },
+            OperationsError::NeedsConsent(chats) => {
+                let detail = format!("{detail}, with `\"consent\": true`");
+                Self::new(Code::NeedsConsent, detail).at_stake(Stake {
+                    chats: chats.into_iter().map(|chat| chat.0).collect(),
+                    ..Stake::default()
+                })
+            }
+            OperationsError::Conflicts(conflicts) => {
+                let detail = format!("{detail}; nothing was written");
+                Self::new(Code::Conflict, detail).at_stake(Stake {
+                    conflicts: conflicts.iter().map(Conflict::from).collect(),
+                    ..Stake::default()
+                })
+            }
             OperationsError::Failed(why) => Self::new(Code::WorktreeUnusable, why),
             OperationsError::Unavailable(_) => Self::unavailable(Code::TreeUnavailable, &detail),
             OperationsError::Fenced => Self::unavailable(

@@ -2,17 +2,19 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use hearth_actors::ids::TaskId;
+use axum::http::{HeaderMap, StatusCode, header};
+use hearth_actors::ids::{ChatId, CheckpointId, TaskId};
+use hearth_actors::review::Order;
 use serde::Deserialize;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::agent::choose;
 use super::error::{ApiError, ApiResult, Code, ProblemBody};
-use super::extract::Params;
+use super::extract::{MaybeBody, Params};
 use super::messages::{Accepted, accept};
 use super::page::{Page, slice};
+use super::review::carry_out;
 use super::state::AppState;
 use crate::store::rows::inbox::{self, Item};
 use crate::store::{Retry, StoreError};
@@ -46,16 +48,30 @@ pub(super) async fn list(
     Ok(Json(Page::cut(rows, &slice, Item::cursor)))
 }
 
+/// How to try again.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct PostRetry {
+    /// First bring the files, and the chat, back to what they were before the
+    /// task's first turn.
+    restore: bool,
+    /// Later turns of other chats may lose their files in this.
+    consent: bool,
+}
+
 /// Queues a failed task again: same chat, agent and prompt, on the files as they
-/// are now. Asked for again, it answers 200 with the task that the first call
-/// made.
+/// are now, or as they were before it. Asked for again, it answers 200 with the
+/// task that the first call made, and restores nothing.
 #[utoipa::path(post, path = "/api/inbox/{id}/retry", tag = "inbox",
     params(("id" = String, Path, description = "`task:…` as the inbox lists it")),
+    request_body(content = Option<PostRetry>),
     responses((status = 202, body = Accepted), (status = 200, body = Accepted),
         (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn retry(
     State(state): State<AppState>,
     Path(id): Path<String>,
+    headers: HeaderMap,
+    MaybeBody(body): MaybeBody<PostRetry>,
 ) -> ApiResult<(StatusCode, Json<Accepted>)> {
     let Named::Task(task) = Named::parse(&id)? else {
         return Err(ApiError::new(
@@ -67,6 +83,15 @@ pub(super) async fn retry(
         return Err(ApiError::not_found("task", task));
     };
     choose(&state, agent.as_deref())?;
+    if body.restore {
+        go_back(&state, TaskId(task), body.consent, &headers).await?;
+    } else if body.consent {
+        return Err(ApiError::field(
+            Code::InvalidBody,
+            "consent",
+            "is for `restore`: say both or none",
+        ));
+    }
     match state.store.retry(TaskId(task)).await {
         Ok(Retry::Created(created)) => {
             let status = if created.repeated {
@@ -82,6 +107,48 @@ pub(super) async fn retry(
         )),
         Err(StoreError::NotFound { what: "task", .. }) => Err(ApiError::not_found("task", task)),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Restores the files as they were before the task; nothing where no agent was
+/// prompted for it, or where it was tried again already.
+async fn go_back(
+    state: &AppState,
+    task: TaskId,
+    consent: bool,
+    headers: &HeaderMap,
+) -> ApiResult<()> {
+    let before = state.store.before(task).await?;
+    let Some(before) = before else {
+        return Err(ApiError::not_found("task", task.0));
+    };
+    // What is none that failed is told by the retry.
+    if before.state != "failed" || before.retried || !before.prompted {
+        return Ok(());
+    }
+    let (Some(session), Some(chat), Some(checkpoint)) =
+        (before.session_id, before.chat_id, before.checkpoint_id)
+    else {
+        return Err(ApiError::new(
+            Code::NotRetryable,
+            format!(
+                "no checkpoint of the files before task {task} is kept; without `restore` it is \
+                 tried again on the files as they are"
+            ),
+        ));
+    };
+    let order = Order::Restore {
+        checkpoint: CheckpointId(checkpoint),
+        chat: ChatId(chat),
+        consent,
+    };
+    match carry_out(state, session, order, headers).await? {
+        (StatusCode::OK, _) => Ok(()),
+        _ => Err(ApiError::new(
+            Code::TreeUnavailable,
+            "the files are still being restored, and nothing is queued yet: ask again in a moment",
+        )
+        .with_header(header::RETRY_AFTER, "5")),
     }
 }
 

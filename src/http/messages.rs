@@ -50,6 +50,21 @@ pub(super) struct PostMessage {
     policy: Option<Policy>,
     /// What this turn may spend; only tighter than the settings.
     budget: Option<TaskBudget>,
+    /// What happens when Hearth stops or crashes in mid-turn: `inbox` (default), or
+    /// `retry`: once, on the files as they were before the turn.
+    #[serde(default)]
+    on_interrupt: OnInterrupt,
+}
+
+/// What happens to a task whose owner went away in mid-turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OnInterrupt {
+    /// It waits for a person.
+    #[default]
+    Inbox,
+    /// It is tried again once, after its files were restored.
+    Retry,
 }
 
 /// What happens when a turn runs in this chat.
@@ -116,6 +131,7 @@ pub(super) async fn create(
         policy,
         budget,
         interrupt: new.when_busy == WhenBusy::Interrupt,
+        retry_interrupted: new.on_interrupt == OnInterrupt::Retry,
         retry_of: None,
         idempotency_key,
     };

@@ -18,7 +18,7 @@ use super::budgets::TaskBudget;
 use super::error::{ApiError, ApiResult, Code, ProblemBody};
 use super::extract::{Body, Check, Id, Params, idempotency_key};
 use super::guard::Caller;
-use super::messages::{Accepted, accept};
+use super::messages::{Accepted, OnInterrupt, accept};
 use super::page::{Page, slice};
 use super::state::AppState;
 use super::wishes::Wishes;
@@ -60,6 +60,11 @@ pub(super) struct PostTask {
     /// What it, and the tasks it asks for, may spend; only tighter than the
     /// settings and than its parent's.
     budget: Option<TaskBudget>,
+    /// What happens when Hearth stops or crashes in mid-turn: `inbox` (default), or
+    /// `retry`: once, on the files as they were before the turn. A person's to
+    /// choose.
+    #[serde(default)]
+    on_interrupt: OnInterrupt,
 }
 
 /// Which tasks to list.
@@ -118,6 +123,13 @@ pub(super) async fn create(
             "is a person's to choose: leave it out, and the task runs with `deny`",
         ));
     }
+    if caller.agent.is_some() && new.on_interrupt != OnInterrupt::default() {
+        return Err(ApiError::field(
+            Code::AgentNotAllowed,
+            "on_interrupt",
+            "is a person's to choose: leave it out",
+        ));
+    }
     if caller.agent.is_some() && new.chat_id.is_some() {
         return Err(ApiError::field(
             Code::AgentNotAllowed,
@@ -161,6 +173,7 @@ pub(super) async fn create(
         parent,
         policy: Some(policy),
         budget,
+        retry_interrupted: new.on_interrupt == OnInterrupt::Retry,
         idempotency_key,
     };
     let created = state.store.create_task(&task).await?;

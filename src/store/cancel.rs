@@ -98,7 +98,7 @@ pub(super) async fn cancel_with_below(
 }
 
 /// One task, whose gate is locked.
-async fn cancel(tx: &mut PgConnection, task: TaskId) -> Result<CancelRequest, Unlocked> {
+pub(super) async fn cancel(tx: &mut PgConnection, task: TaskId) -> Result<CancelRequest, Unlocked> {
     let row: CancelRow = sqlx::query_as(CANCEL)
         .bind(task.0)
         .fetch_one(&mut *tx)

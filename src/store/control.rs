@@ -40,6 +40,9 @@ pub struct NewMessage {
     /// Cancels the chat's running turn and goes to the head of the session;
     /// otherwise the message queues.
     pub interrupt: bool,
+    /// Interrupted in mid-turn by a stop or crash of Hearth, it is tried again
+    /// once, on the files as they were before; otherwise it waits in the inbox.
+    pub retry_interrupted: bool,
     /// The task this one tries again.
     pub retry_of: Option<TaskId>,
     /// The same key in the same chat creates nothing twice.
@@ -73,6 +76,8 @@ pub struct NewTask {
     pub policy: Option<Policy>,
     /// What it, and the tasks it asks for, may spend.
     pub budget: Option<Budget>,
+    /// As of [`NewMessage`].
+    pub retry_interrupted: bool,
     /// The same key in the same chat (else project) creates nothing twice.
     pub idempotency_key: Option<String>,
 }
@@ -117,6 +122,7 @@ impl Store {
             policy: message.policy,
             budget: message.budget,
             interrupt: message.interrupt,
+            retry_interrupted: message.retry_interrupted,
             retry_of: message.retry_of,
             key: message.idempotency_key.as_deref(),
         };
@@ -145,6 +151,7 @@ impl Store {
             policy: task.policy,
             budget: task.budget,
             interrupt: false,
+            retry_interrupted: task.retry_interrupted,
             retry_of: None,
             key: task.idempotency_key.as_deref(),
         };

@@ -108,6 +108,8 @@ impl Store {
         .fetch_optional(&mut *tx)
         .await?;
         let Some(open) = open else {
+            // At once: a claim passes over a gate that is locked.
+            tx.rollback().await?;
             return Ok(Vec::new());
         };
         let settled = if open.expired {
@@ -245,7 +247,11 @@ async fn go_on(
             answer: asked.answer.map(|Json(answer)| answer),
         })
         .collect();
-    let (message, told) = (MessageId::new(), going_on::message(&given));
+    let request: String = sqlx::query_scalar("select input from tasks where id = $1")
+        .bind(open.task_id)
+        .fetch_one(&mut *tx)
+        .await?;
+    let (message, told) = (MessageId::new(), going_on::message(&request, &given));
     sqlx::query(
         "insert into messages (id, session_id, chat_id, role, content, status)
          select $1, t.session_id, t.chat_id, 'system', $3, 'complete' from tasks t where t.id = $2",

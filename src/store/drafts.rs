@@ -42,6 +42,7 @@ pub(super) struct Draft<'a> {
     pub(super) policy: Option<Policy>,
     pub(super) budget: Option<Budget>,
     pub(super) interrupt: bool,
+    pub(super) retry_interrupted: bool,
     pub(super) retry_of: Option<TaskId>,
     pub(super) key: Option<&'a str>,
 }
@@ -95,6 +96,7 @@ impl Draft<'_> {
                     self.thinking,
                     self.policy,
                     self.interrupt,
+                    self.retry_interrupted,
                     self.retry_of,
                     self.features
                 ),
@@ -238,6 +240,7 @@ impl Draft<'_> {
             .bind(self.retry_of.map(|task| task.0))
             .bind(MessageId::new().0)
             .bind(self.budget.filter(|budget| !budget.is_empty()).map(Json))
+            .bind(self.retry_interrupted)
             .fetch_all(tx)
             .await
     }

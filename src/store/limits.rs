@@ -28,7 +28,7 @@ const REFUSALS: &str = "\
             where u.task_id = t.task_id and u.outcome in ('overload', 'quota')) as of_task,
         (select count(*) from hearth.turns u
             where u.outcome in ('overload', 'quota') and u.outcome not in ('ok', 'cancelled')
-                and u.ended_at > clock_timestamp() - interval '1 hour' and u.agent = t.agent) as in_last_hour,
+                and u.ended_at > now() - interval '1 hour' and u.agent = t.agent) as in_last_hour,
         clock_timestamp() as now
     from hearth.turns t where t.id = $1";
 const CANCELLED: &str = "\
@@ -180,10 +180,7 @@ impl Spent {
             .collect()
     }
 
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "2^53 tokens and more are enough for any limit"
-    )]
+    /// Above 2^53 it is not exact, and far above every limit.
     fn used(&self, measure: Measure) -> f64 {
         match measure {
             Measure::Tokens => self.tokens as f64,

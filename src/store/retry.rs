@@ -1,5 +1,5 @@
 //! Trying a failed task again: a new task, made once, however often it is asked
-//! for. The files stay as the failed turn left them.
+//! for, on the files as they are or as they were before its first turn.
 
 use hearth_actors::ids::{AgentName, TaskId};
 use hearth_actors::limits::Budget;
@@ -24,6 +24,50 @@ const TASK: &str = "\
         coalesce(q.policy, case when q.user_message_id is null then 'deny' end) as policy, q.budget
     from tasks t left join hearth.queue q on q.task_id = t.id
     where t.id = $1";
+
+/// What the files were before task $1 was prompted first; `retried` if it was
+/// tried again already.
+const BEFORE: &str = "\
+    select k.state, k.session_id, k.chat_id, first.checkpoint_id, first.id is not null as prompted,
+        exists (select 1 from hearth.queue r where r.retry_of = k.id) as retried
+    from tasks k left join lateral (
+        select t.id, c.id as checkpoint_id from hearth.turns t
+            left join checkpoints c on c.id = t.checkpoint_id
+        where t.task_id = k.id and t.prompted_at is not null order by t.attempt limit 1) first on true
+    where k.id = $1";
+/// Interrupted tasks that are to be tried again by themselves, once each: a task
+/// that tries one again is not. What worked on the files since would be lost.
+const WANTED: &str = "\
+    select k.id from hearth.queue q join tasks k on k.id = q.task_id
+        join lateral (
+            select t.outcome, t.claimed_at from hearth.turns t
+            where t.task_id = k.id order by t.attempt desc limit 1) last on true
+    where q.on_interrupt = 'retry' and q.retry_of is null and not q.waiting
+        and k.state = 'failed' and last.outcome = 'interrupted'
+        and not exists (select 1 from hearth.queue r where r.retry_of = k.id)
+        and not exists (select 1 from hearth.dismissed_tasks d where d.task_id = k.id)
+        and not exists (
+            select 1 from hearth.turns l
+            where l.session_id = q.session_id and l.task_id <> k.id
+                and l.claimed_at > last.claimed_at and l.prompted_at is not null)
+    order by last.claimed_at limit 100";
+
+/// What the files of a task were before it.
+#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+pub struct Before {
+    /// The task's.
+    pub state: String,
+    /// Its workspace.
+    pub session_id: Option<Uuid>,
+    /// Its tab.
+    pub chat_id: Option<Uuid>,
+    /// The checkpoint, if it is still kept.
+    pub checkpoint_id: Option<Uuid>,
+    /// An agent was prompted: it may have changed files.
+    pub prompted: bool,
+    /// It was tried again already.
+    pub retried: bool,
+}
 
 /// What became of a retry.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +109,29 @@ impl Store {
         Ok(agent)
     }
 
+    /// What a task's files were before its first turn; none if there is no such
+    /// task.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn before(&self, task: TaskId) -> Result<Option<Before>, StoreError> {
+        let before = sqlx::query_as(BEFORE)
+            .bind(task.0)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(before)
+    }
+
+    /// Interrupted tasks whose creator wanted them to be tried again, and which
+    /// nobody has tried or dismissed yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn wanted_retries(&self) -> Result<Vec<TaskId>, StoreError> {
+        let tasks: Vec<Uuid> = sqlx::query_scalar(WANTED).fetch_all(&self.pool).await?;
+        Ok(tasks.into_iter().map(TaskId).collect())
+    }
+
     /// Queues the failed `task` again, at the end of its session's queue: same
     /// chat, agent, prompt and policy. A second call finds the first one's task.
     ///
@@ -103,6 +170,7 @@ impl Store {
             policy: row.policy.as_deref().and_then(Policy::parse),
             budget: row.budget.map(|budget| budget.0),
             interrupt: false,
+            retry_interrupted: false,
             retry_of: Some(task),
             key: Some(KEY),
         };

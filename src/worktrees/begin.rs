@@ -9,7 +9,8 @@ use hearth_actors::ports::WorktreeError;
 use super::errors::{Context, failed};
 use super::git::{Git, Written, filter_drivers};
 use super::history::tree_of;
-use super::{Room, differing, traps};
+use super::names::shown;
+use super::{Room, differing, review, traps};
 
 /// Brings `files`, which hold HEAD's, to what the commit `wanted` holds. The
 /// index stays HEAD's. Neither program runs filters.
@@ -25,6 +26,15 @@ pub(super) fn with_files_of(
     let differing = differing::paths(repo, head, tree).cannot("compare the files", files)?;
     if differing.is_empty() {
         return Ok(());
+    }
+    if let Some((path, why)) = differing
+        .iter()
+        .find_map(|path| Some((path, review::misplaced(path)?)))
+    {
+        return Err(WorktreeError::Unusable(format!(
+            "the commit {wanted} holds {}, whose path {why}: Hearth does not write there",
+            shown(path)
+        )));
     }
     let git = Git {
         program: room.config.git.clone(),

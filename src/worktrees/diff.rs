@@ -6,7 +6,7 @@ use git2::{
 use hearth_actors::model::{BlobRef, FileChange, Operation};
 use hearth_actors::ports::WorktreeError;
 
-use super::differing;
+use super::differing::{self, Differing};
 use super::errors::Context;
 use super::names::shown;
 use super::patch::{Budget, MAX_SHOWN, Patched};
@@ -45,39 +45,56 @@ pub(super) fn between(repo: &Repository, before: Oid, now: Oid) -> Result<Change
             omitted: 0,
         });
     }
-    let paths = differing::paths(repo, before, now).cannot(doing, at)?;
-    traps::attributes(repo, paths.iter().map(Vec::as_slice))?;
-    compare(repo, before, now, paths).cannot(doing, at)
+    let files = differing::files(repo, before, now).cannot(doing, at)?;
+    traps::attributes(repo, files.iter().map(|file| &file.path[..]))?;
+    compare(repo, before, now, files).cannot(doing, at)
 }
 
 fn compare(
     repo: &Repository,
     before: Oid,
     now: Oid,
-    paths: Vec<Vec<u8>>,
+    files: Vec<Differing>,
 ) -> Result<Changes, git2::Error> {
     let (before, after) = (repo.find_tree(before)?, repo.find_tree(now)?);
-    let mut options = DiffOptions::new();
-    options
-        .include_typechange(true)
-        .show_binary(true)
-        .id_abbrev(12)
-        .max_size(MAX_SHOWN.cast_signed())
-        .disable_pathspec_match(true);
-    for path in paths {
-        options.pathspec(path);
+    let odb = repo.odb()?;
+    // A file that became a link, or a link a file, is no part of a rename:
+    // libgit2 would take the two apart and mix them up with others.
+    let (turned, files): (Vec<_>, Vec<_>) = files.into_iter().partition(Differing::is_other_kind);
+    let mut diffs = Vec::new();
+    for (files, renames) in [(files, true), (turned, false)] {
+        // Without a path, everything would be compared.
+        if files.is_empty() {
+            continue;
+        }
+        let mut options = DiffOptions::new();
+        options
+            .include_typechange(true)
+            .show_binary(true)
+            .id_abbrev(12)
+            .max_size(MAX_SHOWN.cast_signed())
+            .disable_pathspec_match(true);
+        for file in files {
+            options.pathspec(file.path);
+        }
+        let mut diff = repo.diff_tree_to_tree(Some(&before), Some(&after), Some(&mut options))?;
+        if renames {
+            find_renames(&mut diff, &odb)?;
+        }
+        diffs.push(diff);
     }
-    let mut diff = repo.diff_tree_to_tree(Some(&before), Some(&after), Some(&mut options))?;
+    describe(&diffs, &odb)
+}
+
+fn find_renames(diff: &mut Diff<'_>, odb: &Odb<'_>) -> Result<(), git2::Error> {
     let mut find = DiffFindOptions::new();
     find.renames(true)
         .rename_threshold(RENAME_THRESHOLD)
         .rename_limit(RENAME_LIMIT);
-    let odb = repo.odb()?;
-    if has_giants(&diff, &odb)? {
+    if has_giants(diff, odb)? {
         find.exact_match_only(true);
     }
-    diff.find_similar(Some(&mut find))?;
-    describe(&diff, &odb)
+    diff.find_similar(Some(&mut find))
 }
 
 /// Whether a rename may be looked for in a file that is too big to load.
@@ -98,20 +115,20 @@ fn has_giants(diff: &Diff<'_>, odb: &Odb<'_>) -> Result<bool, git2::Error> {
     Ok(false)
 }
 
-fn describe(diff: &Diff<'_>, odb: &Odb<'_>) -> Result<Changes, git2::Error> {
-    let mut order: Vec<(String, usize)> = diff
-        .deltas()
-        .enumerate()
-        .filter(|(_, delta)| concerns_files(delta))
-        .map(|(number, delta)| (path_of(&main_side(&delta)), number))
-        .collect();
+fn describe(diffs: &[Diff<'_>], odb: &Odb<'_>) -> Result<Changes, git2::Error> {
+    let mut order: Vec<(String, usize, usize)> = Vec::new();
+    for (which, diff) in diffs.iter().enumerate() {
+        let deltas = diff.deltas().enumerate();
+        let deltas = deltas.filter(|(_, delta)| concerns_files(delta));
+        order.extend(deltas.map(|(number, delta)| (path_of(&main_side(&delta)), which, number)));
+    }
     order.sort();
     let omitted = order.len().saturating_sub(MAX_FILES);
     order.truncate(MAX_FILES);
     let mut budget = Budget::default();
     let listed = order
         .into_iter()
-        .map(|(path, number)| file_change(diff, number, path, odb, &mut budget))
+        .map(|(path, which, number)| file_change(&diffs[which], number, path, odb, &mut budget))
         .collect::<Result<_, _>>()?;
     Ok(Changes { listed, omitted })
 }

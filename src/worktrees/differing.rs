@@ -27,6 +27,16 @@ pub(super) struct Side {
     pub(super) id: Oid,
 }
 
+impl Differing {
+    /// Whether a file became a link or the like, at the same path.
+    pub(super) fn is_other_kind(&self) -> bool {
+        const KIND: u32 = 0o170_000;
+        let kind = |side: Side| side.mode & KIND;
+        let both = self.before.zip(self.after);
+        both.is_some_and(|(before, after)| kind(before) != kind(after))
+    }
+}
+
 /// The paths of all files that differ, by path.
 pub(super) fn paths(
     repo: &Repository,
@@ -50,6 +60,9 @@ pub(super) fn files(
         for (name, (before, after)) in names(repo, before, after)? {
             if before == after {
                 continue;
+            }
+            if name.is_empty() || name.contains(&b'/') {
+                return Err(git2::Error::from_str("a name in the tree is no name"));
             }
             let path = [&folder[..], &name].concat();
             if path.len() > MAX_PATH {

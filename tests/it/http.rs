@@ -9,6 +9,7 @@ mod pages;
 mod problems;
 mod providers;
 mod retention;
+mod review;
 mod routes;
 mod sockets;
 mod sse;

@@ -10,6 +10,7 @@ mod malice;
 mod prepared;
 mod projects;
 mod restoring;
+mod review;
 mod scratch;
 mod traps;
 mod travel;

@@ -52,9 +52,10 @@ pub trait Worktrees: Send + Sync {
     async fn head(&self, project_path: &Path) -> Result<String, WorktreeError>;
 
     /// Takes a shadow commit of everything under `refs/hearth/deleted/<worktree>`
-    /// and removes the files and the worktree's entry; the branch stays. What no
-    /// commit can hold keeps all files where they are, but for what the
-    /// repository ignores. Idempotent: nothing there is success.
+    /// and removes the files and the worktree's entry; the branch stays. A
+    /// repository within, or what may not be read, keeps all files where they
+    /// are; ignored files, FIFOs and sockets go. Idempotent: nothing there is
+    /// success.
     async fn archive(&self, worktree: &Worktree) -> Result<Archived, WorktreeError>;
 }
 

@@ -57,10 +57,7 @@ pub struct Look {
 impl Budget {
     /// Every limit, with what it counts.
     pub fn limits(&self) -> impl Iterator<Item = (Measure, f64)> {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "limits of 2^53 tokens and more are no limits"
-        )]
+        // Limits of 2^53 and more are no limits.
         let whole = |number: Option<i64>| number.map(|number| number as f64);
         [
             (Measure::Tokens, whole(self.tokens)),

@@ -19,17 +19,24 @@ pub const MARK: &str = "[Hearth] Your process ended while you waited for an answ
 /// Longest description of a request in the message, in characters.
 const ASKED_CHARS: usize = 300;
 /// Longest answer in the message, in characters; asked again, it is given whole.
-const ANSWER_CHARS: usize = 1500;
+const ANSWER_CHARS: usize = 1200;
+/// Longest quotation of the request that was being worked on, in characters.
+const REQUEST_CHARS: usize = 8000;
 /// A title of this many bytes may have been cut, and then says too little.
 const LONG_TITLE: usize = 1024;
 
-/// What the agent is told.
+/// What the agent is told. `request` is the prompt of the turn that ended: some
+/// agents keep nothing of a turn that did not end well, not even its prompt.
 #[must_use]
-pub fn message(given: &[Given]) -> String {
+pub fn message(request: &str, given: &[Given]) -> String {
     let mut text =
-        format!("{MARK} This is the same session. What you had asked, and what was answered:\n\n");
-    for (number, given) in (1..).zip(given) {
+        format!("{MARK} This is the same session. You were working on this request:\n\n");
+    for line in quoted(request).lines() {
         // Written to memory, which does not fail.
+        let _ = writeln!(text, "> {line}");
+    }
+    text.push_str("\nWhat you had asked, and what was answered:\n\n");
+    for (number, given) in (1..).zip(given) {
         let _ = writeln!(text, "{number}. {}", line(given));
     }
     text.push_str(
@@ -100,6 +107,15 @@ fn answer(answer: Option<&AskOption>) -> String {
         AskKind::RejectOnce | AskKind::RejectAlways => format!("refused ({label})."),
         AskKind::Choice | AskKind::Text => format!("the answer is \"{label}\"."),
     }
+}
+
+/// The beginning of the request, in at most so many characters.
+fn quoted(request: &str) -> String {
+    let mut start: String = request.chars().take(REQUEST_CHARS).collect();
+    if request.chars().count() > REQUEST_CHARS {
+        start.push('…');
+    }
+    start
 }
 
 /// On one line, and not too long.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::event::{FaultClass, Reset};
 use crate::testing::backend::{Start, Step};
 use crate::testing::player;
 
@@ -70,6 +71,8 @@ pub enum Event {
     BreakOperations(usize, bool),
     /// So many calls about the files of operations panic.
     PanicReview(u32),
+    /// The workspace of one of the chats may spend so many tokens.
+    Bound(usize, i64),
 }
 
 /// What a human wants done with files.
@@ -95,6 +98,15 @@ pub struct Plan {
     /// The service is stopped with this grace in the middle of it all, and
     /// another one starts on what it left.
     pub stop: Option<Duration>,
+}
+
+/// What a plan came to, for those who want to know that it tried anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Played {
+    /// Operations that were carried out.
+    pub done: usize,
+    /// Operations that began and were not.
+    pub abandoned: usize,
 }
 
 /// Chats of a plan: the second shares its workspace with the first; the fourth
@@ -137,6 +149,7 @@ impl Plan {
             .collect();
         events.extend(contexts(seed));
         events.extend(reviews(seed));
+        events.extend(limits(seed));
         events.sort_by_key(|(at, _)| *at);
         let stop = (random.u8(0..4) == 0).then(|| Duration::from_millis(random.u64(0..20_000)));
         Self { seed, events, stop }
@@ -146,8 +159,8 @@ impl Plan {
     ///
     /// # Panics
     /// When a promise is broken, or a task has no outcome in the end.
-    pub async fn play(self) {
-        player::play(self).await;
+    pub async fn play(self) -> Played {
+        player::play(self).await
     }
 }
 
@@ -187,6 +200,47 @@ fn reviews(seed: u64) -> Vec<(Duration, Event)> {
         _ => Event::PanicReview(random.u32(1..4)),
     };
     (0..40)
+        .map(|_| {
+            (
+                Duration::from_millis(random.u64(0..120_000)),
+                one(&mut random),
+            )
+        })
+        .collect()
+}
+
+/// In a third of the plans models refuse prompts, and workspaces have budgets.
+/// From a sequence of their own, so that the rest of a plan stays what it was.
+fn limits(seed: u64) -> Vec<(Duration, Event)> {
+    let mut random = fastrand::Rng::with_seed(seed ^ 0x5eed);
+    let events = if seed % 3 == 1 { 14 } else { 0 };
+    let one = |random: &mut fastrand::Rng| {
+        let reset = random
+            .bool()
+            .then(|| Reset::After(Duration::from_millis(random.u64(0..40_000))));
+        let script = match random.u8(0..10) {
+            0..4 => vec![Step::Refuse(FaultClass::Overload, reset)],
+            4..6 => vec![Step::Refuse(FaultClass::Quota, reset)],
+            6 => vec![
+                Step::Wait(Duration::from_secs(3)),
+                Step::Refuse(FaultClass::Auth, reset),
+            ],
+            _ => vec![
+                Step::Spend(random.i64(1..80)),
+                Step::Say("x"),
+                Step::Spend(40),
+            ],
+        };
+        match random.u8(0..10) {
+            0..3 => Event::Bound(random.usize(0..CHATS), random.i64(1..300)),
+            _ => Event::Prompt {
+                chat: random.usize(0..CHATS),
+                script,
+                told: random.u8(0..10) > 0,
+            },
+        }
+    };
+    (0..events)
         .map(|_| {
             (
                 Duration::from_millis(random.u64(0..120_000)),

@@ -6,14 +6,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::ids::{ChangeId, OperationId, SessionId, SessionKey, TaskId};
+use crate::limits::{Budget, ParkReason};
 use crate::model::Policy;
-use crate::operation::Asked;
+use crate::operation::{Asked, OperationState};
 use crate::outcome::TaskState;
 use crate::prompt::{AnsweredBy, Settled};
 use crate::review::Order;
 use crate::rules::permission;
 use crate::testing::backend::Step;
-use crate::testing::faults::{CHATS, Event, Plan, Wish};
+use crate::testing::faults::{CHATS, Event, Plan, Played, Wish};
 use crate::testing::harness::{Harness, Setup};
 use crate::testing::invariants::{self, INPUT};
 use crate::tree::Status;
@@ -22,7 +23,7 @@ use crate::tree::Status;
 ///
 /// # Panics
 /// When a promise is broken, or a task has no end in the end.
-pub(super) async fn play(plan: Plan) {
+pub(super) async fn play(plan: Plan) -> Played {
     let setup = setup(plan.seed);
     let mut player = Player::new(Harness::start(setup.clone()).await);
     let mut people = People::of(&player.harness, plan.seed);
@@ -45,7 +46,20 @@ pub(super) async fn play(plan: Plan) {
         assert!(player.all_end().await, "it gave up although nothing breaks");
     }
     drop(people);
+    let played = player.harness.store.with(|rows| {
+        let ended = |state| {
+            rows.operations
+                .values()
+                .filter(|row| row.state == state)
+                .count()
+        };
+        Played {
+            done: ended(OperationState::Done),
+            abandoned: ended(OperationState::Abandoned),
+        }
+    });
     player.harness.shutdown().await;
+    played
 }
 
 fn setup(seed: u64) -> Setup {
@@ -192,6 +206,16 @@ impl Player {
                     }
                 });
             }
+            Event::Bound(chat, tokens) => {
+                let session = self.chats[chat].0;
+                let budget = Budget {
+                    tokens: Some(tokens),
+                    ..Budget::default()
+                };
+                harness
+                    .store
+                    .with(|rows| rows.budgets.insert(session, budget));
+            }
             Event::KillAgent(which) => harness.backend.kill_one(which),
             Event::PanicSession => harness.backend.panic_session(),
             Event::PanicPump => harness.store.break_it(|faults| faults.append_panics += 1),
@@ -328,6 +352,16 @@ impl Player {
         self.harness.worktrees.fail_with(None);
         self.harness.worktrees.slow(Duration::ZERO);
         self.harness.backend.calm();
+        // Nobody else raises budgets, or lets the tasks that wait for it go on.
+        self.harness.store.with(|rows| {
+            rows.budgets.clear();
+            for task in rows.tasks.values_mut() {
+                let waits = task.parked.as_ref().map(|parked| parked.reason);
+                task.not_before = task
+                    .not_before
+                    .filter(|_| waits != Some(ParkReason::Budget));
+            }
+        });
     }
 
     /// Every task and every operation gets its end; false when the tree gave up

@@ -108,31 +108,35 @@ fn words_are_given_again_as_they_were() {
     other.question = Some("Which size?".into());
     assert_eq!(answer_again(&other, &given), None);
     assert!(
-        message(&[given]).contains("The question \"Which colour?\": the answer is \"deep blue\".")
+        message("x", &[given])
+            .contains("The question \"Which colour?\": the answer is \"deep blue\".")
     );
 }
 
 #[test]
 fn the_message_tells_what_was_answered() {
     let first = ask(json!({"command": "make"}));
-    let text = message(&[
-        given(&first, "yes"),
-        given(&first, "no"),
-        given(&first, "-"),
-    ]);
+    let given = ["yes", "no", "-"].map(|answer| given(&first, answer));
+    let text = message("make it\nthen run it", &given);
     insta::assert_snapshot!(text);
 }
 
 proptest! {
     /// It fits into a prompt, whatever was asked, and keeps its lines.
     #[test]
-    fn the_message_is_bounded(title in ".{0,3000}", label in ".{0,3000}", many in 0usize..33) {
+    fn the_message_is_bounded(
+        request in "(?s).{0,12000}",
+        title in ".{0,3000}",
+        label in ".{0,3000}",
+        many in 0usize..33,
+    ) {
         let mut asked = ask(json!({}));
         asked.tool.title = Some(title);
         asked.options[0].label = label;
-        let text = message(&vec![given(&asked, "yes"); many]);
+        let text = message(&request, &vec![given(&asked, "yes"); many]);
         prop_assert!(text.starts_with(MARK));
         prop_assert!(text.chars().count() < 64_000);
-        prop_assert_eq!(text.lines().count(), many + 4);
+        let numbered = text.lines().filter(|line| line.contains(". Consent to \""));
+        prop_assert!(numbered.count() >= many);
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn tools() -> Vec<Tool> {
         Tool::new(
             "prompt_answer",
             "Answer a prompt",
-            "Answers an agent's request for consent. The first answer wins. Ask the person first: what is allowed is done.",
+            "Answers an agent's request for consent, or its question. The first answer wins. Ask the person first: what is allowed is done.",
             Effect::Changes,
             prompt_answer,
         ),
@@ -65,7 +65,7 @@ async fn inbox_retry(context: Context, args: OneItem) -> Result<Value, Fault> {
     context.post(&path, json!({})).await
 }
 
-/// An answer: one of the two.
+/// An answer: one of the three.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct AnswerArgs {
@@ -75,6 +75,8 @@ struct AnswerArgs {
     option_id: Option<String>,
     /// The first option of this meaning.
     kind: Option<Kind>,
+    /// The answer to a question that takes words: 1 to 4000 characters.
+    text: Option<String>,
 }
 
 /// What an answer means.
@@ -94,6 +96,9 @@ async fn prompt_answer(context: Context, args: AnswerArgs) -> Result<Value, Faul
     }
     if let Some(kind) = args.kind {
         body["kind"] = json!(kind);
+    }
+    if let Some(text) = args.text {
+        body["text"] = text.into();
     }
     let id = args.prompt_id.to_string();
     context.post(&["api", "prompts", &id, "answer"], body).await

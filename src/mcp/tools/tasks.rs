@@ -80,10 +80,30 @@ struct NewTask {
     /// What the agent may do unasked: only tighter than its own setting. If not
     /// given, its own setting in a chat, and `deny` elsewhere.
     policy: Option<Policy>,
+    /// What all its turns may spend: only tighter than the settings.
+    budget: Option<Budget>,
     /// In a chat where a turn runs: `queue` waits for it, `interrupt` cancels it.
     when_busy: Option<WhenBusy>,
     /// The same key creates nothing twice.
     idempotency_key: Option<String>,
+}
+
+/// What a task may spend.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Budget {
+    /// Tokens in and out together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens: Option<i64>,
+    /// US dollars, above 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<f64>,
+    /// Milliseconds of its turns, without waiting for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wall_ms: Option<i64>,
+    /// Prompted turns, repeated attempts too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    turns: Option<i64>,
 }
 
 /// What an agent may do unasked.
@@ -119,6 +139,7 @@ async fn task_create(context: Context, args: NewTask) -> Result<Value, Fault> {
     set("thinking_option_id", args.thinking_option_id.into());
     set("feature_values", json!(args.feature_values));
     set("policy", json!(args.policy));
+    set("budget", json!(args.budget));
     let path = match places {
         [Some(chat), None, None] => {
             set("content", args.input.into());

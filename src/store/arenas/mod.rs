@@ -336,6 +336,8 @@ fn draft<'a>(
         policy: one.policy,
         interrupt: false,
         retry_of: None,
+        retry_interrupted: false,
+        budget: None,
         key: new.idempotency_key.as_deref(),
     }
 }
@@ -364,6 +366,11 @@ fn busy(gate: &Gate, node: Uuid) -> Option<String> {
     }
 }
 
+const LOCK_CONTESTANTS: &str = "\
+    select 1 from hearth.gates g
+    where g.session_id in (select c.session_id from hearth.contestants c where c.arena_id = $1)
+    order by g.session_id for no key update";
+
 /// Cancels what waits of the arena's tasks, but for `spared`, and marks what
 /// runs: those tasks, and frames to be published.
 async fn end_all(
@@ -379,6 +386,11 @@ async fn end_all(
     .bind(spared.map(|task| task.0))
     .fetch_all(&mut *tx)
     .await?;
+    // The gates first: a claim has either committed or will skip them.
+    sqlx::query(LOCK_CONTESTANTS)
+        .bind(arena.0)
+        .execute(&mut *tx)
+        .await?;
     let (mut running, mut frames) = (Vec::new(), Vec::new());
     for task in tasks.into_iter().map(TaskId) {
         match cancel(tx, task).await? {

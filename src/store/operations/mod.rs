@@ -37,11 +37,17 @@ const MAX_DETAIL: usize = 2000;
 const MAX_LEFT: i64 = 1000;
 
 /// This life is the newest and holds its lease. Locks the node's row against a
-/// take-over until the end of the transaction.
+/// take-over until the end of the transaction, so that nothing begins behind the
+/// back of a newer life.
 const LIFE: &str = "\
     select true from hearth.nodes n
     where n.id = $1 and n.incarnation = $2 and n.lease_until > clock_timestamp()
     for share";
+/// The same without a lock, which renewals would wait for: what has begun is
+/// taken over by its own row.
+const STILL: &str = "\
+    select true from hearth.nodes n
+    where n.id = $1 and n.incarnation = $2 and n.lease_until > clock_timestamp()";
 const INTEND: &str = "\
     update hearth.operations o set plan = $4, state = 'intended',
         intended_at = coalesce(o.intended_at, clock_timestamp())
@@ -188,7 +194,7 @@ impl Operations for Store {
 /// # Errors
 /// [`OperationsError::Fenced`] when a newer life of the node goes on with it.
 async fn check_life(connection: &mut PgConnection, owner: &Owner) -> Result<(), OperationsError> {
-    alive(connection, owner.node.0, owner.incarnation).await
+    newest(connection, STILL, owner.node.0, owner.incarnation).await
 }
 
 async fn alive(
@@ -196,7 +202,16 @@ async fn alive(
     node: Uuid,
     incarnation: i64,
 ) -> Result<(), OperationsError> {
-    let alive: Option<bool> = sqlx::query_scalar(LIFE)
+    newest(connection, LIFE, node, incarnation).await
+}
+
+async fn newest(
+    connection: &mut PgConnection,
+    look: &'static str,
+    node: Uuid,
+    incarnation: i64,
+) -> Result<(), OperationsError> {
+    let alive: Option<bool> = sqlx::query_scalar(look)
         .bind(node)
         .bind(incarnation)
         .fetch_optional(connection)

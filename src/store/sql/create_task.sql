@@ -1,11 +1,12 @@
 -- Gives the task $1, just inserted, what its queue entry and its chat need: $2
 -- policy, $3 head of its session, $4 the task it tries again, $5 the id of its
--- user message, $6 its budget.
+-- user message, $6 its budget, $7 whether it is tried again when it is interrupted.
 with entry as (
     update hearth.queue q
     set policy = $2, retry_of = $4, budget = $6,
         -- what was no chat turn is none when it is tried again
         own_chat = coalesce((select o.own_chat from hearth.queue o where o.task_id = $4), q.own_chat),
+        on_interrupt = case when $7 then 'retry' else 'inbox' end,
         user_message_id = $5, priority = case when $3 then 1 else 0 end
     where q.task_id = $1
     returning q.session_id, q.chat_id, q.agent

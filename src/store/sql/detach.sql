@@ -53,7 +53,8 @@ task as (
     from turn where t.id = turn.task_id
 ),
 entry as (
-    update hearth.queue q set waiting = true, not_before = 'infinity', goes_on = null
+    update hearth.queue q set waiting = true, not_before = 'infinity', goes_on = null,
+        parked_reason = null, parked_until = null, parked_detail = null
     from turn where q.task_id = turn.task_id
 ),
 assistant_message as (

@@ -164,6 +164,14 @@ impl Root {
         })
     }
 
+    /// The names in the folder that the place is in.
+    pub(super) fn beside(&self, place: &Place) -> Result<Vec<Vec<u8>>, WorktreeError> {
+        Ok(match self.way(place)? {
+            Way::Open(folder) => names_in(&folder, b".").unwrap_or_default(),
+            Way::Missing | Way::Barred(_) => Vec::new(),
+        })
+    }
+
     /// Removes the folder at this place with all folders in it, unless there is
     /// anything else.
     pub(super) fn remove_hollow(&self, parent: &OwnedFd, name: &[u8]) -> bool {

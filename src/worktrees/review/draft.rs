@@ -176,6 +176,13 @@ impl<'a> Draft<'a> {
         changes.iter().map(|id| (*id, steps(id))).collect()
     }
 
+    /// The files that come, and those that go.
+    pub(super) fn moves(&self) -> impl Iterator<Item = (&Place, bool)> {
+        let moved = self.touched.iter();
+        let moved = moved.filter(|(_, moved)| moved.from.is_some() != moved.to.is_some());
+        moved.map(|(place, moved)| (place, moved.to.is_some()))
+    }
+
     /// All contents that the steps need.
     pub(super) fn contents(&self) -> impl Iterator<Item = State> {
         let moved = self.touched.values().filter(|moved| moved.from != moved.to);

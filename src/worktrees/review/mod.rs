@@ -11,6 +11,7 @@ mod apply;
 mod back;
 mod baseline;
 mod beneath;
+mod case;
 mod change;
 mod convert;
 mod draft;
@@ -128,6 +129,11 @@ impl Room {
         let private = super::Private::of(&self.config.home, worktree.id)?;
         Ok(private.file("converted"))
     }
+}
+
+/// What is wrong with a path of a tree, for who would write a file there.
+pub(super) fn misplaced(path: &[u8]) -> Option<&'static str> {
+    place::Place::of_bytes(path.to_vec()).err()
 }
 
 fn drop_ref(ground: &Ground, name: &str) -> Result<(), WorktreeError> {

@@ -11,13 +11,14 @@ use hearth_actors::review::{Order, Plan, Planned, Recorded, Work};
 use super::super::errors::Context;
 use super::super::refs;
 use super::super::stat::FILE;
-use super::super::{Room, guard};
+use super::super::{Room, guard, traps};
 use super::baseline::Baseline;
 use super::convert::Convert;
 use super::draft::Draft;
 use super::ground::Ground;
+use super::place::Place;
 use super::restore::{self, Past};
-use super::{apply, back, durable};
+use super::{apply, back, case, durable};
 
 /// Where an operation's objects are kept from `git gc`.
 pub(super) fn ref_of(id: OperationId) -> String {
@@ -38,6 +39,8 @@ pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
     let mut draft = Draft::new(&ground, Convert::of(&ground.repo, scratch));
     let baseline = Baseline::open(&ground.repo, &work.worktree.baseline)?;
     let changes = once_each(&work.changes);
+    let paths: Vec<_> = changes.iter().flat_map(paths).collect();
+    traps::attributes(&ground.repo, paths.iter().map(Place::bytes))?;
     let mut undo = None;
     match work.order {
         Order::Apply { secrets, .. } => apply::apply(&mut draft, &changes, secrets)?,
@@ -61,6 +64,7 @@ pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
             }
         }
     }
+    case::check(&mut draft)?;
     if !draft.conflicts.is_empty() {
         return Ok(Planned::Refused(draft.conflicts));
     }
@@ -143,6 +147,12 @@ fn commit(
     let tree = repo.find_tree(tree)?;
     let message = format!("Operation {id}");
     repo.commit(None, &author, &author, &message, &tree, &[parent])
+}
+
+/// The files that a change is about, as far as they can be.
+fn paths(change: &Recorded) -> impl Iterator<Item = Place> {
+    let paths = std::iter::once(&change.path).chain(&change.old_path);
+    paths.filter_map(|path| Place::of(path).ok())
 }
 
 /// A change that is named twice is done once.

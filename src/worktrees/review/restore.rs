@@ -4,7 +4,8 @@
 //! is what moves; all else stays, and so do index and HEAD. No checkpoint holds
 //! ignored files, repositories within, FIFOs, sockets and devices: they stay
 //! too, and where a file of the checkpoint would have their place that is a
-//! conflict. What was there before is a checkpoint of its own.
+//! conflict. So do files that only the rules of today ignore: they show as new
+//! afterwards. What was there before is a checkpoint of its own.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -20,6 +21,7 @@ use hearth_actors::review::Work;
 use super::super::differing::{self, Differing, Side};
 use super::super::errors::Context;
 use super::super::ignores::Ignores;
+use super::super::snapshot::split;
 use super::super::stat::{FILE, LINK, PROGRAM};
 use super::super::{Open, Room, checkpoint, history, names, scan, traps};
 use super::beneath::Inside;
@@ -111,6 +113,14 @@ pub(super) fn restore(draft: &mut Draft<'_>, past: &Past) -> Result<(), Worktree
                 gone.push(place);
             }
         }
+    }
+    if past
+        .differing
+        .iter()
+        .any(|one| split(&one.path).1 == b".gitignore")
+    {
+        let note = "the ignore rules change: files that are ignored now stay, and may show as new";
+        draft.notes.push(note.to_owned());
     }
     for (place, now, wanted) in &come {
         arrive(draft, place, *now, *wanted)?;

@@ -26,6 +26,7 @@ async fn round(way: Way) {
     }
     let projects = mcp.call("projects_list", json!({})).await;
     assert_eq!(projects["items"][0]["id"], project.as_str());
+    let checkout = projects["items"][0]["path"].as_str().unwrap().to_owned();
     let session = json!({ "project_id": project, "name": "by mcp" });
     let session = mcp.call("sessions_create", session).await["id"].clone();
 
@@ -82,10 +83,71 @@ async fn round(way: Way) {
         .await;
     assert_eq!(changes["items"][0]["file_path"], "a.txt", "{changes}");
     assert_eq!(changes["items"][0].get("diff"), None, "{changes}");
+    review(&mut mcp, &session, &checkout, path).await;
     assert_eq!(
         mcp.end().await,
         Vec::<Value>::new(),
         "nothing but the protocol"
+    );
+}
+
+/// Looks at the change, applies it, rejects another one, and goes back.
+async fn review(mcp: &mut Mcp, session: &Value, checkout: &str, worktree: &str) {
+    let in_session = json!({ "session_id": session });
+    let changes = mcp.call("changes_list", in_session.clone()).await;
+    let change = changes["items"][0]["id"].clone();
+    let shown = mcp
+        .call("change_show", json!({ "change_id": change }))
+        .await;
+    assert!(
+        shown["diff"]
+            .as_str()
+            .is_some_and(|diff| diff.contains("+one")),
+        "{shown}"
+    );
+    let applied = json!({ "session_id": session, "change_ids": [change] });
+    let answer = mcp.call("changes_apply", applied.clone()).await;
+    assert_eq!(answer["state"], "done", "{answer}");
+    let there = std::fs::read_to_string(format!("{checkout}/a.txt")).unwrap();
+    assert_eq!(there.trim(), "one");
+    let operation = json!({ "operation_id": answer["operation"]["id"] });
+    let operation = mcp.call("operation_show", operation).await;
+    assert_eq!(operation["state"], "done", "{operation}");
+    let again = mcp.call("changes_apply", applied).await;
+    assert_eq!(again["state"], "nothing_to_do", "{again}");
+    let all = json!({ "session_id": session, "status": "applied" });
+    assert_eq!(
+        mcp.call("changes_list", all).await["items"][0]["id"],
+        change
+    );
+
+    let more = json!({ "session_id": session, "agent": "demo", "input": "create b.txt with two" });
+    let task = mcp.call("task_create", more).await["task_id"].clone();
+    let told = mcp.call("task_follow", json!({ "task_id": task })).await;
+    assert_eq!(told["done"], true, "{told}");
+    let rejected = mcp.call("changes_reject", in_session.clone()).await;
+    assert_eq!(rejected["state"], "done", "{rejected}");
+    assert!(!std::fs::exists(format!("{worktree}/b.txt")).unwrap());
+    let left = mcp.call("changes_list", in_session.clone()).await;
+    assert_eq!(left["items"], json!([]));
+
+    let checkpoints = mcp.call("checkpoints_list", in_session).await;
+    let first = checkpoints["items"].as_array().unwrap();
+    let first = first
+        .iter()
+        .min_by_key(|point| point["created_at"].to_string())
+        .unwrap();
+    let back = json!({ "session_id": session, "checkpoint_id": first["id"], "consent": true });
+    let restored = mcp.call("checkpoint_restore", back).await;
+    assert_eq!(restored["state"], "done", "{restored}");
+    assert!(
+        !std::fs::exists(format!("{worktree}/a.txt")).unwrap(),
+        "before the first turn"
+    );
+    let nobody = json!({ "session_id": session, "checkpoint_id": task });
+    assert_eq!(
+        mcp.fault("checkpoint_restore", nobody).await["code"],
+        "not_found"
     );
 }
 

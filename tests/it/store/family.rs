@@ -33,6 +33,7 @@ fn new(project: ProjectId, parent: Option<TaskId>) -> NewTask {
         session: None,
         chat: None,
         parent,
+        retry_interrupted: false,
         policy: None,
         budget: None,
         idempotency_key: None,
@@ -204,6 +205,7 @@ async fn an_interrupt_takes_what_waits_below_along() {
         policy: None,
         budget: None,
         interrupt,
+        retry_interrupted: false,
         retry_of: None,
         idempotency_key: None,
     };

@@ -39,6 +39,7 @@ fn new(project: ProjectId, parent: Option<TaskId>, budget: Option<Budget>) -> Ne
         parent,
         policy: None,
         budget,
+        retry_interrupted: false,
         idempotency_key: None,
     }
 }

@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 use hearth::store::Signal;
-use hearth_actors::testing::contract_store::{AGENT, StoreUnderTest, acquire, claim_one};
+use hearth_actors::ids::OperationId;
+use hearth_actors::operation::{Abandoned, Asked, Begun};
+use hearth_actors::review::Order;
+use hearth_actors::testing::contract_store::{
+    AGENT, StoreUnderTest, acquire, claim_one, finish_with, open,
+};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -27,6 +32,43 @@ async fn a_task_a_release_and_a_cancel_wake_the_listener() {
         next(&mut signals).await,
         Signal::Control(format!("cancel {task}"))
     );
+}
+
+#[tokio::test]
+async fn a_gate_that_is_given_back_wakes_the_listener_for_what_waits() {
+    let (store, mut signals) = listening(64).await;
+    acquire(&store).await;
+    let session = store.insert_session().await;
+    store.insert_task(Some(session), None, AGENT).await;
+    let turn = claim_one(&store).await;
+    open(&store, &turn).await;
+    finish_with(&store, &turn, &[("a", "1")]).await;
+    let order = Order::Reject {
+        changes: Vec::new(),
+    };
+    let begin = async || {
+        let asked = Asked {
+            id: OperationId::new(),
+            session,
+            order: order.clone(),
+            caller: "test".into(),
+        };
+        match store.operations().begin(&asked).await {
+            Ok(Begun::Work(started)) => started.owner,
+            other => panic!("{other:?}"),
+        }
+    };
+    let why = Abandoned::default();
+    drain_until_quiet(&mut signals).await;
+    let owner = begin().await;
+    store.operations().abandon(&owner, &why).await.unwrap();
+    let owner = begin().await;
+    assert!(signals.try_recv().is_err(), "nothing waits: nobody is told");
+    store.insert_task(Some(session), None, AGENT).await;
+    assert_eq!(next(&mut signals).await, Signal::Scan, "the task itself");
+    drain_until_quiet(&mut signals).await;
+    store.operations().abandon(&owner, &why).await.unwrap();
+    assert_eq!(next(&mut signals).await, Signal::Scan, "the gate");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use hearth::worktrees::{MAX_FILES, MAX_PATCH, MAX_PATCHES};
 use hearth_actors::model::{Operation, Worktree};
 
 use super::making::make_executable;
-use super::scratch::{Lab, commit_all, git, write};
+use super::scratch::{Lab, commit_all, git, try_git, write};
 
 #[tokio::test]
 async fn a_created_an_edited_and_a_deleted_file() {
@@ -101,6 +101,49 @@ async fn a_rename_is_an_edit_with_its_old_path() {
     assert_eq!(change.operation, Operation::Edit);
     assert!(change.diff.contains("rename from README.md"));
     assert!(change.diff.contains("+line seven"));
+}
+
+#[tokio::test]
+async fn a_file_that_became_a_link_is_no_part_of_a_rename() {
+    let lab = Lab::new();
+    let at = &lab.project;
+    write(at, "program", "#!/bin/sh\necho one two three four\n");
+    for link in ["deleted", "edited"] {
+        symlink("a-long-target/of-a-link/0", at.join(link)).expect("a link");
+    }
+    commit_all(at, "Links");
+    let worktree = lab.worktree().await;
+    let at = &worktree.path;
+    for path in ["program", "deleted", "edited"] {
+        fs::remove_file(at.join(path)).expect("removed");
+    }
+    symlink("a-long-target/of-a-link/1", at.join("program")).expect("a link");
+    write(at, "edited", "#!/bin/sh\necho one two three five\n");
+    write(at, "new", "#!/bin/sh\necho one two three six\n");
+    let changes = lab.diff(&worktree).await.changes;
+    let told: Vec<_> = changes.iter().map(|c| (&c.path[..], c.operation)).collect();
+    assert_eq!(
+        told,
+        [
+            ("deleted", Operation::Delete),
+            ("edited", Operation::Edit),
+            ("new", Operation::Create),
+            ("program", Operation::Edit),
+        ]
+    );
+    for change in changes {
+        assert_eq!(change.old_path, None);
+        let before = change.before.map(|side| side.id);
+        let there = [
+            "rev-parse",
+            "-q",
+            "--verify",
+            &format!("HEAD:{}", change.path),
+        ];
+        let there = try_git(at, there);
+        let there = String::from_utf8_lossy(&there.stdout).trim().to_owned();
+        assert_eq!(before.unwrap_or_default(), there, "{}", change.path);
+    }
 }
 
 #[tokio::test]

@@ -33,6 +33,12 @@ fn held(at: &Path) -> BTreeSet<(Vec<u8>, Vec<u8>)> {
         .collect()
 }
 
+/// Mode, blob and path of each file.
+fn listed(at: &Path, tree: &str) -> BTreeSet<String> {
+    let listed = git(at, ["ls-tree", "-r", tree]);
+    listed.lines().map(str::to_owned).collect()
+}
+
 /// Whether a commit holds the file.
 fn keeps(at: &Path, commit: &str, path: &[u8], content: &[u8]) -> bool {
     let name = [commit.as_bytes(), b":", path].concat();
@@ -77,12 +83,18 @@ async fn travel(
     if !conflicts.is_empty() {
         return Err(format!("{conflicts:#?}"));
     }
-    let now = lab.checkpoint(worktree).await.tree;
-    if now != to.tree || reference_tree(at) != to.tree {
-        return Err(format!("not as it was; notes {:#?}", plan.notes));
-    }
     let after = held(at);
     let undo = plan.undo.as_ref().ok_or("no way forth")?;
+    let now = lab.checkpoint(worktree).await.tree;
+    if reference_tree(at) != now {
+        return Err("not scanned as git does".into());
+    }
+    // What was ignored before, and is no more, shows as new.
+    let known = &listed(at, &undo.commit) | &listed(at, &to.commit);
+    let shown: BTreeSet<String> = &listed(at, &now) & &known;
+    if shown != listed(at, &to.commit) {
+        return Err(format!("not as it was; notes {:#?}", plan.notes));
+    }
     for (path, content) in before.difference(&after) {
         if !keeps(at, &undo.commit, path, content) {
             return Err(format!("{:?} is lost", String::from_utf8_lossy(path)));

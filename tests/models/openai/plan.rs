@@ -50,18 +50,6 @@ impl Plan {
         let prompt = last
             .map(|last| text_of(&messages[last]))
             .unwrap_or_default();
-        // Told to go on, it does what it was told before.
-        let told = messages.iter().rev().find_map(|message| {
-            let text = text_of(message);
-            let goes_on = text.contains("Your process ended while you waited");
-            (message["role"] == "user" && !goes_on).then_some(text)
-        });
-        let goes_on = prompt.contains("Your process ended while you waited");
-        let script_of = if goes_on {
-            told.unwrap_or_default()
-        } else {
-            prompt.clone()
-        };
         let offered = body["tools"].as_array().cloned().unwrap_or_default();
         // Titles and summaries quote the prompt; its directives are not for them.
         let aside = offered.is_empty();
@@ -71,7 +59,7 @@ impl Plan {
                 ..Script::default()
             }
         } else {
-            Script::read(&script_of)
+            Script::read(&prompt)
         };
         let results = messages[last.map_or(0, |last| last + 1)..]
             .iter()

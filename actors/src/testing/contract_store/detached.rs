@@ -92,7 +92,7 @@ pub async fn the_last_answer_lets_a_detached_task_go_on(store: &dyn StoreUnderTe
     let answer = |given: &Given| given.answer.as_ref().map(|answer| answer.id.clone());
     let answers: Vec<_> = given.iter().map(answer).collect();
     assert_eq!(answers, [Some("yes".into()), Some("no".into())]);
-    assert_eq!(next.input, going_on::message(&given));
+    assert_eq!(next.input, going_on::message(&turn.input, &given));
     assert_eq!(next.resume, Some(resume()));
     open(store, &next).await;
     finish(store, &next, Outcome::Ok).await;

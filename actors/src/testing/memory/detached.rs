@@ -80,7 +80,7 @@ impl Rows {
             if let Some(task) = self.tasks.get_mut(&turn.fence.task) {
                 task.detached = false;
                 task.state = TaskState::Pending;
-                task.goes_on = Some((going_on::message(&given), given));
+                task.goes_on = Some((going_on::message(&task.input, &given), given));
             }
             told.push((FrameKind::TaskUpdated, json!({ "state": "pending" })));
         }

@@ -366,7 +366,7 @@ impl Rows {
         };
         let before = std::mem::replace(&mut task.parked, parked.cloned());
         match parked {
-            Some(parked) if !before.is_some_and(|before| before.reason == parked.reason) => {
+            Some(parked) if before.is_none_or(|before| before.reason != parked.reason) => {
                 let data = json!({ "state": "pending", "parked": told(parked) });
                 self.frames(&turn, [(FrameKind::TaskUpdated, data)])
             }

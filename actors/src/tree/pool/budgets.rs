@@ -18,7 +18,7 @@ impl State {
     pub(super) fn weigh(&mut self, assignment: Box<Assignment>) {
         let turn = HeldTurn::reference_of(&assignment);
         let id = turn.fence.turn;
-        self.weighing.push(assignment);
+        self.weighing.push(*assignment);
         let shared = self.shared.clone();
         let work = async move {
             let gauges = until_written(|| shared.ports.limits.gauges(&turn)).await;
@@ -33,7 +33,7 @@ impl State {
     }
 
     pub(super) async fn weighed(&mut self, turn: TurnId, gauges: Result<Vec<Gauge>, String>) {
-        let of_turn = |assignment: &Box<Assignment>| assignment.fence.turn == turn;
+        let of_turn = |assignment: &Assignment| assignment.fence.turn == turn;
         // None: somebody ended it meanwhile.
         let Some(index) = self.weighing.iter().position(of_turn) else {
             return;
@@ -47,7 +47,7 @@ impl State {
         match start {
             Start::Go => {
                 self.place(Waiting {
-                    assignment,
+                    assignment: Box::new(assignment),
                     refused: Vec::new(),
                 })
                 .await;

@@ -86,7 +86,7 @@ pub(crate) struct State {
     /// By the key that crashes are counted under.
     circuits: BTreeMap<SessionKey, Record>,
     /// Claimed tasks whose budgets are looked at; bounded like those that wait.
-    weighing: Vec<Box<Assignment>>,
+    weighing: Vec<Assignment>,
     /// Claimed tasks that wait for a slot; bounded by the dispatcher's credit.
     waiting: VecDeque<Waiting>,
     evictions: Vec<(SessionKey, RpcReplyPort<Result<(), Refusal>>)>,

@@ -11,7 +11,7 @@ use super::{colours, of, read};
 async fn without_a_session_the_winners_becomes_an_ordinary_one() {
     let service = colours().await;
     let project = service.project().await;
-    let prompt = "run echo $COLOUR > colour.txt; test $COLOUR != green || mkfifo pipe";
+    let prompt = "run echo $COLOUR > colour.txt; test $COLOUR != green || git init -q nested";
     let (arena, _) = service
         .arena(
             &["red", "green", "blue"],
@@ -78,12 +78,12 @@ async fn without_a_session_the_winners_becomes_an_ordinary_one() {
     let green = of(&shown, "green");
     assert!(
         Path::new(green["worktree_path"].as_str().unwrap())
-            .join("pipe")
+            .join("nested")
             .exists()
     );
     let note = green["note"].as_str().unwrap();
     assert!(
-        note.contains("its files stay") && note.contains("pipe"),
+        note.contains("its files stay") && note.contains("nested"),
         "{note}"
     );
 }

@@ -46,6 +46,9 @@ pub enum Said {
         /// The whole thing, capped by the backend.
         value: Value,
     },
+    /// The prompt was not handed over: the agent cannot be set as asked in the
+    /// context it has. In a fresh one it might; see [`Link::renew`](crate::ports::Link::renew).
+    Unfit(String),
     /// The agent ended the turn. At most one per turn.
     TurnEnded(AgentStop),
     /// The agent is gone. Always the last event of a link.
@@ -60,7 +63,7 @@ impl Said {
     pub fn is_work(&self) -> bool {
         match self {
             Self::Text(text) | Self::Reasoning(text) => !text.is_empty(),
-            Self::Commands(_) | Self::Mode(_) | Self::Raw { .. } => false,
+            Self::Commands(_) | Self::Mode(_) | Self::Raw { .. } | Self::Unfit(_) => false,
             _ => true,
         }
     }
@@ -183,6 +186,8 @@ pub enum AgentStop {
     Limit(String),
     /// It reported an error.
     Error(AgentFault),
+    /// The prompt was not handed over at all, for this reason.
+    Unprompted(AgentFault),
     /// The same, before it said or did anything in the turn: whoever it asked
     /// refused the prompt, and nothing came of it.
     Refused {

@@ -4,6 +4,7 @@
 pub mod arena;
 pub mod catalog;
 pub mod event;
+pub mod handover;
 pub mod ids;
 pub mod limits;
 pub mod model;

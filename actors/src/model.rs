@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::handover::{ContextNote, Taken};
 use crate::ids::{
     ChangeId, ChatId, CheckpointId, MessageId, NodeId, ProjectId, SessionId, SessionKey, TaskId,
     TurnId, WorktreeId,
@@ -277,6 +278,8 @@ pub struct Assignment {
     pub resume: Option<Resume>,
     /// Tree of the worktree at the end of the session's last turn.
     pub last_tree: Option<String>,
+    /// What is known of the agent's context of the chat.
+    pub context: ContextNote,
     /// The turn goes on after one whose process ended while it waited for these
     /// answers: only the agent's own session can do that.
     pub goes_on: Option<Vec<Given>>,
@@ -293,6 +296,9 @@ pub struct TurnEnd {
     pub diff: Option<Diff>,
     /// What the agent reported for this turn.
     pub usage: Usage,
+    /// Whether the agent's context took what it was told in front of the prompt;
+    /// none where it was told nothing.
+    pub taken: Option<Taken>,
 }
 
 /// How an agent's context relates to what came before.

@@ -40,6 +40,7 @@ mod backend {
                 cwd: "/".into(),
                 env: BTreeMap::new(),
                 resume: None,
+                forgotten: None,
                 model: None,
                 mode: None,
                 thinking: None,
@@ -60,6 +61,7 @@ mod backend {
             });
             Prompt {
                 text: format!("{play:?}"),
+                handover: None,
                 model: None,
                 mode: None,
                 thinking: None,

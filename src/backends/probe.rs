@@ -194,6 +194,7 @@ impl Prober {
             cwd: place.to_owned(),
             env: BTreeMap::new(),
             resume: None,
+            forgotten: None,
             model: None,
             mode: None,
             thinking: None,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use hearth_actors::catalog::{Catalog, Choice, named, resolve};
+use hearth_actors::catalog::{Catalog, Choice, MAX_ITEMS, named, resolve};
 use hearth_actors::ids::AgentName;
 use serde_json::Value;
 
@@ -93,13 +93,15 @@ impl Wishes<'_> {
             ),
         ] {
             if let Some(wish) = wish
-                && !offered.choices.is_empty()
+                && is_whole(&offered.choices)
                 && resolve(&offered.choices, wish).is_none()
+                && !(field == "thinking_option_id" && self.model.is_some())
             {
                 check.wrong(field, none_such(what, agent, &offered.choices));
             }
         }
-        if catalog.options.is_empty() {
+        // A model that the request names may come with options of its own.
+        if !is_whole(&catalog.options) || self.model.is_some() {
             return;
         }
         for (id, value) in self.features {
@@ -115,7 +117,9 @@ impl Wishes<'_> {
                 continue;
             };
             let fits = match value {
-                Value::String(text) => resolve(&option.choices, text).is_some(),
+                Value::String(text) => {
+                    resolve(&option.choices, text).is_some() || option.choices.len() >= MAX_ITEMS
+                }
                 value => option.choices.is_empty() && value.is_boolean(),
             };
             if !fits {
@@ -128,6 +132,11 @@ impl Wishes<'_> {
             }
         }
     }
+}
+
+/// The list is known, and nothing of it was left out.
+fn is_whole<T>(list: &[T]) -> bool {
+    (1..MAX_ITEMS).contains(&list.len())
 }
 
 fn none_such(what: &str, agent: &AgentName, choices: &[Choice]) -> String {
@@ -144,26 +153,38 @@ mod tests {
 
     use super::*;
 
-    fn refused(wish: Wishes<'_>) -> Option<String> {
-        let choice = |id: &str, name: &str| Choice {
+    fn choice(id: &str, name: &str) -> Choice {
+        Choice {
             id: id.into(),
             name: name.into(),
             description: None,
+        }
+    }
+
+    fn catalog() -> Catalog {
+        let offered = |choices| Offered {
+            initial: None,
+            choices,
         };
-        let catalog = Catalog {
-            models: Offered {
-                initial: None,
-                choices: vec![choice("m/1", "One"), choice("m/2", "Two")],
-            },
+        Catalog {
+            models: offered(vec![choice("m/1", "One"), choice("m/2", "Two")]),
+            thinking: offered(vec![choice("low", "Low"), choice("high", "High")]),
             options: vec![ConfigOption {
                 id: "fast".into(),
                 ..ConfigOption::default()
             }],
             ..Catalog::default()
-        };
+        }
+    }
+
+    fn refused(wish: Wishes<'_>) -> Option<String> {
+        refused_by(&catalog(), wish)
+    }
+
+    fn refused_by(catalog: &Catalog, wish: Wishes<'_>) -> Option<String> {
         let mut check = Check::default();
         wish.shape(&mut check);
-        wish.against(&catalog, &"mine".into(), &mut check);
+        wish.against(catalog, &"mine".into(), &mut check);
         check.done().err().map(|error| format!("{error:?}"))
     }
 
@@ -193,5 +214,41 @@ mod tests {
                 serde_json::from_value(values).expect("an object");
             assert_eq!(refused(wish(None, &values)).is_none(), fits, "{values:?}");
         }
+    }
+
+    #[test]
+    fn what_depends_on_a_named_model_is_the_agents_to_refuse() {
+        let slow = BTreeMap::from([("slow".to_owned(), json!(true))]);
+        for (model, thinking, fits) in [
+            (None, "low", false),
+            (None, "max", false),
+            (Some("m/2"), "max", true),
+            (Some("m/3"), "max", false),
+        ] {
+            let wishes = Wishes {
+                thinking: Some(thinking),
+                ..wish(model, &slow)
+            };
+            assert_eq!(refused(wishes).is_none(), fits, "{model:?} {thinking}");
+        }
+        let none = BTreeMap::new();
+        for (thinking, fits) in [("low", true), ("max", false)] {
+            let wishes = Wishes {
+                thinking: Some(thinking),
+                ..wish(None, &none)
+            };
+            assert_eq!(refused(wishes).is_none(), fits, "{thinking}");
+        }
+    }
+
+    #[test]
+    fn a_full_list_proves_nothing() {
+        let none = BTreeMap::new();
+        let mut catalog = catalog();
+        let many = |count: usize| (0..count).map(|n| choice(&format!("m/{n}"), "x")).collect();
+        catalog.models.choices = many(MAX_ITEMS - 1);
+        assert!(refused_by(&catalog, wish(Some("other"), &none)).is_some());
+        catalog.models.choices = many(MAX_ITEMS);
+        assert_eq!(refused_by(&catalog, wish(Some("other"), &none)), None);
     }
 }

@@ -65,12 +65,13 @@ pub(super) struct EndRow {
 }
 
 impl EndRow {
-    /// None when the diff has changes or warnings: those need the long statement.
+    /// None when the diff has changes or warnings, or something was told in front
+    /// of the prompt: those need the long statement.
     pub(super) fn of(turn: &TurnRef, end: &TurnEnd) -> Option<Self> {
         let plain = end.diff.as_ref().is_none_or(|diff| {
             diff.changes.is_empty() && diff.omitted == 0 && diff.warnings.is_empty()
         });
-        plain.then(|| Self {
+        (plain && end.taken.is_none()).then(|| Self {
             turn: *turn,
             outcome: end.outcome,
             detail: end.detail.as_deref().map(|text| clean(text).into_owned()),

@@ -3,6 +3,7 @@
 //! refused.
 
 use hearth_actors::event::{Frame, TurnRef};
+use hearth_actors::handover::Taken;
 use hearth_actors::model::{Diff, FileChange, TurnEnd, Usage};
 use hearth_actors::ports::JournalError;
 use serde_json::{Value, json};
@@ -135,6 +136,7 @@ async fn finish_as(
     bind_changes(query, changes)
         .bind(write)
         .bind(end.diff.as_ref().and_then(notes).map(|notes| json(&notes)))
+        .bind(end.taken.map(Taken::as_str))
         .fetch_all(connection)
         .await
 }

@@ -4,8 +4,9 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use hearth_actors::event::{Batch, Frame, FrameDraft, TurnRef};
+use hearth_actors::handover::{Past, Telling};
 use hearth_actors::ids::PromptId;
-use hearth_actors::model::{Checkpoint, Fence, TurnEnd};
+use hearth_actors::model::{Checkpoint, Continuity, Fence, TurnEnd};
 use hearth_actors::ports::{Journal, JournalError, LinkNote, OpenTurn};
 use hearth_actors::prompt::{NewPrompt, Notice, Settled};
 use sqlx::postgres::PgArguments;
@@ -103,6 +104,14 @@ impl Journal for Store {
         } else {
             JournalError::Fenced
         })
+    }
+
+    async fn past(&self, turn: &TurnRef, whole: bool) -> Result<Past, JournalError> {
+        self.read_past(turn, whole).await
+    }
+
+    async fn tell(&self, turn: &TurnRef, telling: &Telling) -> Result<(), JournalError> {
+        self.write_telling(turn, telling).await
     }
 
     async fn recheckpoint(
@@ -238,7 +247,11 @@ impl Journal for Store {
                 .bind(&facts.resume.config_hash)
                 .bind(&facts.resume.home_id)
                 .bind(facts.pid)
-                .bind(continuity(note)),
+                .bind(continuity(note))
+                .bind(matches!(
+                    facts.continuity,
+                    Continuity::New | Continuity::Fresh { .. }
+                )),
         };
         query.execute(&self.journal).await.map_err(journal_error)?;
         Ok(())

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use hearth_actors::event::TurnRef;
+use hearth_actors::handover::Taken;
 use hearth_actors::model::{Fence, TurnEnd, Usage};
 use hearth_actors::outcome::Outcome;
 use hearth_actors::ports::{NodeLease, QueueError, Reconciled};
@@ -202,6 +203,7 @@ impl LiveTurn {
             detail,
             diff: None,
             usage: Usage::default(),
+            taken: Some(Taken::Unknown),
         })
     }
 }

@@ -4,7 +4,7 @@
 //! # Lock order
 //! Every transaction takes its row locks in this order and never goes back:
 //! node → arena → gate → turn or operation → prompts → task → queue entry → messages → worktree → changes →
-//! `agent_sessions` → stream → frames. A claim alone starts in the middle of
+//! `agent_sessions` → `agent_links` → untold → stream → frames. A claim alone starts in the middle of
 //! the order, and takes gate, entry and task with `skip locked`: it never waits
 //! for what another transaction holds.
 
@@ -12,6 +12,7 @@ mod arenas;
 pub mod branches;
 mod budgets;
 mod cancel;
+mod contexts;
 mod control;
 mod detached;
 mod doubt;

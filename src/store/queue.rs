@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use hearth_actors::event::{Frame, FrameKind};
+use hearth_actors::handover::ContextNote;
 use hearth_actors::ids::{AgentName, ChatId, SessionKey};
 use hearth_actors::limits::Parked;
 use hearth_actors::model::{
@@ -250,6 +251,7 @@ impl Store {
             detail: None,
             diff: None,
             usage: Usage::default(),
+            taken: None,
         };
         let mut connection = self.pool.acquire().await.map_err(queue_error)?;
         let turn = live_turn(&mut connection, fence)
@@ -346,6 +348,9 @@ struct Claimed {
     agent_session_id: Option<String>,
     config_hash: Option<String>,
     home_id: Option<String>,
+    begun: Option<bool>,
+    forgotten: Option<String>,
+    behind: bool,
     answers: Option<Value>,
 }
 
@@ -399,6 +404,11 @@ impl Claimed {
             },
             resume,
             last_tree: self.last_tree,
+            context: ContextNote {
+                begun: self.begun.unwrap_or(true),
+                behind: self.behind,
+                forgotten: self.forgotten,
+            },
             goes_on: answers(self.answers),
         }
     }
@@ -416,6 +426,9 @@ impl Claimed {
     }
 
     fn resume(&self) -> Option<Resume> {
+        if self.forgotten.is_some() {
+            return None;
+        }
         Some(Resume {
             agent_session_id: self.agent_session_id.clone()?,
             home_id: self.home_id.clone()?,

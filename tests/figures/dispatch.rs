@@ -303,6 +303,7 @@ async fn finish(store: &Store, turn: &Assignment) {
         detail: None,
         diff: None,
         usage: hearth_actors::model::Usage::default(),
+        taken: None,
     };
     store.finish(&turn_ref(turn), &end).await.expect("finish");
 }

@@ -83,6 +83,7 @@ impl Fixture {
             cwd: self.cwd(),
             env: BTreeMap::new(),
             resume: None,
+            forgotten: None,
             model: None,
             mode: None,
             thinking: None,
@@ -173,6 +174,7 @@ impl Turn {
 fn prompt(text: &str) -> Prompt {
     Prompt {
         text: text.into(),
+        handover: None,
         model: None,
         mode: None,
         thinking: None,

@@ -67,6 +67,7 @@ impl BackendUnderTest for Demo {
             cwd: self.directory.path().join("work"),
             env: BTreeMap::new(),
             resume: None,
+            forgotten: None,
             model: None,
             mode: None,
             thinking: None,
@@ -86,6 +87,7 @@ impl BackendUnderTest for Demo {
         };
         Prompt {
             text,
+            handover: None,
             model: None,
             mode: None,
             thinking: None,

@@ -70,6 +70,9 @@ pub struct LinkSpec {
     pub env: BTreeMap<String, String>,
     /// The context to continue, if there is one.
     pub resume: Option<Resume>,
+    /// Why a former context must not be continued, where there was one: the new
+    /// one is declared [`Continuity::Fresh`](crate::model::Continuity::Fresh).
+    pub forgotten: Option<String>,
     /// Wanted model.
     pub model: Option<String>,
     /// Wanted mode.
@@ -95,6 +98,15 @@ pub trait Link: Send + Sync {
     /// Asks the agent to end the turn. Never waits.
     fn cancel(&self, turn: TurnId);
 
+    /// Begins a fresh context in the live agent, set up as this prompt wants it,
+    /// after [`Said::Unfit`](crate::event::Said::Unfit). Its facts say
+    /// [`Continuity::Fresh`](crate::model::Continuity::Fresh). The caller bounds
+    /// the wait; dropping the future leaves the former context.
+    ///
+    /// # Errors
+    /// It cannot be set so in a fresh context either: the reason, for a person.
+    async fn renew(&self, prompt: &Prompt, why: &str) -> Result<LinkFacts, String>;
+
     /// Answers an [`crate::event::Ask`]. Never waits.
     fn answer(&self, ask: &str, answer: &Answer) -> Result<(), LinkError>;
 
@@ -109,6 +121,9 @@ pub trait Link: Send + Sync {
 pub struct Prompt {
     /// What the user said.
     pub text: String,
+    /// A section of Hearth's own that stands in front of it, composed by
+    /// [`rules::handover`](crate::rules::handover).
+    pub handover: Option<String>,
     /// Wanted model for this turn.
     pub model: Option<String>,
     /// Wanted mode for this turn.

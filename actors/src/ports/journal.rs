@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use super::Source;
 use crate::event::{Batch, Frame, TurnRef};
+use crate::handover::{Past, Telling};
 use crate::ids::{MessageId, PromptId, SessionId, SessionKey};
 use crate::model::{Checkpoint, LinkFacts, TurnEnd, Worktree};
 use crate::prompt::{NewPrompt, Notice, Settled};
@@ -16,6 +17,14 @@ pub trait Journal: Send + Sync {
     /// prompt: messages, worktree row, checkpoint row. Call it last before
     /// [`Link::prompt`](super::Link::prompt).
     async fn open(&self, turn: &TurnRef, open: &OpenTurn) -> Result<Vec<Frame>, JournalError>;
+
+    /// What the turn's agent has not seen of its chat, the turn's own messages
+    /// left out; `whole`: all that is kept of the chat. A bounded read.
+    async fn past(&self, turn: &TurnRef, whole: bool) -> Result<Past, JournalError>;
+
+    /// Writes down what the agent is told in front of the turn's prompt, before it
+    /// is. How the turn ends decides whether it counts: see [`TurnEnd::taken`].
+    async fn tell(&self, turn: &TurnRef, telling: &Telling) -> Result<(), JournalError>;
 
     /// Replaces the commit of the checkpoint that an `open` named, under the same
     /// id: files moved while the prompt was not sent yet.

@@ -5,6 +5,7 @@ pub mod arena;
 pub mod budget;
 pub mod dispatch;
 pub mod going_on;
+pub mod handover;
 pub mod lease;
 pub mod moment;
 pub mod operation;

@@ -83,7 +83,7 @@ impl Transcript {
                     json!({ "kind": kind, "value": value }),
                 );
             }
-            Said::TurnEnded(_) | Said::Exited(_) => {}
+            Said::Unfit(_) | Said::TurnEnded(_) | Said::Exited(_) => {}
         }
     }
 

@@ -15,7 +15,8 @@
 
 use std::time::Duration;
 
-use crate::event::{AgentStop, ExitInfo, FaultClass};
+use crate::event::{AgentFault, AgentStop, ExitInfo, FaultClass};
+use crate::handover::Taken;
 use crate::model::Deadlines;
 use crate::outcome::Outcome;
 use crate::rules::moment::Moment;
@@ -48,15 +49,18 @@ pub struct Verdict {
     pub outcome: Outcome,
     /// Why, for a person.
     pub detail: Option<String>,
+    /// Whether the agent's context took the prompt.
+    pub taken: Taken,
 }
 
 impl Verdict {
-    /// A verdict with a reason.
+    /// A verdict with a reason on a prompt that did not reach the agent.
     #[must_use]
     pub fn because(outcome: Outcome, detail: impl Into<String>) -> Self {
         Self {
             outcome,
             detail: Some(detail.into()),
+            taken: Taken::No,
         }
     }
 }
@@ -86,6 +90,8 @@ pub struct Guard {
     deadlines: Deadlines,
     prompted: Moment,
     last_byte: Option<Moment>,
+    /// How the agent ended the turn by itself.
+    answered_for: Option<Taken>,
     open_asks: usize,
     /// When the clocks stopped, while a human is asked.
     paused_at: Option<Moment>,
@@ -102,6 +108,7 @@ impl Guard {
             deadlines,
             prompted: now,
             last_byte: None,
+            answered_for: None,
             open_asks: 0,
             paused_at: None,
             paused: Duration::ZERO,
@@ -158,6 +165,10 @@ impl Guard {
 
     /// The agent itself ended the turn.
     pub fn agent_ended(&mut self, stop: &AgentStop) -> Vec<Order> {
+        self.answered_for = Some(match stop {
+            AgentStop::Unprompted(_) => Taken::No,
+            _ => Taken::Yes,
+        });
         match self.stage {
             Stage::Running => self.settle(by_agent(stop)),
             Stage::Cancelling { why, .. } => self.settle(by_us(why, self.deadlines)),
@@ -241,9 +252,32 @@ impl Guard {
         self.prompted + self.deadlines.wall + self.paused
     }
 
+    /// Nobody asked for the turn's end.
+    #[must_use]
+    pub fn is_undisturbed(&self) -> bool {
+        self.stage == Stage::Running
+    }
+
+    /// Its clocks.
+    #[must_use]
+    pub fn deadlines(&self) -> Deadlines {
+        self.deadlines
+    }
+
+    /// What is known so far of whether the agent took the prompt in.
+    #[must_use]
+    pub fn taken(&self) -> Taken {
+        match (self.answered_for, self.last_byte) {
+            (Some(taken), _) => taken,
+            (None, Some(_)) => Taken::Yes,
+            (None, None) => Taken::Unknown,
+        }
+    }
+
     fn settle(&mut self, verdict: Verdict) -> Vec<Order> {
         self.stage = Stage::Settled;
-        vec![Order::Settle(verdict)]
+        let taken = self.taken();
+        vec![Order::Settle(Verdict { taken, ..verdict })]
     }
 }
 
@@ -270,6 +304,7 @@ fn by_agent(stop: &AgentStop) -> Verdict {
         AgentStop::EndTurn => Verdict {
             outcome: Outcome::Ok,
             detail: None,
+            taken: Taken::Yes,
         },
         AgentStop::Cancelled => Verdict::because(
             Outcome::AgentError,
@@ -279,15 +314,20 @@ fn by_agent(stop: &AgentStop) -> Verdict {
             Outcome::AgentError,
             format!("the agent stopped at its own limit: {word}"),
         ),
-        AgentStop::Error(fault) | AgentStop::Refused { fault, .. } => {
-            let outcome = match fault.class {
-                FaultClass::Overload => Outcome::Overload,
-                FaultClass::Quota => Outcome::Quota,
-                FaultClass::Auth => Outcome::Auth,
-                FaultClass::BadRequest | FaultClass::Other => Outcome::AgentError,
-            };
-            Verdict::because(outcome, fault.message.clone())
+        AgentStop::Error(fault)
+        | AgentStop::Refused { fault, .. }
+        | AgentStop::Unprompted(fault) => {
+            Verdict::because(outcome_of(fault), fault.message.clone())
         }
+    }
+}
+
+fn outcome_of(fault: &AgentFault) -> Outcome {
+    match fault.class {
+        FaultClass::Overload => Outcome::Overload,
+        FaultClass::Quota => Outcome::Quota,
+        FaultClass::Auth => Outcome::Auth,
+        FaultClass::BadRequest | FaultClass::Other => Outcome::AgentError,
     }
 }
 
@@ -297,6 +337,7 @@ fn by_us(why: Why, deadlines: Deadlines) -> Verdict {
         Why::Asked => Verdict {
             outcome: Outcome::Cancelled,
             detail: None,
+            taken: Taken::Unknown,
         },
         Why::Interrupted => Verdict::because(
             Outcome::Interrupted,

@@ -40,6 +40,8 @@ pub enum Step {
     LateEnd,
     /// Ends the turn with an error.
     Fail,
+    /// Takes no prompt as it is set, in this context.
+    Unfit,
     /// Ends the turn as refused before anything was said.
     Refuse(FaultClass, Option<Reset>),
     /// Reports that so many tokens were spent.
@@ -63,6 +65,21 @@ pub enum Start {
     Panic,
 }
 
+/// One prompt, and what the context knew that took it.
+#[derive(Clone, Debug)]
+pub struct ToldContext {
+    /// Whose context it is.
+    pub key: SessionKey,
+    /// The turn.
+    pub turn: TurnId,
+    /// The agent's own session.
+    pub context: String,
+    /// The user's words.
+    pub text: String,
+    /// The section in front of the prompt.
+    pub handover: Option<String>,
+}
+
 /// Scripted agents, and the record of what was done to them.
 #[derive(Clone, Default)]
 pub struct FakeBackend {
@@ -75,6 +92,9 @@ struct State {
     starts: VecDeque<Start>,
     scripts: VecDeque<Vec<Step>>,
     prompts: Vec<(SessionKey, TurnId, String)>,
+    told: Vec<ToldContext>,
+    contexts: u64,
+    refuses_renewals: bool,
     answers: Vec<(String, Answer)>,
     started: Vec<SessionKey>,
     most_alive: usize,
@@ -100,6 +120,17 @@ impl FakeBackend {
     #[must_use]
     pub fn prompts(&self) -> Vec<(SessionKey, TurnId, String)> {
         self.with(|state| state.prompts.clone())
+    }
+
+    /// From here on no agent begins a fresh context while it runs.
+    pub fn refuse_renewals(&self) {
+        self.with(|state| state.refuses_renewals = true);
+    }
+
+    /// What every prompt that reached an agent had in front of it, in order.
+    #[must_use]
+    pub fn told(&self) -> Vec<ToldContext> {
+        self.with(|state| state.told.clone())
     }
 
     /// Every answer that reached an agent, with the question's id, in order.
@@ -158,6 +189,19 @@ impl FakeBackend {
             state.facts_panics = 0;
             state.get_panics = 0;
         });
+    }
+
+    fn new_context(&self, key: &SessionKey) -> String {
+        self.with(|state| {
+            state.contexts += 1;
+            format!("fake-{key}-{}-{}", state.contexts, state.forgets)
+        })
+    }
+
+    /// The session is of the time since it forgot all.
+    fn remembers(&self, resume: &Resume) -> bool {
+        let forgets = self.with(|state| state.forgets);
+        resume.agent_session_id.ends_with(&format!("-{forgets}"))
     }
 
     fn with<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
@@ -240,8 +284,20 @@ impl AgentBackend for FakeBackend {
             last: None,
         };
         let player = tokio::spawn(play(player, alive, killed));
+        let (session, continuity) = match (spec.resume, spec.forgotten) {
+            (Some(resume), _) if self.remembers(&resume) => {
+                (resume.agent_session_id, Continuity::Resumed)
+            }
+            (Some(_), _) => {
+                let why = "it forgot its session".into();
+                (self.new_context(&spec.key), Continuity::Fresh { why })
+            }
+            (None, None) => (self.new_context(&spec.key), Continuity::New),
+            (None, Some(why)) => (self.new_context(&spec.key), Continuity::Fresh { why }),
+        };
         Ok(Arc::new(FakeLink {
             backend: self.clone(),
+            context: Mutex::new((session, continuity)),
             key: spec.key,
             orders,
             asks,
@@ -262,10 +318,19 @@ type Asks = Arc<Mutex<(u32, BTreeSet<String>)>>;
 
 struct FakeLink {
     backend: FakeBackend,
+    /// Its own session, and how that began.
+    context: Mutex<(String, Continuity)>,
     key: SessionKey,
     orders: mpsc::UnboundedSender<Do>,
     asks: Asks,
     player: tokio::task::AbortHandle,
+}
+
+impl FakeLink {
+    fn session(&self) -> String {
+        let context = self.context.lock().unwrap_or_else(PoisonError::into_inner);
+        context.0.clone()
+    }
 }
 
 impl Drop for FakeLink {
@@ -283,32 +348,41 @@ impl Link for FakeLink {
             now > 0
         });
         assert!(!panics, "the fake link panics as told");
-        let forgets = self.backend.with(|state| state.forgets);
+        let (agent_session_id, continuity) = self
+            .context
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         LinkFacts {
             pid: None,
             resume: Resume {
-                agent_session_id: format!("fake-{forgets}-{}", self.key),
+                agent_session_id,
                 home_id: "home".into(),
                 config_hash: "config".into(),
             },
             backend: "acp_warm".into(),
-            continuity: match forgets {
-                0 => Continuity::New,
-                _ => Continuity::Fresh {
-                    why: "it forgot its session".into(),
-                },
-            },
+            continuity,
         }
     }
 
     fn prompt(&self, turn: TurnId, prompt: &Prompt) -> Result<(), LinkError> {
+        let context = self.session();
         let script = self.backend.with(|state| {
-            state
-                .prompts
-                .push((self.key.clone(), turn, prompt.text.clone()));
-            state.scripts.pop_front()
+            let script = state.scripts.pop_front();
+            let script = script.unwrap_or_else(|| vec![Step::Say("done")]);
+            if !matches!(script.first(), Some(Step::Unfit)) {
+                let text = prompt.text.clone();
+                state.prompts.push((self.key.clone(), turn, text.clone()));
+                state.told.push(ToldContext {
+                    key: self.key.clone(),
+                    turn,
+                    context,
+                    text,
+                    handover: prompt.handover.clone(),
+                });
+            }
+            script
         });
-        let script = script.unwrap_or_else(|| vec![Step::Say("done")]);
         self.orders
             .send(Do::Prompt(turn, script))
             .map_err(|_| LinkError::Gone)
@@ -329,6 +403,16 @@ impl Link for FakeLink {
         self.backend
             .with(|state| state.answers.push((ask.to_owned(), answer.clone())));
         self.orders.send(Do::Answer).map_err(|_| LinkError::Gone)
+    }
+
+    async fn renew(&self, _prompt: &Prompt, why: &str) -> Result<LinkFacts, String> {
+        if self.backend.with(|state| state.refuses_renewals) {
+            return Err(why.into());
+        }
+        let fresh = Continuity::Fresh { why: why.into() };
+        let session = self.backend.new_context(&self.key);
+        *self.context.lock().unwrap_or_else(PoisonError::into_inner) = (session, fresh);
+        Ok(self.facts())
     }
 
     async fn stop(&self, hurry: bool) -> ExitInfo {
@@ -440,6 +524,11 @@ impl Player {
                     self.end(turn, AgentStop::Error(fault)).await;
                     return None;
                 }
+                Step::Unfit => {
+                    let why = "the fake agent cannot be set so".into();
+                    self.say(Some(turn), Said::Unfit(why)).await;
+                    return None;
+                }
                 Step::Refuse(class, reset) => {
                     let message = "the model refuses".into();
                     let fault = AgentFault { class, message };
@@ -535,7 +624,7 @@ fn stopped(reply: &mpsc::UnboundedSender<ExitInfo>) -> ExitInfo {
     exit
 }
 
-/// One agent by the name of `fake`, and its processes.
+/// Two agents by the names of `fake` and `other`, and their processes.
 #[derive(Clone)]
 pub struct FakeAgents {
     /// Runs it.
@@ -556,7 +645,7 @@ impl Agents for FakeAgents {
             now > 0
         });
         assert!(!panics, "the fake agents panic as told");
-        (name.as_str() == "fake").then(|| AgentEntry {
+        matches!(name.as_str(), "fake" | "other").then(|| AgentEntry {
             backend: Arc::new(self.backend.clone()),
             policy: self.policy,
             idle_ttl: self.idle_ttl,
@@ -565,7 +654,7 @@ impl Agents for FakeAgents {
     }
 
     fn names(&self) -> Vec<AgentName> {
-        vec!["fake".into()]
+        vec!["fake".into(), "other".into()]
     }
 }
 

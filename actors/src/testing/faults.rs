@@ -50,6 +50,10 @@ pub enum Event {
     CloseChat(usize),
     /// A human closes the workspace of one of the chats.
     CloseSession(usize),
+    /// The agents of one of the chats are to begin anew, whoever wants it.
+    Forget(usize),
+    /// The next prompt is not taken in the context it meets.
+    Unfit,
     /// A file is written in the workspace of one of the chats, by whomever.
     Write(usize, u8),
     /// A human writes, or removes, a file in the project's checkout.
@@ -105,7 +109,8 @@ pub struct Played {
     pub abandoned: usize,
 }
 
-/// Chats of a plan; every second one shares its workspace with the one before.
+/// Chats of a plan: the second shares its workspace with the first; the fourth
+/// and the sixth are the one before once more, for another agent.
 pub(super) const CHATS: usize = 6;
 
 impl Plan {
@@ -142,6 +147,7 @@ impl Plan {
                 (at, event)
             })
             .collect();
+        events.extend(contexts(seed));
         events.extend(reviews(seed));
         events.extend(limits(seed));
         events.sort_by_key(|(at, _)| *at);
@@ -156,6 +162,21 @@ impl Plan {
     pub async fn play(self) -> Played {
         player::play(self).await
     }
+}
+
+/// What happens to contexts, by dice of its own so that the rest of a plan stays.
+fn contexts(seed: u64) -> Vec<(Duration, Event)> {
+    let mut random = fastrand::Rng::with_seed(seed.rotate_left(32));
+    (0..8)
+        .map(|_| {
+            let at = Duration::from_millis(random.u64(0..120_000));
+            let event = match random.u8(0..3) {
+                0 => Event::Unfit,
+                _ => Event::Forget(random.usize(0..CHATS)),
+            };
+            (at, event)
+        })
+        .collect()
 }
 
 /// About 20 files and 15 orders beside all that, from numbers of their own: what

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ids::{SessionKey, TaskId, TurnId};
+use crate::ids::{ChatId, MessageId, SessionKey, TaskId, TurnId};
 use crate::outcome::{Outcome, TaskState};
-use crate::testing::backend::FakeBackend;
+use crate::rules::handover::quoted;
+use crate::testing::backend::{FakeBackend, ToldContext};
 use crate::testing::memory::{MemoryStore, Rows};
 
 /// Checks everything at once.
@@ -26,7 +27,66 @@ pub fn check(store: &MemoryStore, backend: &FakeBackend) {
         let turns: Vec<_> = prompts.iter().map(|(_, turn, _)| *turn).collect();
         none_is_prompted_twice(rows, &turns);
         prompts_are_in_order(rows, &turns);
+        contexts_know_their_chat_once(rows, &backend.told());
     });
+}
+
+/// How a task's input begins that names itself, so that it is known where it is quoted.
+pub const INPUT: &str = "input-";
+
+/// What each context was told and asked: all of its chat's prompts, each at most
+/// once, none of another chat and none that was trimmed before.
+fn contexts_know_their_chat_once(rows: &Rows, told: &[ToldContext]) {
+    let tasks: BTreeMap<&str, (TaskId, ChatId)> = rows
+        .tasks
+        .iter()
+        .filter(|(_, task)| task.input.starts_with(INPUT))
+        .map(|(id, task)| (task.input.as_str(), (*id, task.key.chat)))
+        .collect();
+    let mut known: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut cut: BTreeSet<&str> = BTreeSet::new();
+    let mut asked: BTreeMap<ChatId, Vec<&str>> = BTreeMap::new();
+    let mut asked_in: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for prompt in told {
+        let (context, chat) = (prompt.context.as_str(), prompt.key.chat);
+        let section = prompt.handover.as_deref().unwrap_or_default();
+        if section.contains("older entries are left out") {
+            cut.insert(context);
+        }
+        let known = known.entry(context).or_default();
+        for input in quoted(section).filter(|line| tasks.contains_key(line)) {
+            let (task, of) = tasks[input];
+            assert_eq!(of, chat, "{context} was told {input} of another chat");
+            assert!(known.insert(input), "{context} was told {input} twice");
+            let turn = rows.turns[&prompt.turn].order;
+            let trimmed = rows.trimmed.get(&MessageId(task.0));
+            assert!(
+                trimmed.is_none_or(|trimmed| *trimmed > turn),
+                "{context} was told {input}, which was trimmed"
+            );
+        }
+        for earlier in asked.entry(chat).or_default().iter() {
+            let (task, _) = tasks[earlier];
+            let trimmed = rows.trimmed.contains_key(&MessageId(task.0));
+            assert!(
+                trimmed
+                    || cut.contains(context)
+                    || known.contains(earlier)
+                    || *earlier == prompt.text,
+                "{context} does not know of {earlier}"
+            );
+        }
+        // Words about an answer are no task's own, and name none.
+        if prompt.text.starts_with(INPUT) {
+            let again = !asked_in.insert((context, prompt.text.as_str()));
+            assert!(
+                known.insert(&prompt.text) || again,
+                "{context} knew {} before it was asked",
+                prompt.text
+            );
+            asked.entry(chat).or_default().push(&prompt.text);
+        }
+    }
 }
 
 fn every_task_ends_at_most_once(rows: &Rows) {

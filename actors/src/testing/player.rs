@@ -13,9 +13,10 @@ use crate::outcome::TaskState;
 use crate::prompt::{AnsweredBy, Settled};
 use crate::review::Order;
 use crate::rules::permission;
+use crate::testing::backend::Step;
 use crate::testing::faults::{CHATS, Event, Plan, Played, Wish};
 use crate::testing::harness::{Harness, Setup};
-use crate::testing::invariants;
+use crate::testing::invariants::{self, INPUT};
 use crate::tree::Status;
 
 /// Plays `plan` on a fresh tree.
@@ -137,9 +138,15 @@ impl Player {
     fn new(harness: Harness) -> Self {
         let mut chats: Vec<(SessionId, SessionKey)> = Vec::new();
         for index in 0..CHATS {
-            let (fresh, key) = harness.chat();
+            let (fresh, mut key) = harness.chat();
             let session = match chats.last() {
-                Some((session, _)) if index % 2 == 1 => *session,
+                Some((session, before)) if index % 2 == 1 => {
+                    if index > 1 {
+                        key.chat = before.chat;
+                        key.agent = "other".into();
+                    }
+                    *session
+                }
                 _ => fresh,
             };
             chats.push((session, key));
@@ -186,7 +193,18 @@ impl Player {
                 let (session, key) = self.chats[chat].clone();
                 harness.backend.next_turn(script);
                 harness.lose_wakeups = !told;
-                self.tasks.push(harness.enqueue(session, &key, "x"));
+                let input = format!("{INPUT}{}", self.tasks.len());
+                self.tasks.push(harness.enqueue(session, &key, &input));
+            }
+            Event::Unfit => harness.backend.next_turn(vec![Step::Unfit]),
+            Event::Forget(chat) => {
+                let (session, key) = self.chats[chat].clone();
+                harness.store.with(|rows| {
+                    let mut live = rows.turns.values().filter(|turn| !turn.ended);
+                    if !live.any(|turn| turn.reference.session == session) {
+                        rows.reset_contexts(key.chat, "somebody wants it");
+                    }
+                });
             }
             Event::Bound(chat, tokens) => {
                 let session = self.chats[chat].0;

@@ -165,6 +165,7 @@ impl State {
                 self.close().await;
                 self.tell(Input::SaidAll(turn));
             }
+            Said::Unfit(why) => self.tell(Input::NeedsFresh(turn, why)),
             Said::Permission(ask) => {
                 self.fold(Said::Permission(ask.clone()));
                 self.flush(Rest::InHand).await;

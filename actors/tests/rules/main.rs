@@ -4,6 +4,7 @@ mod arena;
 mod budget;
 mod dispatch;
 mod going_on;
+mod handover;
 mod lease;
 mod operation;
 mod permission;

@@ -17,8 +17,12 @@ use super::at;
 /// What the world does next.
 #[derive(Clone, Debug)]
 enum Op {
-    /// A new task, if one is welcome, with a prepared checkpoint or without.
-    Assign(bool),
+    /// A new task, if one is welcome, with a prepared checkpoint or without, in a
+    /// fresh context or not.
+    Assign {
+        prepared: bool,
+        renew: bool,
+    },
     /// One of the pending jobs comes back, well or badly.
     Complete {
         which: usize,
@@ -47,7 +51,8 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        8 => any::<bool>().prop_map(Op::Assign),
+        8 => (any::<bool>(), prop::bool::weighted(0.2))
+            .prop_map(|(prepared, renew)| Op::Assign { prepared, renew }),
         30 => (any::<usize>(), any::<u8>()).prop_map(|(which, how)| Op::Complete { which, how }),
         2 => Just(Op::Die),
         6 => any::<u8>().prop_map(Op::Agent),
@@ -73,6 +78,8 @@ enum Job {
     /// The proof of a prepared checkpoint, and its taking again.
     Prove(TurnId),
     Retake(TurnId),
+    /// A fresh context, where the prompt was not taken in the former.
+    Renew(TurnId),
     Diff(TurnId),
     /// The agent's last words are on their way.
     Words(TurnId),
@@ -87,6 +94,7 @@ struct Turn {
     open_asked: bool,
     prompted: bool,
     committed: bool,
+    renewed: bool,
     /// The checkpoint holds the files.
     stands: bool,
     /// Its files are compared.
@@ -129,7 +137,7 @@ impl World {
 
     fn happen(&mut self, op: Op) {
         match op {
-            Op::Assign(prepared) => self.assign(prepared),
+            Op::Assign { prepared, renew } => self.assign(prepared, renew),
             Op::Complete { which, how } => {
                 if !self.jobs.is_empty() {
                     let job = self.jobs.remove(which % self.jobs.len());
@@ -197,7 +205,7 @@ impl World {
         }
     }
 
-    fn assign(&mut self, prepared: bool) {
+    fn assign(&mut self, prepared: bool, renew: bool) {
         if self.machine.is_idle() {
             self.turns += 1;
             let turn = TurnId(Uuid::from_u128(self.turns.into()));
@@ -209,6 +217,7 @@ impl World {
                 turn,
                 deadlines: Deadlines::default(),
                 prepared,
+                renew,
             });
         }
     }
@@ -231,6 +240,9 @@ impl World {
             Job::Retake(turn) if how == 0 => Input::Fenced(turn),
             Job::Retake(turn) if well => Input::CheckpointStands(turn),
             Job::Retake(turn) => Input::PrepareFailed(turn, "no".into()),
+            Job::Renew(turn) if how == 0 => Input::Fenced(turn),
+            Job::Renew(turn) if well => Input::Renewed(turn),
+            Job::Renew(turn) => Input::NeedsFresh(turn, "no".into()),
             Job::Diff(turn) => Input::Diffed(turn),
             Job::Words(turn) => Input::SaidAll(turn),
             Job::Finish(turn) | Job::GiveBack(turn) => Input::Finished(turn),
@@ -243,7 +255,8 @@ impl World {
         };
         let input = match what % 8 {
             0..3 => Input::Spoke(turn),
-            3 | 4 => Input::Asked(turn),
+            3 => Input::Asked(turn),
+            4 => Input::NeedsFresh(turn, "no".into()),
             5 | 6 => Input::Answered(turn),
             _ => {
                 // Whatever the machine makes of it, the pump goes on to store
@@ -286,6 +299,7 @@ impl World {
         match input {
             Input::Opened(_) => self.turn.committed = true,
             Input::CheckpointReady(_) | Input::CheckpointStands(_) => self.turn.stands = true,
+            Input::Renewed(_) => self.turn.prompted = false,
             Input::Diffed(_) => self.turn.compared = true,
             _ => {}
         }
@@ -330,9 +344,17 @@ impl World {
                 self.turn.open_asked = true;
                 self.jobs.push(Job::Open(of_turn()));
             }
+            Effect::RenewContext(_) => {
+                assert!(self.turn.prompted && self.machine.is_warm());
+                assert!(
+                    !std::mem::replace(&mut self.turn.renewed, true),
+                    "renewed twice"
+                );
+                self.jobs.push(Job::Renew(of_turn()));
+            }
             Effect::SendPrompt => {
                 assert!(
-                    matches!(cause, Input::Opened(id) | Input::CheckpointStands(id) if Some(*id) == turn)
+                    matches!(cause, Input::Opened(id) | Input::CheckpointStands(id) | Input::Renewed(id) if Some(*id) == turn)
                 );
                 assert!(self.turn.committed && self.turn.stands);
                 assert!(!self.turn.prompted, "prompted twice");
@@ -434,6 +456,7 @@ impl Job {
             | Self::Open(turn)
             | Self::Prove(turn)
             | Self::Retake(turn)
+            | Self::Renew(turn)
             | Self::Diff(turn)
             | Self::Words(turn)
             | Self::Finish(turn)
@@ -453,7 +476,7 @@ fn is_stale(input: &Input, turn: Option<TurnId>, link: LinkNo) -> bool {
         Input::WorktreeReady(of)
         | Input::CheckpointReady(of)
         | Input::PrepareFailed(of, _)
-        | Input::Unfit(of, _)
+        | Input::NeedsFresh(of, _)
         | Input::Opened(of)
         | Input::CancelledFirst(of)
         | Input::Fenced(of)
@@ -463,6 +486,8 @@ fn is_stale(input: &Input, turn: Option<TurnId>, link: LinkNo) -> bool {
         | Input::Answered(of)
         | Input::AgentEnded(of, _)
         | Input::SaidAll(of)
+        | Input::Unfit(of, _)
+        | Input::Renewed(of)
         | Input::CheckpointStands(of)
         | Input::FilesMoved(of)
         | Input::Cancel(of, _)
@@ -483,7 +508,7 @@ proptest! {
         world.settle();
         if !world.stopped {
             // It is as good as new: one more turn runs to a good end.
-            world.assign(false);
+            world.assign(false, false);
             for _ in 0..20 {
                 if let Some(job) = world.jobs.pop() {
                     world.complete(job, 1);

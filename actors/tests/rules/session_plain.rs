@@ -16,6 +16,7 @@ fn assign(turn: TurnId) -> Input {
         turn,
         deadlines: Deadlines::default(),
         prepared: false,
+        renew: false,
     }
 }
 
@@ -98,6 +99,7 @@ fn prepared(turn: TurnId) -> Input {
         turn,
         deadlines: Deadlines::default(),
         prepared: true,
+        renew: false,
     }
 }
 

@@ -93,6 +93,7 @@ pub(super) async fn establish(
     shared.state().quirks = quirks.clone();
     shared.tell(Word::Quirks(quirks.clone()));
     shared.state().catalog = about::read(&agent);
+    shared.state().agent = agent.clone();
 
     let opening = Opening {
         caller,
@@ -104,6 +105,10 @@ pub(super) async fn establish(
     let (established, answer) = opening.session(&wish.former).await?;
     shared.state().session = Some(established.session.as_str().into());
     shared.state().offers = Offers::read(&answer);
+    shared.state().is_blank = matches!(
+        established.continuity,
+        Continuity::New | Continuity::Fresh { .. }
+    );
     shared.learned(|_| ());
     choose(caller, shared, &established.session, wish.settings).await?;
     Ok(established)
@@ -145,6 +150,79 @@ pub(super) async fn choose(
     )))
 }
 
+/// A fresh session in a live agent, set as wanted. Failing that, the former one
+/// and its settings stay.
+///
+/// # Errors
+/// See [`Trouble`].
+pub(super) async fn renew(
+    caller: &Caller,
+    shared: &Arc<Shared>,
+    cwd: &Path,
+    wanted: &Wanted,
+    why: &str,
+) -> Result<Established, Trouble> {
+    let agent = shared.state().agent.clone();
+    let (session, answer) = new_session(caller, cwd, &agent).await?;
+    let former = {
+        let mut state = shared.state();
+        let offers = std::mem::replace(&mut state.offers, Offers::read(&answer));
+        let former = state.session.replace(session.as_str().into());
+        Former {
+            shared,
+            kept: Some((former, offers)),
+        }
+    };
+    choose(caller, shared, &session, wanted).await?;
+    former.let_go();
+    shared.state().is_blank = true;
+    shared.learned(|_| ());
+    let why = format!("it could not take a setting that a message asked for: {why}");
+    Ok(Established {
+        session,
+        continuity: Continuity::Fresh { why },
+    })
+}
+
+/// Puts the former session back, unless it was let go.
+struct Former<'a> {
+    shared: &'a Shared,
+    kept: Option<(Option<Arc<str>>, Offers)>,
+}
+
+impl Former<'_> {
+    fn let_go(mut self) {
+        self.kept = None;
+    }
+}
+
+impl Drop for Former<'_> {
+    fn drop(&mut self) {
+        if let Some((session, offers)) = self.kept.take() {
+            let mut state = self.shared.state();
+            state.session = session;
+            state.offers = offers;
+        }
+    }
+}
+
+/// The id of a session that the agent opened, and its whole answer.
+async fn new_session(
+    caller: &Caller,
+    cwd: &Path,
+    agent: &Value,
+) -> Result<(String, Value), Trouble> {
+    let request = schema::NewSessionRequest::new(cwd);
+    let answer = caller.call("session/new", request).await;
+    let answer = answer.map_err(|error| trouble(&error, agent))?;
+    match answer["sessionId"].as_str() {
+        Some(session) => Ok((session.to_owned(), answer)),
+        None => Err(Trouble::Refused(
+            "its answer to session/new has no sessionId".into(),
+        )),
+    }
+}
+
 struct Opening<'a> {
     caller: &'a Caller,
     shared: &'a Arc<Shared>,
@@ -171,17 +249,7 @@ impl Opening<'_> {
     }
 
     async fn new_session(&self, continuity: Continuity) -> Result<(Established, Value), Trouble> {
-        let request = schema::NewSessionRequest::new(self.cwd);
-        let answer = self
-            .caller
-            .call("session/new", request)
-            .await
-            .map_err(|error| trouble(&error, self.agent))?;
-        let Some(session) = answer["sessionId"].as_str().map(str::to_owned) else {
-            return Err(Trouble::Refused(
-                "its answer to session/new has no sessionId".into(),
-            ));
-        };
+        let (session, answer) = new_session(self.caller, self.cwd, self.agent).await?;
         Ok((
             Established {
                 session,

@@ -172,6 +172,9 @@ impl Launch {
 
 /// A former session belongs to one home and one way of running the agent.
 fn continuable(spec: &LinkSpec, identity: &Identity) -> Result<(), String> {
+    if let Some(why) = &spec.forgotten {
+        return Err(why.clone());
+    }
     let Some(former) = &spec.resume else {
         return Ok(());
     };

@@ -1,7 +1,8 @@
 //! A live agent: what the session actor holds.
 
 use std::future::Future;
-use std::sync::{Arc, Weak};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use agent_client_protocol::v1::schema;
@@ -10,11 +11,10 @@ use async_trait::async_trait;
 use hearth_actors::event::{Answer, ExitInfo};
 use hearth_actors::ids::TurnId;
 use hearth_actors::model::{Deadlines, LinkFacts, Resume};
-use hearth_actors::ports::{Link, LinkError, Prompt};
-use serde_json::json;
+use hearth_actors::ports::{Link, LinkError, LinkSpec, Prompt};
 
 use super::connection::Caller;
-use super::handshake::{Established, Trouble, choose};
+use super::handshake::{Established, Trouble, choose, renew};
 use super::launch::Identity;
 use super::settings::Wanted;
 use super::shared::{Shared, Word};
@@ -29,8 +29,9 @@ pub(super) struct AcpLink {
     caller: Caller,
     /// The only lasting owner: dropping the link kills the process tree.
     process: Arc<OwnedProcess>,
-    session: String,
-    facts: LinkFacts,
+    /// Who it is, its present session included.
+    facts: Mutex<LinkFacts>,
+    cwd: PathBuf,
     /// Set where a prompt wants no other.
     default_mode: Option<String>,
     deadlines: Deadlines,
@@ -44,12 +45,12 @@ impl AcpLink {
         established: Established,
         identity: Identity,
         default_mode: Option<String>,
-        deadlines: Deadlines,
+        spec: &LinkSpec,
     ) -> Self {
         let facts = LinkFacts {
             pid: Some(process.pid()),
             resume: Resume {
-                agent_session_id: established.session.clone(),
+                agent_session_id: established.session,
                 home_id: identity.home_id,
                 config_hash: identity.config_hash,
             },
@@ -60,10 +61,24 @@ impl AcpLink {
             shared,
             caller,
             process,
-            session: established.session,
-            facts,
+            facts: Mutex::new(facts),
+            cwd: spec.cwd.clone(),
             default_mode,
-            deadlines,
+            deadlines: spec.deadlines,
+        }
+    }
+
+    fn session(&self) -> String {
+        self.facts().resume.agent_session_id
+    }
+
+    fn wanted(&self, prompt: &Prompt) -> Wanted {
+        Wanted {
+            mode: prompt.mode.clone(),
+            default_mode: self.default_mode.clone(),
+            model: prompt.model.clone(),
+            thinking: prompt.thinking.clone(),
+            features: prompt.features.clone(),
         }
     }
 }
@@ -71,20 +86,17 @@ impl AcpLink {
 #[async_trait]
 impl Link for AcpLink {
     fn facts(&self) -> LinkFacts {
-        self.facts.clone()
+        self.facts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn prompt(&self, turn: TurnId, prompt: &Prompt) -> Result<(), LinkError> {
         if self.shared.over.is_cancelled() || self.shared.hangup.is_cancelled() {
             return Err(LinkError::Gone);
         }
-        let wanted = Wanted {
-            mode: prompt.mode.clone(),
-            default_mode: self.default_mode.clone(),
-            model: prompt.model.clone(),
-            thinking: prompt.thinking.clone(),
-            features: prompt.features.clone(),
-        };
+        let (session, wanted) = (self.session(), self.wanted(prompt));
         let settled = {
             let mut state = self.shared.state();
             state.turn = Some(turn);
@@ -92,17 +104,17 @@ impl Link for AcpLink {
             state.replaying = false;
             state
                 .offers
-                .next(&self.session, &wanted)
+                .next(&session, &wanted)
                 .is_ok_and(|change| change.is_none())
         };
-        let request = request(&self.session, &prompt.text)?;
+        let request = request(&session, prompt)?;
         if settled {
             return send(&self.caller, &self.shared, turn, request).map_err(|_| LinkError::Gone);
         }
         tokio::spawn(choose_then_send(
             self.caller.clone(),
             Arc::clone(&self.shared),
-            self.session.clone(),
+            session,
             wanted,
             turn,
             request,
@@ -117,9 +129,22 @@ impl Link for AcpLink {
                 return;
             }
             state.cancelled = true;
-            self.caller.cancel(&self.session);
+            self.caller.cancel(&self.session());
         }
         self.shared.withdraw_asks();
+    }
+
+    async fn renew(&self, prompt: &Prompt, why: &str) -> Result<LinkFacts, String> {
+        let wanted = self.wanted(prompt);
+        let renewed = renew(&self.caller, &self.shared, &self.cwd, &wanted, why);
+        let established = renewed.await.map_err(|trouble| match trouble {
+            Trouble::Gone => "the agent ended before the prompt reached it".to_owned(),
+            Trouble::Auth(reason) | Trouble::Refused(reason) => reason,
+        })?;
+        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        facts.resume.agent_session_id = established.session;
+        facts.continuity = established.continuity;
+        Ok(facts.clone())
     }
 
     fn answer(&self, ask: &str, answer: &Answer) -> Result<(), LinkError> {
@@ -168,9 +193,11 @@ pub(super) async fn keep_connected(
     }
 }
 
-fn request(session: &str, text: &str) -> Result<UntypedMessage, LinkError> {
-    let text = schema::ContentBlock::Text(schema::TextContent::new(text));
-    let prompt = schema::PromptRequest::new(session.to_owned(), vec![text]);
+/// What Hearth says is a block of its own, in front of the user's.
+fn request(session: &str, prompt: &Prompt) -> Result<UntypedMessage, LinkError> {
+    let texts = prompt.handover.iter().chain([&prompt.text]);
+    let blocks = texts.map(|text| schema::ContentBlock::Text(schema::TextContent::new(text)));
+    let prompt = schema::PromptRequest::new(session.to_owned(), blocks.collect());
     // Only a type that is no JSON object could fail here.
     UntypedMessage::new("session/prompt", prompt).map_err(|_| LinkError::Gone)
 }
@@ -184,15 +211,16 @@ fn send(
     turn: TurnId,
     request: UntypedMessage,
 ) -> Result<(), Error> {
-    let state = shared.state();
+    let mut state = shared.state();
     if state.turn != Some(turn) {
         return Ok(());
     }
     if state.cancelled {
-        let unsent = json!({"stopReason": "cancelled"});
-        shared.tell(Word::Ended(turn, Ok(unsent)));
+        let unsent = "cancelled before the prompt was sent".to_owned();
+        shared.tell(Word::Unprompted(turn, unsent));
         return Ok(());
     }
+    state.is_blank = false;
     let told = Arc::clone(shared);
     caller.call_then(request, move |reply| told.tell(Word::Ended(turn, reply)))
 }
@@ -212,6 +240,9 @@ async fn choose_then_send(
         Ok(Ok(())) => None,
         // The agent's end ends the turn.
         Ok(Err(Trouble::Gone)) => return,
+        Ok(Err(Trouble::Refused(reason))) if shared.state().may_renew() => {
+            return shared.tell(Word::Unfit(turn, reason));
+        }
         Ok(Err(Trouble::Auth(reason) | Trouble::Refused(reason))) => Some(reason),
         Err(_) => Some(format!(
             "the agent did not change its settings within {} s",

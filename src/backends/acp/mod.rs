@@ -175,7 +175,7 @@ impl AgentBackend for AcpBackend {
                 established,
                 prepared.identity,
                 self.launch.mode.clone(),
-                spec.deadlines,
+                &spec,
             ))),
             Err(trouble) => {
                 shared.state().quiet = true;

@@ -174,8 +174,11 @@ impl Pump {
                 self.end(turn, said).await;
             }
             Word::Unprompted(turn, problem) => {
-                let stop = AgentStop::Error(fault::other(&problem));
+                let stop = AgentStop::Unprompted(fault::other(&problem));
                 self.end(turn, vec![Said::TurnEnded(stop)]).await;
+            }
+            Word::Unfit(turn, problem) => {
+                self.end(turn, vec![Said::Unfit(problem)]).await;
             }
         }
     }

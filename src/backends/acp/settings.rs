@@ -208,10 +208,9 @@ impl Offer {
             };
         };
         let found = wish.as_str().and_then(|wish| {
-            if choices.is_empty() {
-                return Some(wish);
-            }
-            catalog::resolve(choices, wish)
+            // What is behind a full list is the agent's to know.
+            let listed = (1..catalog::MAX_ITEMS).contains(&choices.len());
+            catalog::resolve(choices, wish).or((!listed).then_some(wish))
         });
         found.map(Value::from).ok_or_else(|| {
             capped_text(&format!(

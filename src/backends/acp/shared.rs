@@ -23,6 +23,10 @@ use super::settings::Offers;
 /// `cancelled`.
 const MAX_ASKS: usize = 32;
 
+/// How often one agent is given a fresh session because a prompt's settings did
+/// not fit: agents keep the sessions they opened.
+const MAX_UNFIT: u32 = 16;
+
 /// The result of a request.
 pub(super) type Reply = Result<Value, agent_client_protocol::Error>;
 
@@ -39,6 +43,8 @@ pub(super) enum Word {
     Ended(TurnId, Reply),
     /// The turn ended before its prompt was sent, for this reason.
     Unprompted(TurnId, String),
+    /// Its prompt was not sent for this reason, which a fresh session might not have.
+    Unfit(TurnId, String),
 }
 
 /// See the module.
@@ -71,14 +77,29 @@ pub(super) struct State {
     pub(super) quiet: bool,
     /// Hearth ends the agent.
     pub(super) stopping: bool,
+    /// No prompt was sent in the session, nor does it continue a former one.
+    pub(super) is_blank: bool,
+    /// Prompts that were not sent because the agent could not be set up for them.
+    pub(super) unfit: u32,
     /// What the agent is known for, once it has said its name.
     pub(super) quirks: Quirks,
     /// What may be chosen, and what is.
     pub(super) offers: Offers,
+    /// What it answered to `initialize`.
+    pub(super) agent: Value,
     /// What the agent is, and its commands.
     pub(super) catalog: Catalog,
     asks: BTreeMap<String, OpenAsk>,
     asked: u64,
+}
+
+impl State {
+    /// Counts the question: a fresh session could differ from the present one.
+    pub(super) fn may_renew(&mut self) -> bool {
+        let may = !self.is_blank && !self.cancelled && self.unfit < MAX_UNFIT;
+        self.unfit += u32::from(may);
+        may
+    }
 }
 
 struct OpenAsk {

@@ -24,6 +24,8 @@ const MAX_SESSIONS: usize = 1_000;
 pub(super) enum Role {
     User,
     Agent,
+    /// Hearth, about what others did.
+    Told,
     /// Nobody's words: the number of the step at which a person was asked.
     Step,
 }

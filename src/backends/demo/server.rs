@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use hearth_actors::rules::handover;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -197,7 +198,7 @@ impl Server {
     fn replay(&self, session: Uuid, history: &[Entry]) {
         for entry in history {
             let kind = match entry.role {
-                Role::User => "user_message",
+                Role::User | Role::Told => "user_message",
                 Role::Agent => "agent_message",
                 Role::Step => continue,
             };
@@ -215,6 +216,10 @@ impl Server {
         let value = params[field].as_str().unwrap_or_default();
         let mut sessions = self.sessions();
         let session = sessions.get_mut(&id).ok_or_else(|| not_found(id))?;
+        if !session.history.is_empty() && !self.can("live") {
+            let reason = format!("{field} can be set before the first prompt only");
+            return Err(Refusal(-32602, reason));
+        }
         change(session, value)
             .ok_or_else(|| Refusal(-32602, format!("unknown {field}: {value}")))?;
         Ok(json!({}))
@@ -223,13 +228,16 @@ impl Server {
     fn prompt(self: &Arc<Self>, id: Value, params: &Value) {
         match self.begin(params) {
             Ok((session, state, cancel)) => {
+                let whole = prompt_text(params);
+                let (told, text) = handover::split(&whole);
                 let turn = Turn {
                     server: Arc::clone(self),
                     session,
                     state,
                     cancel,
                     id,
-                    text: prompt_text(params),
+                    text: text.to_owned(),
+                    told: told.map(str::to_owned),
                 };
                 std::thread::spawn(move || turn::run(turn));
             }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hearth_actors::rules::going_on::MARK;
+use hearth_actors::rules::handover;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -34,10 +35,15 @@ pub(super) struct Turn {
     /// Of the request.
     pub(super) id: Value,
     pub(super) text: String,
+    /// What Hearth tells in front of it.
+    pub(super) told: Option<String>,
 }
 
 /// Runs it to its answer.
 pub(super) fn run(turn: Turn) {
+    if let Some(told) = &turn.told {
+        turn.remember(Role::Told, told);
+    }
     turn.remember(Role::User, &turn.text);
     let (steps, first) = turn.steps();
     let mut runner = Runner {
@@ -218,6 +224,13 @@ impl Runner<'_> {
         for entry in &said[said.len().saturating_sub(RECALLED)..] {
             let line: String = entry.text.chars().take(200).collect();
             text.push_str(&format!("\n- {line}"));
+        }
+        let told = history.iter().filter(|entry| entry.role == Role::Told);
+        let told = told.map(|entry| entry.text.as_str());
+        let now = self.turn.told.as_deref();
+        let told: Vec<_> = told.chain(now).flat_map(handover::quoted).collect();
+        for line in &told[told.len().saturating_sub(RECALLED)..] {
+            text.push_str(&format!("\n- told: {line}"));
         }
         self.say(&text);
     }

@@ -159,18 +159,7 @@ pub(super) async fn forget_contexts(
     connection: &mut PgConnection,
     target: &Target,
 ) -> Result<(), OperationsError> {
-    let known: bool = sqlx::query_scalar(
-        "select to_regprocedure('hearth.reset_contexts(uuid, text)') is not null",
-    )
-    .fetch_one(&mut *connection)
-    .await
-    .map_err(operations_error)?;
-    let forget = if known {
-        "select hearth.reset_contexts($1, $2)"
-    } else {
-        "update agent_sessions set agent_session_id = null where chat_id = $1 and $2::text is not null"
-    };
-    sqlx::query(forget)
+    sqlx::query("select hearth.reset_contexts($1, $2)")
         .bind(target.chat_id)
         .bind(WHY)
         .execute(connection)

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sqlx::{FromRow, PgPool};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -23,6 +24,13 @@ pub struct AgentSession {
     pub continuity: Option<String>,
     /// Why a former context could not be continued.
     pub continuity_why: Option<String>,
+    /// Its next turn begins a fresh context, for this reason.
+    pub reset_why: Option<String>,
+    /// What it was told last in front of a prompt, because its context had not seen
+    /// it: `reason` (`joined`, `fresh`, `again` or `missed`), `why`, `from_message`,
+    /// `to_message`, `messages`, `children`, `left_out`, `bytes`, `turn_id`, `at`.
+    #[schema(value_type = Option<Object>)]
+    pub told: Option<Value>,
     /// Tokens in so far, cache included.
     pub input_tokens: i64,
     /// Tokens out so far, reasoning included.
@@ -44,6 +52,7 @@ pub async fn list(pool: &PgPool, session: Uuid) -> sqlx::Result<Vec<AgentSession
         "select a.chat_id, a.agent, a.backend, a.status,
             a.agent_session_id is not null as has_session,
             l.continuity->>'kind' as continuity, l.continuity->>'why' as continuity_why,
+            l.forgotten as reset_why, l.told,
             a.input_tokens, a.output_tokens, a.cost, a.last_active_at, a.created_at
          from agent_sessions a
          join chats c on c.id = a.chat_id

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sqlx::{FromRow, PgPool};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -111,6 +112,11 @@ pub struct Turn {
     pub cost: f64,
     /// The state of the files before it.
     pub checkpoint_id: Option<Uuid>,
+    /// What the agent was told in front of the prompt, because its context had not
+    /// seen it: `reason` (`joined`, `fresh`, `again` or `missed`), `why`,
+    /// `from_message`, `to_message`, `messages`, `children`, `left_out`, `bytes`.
+    #[schema(value_type = Option<Object>)]
+    pub told: Option<Value>,
 }
 
 /// Which tasks to list.
@@ -190,7 +196,7 @@ pub async fn turns(pool: &PgPool, task: Uuid) -> sqlx::Result<Vec<Turn>> {
     sqlx::query_as(
         "select id, attempt, agent, user_message_id, assistant_message_id, claimed_at,
             prompted_at, first_token_at, ended_at, outcome, outcome_detail, input_tokens,
-            output_tokens, cost, checkpoint_id
+            output_tokens, cost, checkpoint_id, told
          from hearth.turns where task_id = $1 order by attempt",
     )
     .bind(task)

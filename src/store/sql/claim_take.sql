@@ -73,7 +73,9 @@ select
     p.*,
     w.id as worktree_id, w.path as worktree_path, w.branch, w.base_commit,
     coalesce(hw.baseline, w.base_commit) as baseline, hw.last_tree, hw.begins_with,
-    a.agent_session_id, a.config_hash, al.home_id
+    a.agent_session_id, a.config_hash, al.home_id, al.begun, al.forgotten,
+    exists (
+        select 1 from hearth.untold u where u.chat_id = p.chat_id and u.agent = p.agent) as behind
 from (values (1)) one
     left join picked p on true
     left join worktrees w on w.session_id = p.session_id and w.status = 'active'

@@ -24,9 +24,20 @@ turn as (
             select 1 from agent_sessions a
                 join hearth.agent_links l on l.chat_id = a.chat_id and l.agent = a.agent
             where a.chat_id = k.chat_id and a.agent = t.agent
-                and a.agent_session_id is not null and a.config_hash is not null)
+                and a.agent_session_id is not null and a.config_hash is not null
+                and l.forgotten is null)
     returning t.id, t.task_id, t.session_id, t.agent, t.assistant_message_id, t.input_tokens,
-        t.output_tokens, k.chat_id as home
+        t.output_tokens, k.chat_id as home, t.told
+),
+-- who asks has taken the prompt, and what stood in front of it
+context as (
+    update hearth.agent_links l set begun = true
+    from turn where turn.told is not null and l.chat_id = turn.home and l.agent = turn.agent
+),
+told as (
+    delete from hearth.untold u using turn
+    where turn.told is not null and u.chat_id = turn.home and u.agent = turn.agent
+        and u.told_in = turn.id
 ),
 opened as (
     update hearth.gates g set turn_id = null

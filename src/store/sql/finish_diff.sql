@@ -1,6 +1,7 @@
 -- Ends turn $1 (attempt $2, node $3, life $4) of session $5, once. No row comes
 -- back when it has ended already or belongs to a newer owner. $30 names the write;
--- $31 is what a person must know beside the changes: `omitted`, `warnings`.
+-- $31 is what a person must know beside the changes: `omitted`, `warnings`. $32:
+-- whether the agent took what it was told in front of the prompt, if anything.
 with gate as materialized (
     select g.session_id from hearth.gates g where g.session_id = $5 for no key update
 ),
@@ -21,7 +22,10 @@ turn as (
         write_id = $30
     from fence f where t.id = f.id
     returning t.id, t.task_id, t.session_id, t.agent, t.user_message_id, t.assistant_message_id,
-        t.input_tokens, t.output_tokens, t.cost
+        t.input_tokens, t.output_tokens, t.cost,
+        -- words are a sign that it was
+        case when t.told is null then null
+            when $32 = 'unknown' and t.first_token_at is not null then 'yes' else $32 end as taken
 ),
 opened as (
     update hearth.gates g set turn_id = null

@@ -10,6 +10,19 @@ link as (
         join hearth.queue q on q.task_id = turn.task_id
     where a.chat_id = $6 and a.agent = turn.agent and task.of_chat and q.own_chat
 ),
+-- What reached nobody is told again; where nobody knows, all of it to a fresh context.
+context as (
+    update hearth.agent_links l set
+        begun = (l.begun or turn.taken = 'yes') and turn.taken <> 'unknown',
+        forgotten = case when turn.taken = 'unknown'
+            then 'it is not known whether what it was told last reached it' else l.forgotten end
+    from turn
+    where turn.taken in ('yes', 'unknown') and l.chat_id = $6 and l.agent = turn.agent
+),
+told as (
+    delete from hearth.untold u using turn
+    where turn.taken = 'yes' and u.chat_id = $6 and u.agent = turn.agent and u.told_in = turn.id
+),
 drafts as materialized (
     select row_number() over (order by d.n) as n, d.kind, d.data, turn.task_id, turn.assistant_message_id
     from turn join task on task.id = turn.task_id, lateral (values

@@ -1,4 +1,5 @@
--- Keeps the row of a warm session true. A chat that is gone has none.
+-- Keeps the row of a warm session true. A chat that is gone has none. Where $11
+-- says so the context is new, and has been given nothing of the chat.
 with link as (
     insert into agent_sessions as a
         (chat_id, agent, session_id, worktree_id, backend, agent_session_id, config_hash, status, last_active_at)
@@ -13,7 +14,8 @@ with link as (
         last_active_at = excluded.last_active_at
     returning a.chat_id, a.agent
 )
-insert into hearth.agent_links as l (chat_id, agent, home_id, pid, continuity)
-select link.chat_id, link.agent, $8, $9, $10::jsonb from link
+insert into hearth.agent_links as l (chat_id, agent, home_id, pid, continuity, begun)
+select link.chat_id, link.agent, $8, $9, $10::jsonb, not $11 from link
 on conflict (chat_id, agent) do update set
-    home_id = excluded.home_id, pid = excluded.pid, continuity = excluded.continuity
+    home_id = excluded.home_id, pid = excluded.pid, continuity = excluded.continuity,
+    begun = l.begun and not $11, forgotten = case when $11 then null else l.forgotten end

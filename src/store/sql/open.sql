@@ -12,7 +12,7 @@ turn as (
     update hearth.turns t
     set prompted_at = clock_timestamp(), checkpoint_id = $14
     from fence f where t.id = f.id
-    returning t.task_id, t.session_id, t.attempt, t.agent, t.assistant_message_id
+    returning t.id, t.task_id, t.session_id, t.attempt, t.agent, t.assistant_message_id, t.told
 ),
 task as (
     update tasks t set worktree_path = $11
@@ -61,10 +61,19 @@ link as (
     from turn join task on task.id = turn.task_id join hearth.queue q on q.task_id = turn.task_id
     where a.chat_id = task.chat_id and a.agent = turn.agent and task.of_chat and q.own_chat
 ),
+-- for all other contexts of the chat, which a turn that is not of the chat has none of
+news as (
+    insert into hearth.untold (chat_id, agent, turn_id)
+    select l.chat_id, l.agent, turn.id
+    from turn join task on task.id = turn.task_id join hearth.agent_links l on l.chat_id = task.chat_id
+    where l.agent <> turn.agent or not task.of_chat or not exists (
+        select 1 from hearth.queue q where q.task_id = turn.task_id and q.own_chat)
+),
 drafts as (
     select d.n, d.kind, d.data, turn.task_id, turn.assistant_message_id
     from turn, lateral (values
-        (1, 'message_started', jsonb_build_object('agent', turn.agent, 'user_message_id', $7::uuid)),
+        (1, 'message_started', jsonb_build_object('agent', turn.agent, 'user_message_id', $7::uuid)
+            || case when turn.told is null then '{}' else jsonb_build_object('told', turn.told) end),
         (2, 'task_updated', jsonb_build_object('state', 'running', 'attempt', turn.attempt)),
         (3, 'agent_status_updated', jsonb_build_object('agent', turn.agent, 'status', 'working'))
     ) d(n, kind, data)

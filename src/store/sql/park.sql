@@ -15,7 +15,16 @@ turn as (
         and t.ended_at is null and t.cancel_requested_at is null
         and exists (select 1 from tasks k where k.id = t.task_id and k.state in ('running', 'blocked'))
     returning t.id, t.task_id, t.session_id, t.agent, t.assistant_message_id,
-        t.input_tokens, t.output_tokens
+        t.input_tokens, t.output_tokens, t.told
+),
+-- who refused the prompt had it, and what stood in front of it
+context as (
+    update hearth.agent_links l set begun = true
+    from turn where turn.told is not null and l.chat_id = $6 and l.agent = turn.agent
+),
+told as (
+    delete from hearth.untold u using turn
+    where turn.told is not null and u.chat_id = $6 and u.agent = turn.agent and u.told_in = turn.id
 ),
 opened as (
     update hearth.gates g set turn_id = null

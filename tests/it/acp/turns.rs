@@ -145,7 +145,7 @@ async fn a_mode_that_is_not_on_offer_ends_the_turn_before_the_prompt() {
         ..prompt("create x.txt with y")
     };
     live.link.prompt(turn, &wanted).unwrap();
-    let AgentStop::Error(fault) = live.rest_of(turn).await.stop else {
+    let AgentStop::Unprompted(fault) = live.rest_of(turn).await.stop else {
         panic!("the turn went on");
     };
     assert!(
@@ -154,6 +154,62 @@ async fn a_mode_that_is_not_on_offer_ends_the_turn_before_the_prompt() {
         fault.message
     );
     assert!(!fixture.cwd().join("x.txt").exists());
+}
+
+#[tokio::test]
+async fn a_setting_that_cannot_change_live_is_taken_by_a_fresh_session() {
+    let fixture = Fixture::new();
+    let mut spec = fixture.spec();
+    spec.env.insert("HEARTH_DEMO_WITHOUT".into(), "live".into());
+    let mut live = fixture
+        .start_with(fixture.launch(), spec, 64)
+        .await
+        .unwrap();
+    live.turn("say the word is zebra").await;
+    let former = live.link.facts();
+
+    let turn = TurnId::new();
+    let unknown = Prompt {
+        model: Some("demo-9".into()),
+        ..prompt("who are you")
+    };
+    live.link.prompt(turn, &unknown).unwrap();
+    let why = live.until(|said| matches!(said, Said::Unfit(_))).await;
+    let Said::Unfit(why) = why else {
+        unreachable!()
+    };
+    let none = live
+        .link
+        .renew(&unknown, &why)
+        .await
+        .expect_err("no such model");
+    assert!(none.contains("demo-1, demo-2"), "{none}");
+    assert_eq!(live.link.facts(), former, "the former session stays");
+    let recalled = live.turn("recall").await.text();
+    assert!(recalled.contains("zebra"), "{recalled}");
+
+    let wanted = Prompt {
+        model: Some("demo-2".into()),
+        ..prompt("who are you\nrecall")
+    };
+    live.link.prompt(turn, &wanted).unwrap();
+    let why = live.until(|said| matches!(said, Said::Unfit(_))).await;
+    let Said::Unfit(why) = why else {
+        unreachable!()
+    };
+    assert!(why.contains("before the first prompt only"), "{why}");
+    let facts = live.link.renew(&wanted, &why).await.unwrap();
+    assert_eq!(live.link.facts(), facts);
+    assert_eq!(facts.pid, former.pid, "in the same process");
+    assert_ne!(
+        facts.resume.agent_session_id,
+        former.resume.agent_session_id
+    );
+    assert!(matches!(&facts.continuity, Continuity::Fresh { why } if why.contains("setting")));
+    live.link.prompt(turn, &wanted).unwrap();
+    let answer = live.rest_of(turn).await.text();
+    assert!(answer.contains("model demo-2"), "{answer}");
+    assert!(answer.contains("0 earlier"), "{answer}");
 }
 
 #[tokio::test]
@@ -200,7 +256,11 @@ async fn a_cancel_right_behind_the_prompt_ends_the_turn() {
         };
         live.link.prompt(turn, &slow_start).unwrap();
         live.link.cancel(turn);
-        assert_eq!(live.rest_of(turn).await.stop, AgentStop::Cancelled);
+        let stop = live.rest_of(turn).await.stop;
+        assert!(
+            matches!(stop, AgentStop::Cancelled | AgentStop::Unprompted(_)),
+            "{stop:?}"
+        );
     }
     assert_eq!(live.turn("say next").await.text(), "next");
 }

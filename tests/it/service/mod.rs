@@ -14,6 +14,7 @@ mod families;
 mod figures;
 mod first_use;
 mod flood;
+mod hand_over;
 mod harness;
 mod init_system;
 mod limits;

@@ -126,6 +126,42 @@ impl StoreUnderTest for RealStore {
         .into()
     }
 
+    async fn insert_child(&self, parent: TaskId, agent: &str) -> TaskId {
+        let project = self.insert_project().await;
+        sqlx::query_scalar::<_, Uuid>(
+            "insert into tasks (project_id, parent_task_id, agent, input)
+             values ($1, $2, $3, 'say hello') returning id",
+        )
+        .bind(project)
+        .bind(parent.0)
+        .bind(agent)
+        .fetch_one(self.store.pool())
+        .await
+        .expect("insert task")
+        .into()
+    }
+
+    async fn reset_contexts(&self, chat: ChatId, why: &str) {
+        sqlx::query("select hearth.reset_contexts($1, $2)")
+            .bind(chat.0)
+            .bind(why)
+            .execute(self.store.pool())
+            .await
+            .expect("reset");
+    }
+
+    async fn trim(&self, chat: ChatId, from: MessageId) {
+        sqlx::query(
+            "delete from messages where chat_id = $1
+                and created_at >= (select created_at from messages where id = $2)",
+        )
+        .bind(chat.0)
+        .bind(from.0)
+        .execute(self.store.pool())
+        .await
+        .expect("trim");
+    }
+
     async fn request_cancel(&self, task: TaskId) {
         self.store
             .request_cancel(task)

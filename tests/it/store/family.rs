@@ -262,6 +262,7 @@ async fn cancels_ends_and_new_children_do_not_lock_each_other_out() {
                     detail: None,
                     diff: None,
                     usage: Usage::default(),
+                    taken: None,
                 };
                 store.finish(&turn, &end).await
             }

@@ -51,6 +51,7 @@ async fn usage_is_counted_once_on_turn_task_and_pair() {
         detail: None,
         diff: None,
         usage: total,
+        taken: None,
     };
     let frames = store.store.finish(&turn_ref(&turn), &end).await.unwrap();
     let told = frames
@@ -215,6 +216,7 @@ async fn a_diff_that_left_files_out_says_nothing_of_them() {
         detail: None,
         diff: Some(diff),
         usage: Usage::default(),
+        taken: None,
     };
     store.store.finish(&turn_ref(&turn), &end).await.unwrap();
     let paths: Vec<String> = store

@@ -279,6 +279,7 @@ async fn a_parked_task_is_where_people_look() {
         detail: Some("the plan's limit".into()),
         diff: None,
         usage: Usage::default(),
+        taken: None,
     };
     let parked = Parked::until(ParkReason::Quota, Duration::from_secs(7200));
     store

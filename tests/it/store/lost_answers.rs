@@ -71,6 +71,7 @@ async fn an_end_whose_answer_was_lost_is_told_and_not_repeated() {
             detail: None,
             diff,
             usage: Usage::default(),
+            taken: None,
         };
         proxy.swallow_next_answer();
         let ended = store.store.finish(&turn_ref(&turn), &end).await;
@@ -93,6 +94,7 @@ async fn an_end_that_nobody_waited_for_is_told_to_its_repeat() {
         detail: None,
         diff: None,
         usage: Usage::default(),
+        taken: None,
     };
     let gate = hold_gate(&store, turn.session.0).await;
     let turn_ref = turn_ref(&turn);

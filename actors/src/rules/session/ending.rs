@@ -2,6 +2,7 @@
 //! diff and its last words.
 
 use super::{Effect, Link, Phase, Session};
+use crate::handover::Taken;
 use crate::outcome::Outcome;
 use crate::rules::moment::Moment;
 use crate::rules::turn::{Verdict, Why};
@@ -43,10 +44,16 @@ impl Session {
             | Phase::Diffing {
                 said_all: false, ..
             } => {
+                let taken = match &self.phase {
+                    Phase::Running(guard) => guard.taken(),
+                    Phase::Diffing { verdict, .. } => verdict.taken,
+                    _ => Taken::Unknown,
+                };
                 if self.link == Link::Up {
                     self.stop_link(true, out);
                 }
-                self.finish(Verdict::because(Outcome::AgentError, detail), out);
+                let verdict = Verdict::because(Outcome::AgentError, detail);
+                self.finish(Verdict { taken, ..verdict }, out);
             }
             _ => {}
         }

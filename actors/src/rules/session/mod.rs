@@ -73,6 +73,8 @@ pub struct Session {
     link_no: LinkNo,
     worktree_known: bool,
     stopping: bool,
+    /// The turn's prompt was tried in two contexts: there is no third.
+    renewed: bool,
     /// [`Effect::StopSelf`] was given: nothing follows it.
     over: bool,
     since: Moment,
@@ -89,6 +91,7 @@ impl Session {
             link_no: LinkNo::default(),
             worktree_known: false,
             stopping: false,
+            renewed: false,
             over: false,
             since: now,
         }
@@ -117,7 +120,13 @@ impl Session {
                 turn,
                 deadlines,
                 prepared,
-            } => self.assign(turn, deadlines, prepared, out),
+                renew,
+            } => {
+                if renew {
+                    self.stop_link(false, out);
+                }
+                self.assign(turn, deadlines, prepared, out);
+            }
             Input::WorktreeReady(turn) if self.is_preparing(turn) => {
                 self.worktree_known = true;
                 out.push(Effect::TakeCheckpoint);
@@ -149,6 +158,12 @@ impl Session {
             }
             Input::LinkFailed(no, outcome, detail) if self.awaits_link(no) => {
                 self.start_failed(outcome, detail, out);
+            }
+            Input::NeedsFresh(turn, why) if self.turn == Some(turn) => {
+                self.needs_fresh(why, out);
+            }
+            Input::Renewed(turn) if self.turn == Some(turn) => {
+                self.proved(now, Proof::Stands, out);
             }
             Input::Opened(turn) if self.turn == Some(turn) => self.opened(now, out),
             Input::CancelledFirst(turn) if self.turn == Some(turn) => {

@@ -3,6 +3,7 @@
 //! that it names holds the files as they are.
 
 use super::{Effect, Link, Phase, Session};
+use crate::event::{AgentFault, AgentStop, FaultClass};
 use crate::model::Deadlines;
 use crate::outcome::Outcome;
 use crate::rules::moment::Moment;
@@ -31,6 +32,8 @@ pub(super) enum Proof {
     Moved,
     /// It is being taken again, and stored.
     Retaking,
+    /// It holds, and the agent is given a fresh context.
+    Renewing,
 }
 
 impl Opening {
@@ -63,19 +66,56 @@ impl Session {
         }
     }
 
-    /// [`Proof::Stands`] answers a proof and a retake, [`Proof::Moved`] only
-    /// the former.
+    /// [`Proof::Stands`] answers a proof, a retake and a renewal, [`Proof::Moved`]
+    /// only the first.
     pub(super) fn proved(&mut self, now: Moment, answer: Proof, out: &mut Vec<Effect>) {
         if let Phase::Opening(opening) = &mut self.phase {
             let answers = match opening.proof {
                 Proof::Asked => true,
-                Proof::Retaking => answer == Proof::Stands,
+                Proof::Retaking | Proof::Renewing => answer == Proof::Stands,
                 Proof::Stands | Proof::Moved => false,
             };
             if answers {
                 opening.proof = answer;
                 self.prompt_if_ready(now, out);
             }
+        }
+    }
+
+    /// A running turn whose prompt was not handed over is opened once more, in a
+    /// fresh context; where that cannot be had either, it ends.
+    pub(super) fn needs_fresh(&mut self, why: String, out: &mut Vec<Effect>) {
+        match &self.phase {
+            Phase::Running(guard)
+                if self.link == Link::Up && !self.renewed && guard.is_undisturbed() =>
+            {
+                let opening = Opening {
+                    deadlines: guard.deadlines(),
+                    cancelled: None,
+                    committed: true,
+                    proof: Proof::Renewing,
+                };
+                self.phase = Phase::Opening(opening);
+                self.renewed = true;
+                out.push(Effect::RenewContext(why));
+            }
+            Phase::Running(_) => {
+                let fault = AgentFault {
+                    class: FaultClass::Other,
+                    message: why,
+                };
+                let unprompted = AgentStop::Unprompted(fault);
+                self.guarded(out, |guard| guard.agent_ended(&unprompted));
+            }
+            Phase::Opening(opening) if opening.proof == Proof::Renewing => {
+                let outcome = if self.link == Link::Up {
+                    Outcome::AgentError
+                } else {
+                    Outcome::AgentCrashed
+                };
+                self.finish(Verdict::because(outcome, why), out);
+            }
+            _ => {}
         }
     }
 
@@ -104,7 +144,7 @@ impl Session {
         };
         match opening.proof {
             _ if !opening.committed => {}
-            Proof::Asked | Proof::Retaking => {}
+            Proof::Asked | Proof::Retaking | Proof::Renewing => {}
             Proof::Moved => {
                 opening.proof = Proof::Retaking;
                 out.push(Effect::RetakeCheckpoint);

@@ -16,6 +16,7 @@ impl Session {
     ) {
         debug_assert!(self.is_idle(), "one turn at a time");
         self.turn = Some(turn);
+        self.renewed = false;
         if prepared && self.worktree_known && self.link == Link::Up {
             self.phase = Phase::Opening(Opening::proving(deadlines));
             out.push(Effect::OpenJournal);

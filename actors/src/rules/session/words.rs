@@ -21,6 +21,8 @@ pub enum Input {
         deadlines: Deadlines,
         /// A checkpoint of the files was prepared since the last turn.
         prepared: bool,
+        /// The agent's context must not be continued: start it again.
+        renew: bool,
     },
     /// The worktree is there.
     WorktreeReady(TurnId),
@@ -37,6 +39,11 @@ pub enum Input {
     LinkReady(LinkNo),
     /// The agent did not start.
     LinkFailed(LinkNo, Outcome, String),
+    /// The agent cannot be set as the prompt wants it in its present context, or
+    /// in none.
+    NeedsFresh(TurnId, String),
+    /// It is in a fresh context, and what it is told there is written down.
+    Renewed(TurnId),
     /// `prompted_at` is committed.
     Opened(TurnId),
     /// It was cancelled before that could be committed.
@@ -97,6 +104,8 @@ pub enum Effect {
     OpenJournal,
     /// Hand the prompt over.
     SendPrompt,
+    /// Begin a fresh context in the live agent, for this reason.
+    RenewContext(String),
     /// Ask the agent to end the turn.
     SendCancel,
     /// Run the stop ladder.

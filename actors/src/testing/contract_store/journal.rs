@@ -49,6 +49,7 @@ pub async fn a_cancelled_turn_is_not_opened(store: &dyn StoreUnderTest) {
         detail: None,
         diff: None,
         usage: Usage::default(),
+        taken: None,
     };
     store.journal().finish(&turn, &end).await.unwrap();
     assert_eq!(store.task_state(task).await, TaskState::Cancelled);

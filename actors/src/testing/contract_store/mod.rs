@@ -3,6 +3,7 @@
 //! [`store_contract!`](crate::store_contract) makes a test of each promise. A
 //! promise gets an empty store whose node holds no lease yet.
 
+mod contexts;
 mod detached;
 mod endings;
 mod journal;
@@ -17,13 +18,18 @@ mod queue;
 use async_trait::async_trait;
 
 use crate::event::Frame;
-use crate::ids::{ChangeId, ChatId, CheckpointId, PromptId, SessionId, TaskId};
+use crate::ids::{ChangeId, ChatId, CheckpointId, MessageId, PromptId, SessionId, TaskId};
 use crate::limits::Budget;
 use crate::model::{Assignment, PendingChange};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Journal, Limits, NodeLease, Operations, TaskQueue};
 use crate::prompt::{PromptState, Settled};
 
+pub use contexts::{
+    a_doubtful_telling_ends_the_context, a_new_context_is_given_what_its_chat_holds,
+    a_reset_chat_begins_with_what_is_kept, a_returning_agent_is_given_what_it_missed_once,
+    take_over_ends_a_context_in_doubt, the_end_of_a_child_is_news_to_its_parents_chat,
+};
 pub use detached::{
     a_detached_task_can_be_cancelled, a_detached_turn_leaves_its_prompts_open,
     take_over_detaches_what_waits_for_a_human, the_last_answer_lets_a_detached_task_go_on,
@@ -113,6 +119,12 @@ pub trait StoreUnderTest: Send + Sync {
         chat: Option<ChatId>,
         agent: &str,
     ) -> TaskId;
+    /// A pending task that another one asks for, in a session of its own.
+    async fn insert_child(&self, parent: TaskId, agent: &str) -> TaskId;
+    /// Makes every agent of a chat begin anew, as a restore does.
+    async fn reset_contexts(&self, chat: ChatId, why: &str);
+    /// Takes this message and all behind it out of a chat, as a restore does.
+    async fn trim(&self, chat: ChatId, from: MessageId);
     /// Asks for the end of a task.
     async fn request_cancel(&self, task: TaskId);
     /// `tasks.state`.
@@ -188,6 +200,12 @@ macro_rules! store_contract {
             the_end_of_a_turn_closes_its_prompts,
             take_over_withdraws_the_prompts,
             a_notice_said_again_is_one,
+            a_new_context_is_given_what_its_chat_holds,
+            a_returning_agent_is_given_what_it_missed_once,
+            a_doubtful_telling_ends_the_context,
+            take_over_ends_a_context_in_doubt,
+            a_reset_chat_begins_with_what_is_kept,
+            the_end_of_a_child_is_news_to_its_parents_chat,
             a_decision_leaves_a_row,
             a_detached_turn_leaves_its_prompts_open,
             take_over_detaches_what_waits_for_a_human,

@@ -168,6 +168,7 @@ pub(super) fn end(outcome: Outcome) -> TurnEnd {
         detail: None,
         diff: None,
         usage: Usage::default(),
+        taken: None,
     }
 }
 

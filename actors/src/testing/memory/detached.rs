@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::rows::Rows;
 use crate::event::{Frame, FrameKind, TurnRef};
+use crate::handover::Taken;
 use crate::ids::{PromptId, TaskId};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::JournalError;
@@ -24,7 +25,9 @@ impl Rows {
     pub(super) fn detach_turn(&mut self, turn: &TurnRef) -> Vec<Frame> {
         let task = &self.tasks[&turn.fence.task];
         let can_resume = task.origin.own_chat && !task.origin.child && !task.origin.contestant;
-        let can_resume = can_resume && self.links.contains_key(&task.key);
+        let context = self.contexts.get(&task.key);
+        let forgotten = context.is_some_and(|context| context.forgotten.is_some());
+        let can_resume = can_resume && !forgotten && self.links.contains_key(&task.key);
         let mut prompts = self.prompts.values();
         let open = prompts.any(|row| row.turn == *turn && row.settled.is_none());
         let Some(row) = self.turns.get_mut(&turn.fence.turn) else {
@@ -35,6 +38,7 @@ impl Rows {
         }
         row.ended = true;
         row.detached = true;
+        self.settle_telling(turn, Some(Taken::Yes));
         if let Some(task) = self.tasks.get_mut(&turn.fence.task) {
             task.detached = true;
             task.state = TaskState::Blocked;

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::rows::{PromptRow, Rows, TurnRow};
 use crate::event::{Batch, Frame, FrameDraft, FrameKind, PartKind, PartWrite, TurnRef};
+use crate::handover::Taken;
 use crate::ids::{MessageId, PromptId, SessionId};
 use crate::model::{Checkpoint, Diff, Fence, TurnEnd};
 use crate::outcome::{Outcome, TaskState};
@@ -27,6 +28,7 @@ impl Rows {
         row.prompted = true;
         row.prompted_at = Some(Instant::now());
         row.checkpoint = open.checkpoint.clone();
+        self.tell_others(turn);
         self.write_user_message(open.user_message, &open.input);
         self.messages.entry(turn.message).or_default().status = "streaming";
         let last_tree = self
@@ -69,6 +71,7 @@ impl Rows {
         batch: &Batch,
     ) -> Result<Vec<Frame>, JournalError> {
         let row = self.owned(turn)?;
+        row.spoke |= batch.first_token;
         if let Some(usage) = batch.usage {
             row.usage.input_tokens += usage.input_tokens;
             row.usage.output_tokens += usage.output_tokens;
@@ -234,7 +237,7 @@ impl Rows {
         end: &TurnEnd,
     ) -> Result<Vec<Frame>, JournalError> {
         self.owned(turn)?;
-        Ok(self.end(turn, end.outcome, end.diff.as_ref()))
+        Ok(self.end_telling(turn, end.outcome, end.diff.as_ref(), end.taken))
     }
 
     pub(super) fn end(
@@ -243,20 +246,38 @@ impl Rows {
         outcome: Outcome,
         diff: Option<&Diff>,
     ) -> Vec<Frame> {
+        self.end_telling(turn, outcome, diff, Some(Taken::Unknown))
+    }
+
+    fn end_telling(
+        &mut self,
+        turn: &TurnRef,
+        outcome: Outcome,
+        diff: Option<&Diff>,
+        taken: Option<Taken>,
+    ) -> Vec<Frame> {
         if let Some(row) = self.turns.get_mut(&turn.fence.turn) {
             row.ended = true;
+            let changed = diff.into_iter().flat_map(|diff| &diff.changes);
+            row.files = changed.map(|change| change.path.clone()).collect();
             row.ended_at = Some(Instant::now());
             row.outcome = Some(outcome);
         }
+        self.settle_telling(turn, taken);
         let closed = Settled::cancelled(format!("the turn ended: {outcome}"));
         for row in self.prompts.values_mut().filter(|row| row.turn == *turn) {
             row.settled.get_or_insert_with(|| closed.clone());
         }
+        let mut parent = None;
         if let Some(task) = self.tasks.get_mut(&turn.fence.task) {
             task.state = outcome.task_state();
             task.outcomes.push(outcome);
+            parent = task.parent;
             let input = task.input.clone();
             self.write_user_message(MessageId(turn.fence.task.0), &input);
+        }
+        if let Some(parent) = parent {
+            self.tell_parent(parent, turn);
         }
         let message = self.messages.entry(turn.message).or_default();
         message.status = outcome.message_status();

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::MemoryStore;
 use super::rows::Rows;
 use crate::event::{Frame, FrameKind, TurnRef};
+use crate::handover::Taken;
 use crate::ids::TaskId;
 use crate::limits::{Budget, Gauge, Measure, Parked, Refusals, Scope};
 use crate::model::TurnEnd;
@@ -98,6 +99,7 @@ impl Rows {
         row.ended = true;
         row.ended_at = Some(Instant::now());
         row.outcome = Some(end.outcome);
+        self.settle_telling(turn, Some(Taken::Yes));
         if let Some(task) = self.tasks.get_mut(&turn.fence.task) {
             task.state = TaskState::Pending;
             task.not_before = Some(Instant::now() + parked.after);

@@ -4,6 +4,7 @@
 //! (retention, listings, other programs' rows) is the real store's alone.
 
 mod arenas;
+mod contexts;
 mod detached;
 mod journal;
 mod limits;
@@ -20,6 +21,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use crate::event::{Batch, Frame, TurnRef};
+use crate::handover::{Past, Telling};
 use crate::ids::{AgentName, OperationId, PromptId, SessionId, SessionKey, TaskId};
 use crate::limits::Parked;
 use crate::model::{Checkpoint, Diff, Fence, TurnEnd};
@@ -33,6 +35,7 @@ use crate::review::Plan;
 use crate::rules::routing::Origin;
 
 pub use arenas::{ArenaRow, ContestantRow};
+pub use contexts::ContextRow;
 pub use operations::{ChangeRow, OperationRow};
 pub use rows::{MessageRow, PromptRow, Rows, TaskRow, TurnRow};
 
@@ -226,6 +229,16 @@ impl Journal for MemoryStore {
         self.with(|rows| rows.open(turn, open))
     }
 
+    async fn past(&self, turn: &TurnRef, whole: bool) -> Result<Past, JournalError> {
+        self.reach().await.map_err(JournalError::Unavailable)?;
+        Ok(self.with(|rows| rows.past(turn, whole)))
+    }
+
+    async fn tell(&self, turn: &TurnRef, telling: &Telling) -> Result<(), JournalError> {
+        self.reach().await.map_err(JournalError::Unavailable)?;
+        self.with(|rows| rows.tell(turn, telling))
+    }
+
     async fn recheckpoint(
         &self,
         turn: &TurnRef,
@@ -295,7 +308,7 @@ impl Journal for MemoryStore {
         self.reach().await.map_err(JournalError::Unavailable)?;
         self.with(|rows| {
             if let Some(facts) = &note.facts {
-                rows.links.insert(note.key.clone(), facts.resume.clone());
+                rows.note_context(&note.key, facts);
             }
         });
         Ok(())

@@ -43,7 +43,7 @@ impl Rows {
                 .collect();
             trimmed.retain(|id| !kept.contains(id));
         }
-        trimmed.retain(|id| self.messages.remove(id).is_some());
+        trimmed.retain(|id| self.trim_message(*id));
         let data = json!({ "checkpoint_id": checkpoint, "message_ids": trimmed });
         let told = self.session_frame(session, Some(chat), FrameKind::MessagesTrimmed, data);
         let mut frames = vec![told];
@@ -57,7 +57,7 @@ impl Rows {
             let data = json!({ "status": "complete", "role": "system" });
             frames.push(self.session_frame(session, Some(other), FrameKind::MessageComplete, data));
         }
-        self.links.retain(|key, _| key.chat != chat);
+        self.reset_contexts(chat, "the chat was restored to an earlier checkpoint");
         frames
     }
 

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::contexts::ContextRow;
 use super::limits::told;
 use super::operations::{ChangeRow, OperationRow};
 use crate::event::{Frame, FrameKind, PartWrite, TurnRef};
+use crate::handover::Told;
 use crate::ids::{
     AgentName, ArenaId, ChangeId, ChatId, MessageId, NodeId, OperationId, ProjectId, PromptId,
     SessionId, SessionKey, TaskId, TurnId,
@@ -37,6 +39,8 @@ pub struct TaskRow {
     pub policy: Option<Policy>,
     /// The prompt.
     pub input: String,
+    /// The task that asked for it.
+    pub parent: Option<TaskId>,
     /// Its state.
     pub state: TaskState,
     /// Not to be claimed before.
@@ -80,6 +84,14 @@ pub struct TurnRow {
     pub detached: bool,
     /// `cancel_requested_at` is set.
     pub cancelled: bool,
+    /// The agent said something in it.
+    pub spoke: bool,
+    /// Who ran it.
+    pub agent: AgentName,
+    /// What it was told in front of the prompt.
+    pub told: Option<Told>,
+    /// Files that it changed.
+    pub files: Vec<String>,
     /// Which turn of all it was to be claimed.
     pub order: u64,
 }
@@ -131,6 +143,10 @@ pub struct Rows {
     pub warned: BTreeSet<(String, Measure, u64)>,
     /// The agents' own sessions.
     pub links: BTreeMap<SessionKey, Resume>,
+    /// Messages that a restore took away, and after how many claims.
+    pub trimmed: BTreeMap<MessageId, u64>,
+    /// What is known of their contexts.
+    pub contexts: BTreeMap<SessionKey, ContextRow>,
     /// Which session a chat is of, where it was made before its tasks.
     pub chats: BTreeMap<ChatId, SessionId>,
     /// By session: its worktree, and the tree it was left with if that is known.
@@ -152,7 +168,8 @@ pub struct Rows {
     /// When its lease ends.
     pub lease_until: Option<Instant>,
     last_seq: i64,
-    turns_begun: u64,
+    pub(super) last_news: i64,
+    pub(super) turns_begun: u64,
 }
 
 impl Rows {
@@ -169,6 +186,7 @@ impl Rows {
             },
             policy: None,
             input: input.to_owned(),
+            parent: None,
             state: TaskState::Pending,
             not_before: None,
             parked: None,
@@ -278,8 +296,17 @@ impl Rows {
             outcome: None,
             detached: false,
             cancelled: false,
+            spoke: false,
+            agent: row.key.agent.clone(),
+            told: None,
+            files: Vec::new(),
             order: self.turns_begun,
         };
+        let context = self
+            .contexts
+            .get(&row.key)
+            .map(ContextRow::note)
+            .unwrap_or_default();
         self.turns_begun += 1;
         let (existing, last_tree) = self.worktrees.get(&row.session).cloned().unzip();
         let assignment = Assignment {
@@ -309,8 +336,13 @@ impl Rows {
                 start: self.starts.get(&row.session).cloned(),
                 begins_with: None,
             },
-            resume: self.links.get(&row.key).cloned(),
+            resume: self
+                .links
+                .get(&row.key)
+                .filter(|_| context.forgotten.is_none())
+                .cloned(),
             last_tree: last_tree.flatten(),
+            context,
             goes_on: row.goes_on.as_ref().map(|(_, given)| given.clone()),
         };
         self.turns.insert(reference.fence.turn, turn);

@@ -14,6 +14,7 @@ use crate::model::{Assignment, PendingChange};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Arenas, Journal, Limits, NodeLease, Operations, TaskQueue};
 use crate::prompt::{PromptState, Settled};
+use crate::rules::routing::Origin;
 use crate::testing::contract_arenas::ArenasUnderTest;
 use crate::testing::contract_store::{AGENT, StoreUnderTest};
 
@@ -80,6 +81,32 @@ impl StoreUnderTest for MemoryStore {
         self.with(|rows| rows.chats.insert(chat, session));
         let agent = AgentName::from(agent);
         self.insert(session, SessionKey { chat, agent }, "say hello")
+    }
+
+    async fn insert_child(&self, parent: TaskId, agent: &str) -> TaskId {
+        let key = SessionKey {
+            chat: ChatId::new(),
+            agent: agent.into(),
+        };
+        let child = self.insert(SessionId::new(), key, "say hello");
+        self.with(|rows| {
+            if let Some(row) = rows.tasks.get_mut(&child) {
+                row.parent = Some(parent);
+                row.origin = Origin {
+                    child: true,
+                    ..Origin::default()
+                };
+            }
+        });
+        child
+    }
+
+    async fn reset_contexts(&self, chat: ChatId, why: &str) {
+        self.with(|rows| rows.reset_contexts(chat, why));
+    }
+
+    async fn trim(&self, chat: ChatId, from: MessageId) {
+        self.with(|rows| rows.trim(chat, from));
     }
 
     async fn request_cancel(&self, task: TaskId) {

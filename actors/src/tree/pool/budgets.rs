@@ -68,6 +68,7 @@ impl State {
                 detail: Some(why),
                 diff: None,
                 usage: Usage::default(),
+                taken: None,
             };
             match until_written(|| shared.ports.journal.finish(&turn, &end)).await {
                 Ok(frames) => shared.hub.publish(frames),

@@ -8,6 +8,7 @@ use ractor::{Actor, ActorId};
 use serde_json::json;
 
 use super::{HeldTurn, Live, Msg, State, Waiting};
+use crate::handover::Taken;
 use crate::ids::{Generation, SessionKey};
 use crate::limits::{ParkReason, Parked};
 use crate::model::{Assignment, Fence, TurnEnd, Usage};
@@ -309,6 +310,7 @@ async fn settle_orphan(shared: &Shared, turn: &HeldTurn) {
             detail: Some("the session's actor failed in mid-turn".into()),
             diff: None,
             usage: Usage::default(),
+            taken: Some(Taken::Unknown),
         };
         let journal = &shared.ports.journal;
         let why = end.detail.as_deref().unwrap_or_default();

@@ -10,7 +10,7 @@ use super::settling::Ending;
 use super::{LiveLink, Msg, State};
 use crate::model::{Assignment, Continuity};
 use crate::outcome::Outcome;
-use crate::ports::{LinkSpec, LinkStatus, Prompt, StartError};
+use crate::ports::{LinkSpec, LinkStatus, StartError};
 use crate::rules::session::{Effect, Input, LinkNo};
 use crate::tree::addr::report;
 use crate::tree::pool;
@@ -52,6 +52,7 @@ impl State {
             }
             Effect::OpenJournal => self.open_journal(),
             Effect::SendPrompt => self.send_prompt().await,
+            Effect::RenewContext(why) => self.renew_context(why),
             Effect::SendCancel => {
                 if let (Some(live), Some(turn)) = (&self.link, self.machine.turn()) {
                     live.link.cancel(turn);
@@ -104,6 +105,7 @@ impl State {
             cwd: worktree.path.clone(),
             env: std::collections::BTreeMap::new(),
             resume: assignment.resume.clone(),
+            forgotten: assignment.context.forgotten.clone(),
             model: assignment.model.clone(),
             mode: assignment.mode.clone(),
             thinking: assignment.thinking.clone(),
@@ -181,13 +183,7 @@ impl State {
         let (Some(live), Some(turn)) = (&self.link, &self.turn) else {
             return;
         };
-        let prompt = Prompt {
-            text: turn.assignment.input.clone(),
-            model: turn.assignment.model.clone(),
-            mode: turn.assignment.mode.clone(),
-            thinking: turn.assignment.thinking.clone(),
-            features: turn.assignment.features.clone(),
-        };
+        let prompt = turn.prompt();
         live.current.set(Some(turn.reference));
         if let Err(error) = live.link.prompt(turn.reference.fence.turn, &prompt) {
             // The pump's `Exited` is on its way and settles the turn.

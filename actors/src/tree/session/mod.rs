@@ -5,6 +5,7 @@
 
 mod effects;
 mod files;
+mod handover;
 mod limits;
 mod prompts;
 mod settling;
@@ -19,7 +20,7 @@ use crate::ids::{ChatId, Generation, PromptId, SessionId, SessionKey, TaskId, Tu
 use crate::limits::Gauge;
 use crate::model::{Assignment, Checkpoint, Diff, Policy, Worktree};
 use crate::outcome::Outcome;
-use crate::ports::{AgentEntry, Link};
+use crate::ports::{AgentEntry, Link, Prompt};
 use crate::rules::permission;
 use crate::rules::session::{Input, LinkNo, Session};
 use crate::rules::turn::Why;
@@ -38,6 +39,10 @@ pub(crate) enum Msg {
     Assign(Box<Assignment>, Orphanage),
     /// For the machine, as it is.
     Input(Input),
+    /// `prompted_at` is committed, and what stands in front of the prompt with it.
+    Opened(TurnId, Option<String>),
+    /// The agent is in a fresh context, and what it is told there is written down.
+    Renewed(TurnId, Option<String>),
     /// The worktree is there, or why not.
     Worktree(TurnId, Result<Worktree, String>),
     /// The checkpoint is taken, or why not.
@@ -123,6 +128,8 @@ struct Turn {
     checkpoint: Option<Checkpoint>,
     diff: Option<Diff>,
     prompted: Orphanage,
+    /// What the agent is told in front of the prompt.
+    handover: Option<String>,
     prompts: BTreeMap<PromptId, prompts::Open>,
     /// What is to be written of prompts, in order; none before the first.
     words: Option<words::Words>,
@@ -219,6 +226,19 @@ impl Actor for SessionActor {
     }
 }
 
+impl Turn {
+    fn prompt(&self) -> Prompt {
+        Prompt {
+            text: self.assignment.input.clone(),
+            handover: self.handover.clone(),
+            model: self.assignment.model.clone(),
+            mode: self.assignment.mode.clone(),
+            thinking: self.assignment.thinking.clone(),
+            features: self.assignment.features.clone(),
+        }
+    }
+}
+
 impl Arguments {
     /// Its key is its task's own, which no later turn will use.
     fn is_one_shot(&self) -> bool {
@@ -233,6 +253,14 @@ impl State {
             Msg::Input(input) => {
                 self.note_refusal(&input);
                 self.step(input).await;
+            }
+            Msg::Opened(turn, handover) => {
+                self.hand_over(turn, handover);
+                self.step(Input::Opened(turn)).await;
+            }
+            Msg::Renewed(turn, handover) => {
+                self.hand_over(turn, handover);
+                self.step(Input::Renewed(turn)).await;
             }
             Msg::Worktree(turn, Ok(worktree)) => {
                 if self.is_turn(turn) {
@@ -352,6 +380,7 @@ impl State {
             .as_ref()
             .and_then(|live| effects::unfit(&assignment, live));
         let is_prepared = prepared.is_some() && unfit.is_none();
+        let renew = self.link.is_some() && assignment.context.forgotten.is_some();
         self.turn = Some(Turn {
             assignment,
             reference,
@@ -359,6 +388,7 @@ impl State {
             checkpoint: prepared,
             diff: None,
             prompted,
+            handover: None,
             prompts: BTreeMap::new(),
             words: None,
             decided: 0,
@@ -369,7 +399,8 @@ impl State {
         self.step(Input::Assign {
             turn,
             deadlines,
-            prepared: is_prepared,
+            prepared: is_prepared && !renew,
+            renew,
         })
         .await;
         if let Some(why) = unfit {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::handover::{tell, write_link};
 use super::limits::{park, warn_of};
 use super::{Msg, State};
 use crate::event::TurnRef;
@@ -24,6 +25,7 @@ impl State {
             return;
         };
         let note = self.unnoted_link();
+        let wish = self.unseen(note.as_ref());
         let Some(turn) = &mut self.turn else { return };
         let reference = turn.reference;
         let open = OpenTurn {
@@ -37,19 +39,23 @@ impl State {
         let shared = self.to.shared.clone();
         let work = async move {
             let journal = &shared.ports.journal;
-            if let Some(note) = &note
-                && let Err(error) = until_written(|| journal.note_link(note)).await
-            {
-                tracing::warn!(%error, "the agent's session could not be noted: it will not be resumed");
+            if let Some(note) = &note {
+                write_link(&shared, note).await;
             }
-            let opened = until_written(|| journal.open(&reference, &open)).await;
-            Msg::Input(match opened {
+            let handover = match wish {
+                Some(wish) => match tell(&shared, &reference, &wish).await {
+                    Ok(handover) => handover,
+                    Err(error) => return Msg::Input(refused(reference, error)),
+                },
+                None => None,
+            };
+            match until_written(|| journal.open(&reference, &open)).await {
                 Ok(frames) => {
                     shared.hub.publish(frames);
-                    Input::Opened(reference.fence.turn)
+                    Msg::Opened(reference.fence.turn, handover)
                 }
-                Err(error) => refused(reference, error),
-            })
+                Err(error) => Msg::Input(refused(reference, error)),
+            }
         };
         let lost = move |why| Msg::Input(Input::Refused(reference.fence.turn, why));
         turn.tasks.push(report(&self.me, work, lost));
@@ -102,6 +108,7 @@ impl State {
             diff: turn.diff.take(),
             // The journal summed it up as it came.
             usage: Usage::default(),
+            taken: turn.handover.as_ref().map(|_| verdict.taken),
         };
         tracing::info!(
             session = %self.to.key, task = %reference.fence.task, outcome = %end.outcome,

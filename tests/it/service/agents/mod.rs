@@ -8,6 +8,7 @@ mod cancels;
 mod compete;
 mod deaths;
 mod errors;
+mod hand_over;
 mod permission;
 mod stage;
 mod survival;
@@ -30,6 +31,7 @@ macro_rules! scenarios {
 
 scenarios! {
     goose = Agent::Goose => {
+        hand_over::restored as after_a_reset_it_knows_what_is_kept,
         talk::warm as two_turns_share_process_session_and_history,
         talk::tool as a_file_of_a_tool_becomes_a_pending_change,
         talk::counted as every_call_of_a_turn_with_tools_is_counted_as_told,
@@ -49,6 +51,7 @@ scenarios! {
         survival::asked as what_was_asked_is_answered_after_a_restart,
     }
     qwen = Agent::Qwen => {
+        hand_over::restored as after_a_reset_it_knows_what_is_kept,
         talk::warm as two_turns_share_process_session_and_history,
         talk::tool as a_file_of_a_tool_becomes_a_pending_change,
         talk::counted as every_call_of_a_turn_with_tools_is_counted_as_told,
@@ -67,6 +70,8 @@ scenarios! {
         survival::asked as what_was_asked_is_answered_after_a_restart,
     }
     opencode = Agent::Opencode => {
+        hand_over::there_and_back as a_chat_goes_to_goose_and_back,
+        hand_over::restored as after_a_reset_it_knows_what_is_kept,
         talk::warm as two_turns_share_process_session_and_history,
         talk::tool as a_file_of_a_tool_becomes_a_pending_change,
         talk::counted as every_call_of_a_turn_with_tools_is_counted_as_told,

@@ -37,9 +37,13 @@ impl Stage {
         let seat = seat().await;
         let installed = tokio::task::spawn_blocking(installed).await.unwrap();
         let model = Model::start();
-        let table = agent.table(installed, model.url());
-        let service = Service::with_config(Some(&format!("{settings}\n{table}"))).await;
-        agent.furnish(&service.home.join("homes").join(agent.name()), model.url());
+        let tables: String = [Agent::Goose, Agent::Qwen, Agent::Opencode]
+            .map(|each| each.table(installed, model.url()))
+            .concat();
+        let service = Service::with_config(Some(&format!("{settings}\n{tables}"))).await;
+        for each in [Agent::Goose, Agent::Qwen, Agent::Opencode] {
+            each.furnish(&service.home.join("homes").join(each.name()), model.url());
+        }
         Self {
             service,
             model,
@@ -63,7 +67,12 @@ impl Stage {
 
     /// Says it and waits for a turn that ends well; returns the task.
     pub(super) async fn turn(&self, chat: &Chat, content: &str) -> Value {
-        let task = self.say(chat, content).await;
+        self.turn_of(self.agent, chat, content).await
+    }
+
+    /// The same with this agent.
+    pub(super) async fn turn_of(&self, agent: Agent, chat: &Chat, content: &str) -> Value {
+        let task = self.service.say_to(agent.name(), chat, content).await;
         let task = self.service.ended(&task).await;
         assert_eq!(task["outcome"], "ok", "{task:#}\n{}", self.service.log());
         task
@@ -71,7 +80,12 @@ impl Stage {
 
     /// Waits for the agent of the chat; its process and its own session.
     pub(super) async fn live(&self, chat: &Chat) -> (i32, String) {
-        let name = self.agent.name();
+        self.live_of(self.agent, chat).await
+    }
+
+    /// The same of this agent.
+    pub(super) async fn live_of(&self, agent: Agent, chat: &Chat) -> (i32, String) {
+        let name = agent.name();
         self.service
             .until("a live agent", async || {
                 let node = self.service.node_of(chat, name).await.unwrap_or_default();

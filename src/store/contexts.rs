@@ -1,6 +1,5 @@
 //! What agents have seen of their chats: what is new to one, and what it was told.
 
-use chrono::{DateTime, Utc};
 use hearth_actors::event::TurnRef;
 use hearth_actors::handover::{Child, Entry, Excerpt, Past, Said, Speaker, Telling};
 use hearth_actors::ids::{AgentName, MessageId, TaskId};
@@ -36,8 +35,6 @@ struct PastRow {
 #[derive(FromRow)]
 struct EntryRow {
     id: Option<Uuid>,
-    #[allow(dead_code, reason = "it orders the rows")]
-    at: Option<DateTime<Utc>>,
     kind: Option<String>,
     agent: Option<String>,
     ended: Option<String>,

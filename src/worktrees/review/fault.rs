@@ -19,13 +19,16 @@ pub(super) use strike::{plain_renames, point};
 pub(super) mod strike {
     use std::cell::Cell;
 
+    /// At which point, and what.
+    type Deed = (usize, Box<dyn FnOnce()>);
+
     thread_local! {
         /// Points until the process kills itself.
         static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
         static PLAIN: Cell<bool> = const { Cell::new(false) };
         static PASSED: Cell<usize> = const { Cell::new(0) };
-        /// What somebody else does at a point: its number, and the deed.
-        static DEED: Cell<Option<(usize, Box<dyn FnOnce()>)>> = const { Cell::new(None) };
+        /// What somebody else does.
+        static DEED: Cell<Option<Deed>> = const { Cell::new(None) };
     }
 
     /// Kills the process, as `kill -9` does, at the point of this number, from 0.

@@ -20,6 +20,9 @@ use super::{Bench, PAUSE, git, middle, path_of, print, put, timed};
 /// restore of everything writes each file of the worktree.
 const ROUNDS: usize = 5;
 
+/// A name, and what it does with the mark it is given.
+type Named<'a> = (&'a str, &'a dyn Fn(&str));
+
 impl Bench {
     /// Restores of 100 edits, and of all `files` files.
     pub(super) fn restores(&self, files: usize) {
@@ -33,7 +36,7 @@ impl Bench {
         let unsynced = GitWorktrees::new(config);
         let few = |mark: &str| self.edit(&at, mark);
         let all = |mark: &str| self.rewrite(&at, files, mark);
-        let orders: [(&str, &dyn Fn(&str)); 2] = [("100 edits", &few), ("everything", &all)];
+        let orders: [Named<'_>; 2] = [("100 edits", &few), ("everything", &all)];
         for (what, change) in orders {
             let ways: [&dyn Fn() -> Duration; 4] = [
                 &|| timed(|| cli_restore(&at, &checkpoint)),

@@ -144,8 +144,7 @@ async fn what_would_be_waited_for_is_not_opened() {
     assert!(conflicts[0].reason.contains("is a FIFO"), "{conflicts:?}");
     fs::remove_file(lab.project.join("pipe")).expect("removed");
     fifo(&lab.project.join(".gitattributes")).expect("a FIFO");
-    let row = &pending[0];
-    let refused = lab.port.plan(&desk.work(Verb::Apply, &[row.clone()])).await;
+    let refused = lab.port.plan(&desk.work(Verb::Apply, &pending)).await;
     assert!(
         matches!(refused, Err(WorktreeError::Unusable(_))),
         "{refused:?}"

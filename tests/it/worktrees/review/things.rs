@@ -133,7 +133,8 @@ impl Thing {
     }
 
     pub(super) fn write(&self, path: &Path) {
-        let _ = fs::remove_file(path);
+        // A file, or a folder with nothing in it.
+        let _ = fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
         fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
         match self {
             Self::Link(_) => {

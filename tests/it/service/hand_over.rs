@@ -137,10 +137,16 @@ async fn what_a_child_brought_is_told_with_the_next_prompt() {
     let service = Service::start().await;
     let project = service.project().await;
     let chat = service.chat_of(&project).await;
-    let (parent, _) = turn(&service, "demo", &chat, "say go").await;
+    let parent = service.say(&chat, "say go\nwait 3s").await;
+    service
+        .until("the parent runs", async || {
+            let task = service.get(&format!("/api/tasks/{parent}")).await;
+            (task["state"] == "running").then_some(()).ok_or(task)
+        })
+        .await;
     let asked = json!({
         "project_id": project, "input": "say the lake is deep", "agent": "demo",
-        "parent_task_id": parent["id"],
+        "parent_task_id": parent,
     });
     let (status, child) = service.post("/api/tasks", asked).await;
     assert!(status < 300, "{status} {child}");
@@ -148,6 +154,7 @@ async fn what_a_child_brought_is_told_with_the_next_prompt() {
         service.outcome(child["task_id"].as_str().unwrap()).await,
         "ok"
     );
+    assert_eq!(service.outcome(&parent).await, "ok");
     let (task, answer) = turn(&service, "demo", &chat, "recall").await;
     assert_eq!(told(&task)["children"], 1, "{task:#}");
     assert!(answer.contains("- told: the lake is deep"), "{answer}");

@@ -72,9 +72,18 @@ impl Rows {
     pub(super) fn trim_message(&mut self, message: MessageId) -> bool {
         let was_there = self.messages.remove(&message).is_some();
         if was_there {
-            self.trimmed.insert(message, self.turns_begun);
+            let times = self.trimmed.entry(message).or_default();
+            times.push(self.turns_begun..u64::MAX);
         }
         was_there
+    }
+
+    pub(super) fn untrim_message(&mut self, message: MessageId) {
+        let now = self.turns_begun;
+        let times = self.trimmed.get_mut(&message);
+        if let Some(gone) = times.and_then(|times| times.last_mut()) {
+            gone.end = gone.end.min(now);
+        }
     }
 
     pub(super) fn note_context(&mut self, key: &SessionKey, facts: &LinkFacts) {

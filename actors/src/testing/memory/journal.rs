@@ -322,6 +322,8 @@ impl Rows {
     }
 
     fn write_user_message(&mut self, id: MessageId, input: &str) {
+        // What a task is asked again after it was trimmed is there again.
+        self.untrim_message(id);
         let message = self.messages.entry(id).or_default();
         message.status = "complete";
         message.content = input.to_owned();

@@ -1,6 +1,7 @@
 //! What is stored, and the transactions on it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -143,8 +144,9 @@ pub struct Rows {
     pub warned: BTreeSet<(String, Measure, u64)>,
     /// The agents' own sessions.
     pub links: BTreeMap<SessionKey, Resume>,
-    /// Messages that a restore took away, and after how many claims.
-    pub trimmed: BTreeMap<MessageId, u64>,
+    /// Messages that a restore took away: from how many claims on, and until how
+    /// many they were not there.
+    pub trimmed: BTreeMap<MessageId, Vec<Range<u64>>>,
     /// What is known of their contexts.
     pub contexts: BTreeMap<SessionKey, ContextRow>,
     /// Which session a chat is of, where it was made before its tasks.

@@ -58,3 +58,7 @@ create index turns_failed_idx on hearth.turns(ended_at, task_id)
     where outcome not in ('ok', 'cancelled') and not settled;
 create index turns_failed_session_idx on hearth.turns(session_id, ended_at, task_id)
     where outcome not in ('ok', 'cancelled') and not settled;
+
+-- How often an agent was refused lately is asked at each refusal.
+create index turns_refused_idx on hearth.turns(agent, ended_at)
+    where outcome in ('overload', 'quota');

@@ -130,6 +130,18 @@ pub(super) async fn create(
             "is a person's to choose: leave it out",
         ));
     }
+    if caller.agent.is_some() && (new.mode_id.is_some() || !new.feature_values.is_empty()) {
+        let field = if new.mode_id.is_some() {
+            "mode_id"
+        } else {
+            "feature_values"
+        };
+        return Err(ApiError::field(
+            Code::AgentNotAllowed,
+            field,
+            "may decide what an agent asks for, and is a person's to choose: leave it out",
+        ));
+    }
     if caller.agent.is_some() && new.chat_id.is_some() {
         return Err(ApiError::field(
             Code::AgentNotAllowed,

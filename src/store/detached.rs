@@ -146,7 +146,13 @@ impl Store {
         let mut frames = Vec::new();
         for prompt in due {
             let settled = Settled::expired(None);
-            frames.extend(self.answer_detached(PromptId(prompt), &settled).await?);
+            // One that cannot be settled keeps none of the others open.
+            match self.answer_detached(PromptId(prompt), &settled).await {
+                Ok(told) => frames.extend(told),
+                Err(error) => {
+                    tracing::warn!(%prompt, %error, "a prompt that is due was not settled")
+                }
+            }
         }
         Ok(frames)
     }

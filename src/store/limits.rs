@@ -27,8 +27,7 @@ const REFUSALS: &str = "\
         (select count(*) from hearth.turns u
             where u.task_id = t.task_id and u.outcome in ('overload', 'quota')) as of_task,
         (select count(*) from hearth.turns u
-            where u.outcome in ('overload', 'quota') and u.outcome not in ('ok', 'cancelled')
-                and u.ended_at > now() - interval '1 hour' and u.agent = t.agent) as in_last_hour,
+            where u.outcome in ('overload', 'quota') and u.ended_at > now() - interval '1 hour' and u.agent = t.agent) as in_last_hour,
         clock_timestamp() as now
     from hearth.turns t where t.id = $1";
 const CANCELLED: &str = "\

@@ -25,7 +25,8 @@ use crate::store::frames::in_order;
 use crate::store::text::clean;
 use crate::store::{Store, StoreError};
 
-/// Arenas that one look reads; the rest come when these are done.
+/// Arenas that one look reads; the rest come when these are done. A winner whose
+/// session goes on is not waited for.
 const LOOK: i64 = 100;
 
 const OPEN: &str = "\
@@ -41,8 +42,9 @@ const OPEN: &str = "\
     where a.node = $1 and (a.state in ('preparing', 'running')
         or a.state = 'selected' and exists (
             select from hearth.contestants c
-            where c.arena_id = a.id and c.archived_at is null))
-    order by a.created_at, a.id limit $2";
+            where c.arena_id = a.id and c.archived_at is null
+                and (c.task_id <> a.winner or a.session_id is not null)))
+    order by a.state = 'selected', a.created_at, a.id limit $2";
 
 /// The worktree of a contestant whose session is closed is still its worktree.
 const CONTESTANTS: &str = "\

@@ -40,15 +40,20 @@ struct Row {
     session: Uuid,
     task_state: String,
     stage: String,
+    /// Its worktree has changes, by this task or by what followed it there.
     changed: bool,
+    /// Another choice moves its changes into the arena's session at this moment.
+    being_chosen: bool,
 }
 
 const ROW: &str = "\
     select a.state, a.cancel_requested_at is not null as cancelled, a.winner,
         a.session_id as source, c.session_id as session, t.state as task_state, c.stage,
         exists (select from pending_changes p
-            where p.task_id = c.task_id and p.session_id = c.session_id and p.status = 'pending')
-            as changed
+            where p.session_id = c.session_id and p.status = 'pending') as changed,
+        exists (select from hearth.operations o
+            where o.session_id = a.session_id and o.kind = 'adopt' and o.ended_at is null)
+            as being_chosen
     from hearth.arenas a
         join hearth.contestants c on c.arena_id = a.id
         join tasks t on t.id = c.task_id
@@ -108,6 +113,11 @@ impl Row {
         }
         if self.cancelled || self.state == "failed" || self.state == "cancelled" {
             return Some(Select::Decided(format!("arena {arena} was ended")));
+        }
+        if self.being_chosen {
+            return Some(Select::TooEarly(format!(
+                "a choice in arena {arena} is being carried out: wait until it is over"
+            )));
         }
         let over = matches!(
             self.task_state.as_str(),

@@ -115,12 +115,14 @@ impl Store {
         let session = owner.session.0;
         let mut drafts = Vec::new();
         let mut target = None;
+        let mut frames = Vec::new();
         if let Order::Restore {
             checkpoint, chat, ..
         } = &order
         {
             target = restore::target(&mut tx, session, checkpoint.0, chat.0).await?;
             if let Some(target) = &target {
+                frames = restore::end_detached(&mut tx, session, target).await?;
                 drafts = restore::go_back(&mut tx, session, target).await?;
                 restore::keep_undo(&mut tx, session, target, plan).await?;
             }
@@ -143,8 +145,8 @@ impl Store {
             message: None,
             data: news(owner, &order, diff, &counts),
         });
-        let mut frames = say(&mut tx, session, drafts).await?;
-        let seqs = frames.first().zip(frames.last());
+        let said = say(&mut tx, session, drafts).await?;
+        let seqs = said.first().zip(said.last());
         sqlx::query(END)
             .bind(owner.id.0)
             .bind(session)
@@ -157,6 +159,7 @@ impl Store {
             .execute(&mut *tx)
             .await
             .map_err(operations_error)?;
+        frames.extend(said);
         if let Order::Adopt { arena, task, .. } = &order {
             frames.extend(adopt::decide(&mut tx, session, *arena, *task, plan).await?);
         }

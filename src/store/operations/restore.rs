@@ -1,7 +1,8 @@
 //! What a restore does to the rows of its session: transcripts follow the files.
 
 use chrono::{DateTime, Utc};
-use hearth_actors::event::FrameKind;
+use hearth_actors::event::{Frame, FrameKind};
+use hearth_actors::ids::TaskId;
 use hearth_actors::ports::OperationsError;
 use hearth_actors::review::Plan;
 use serde_json::json;
@@ -11,6 +12,8 @@ use uuid::Uuid;
 
 use super::complete::Draft;
 use super::operations_error;
+use crate::store::detached::cancel_detached;
+use crate::store::frames::in_order;
 
 /// Ids of trimmed messages in a frame; more are counted.
 const MAX_TRIMMED: usize = 1000;
@@ -31,6 +34,14 @@ const LATER: &str = "\
     where k.session_id = $1 and k.chat_id is not null and k.chat_id <> $2
         and t.prompted_at is not null and t.claimed_at >= $3
     order by 1";
+const DETACHED: &str = "\
+    select k.id from tasks k
+    where k.session_id = $1 and k.chat_id = $2 and k.state = 'blocked'
+        and not exists (
+            select from hearth.turns t where t.task_id = k.id and t.ended_at is null)
+        and exists (
+            select from hearth.turns t where t.task_id = k.id and t.claimed_at >= $3)
+    order by k.id";
 const TRIM: &str = include_str!("../sql/trim_chat.sql");
 const MARK: &str = "\
     insert into messages (session_id, chat_id, role, content, status)
@@ -130,6 +141,31 @@ pub(super) async fn go_back(
         });
     }
     Ok(drafts)
+}
+
+/// Ends the tasks that wait for an answer to what a trimmed turn asked: nobody
+/// could go on behind it.
+pub(super) async fn end_detached(
+    connection: &mut PgConnection,
+    session: Uuid,
+    target: &Target,
+) -> Result<Vec<Frame>, OperationsError> {
+    if !target.of_turn {
+        return Ok(Vec::new());
+    }
+    let waiting: Vec<Uuid> = sqlx::query_scalar(DETACHED)
+        .bind(session)
+        .bind(target.chat_id)
+        .bind(target.moment)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(operations_error)?;
+    let mut frames = Vec::new();
+    for task in waiting {
+        let told = cancel_detached(connection, TaskId(task)).await;
+        frames.extend(told.map_err(operations_error)?);
+    }
+    Ok(in_order(frames))
 }
 
 /// Records what the worktree was before, so that there is a way forth again.

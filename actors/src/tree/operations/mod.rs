@@ -233,6 +233,10 @@ impl State {
         while self.running.len() < AT_ONCE
             && let Some((job, reply)) = self.waiting.pop_front()
         {
+            // Who gave up was told that nothing is done.
+            if reply.as_ref().is_some_and(RpcReplyPort::is_closed) {
+                continue;
+            }
             let (id, session) = (job.id(), job.session());
             let me = self.me.clone();
             let task = Task::spawn(async move {

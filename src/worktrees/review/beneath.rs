@@ -172,6 +172,16 @@ impl Root {
         })
     }
 
+    /// Whether a name in the folder that the place is in begins so; true when that
+    /// cannot be told.
+    pub(super) fn may_hold(&self, place: &Place, begin: &[u8]) -> Result<bool, WorktreeError> {
+        Ok(match self.way(place)? {
+            Way::Open(folder) => names_in(&folder, b".")
+                .is_none_or(|names| names.iter().any(|name| name.starts_with(begin))),
+            Way::Missing | Way::Barred(_) => false,
+        })
+    }
+
     /// Removes the folder at this place with all folders in it, unless there is
     /// anything else.
     pub(super) fn remove_hollow(&self, parent: &OwnedFd, name: &[u8]) -> bool {

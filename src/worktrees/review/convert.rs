@@ -6,6 +6,8 @@
 //! filter made of a file therefore conflicts with a change of it, and a file
 //! that an agent wrote arrives as it was written.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
@@ -17,7 +19,8 @@ use git2::{AttrCheckFlags, AttrValue, Index, IndexEntry, IndexTime, Oid, Reposit
 use hearth_actors::ports::WorktreeError;
 
 use super::super::errors::Context;
-use super::super::traps;
+use super::super::snapshot::join;
+use super::super::{rules, traps};
 use super::ground::{Ground, State};
 use super::place::Place;
 
@@ -30,6 +33,12 @@ pub(super) struct Convert {
     scratch: PathBuf,
     /// Line endings are converted without an attribute.
     everywhere: bool,
+    /// Attributes from outside the files count.
+    outside: bool,
+    /// What git knows of the files that are not there.
+    index: Option<Index>,
+    /// Folders, and whether attributes count in them.
+    folders: RefCell<BTreeMap<Vec<u8>, bool>>,
 }
 
 impl Convert {
@@ -40,9 +49,13 @@ impl Convert {
                 .get_string("core.autocrlf")
                 .is_ok_and(|value| value.parse() != Ok(false))
         });
+        let there = |path: &PathBuf| path.symlink_metadata().is_ok();
         Self {
             scratch,
             everywhere,
+            outside: rules::attributes(repo).iter().any(there),
+            index: repo.index().ok(),
+            folders: RefCell::default(),
         }
     }
 
@@ -119,7 +132,27 @@ impl Convert {
             return true;
         }
         let says = |name: &&str| self.attribute(ground, place, name).is_some();
-        !self.everywhere && !CONVERTING.iter().any(says)
+        !self.everywhere && (!self.has_attributes(ground, place) || !CONVERTING.iter().any(says))
+    }
+
+    /// Whether any attributes count for the file. Asking git for one costs more
+    /// than reading a small file, and most repositories have none.
+    fn has_attributes(&self, ground: &Ground, place: &Place) -> bool {
+        let root = ground.root.path();
+        let mut folders = self.folders.borrow_mut();
+        let mut says = |folder: &[u8]| {
+            if let Some(known) = folders.get(folder) {
+                return *known;
+            }
+            let path = join(folder, b".gitattributes");
+            let path = Path::new(OsStr::from_bytes(&path));
+            let tracked = |index: &Index| index.get_path(path, 0).is_some();
+            let found = root.join(path).symlink_metadata().is_ok()
+                || self.index.as_ref().is_none_or(tracked);
+            folders.insert(folder.to_vec(), found);
+            found
+        };
+        self.outside || says(b"") || place.above().any(|folder| says(folder.bytes()))
     }
 
     /// What the repository's attributes say: `true`, `false` or a value.

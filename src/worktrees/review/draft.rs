@@ -92,13 +92,19 @@ impl<'a> Draft<'a> {
         step: Move,
         undo: &mut Undo,
     ) -> Result<bool, WorktreeError> {
-        let Move { place, from, to } = step;
-        let touched = self.touched.get(&place).copied();
-        if let (None, Some(from)) = (touched, from)
-            && !self.store(&place, from)?
+        if let (None, Some(from)) = (self.touched.get(&step.place), step.from)
+            && !self.store(&step.place, from)?
         {
             return Ok(false);
         }
+        self.put_stored(change, step, undo);
+        Ok(true)
+    }
+
+    /// The same where the content of `from` is stored already.
+    pub(super) fn put_stored(&mut self, change: Option<ChangeId>, step: Move, undo: &mut Undo) {
+        let Move { place, from, to } = step;
+        let touched = self.touched.get(&place).copied();
         if let Some(change) = change {
             self.accounts.entry(change).or_default().push(Step {
                 path: place.shown(),
@@ -109,7 +115,6 @@ impl<'a> Draft<'a> {
         let from = touched.map_or(from, |touched| touched.from);
         self.touched.insert(place.clone(), Touched { from, to });
         undo.0.push((place, touched));
-        Ok(true)
     }
 
     /// Takes back what a change moved since `undo` was empty.

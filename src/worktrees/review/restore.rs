@@ -169,7 +169,7 @@ fn leave(draft: &mut Draft<'_>, place: &Place, now: Option<State>) -> Result<(),
         // It went by itself.
         Found::Nothing => Ok(()),
         Found::File(raw) if Some(draft.stored(place, raw)?) == now => {
-            put(draft, place, Some(raw), None)
+            put(draft, place, now, Some(raw), None)
         }
         _ => moving(draft, place),
     }
@@ -193,12 +193,12 @@ fn arrive(
     let (at, what) = match (draft.find(place)?, now) {
         (Found::Nothing, _) => {
             let to = draft.raw(place, wanted)?;
-            return put(draft, place, None, Some(to));
+            return put(draft, place, None, None, Some(to));
         }
-        (Found::File(raw), Some(now)) => {
+        (Found::File(raw), Some(was)) => {
             let to = draft.raw(place, wanted)?;
-            return match draft.stored(place, raw)? == now {
-                true => put(draft, place, Some(raw), Some(to)),
+            return match draft.stored(place, raw)? == was {
+                true => put(draft, place, now, Some(raw), Some(to)),
                 false => moving(draft, place),
             };
         }
@@ -223,9 +223,13 @@ fn arrive(
     Ok(())
 }
 
+/// Drafts a move. What the scan found, `now`, it stored: where that is what is on
+/// disk the file need not be read again, and whether it still is so shows when
+/// the plan is carried out.
 fn put(
     draft: &mut Draft<'_>,
     place: &Place,
+    now: Option<State>,
     from: Option<State>,
     to: Option<State>,
 ) -> Result<(), WorktreeError> {
@@ -234,6 +238,10 @@ fn put(
         from,
         to,
     };
+    if from == now {
+        draft.put_stored(None, step, &mut Undo::default());
+        return Ok(());
+    }
     match draft.put(None, step, &mut Undo::default())? {
         true => Ok(()),
         false => moving(draft, place),

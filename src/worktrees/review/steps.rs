@@ -8,7 +8,7 @@
 //! name empty: it is told as one that is neither, and its content is in the
 //! repository.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 
 use hearth_actors::ports::WorktreeError;
@@ -121,7 +121,20 @@ impl<'a> Journey<'a> {
 
     /// Puts right what a kill left, of any step: it is in the others' way.
     fn recover(&self) -> Result<(), WorktreeError> {
+        let begin = Names::begin(self.plan.id);
+        let root = &self.ground.root;
+        // Most folders hold nothing of ours, and one look tells it of them all.
+        let mut held = BTreeMap::new();
         for leg in self.legs {
+            let folder = leg.place.above().next();
+            let holds = match held.get(&folder) {
+                Some(known) => *known,
+                None => root.may_hold(&leg.place, begin.as_bytes())?,
+            };
+            held.insert(folder, holds);
+            if !holds {
+                continue;
+            }
             if let Way::Open(folder) = self.ground.root.way(&leg.place)? {
                 let swap = self.swap(leg, &folder, self.back);
                 swap.recover(leg.start, leg.goal)?;

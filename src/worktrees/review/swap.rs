@@ -30,11 +30,17 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// How all names of an operation begin.
+    pub(super) fn begin(id: OperationId) -> String {
+        format!(".hearth-{id}-")
+    }
+
     pub(super) fn of(id: OperationId, step: usize, back: bool) -> Self {
         let swap = if back { "back" } else { "swap" };
+        let begin = Self::begin(id);
         Self {
-            part: format!(".hearth-{id}-{step}.part"),
-            swap: format!(".hearth-{id}-{step}.{swap}"),
+            part: format!("{begin}{step}.part"),
+            swap: format!("{begin}{step}.{swap}"),
         }
     }
 }

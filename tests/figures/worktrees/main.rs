@@ -1,7 +1,7 @@
 //! What worktrees cost, beside the git program and plain libgit2 in the same
 //! run. Ratios below 1 are faster than the git program.
 //!
-//! `cargo bench --bench figures_worktrees`
+//! `cargo bench --bench figures_worktrees`, or with `-- restore` for those rows alone
 
 mod restore;
 
@@ -26,13 +26,16 @@ const RUNS: usize = 9;
 const PAUSE: Duration = Duration::from_millis(100);
 
 fn main() {
+    let alone = std::env::args().any(|argument| argument == "restore");
     for (files, folders) in [(50, 5), (20_000, 200)] {
         let bench = Bench::new(files, folders);
         println!("\n{files} files");
-        bench.worktree_add();
-        let worktree = bench.ensured();
-        bench.checkpoints(&worktree);
-        bench.diffs(&worktree);
+        if !alone {
+            bench.worktree_add();
+            let worktree = bench.ensured();
+            bench.checkpoints(&worktree);
+            bench.diffs(&worktree);
+        }
         bench.restores(files);
     }
 }

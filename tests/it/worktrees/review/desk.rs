@@ -1,7 +1,7 @@
 //! A session under review, as a journal would keep it.
 
-use hearth_actors::ids::{ChangeId, OperationId, SessionId};
-use hearth_actors::model::Worktree;
+use hearth_actors::ids::{ChangeId, ChatId, CheckpointId, OperationId, SessionId};
+use hearth_actors::model::{Checkpoint, Worktree};
 use hearth_actors::ports::{Review, Worktrees};
 use hearth_actors::review::{Conflict, Order, Plan, Planned, Recorded, Work};
 use hearth_actors::testing::contract_review::recorded;
@@ -20,6 +20,7 @@ pub(super) enum Verb {
     Apply,
     Reject,
     Rewind,
+    Restore,
 }
 
 impl<'a> Desk<'a> {
@@ -47,7 +48,12 @@ impl<'a> Desk<'a> {
             },
             Verb::Reject => Order::Reject { changes },
             Verb::Rewind => Order::Rewind { changes },
+            Verb::Restore => unreachable!("it is about a checkpoint"),
         };
+        self.of(order, rows)
+    }
+
+    fn of(&self, order: Order, rows: &[Recorded]) -> Work {
         Work {
             id: OperationId::new(),
             order,
@@ -60,8 +66,30 @@ impl<'a> Desk<'a> {
     }
 
     pub(super) async fn plan(&self, verb: Verb, rows: &[Recorded]) -> Result<Plan, Vec<Conflict>> {
-        let planned = self.lab.port.plan(&self.work(verb, rows)).await;
-        match planned.expect("an answer") {
+        self.planned(&self.work(verb, rows)).await
+    }
+
+    pub(super) async fn plan_restore(&self, to: &Checkpoint) -> Result<Plan, Vec<Conflict>> {
+        let order = Order::Restore {
+            checkpoint: to.id,
+            chat: ChatId::new(),
+            consent: true,
+        };
+        let work = Work {
+            checkpoint: Some(to.clone()),
+            ..self.of(order, &[])
+        };
+        self.planned(&work).await
+    }
+
+    pub(super) async fn checkpoint(&self) -> Checkpoint {
+        let port = &self.lab.port;
+        let taken = port.checkpoint(&self.worktree, CheckpointId::new(), None);
+        taken.await.expect("a checkpoint")
+    }
+
+    async fn planned(&self, work: &Work) -> Result<Plan, Vec<Conflict>> {
+        match self.lab.port.plan(work).await.expect("an answer") {
             Planned::Ready(plan) => Ok(plan),
             Planned::Refused(conflicts) => Err(conflicts),
         }

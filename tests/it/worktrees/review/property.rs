@@ -1,9 +1,11 @@
 //! Random edits on both sides and random orders, against a plain model of both
 //! sets of files and of the baseline: never a byte lost, never one come back.
 
+mod edits;
+mod past;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 
 use fastrand::Rng;
 use git2::{Oid, Repository, TreeWalkMode};
@@ -11,31 +13,18 @@ use hearth::worktrees::{GitWorktrees, WorktreesConfig};
 use hearth_actors::ports::Review;
 use hearth_actors::review::{Plan, Recorded};
 
+use self::edits::prune;
+use self::past::Past;
 use super::super::scratch::{Lab, commit_all};
 use super::desk::{Desk, Verb};
-use super::model::{self, Row, is_free};
+use super::model::{self, Row};
 use super::things::{Files, Thing, in_model, on_disk};
 
 /// Steps of each seed: 10 000 in all.
 const STEPS: usize = 2_500;
 
-/// Files and folders take each other's places.
-const PATHS: [&str; 14] = [
-    "a",
-    "a/x",
-    "a/y",
-    "a.c",
-    "b",
-    "b/deep/z",
-    "b/deep/er/z",
-    "c.txt",
-    "C.txt",
-    "sp ace/ünï",
-    "run.sh",
-    ".env",
-    "with \"quotes\"",
-    "d/own",
-];
+/// How often each kind of order is done at least, and refused.
+const MIN_TIMES: usize = 10;
 
 struct World<'a> {
     desk: Desk<'a>,
@@ -46,83 +35,15 @@ struct World<'a> {
     /// As the last diff recorded them.
     pending: Vec<Row>,
     applied: Vec<Row>,
+    past: Vec<Past>,
     /// How often each kind of step was done, or refused.
-    done: [usize; 3],
-    refused: [usize; 3],
+    done: [usize; 4],
+    refused: [usize; 4],
+    /// How many restores went back to what was there before another.
+    undone: usize,
 }
 
 impl World<'_> {
-    /// An edit of one side's files, as agents and people make them.
-    fn edit(random: &mut Rng, files: &mut Files, root: &Path) {
-        let path = PATHS[random.usize(..PATHS.len())];
-        let was = files.get(path).cloned();
-        match (was, random.u8(..10)) {
-            (Some(_), 0..=1) => {
-                files.remove(path);
-                fs::remove_file(root.join(path)).expect("removed");
-            }
-            (Some(was), 2..=3) => {
-                let to = PATHS[random.usize(..PATHS.len())];
-                files.remove(path);
-                if files.contains_key(to) || !is_free(files, to) {
-                    files.insert(path.to_owned(), was);
-                    return;
-                }
-                fs::remove_file(root.join(path)).expect("removed");
-                prune(root, path);
-                let thing = match random.bool() {
-                    true => was,
-                    false => was.edited(random),
-                };
-                thing.write(&root.join(to));
-                files.insert(to.to_owned(), thing);
-            }
-            (Some(was), _) => {
-                let thing = was.edited(random);
-                thing.write(&root.join(path));
-                files.insert(path.to_owned(), thing);
-            }
-            (None, kind) => {
-                let in_the_way: Vec<String> = files
-                    .keys()
-                    .filter(|other| {
-                        other.starts_with(&format!("{path}/"))
-                            || path.starts_with(&format!("{other}/"))
-                    })
-                    .cloned()
-                    .collect();
-                if !in_the_way.is_empty() && kind > 3 {
-                    return;
-                }
-                for other in in_the_way {
-                    files.remove(&other);
-                    fs::remove_file(root.join(&other)).expect("removed");
-                    prune(root, &other);
-                }
-                let _ = fs::remove_dir_all(root.join(path));
-                let thing = Thing::any(random);
-                thing.write(&root.join(path));
-                files.insert(path.to_owned(), thing);
-            }
-        }
-    }
-
-    /// People copy a file of the worktree, or the lack of it.
-    fn take_over(&mut self) {
-        let path = PATHS[self.random.usize(..PATHS.len())];
-        let root = &self.desk.lab.project;
-        match self.worktree.get(path) {
-            Some(thing) if is_free(&self.checkout, path) => {
-                thing.write(&root.join(path));
-                self.checkout.insert(path.to_owned(), thing.clone());
-            }
-            None if self.checkout.remove(path).is_some() => {
-                fs::remove_file(root.join(path)).expect("removed");
-            }
-            _ => {}
-        }
-    }
-
     /// Records anew what is pending.
     async fn diff(&mut self) {
         let pending = self.desk.pending().await;
@@ -176,12 +97,14 @@ impl World<'_> {
         let rows = match verb {
             Verb::Apply | Verb::Reject => self.pending.clone(),
             Verb::Rewind => self.applied.clone(),
+            Verb::Restore => return self.restore().await,
         };
         let rows = self.some_of(&rows);
         let meant = match verb {
             Verb::Apply => model::apply(&self.checkout, &self.baseline, &rows),
             Verb::Reject => model::reject(&self.worktree, &self.baseline, &rows),
             Verb::Rewind => model::rewind(&self.checkout, &self.baseline, &rows),
+            Verb::Restore => unreachable!("it is about no rows"),
         };
         let recorded: Vec<Recorded> = rows.iter().map(|row| row.recorded.clone()).collect();
         let planned = self.desk.plan(verb, &recorded).await;
@@ -196,10 +119,18 @@ impl World<'_> {
             }
             (planned, meant) => panic!("{verb:?} {rows:#?}\nis {planned:#?}\nnot {meant:#?}"),
         };
+        self.carried(verb, plan, outcome, rows).await;
+    }
+
+    /// Carries a plan out, gives it up, or has somebody in the way.
+    async fn carried(&mut self, verb: Verb, plan: Plan, outcome: model::Outcome, rows: Vec<Row>) {
         self.done[verb as usize] += 1;
+        let files = self.worktree.clone();
+        let mut is_done = true;
         match self.random.u8(..12) {
-            0 => self.interfered(verb, &plan, outcome, rows).await,
+            0 => is_done = self.interfered(verb, &plan, outcome, rows).await,
             1 => {
+                is_done = false;
                 let port = &self.desk.lab.port;
                 assert_eq!(port.carry_out(&plan).await.expect("an answer"), []);
                 assert_eq!(self.desk.give_up(&plan).await, []);
@@ -210,24 +141,32 @@ impl World<'_> {
                 self.diff().await;
             }
         }
+        assert_eq!(plan.undo.is_some(), verb == Verb::Restore);
+        if let Some(checkpoint) = plan.undo {
+            assert_eq!(self.stands(&checkpoint), is_done);
+            if is_done {
+                self.remember(checkpoint, files, true);
+            }
+        }
     }
 
-    /// Somebody edits a file between the plan and its carrying out.
+    /// Somebody edits a file between the plan and its carrying out. Whether it was
+    /// done all the same.
     async fn interfered(
         &mut self,
         verb: Verb,
         plan: &Plan,
         outcome: model::Outcome,
         rows: Vec<Row>,
-    ) {
+    ) -> bool {
         let files = match verb {
-            Verb::Reject => &mut self.worktree,
+            Verb::Reject | Verb::Restore => &mut self.worktree,
             Verb::Apply | Verb::Rewind => &mut self.checkout,
         };
         let paths: Vec<String> = files.keys().cloned().collect();
         let Some(path) = self.random.choice(paths) else {
             self.desk.give_up(plan).await;
-            return;
+            return false;
         };
         let thing = Thing::any(&mut self.random);
         thing.write(&plan.root.join(&path));
@@ -242,18 +181,19 @@ impl World<'_> {
             files.insert(path.clone(), thing);
             let conflicts = self.desk.give_up(plan).await;
             assert_eq!(conflicts.len(), 1, "{conflicts:?}");
-            return;
+            return false;
         }
         self.desk.settle(plan).await;
         self.took_place(verb, plan, outcome, rows);
         if step.is_none() && !was_moved {
             let files = match verb {
-                Verb::Reject => &mut self.worktree,
+                Verb::Reject | Verb::Restore => &mut self.worktree,
                 Verb::Apply | Verb::Rewind => &mut self.checkout,
             };
             files.insert(path, thing);
         }
         self.diff().await;
+        true
     }
 
     fn took_place(&mut self, verb: Verb, plan: &Plan, mut outcome: model::Outcome, rows: Vec<Row>) {
@@ -269,7 +209,7 @@ impl World<'_> {
                     self.applied.push(row);
                 }
             }
-            Verb::Reject => self.worktree = outcome.files,
+            Verb::Reject | Verb::Restore => self.worktree = outcome.files,
             Verb::Rewind => {
                 self.checkout = outcome.files;
                 self.applied.retain(|row| !ids.contains(&row.recorded.id));
@@ -311,11 +251,6 @@ impl World<'_> {
     }
 }
 
-fn prune(root: &Path, path: &str) {
-    let mut folder = root.join(path);
-    while folder.pop() && folder != root && fs::remove_dir(&folder).is_ok() {}
-}
-
 async fn run(seed: u64) {
     println!("seed {seed}");
     let mut random = Rng::with_seed(seed);
@@ -343,39 +278,45 @@ async fn run(seed: u64) {
         baseline: start,
         pending: Vec::new(),
         applied: Vec::new(),
-        done: [0; 3],
-        refused: [0; 3],
+        past: Vec::new(),
+        done: [0; 4],
+        refused: [0; 4],
+        undone: 0,
     };
     world.check();
     for _ in 0..STEPS {
-        // A restore joins here: its own arm, and `model::restore` on the worktree.
         match world.random.u8(..100) {
-            0..40 => {
+            0..34 => {
                 let root = world.desk.worktree.path.clone();
                 World::edit(&mut world.random, &mut world.worktree, &root);
             }
-            40..50 => {
+            34..44 => {
                 let root = world.desk.lab.project.clone();
                 World::edit(&mut world.random, &mut world.checkout, &root);
             }
             // They make up their mind, so that not all ends in conflicts.
-            50..58 => world.take_over(),
-            58..72 => world.diff().await,
-            72..86 => world.order(Verb::Apply).await,
-            86..92 => world.order(Verb::Reject).await,
-            _ => world.order(Verb::Rewind).await,
+            44..54 => world.take_over(),
+            54..66 => world.diff().await,
+            66..69 => world.take_checkpoint().await,
+            69..82 => world.order(Verb::Apply).await,
+            82..88 => world.order(Verb::Reject).await,
+            88..96 => world.order(Verb::Rewind).await,
+            _ => world.order(Verb::Restore).await,
         }
         world.check();
     }
-    // Else it proves nothing.
-    println!("done {:?}, refused {:?}", world.done, world.refused);
-    assert!(
-        world
-            .done
-            .iter()
-            .chain(&world.refused)
-            .all(|times| *times >= 5)
-    );
+    let World {
+        done,
+        refused,
+        undone,
+        ..
+    } = world;
+    println!("done {done:?}, refused {refused:?}, undone {undone}");
+    // Else it proves nothing. No restore is refused here: nothing is ignored.
+    let [apply, reject, rewind, never] = refused;
+    assert_eq!(never, 0);
+    let times = done.into_iter().chain([apply, reject, rewind, undone]);
+    assert!(times.min() >= Some(MIN_TIMES), "too few of one kind");
 }
 
 fn seed_of(number: u64) -> u64 {

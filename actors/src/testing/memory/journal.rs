@@ -274,7 +274,11 @@ impl Rows {
             task.outcomes.push(outcome);
             parent = task.parent;
             let input = task.input.clone();
-            self.write_user_message(MessageId(turn.fence.task.0), &input);
+            let row = self.turns.get(&turn.fence.turn);
+            let message = row.map_or(MessageId(turn.fence.task.0), |row| row.user_message);
+            if !self.messages.contains_key(&message) {
+                self.write_user_message(message, &input);
+            }
         }
         if let Some(parent) = parent {
             self.tell_parent(parent, turn);

@@ -288,7 +288,11 @@ impl Rows {
         };
         let turn = TurnRow {
             reference,
-            user_message: MessageId(task.0),
+            // Words about an answer are a message of their own.
+            user_message: MessageId(match row.goes_on {
+                Some(_) => reference.fence.turn.0,
+                None => task.0,
+            }),
             prompted: false,
             prompted_at: None,
             usage: Usage::default(),

@@ -222,17 +222,26 @@ async fn others_run(client: &Client) -> bool {
         Ok(Some(health)) => health,
         _ => return false,
     };
+    // Chats whose agent goes on only behind a person's answer, to whatever service.
+    let mut held = Vec::new();
     for state in ["running", "blocked", "pending"] {
         let page: Result<Page<Task>, Failure> =
             client.get(&format!("/api/tasks?state={state}")).await;
-        let runs = |task: &Task| match state {
-            "pending" => known.would_run(task),
-            // Its last turn is over: it waits for an answer, and for nobody here.
-            "blocked" => task.outcome.is_none(),
-            _ => true,
-        };
-        if page.is_ok_and(|page| page.items.iter().any(runs)) {
-            return true;
+        let Ok(page) = page else { continue };
+        for task in page.items {
+            let place = (task.chat_id, task.agent.clone());
+            let runs = match state {
+                "pending" => known.would_run(&task) && !held.contains(&place),
+                // Its last turn is over: it waits for an answer, and for nobody here.
+                "blocked" => task.outcome.is_none(),
+                _ => true,
+            };
+            if runs {
+                return true;
+            }
+            if state == "blocked" {
+                held.push(place);
+            }
         }
     }
     false

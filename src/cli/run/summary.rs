@@ -102,7 +102,11 @@ impl Summary<'_> {
             let _ = writeln!(out, "    hearth changes {}", self.session);
             let _ = writeln!(out, "    hearth apply {} --all", self.session);
         }
-        let _ = writeln!(out, "    hearth run --session {} \"…\"", self.session);
+        let _ = writeln!(
+            out,
+            "    hearth run --session {} --agent {} \"…\"",
+            self.session, self.agent
+        );
     }
 }
 

@@ -352,16 +352,7 @@ impl Player {
         self.harness.worktrees.fail_with(None);
         self.harness.worktrees.slow(Duration::ZERO);
         self.harness.backend.calm();
-        // Nobody else raises budgets, or lets the tasks that wait for it go on.
-        self.harness.store.with(|rows| {
-            rows.budgets.clear();
-            for task in rows.tasks.values_mut() {
-                let waits = task.parked.as_ref().map(|parked| parked.reason);
-                task.not_before = task
-                    .not_before
-                    .filter(|_| waits != Some(ParkReason::Budget));
-            }
-        });
+        lift_budgets(&self.harness);
     }
 
     /// Every task and every operation gets its end; false when the tree gave up
@@ -381,6 +372,7 @@ impl Player {
         for task in &self.tasks {
             let what = format!("task {task} ends");
             let ended = self.harness.until(&what, |harness| {
+                lift_budgets(harness);
                 let state = harness.task(*task).state;
                 let waits = matches!(
                     state,
@@ -395,4 +387,18 @@ impl Player {
         }
         true
     }
+}
+
+/// Nobody else raises budgets, or lets the tasks that wait for it go on; one may
+/// be parked at the moment at which they are lifted.
+fn lift_budgets(harness: &Harness) {
+    harness.store.with(|rows| {
+        rows.budgets.clear();
+        for task in rows.tasks.values_mut() {
+            let waits = task.parked.as_ref().map(|parked| parked.reason);
+            task.not_before = task
+                .not_before
+                .filter(|_| waits != Some(ParkReason::Budget));
+        }
+    });
 }

@@ -57,7 +57,7 @@ fn every_promise_holds_under_every_plan() {
     }
     let _ = std::panic::take_hook();
     // Else the plans would promise nothing about operations.
-    let tried = done >= many && abandoned * 10 >= many;
+    let tried = done * 4 >= many && abandoned * 10 >= many;
     assert!(
         many < 20 || tried,
         "{many} plans: {done} operations done, {abandoned} abandoned"

@@ -253,6 +253,9 @@ pub struct ExitInfo {
     pub stderr_tail: String,
     /// Hearth asked for it.
     pub expected: bool,
+    /// The process was a server that others shared, whose end is not this agent's.
+    #[serde(default)]
+    pub shared: bool,
 }
 
 impl ExitInfo {

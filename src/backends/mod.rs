@@ -2,6 +2,9 @@
 //! files of their own and knows nothing of the others.
 
 pub mod acp;
+mod cap;
 pub mod demo;
+mod launch;
+pub mod opencode;
 pub mod probe;
 pub mod registry;

@@ -26,7 +26,7 @@ use tokio::time::timeout;
 
 use super::acp::{AcpBackend, Launch};
 use super::registry::{self, Means};
-use crate::config::agents::{Agents, Program, Protocol};
+use crate::config::agents::{Agents, Program};
 use crate::process::{Owner, ProcessSpec, Room};
 use fault::Fault;
 
@@ -84,7 +84,7 @@ impl Prober {
             let target = Target {
                 launch: registry::launch(name, def, means),
                 deadlines: def.deadlines,
-                unusable: (def.protocol != Protocol::Acp).then(|| registry::no_backend(name, def)),
+                unusable: (!registry::speaks_acp(def)).then(|| registry::no_backend(name, def)),
                 built_in: def.command == Program::Hearth,
             };
             (name.clone(), target)

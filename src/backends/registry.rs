@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use hearth_actors::catalog::Catalog;
 use hearth_actors::ids::AgentName;
-use hearth_actors::ports::{AgentBackend, AgentEntry, Agents};
+use hearth_actors::ports::{AgentBackend, AgentEntry, Agents, ServerBackend};
 use tokio::sync::mpsc;
 
 use super::acp::{AcpBackend, Launch};
+use super::opencode::OpencodeBackend;
 use crate::config::agents::{self, AgentDef, Home, Program, Protocol};
 use crate::process::Room;
 
@@ -46,7 +47,9 @@ impl Registry {
         };
         for (name, def) in &agents.defs {
             match backend(name, def, means) {
-                Ok(backend) => registry.insert(name, entry(def, backend)),
+                Ok(backend) => {
+                    registry.insert(name, entry(def, backend, server(name, def, means)));
+                }
                 Err(reason) => {
                     registry.unusable.insert(name.clone(), reason);
                 }
@@ -92,7 +95,7 @@ pub fn launch(name: &AgentName, def: &AgentDef, means: &Means) -> Launch {
             Program::Hearth => means.hearth.clone(),
             Program::Named(command) => command.into(),
         },
-        args: def.args.clone(),
+        args: arguments(def),
         env: def.env.clone(),
         pass_env: def.pass_env.clone(),
         private_home: (def.home == Home::Private).then(|| means.homes.join(name.as_str())),
@@ -102,13 +105,43 @@ pub fn launch(name: &AgentName, def: &AgentDef, means: &Means) -> Launch {
     }
 }
 
+/// opencode speaks the protocol too, which serves its one-shot turns.
+pub(super) fn speaks_acp(def: &AgentDef) -> bool {
+    matches!(def.protocol, Protocol::Acp | Protocol::Opencode)
+}
+
+fn arguments(def: &AgentDef) -> Vec<String> {
+    let command = (def.protocol == Protocol::Opencode).then(|| "acp".to_owned());
+    command
+        .into_iter()
+        .chain(def.args.iter().cloned())
+        .collect()
+}
+
+fn server(name: &AgentName, def: &AgentDef, means: &Means) -> Option<Arc<dyn ServerBackend>> {
+    if def.protocol != Protocol::Opencode {
+        return None;
+    }
+    let launch = Launch {
+        args: def.args.clone(),
+        ..launch(name, def, means)
+    };
+    let temporary = means.homes.join(format!(".{name}-server"));
+    Some(Arc::new(OpencodeBackend::new(
+        launch,
+        means.room.clone(),
+        def.deadlines,
+        temporary,
+    )))
+}
+
 fn backend(
     name: &AgentName,
     def: &AgentDef,
     means: &Means,
 ) -> Result<Arc<dyn AgentBackend>, String> {
     match def.protocol {
-        Protocol::Acp => {
+        _ if speaks_acp(def) => {
             let backend = AcpBackend::new(launch(name, def, means), means.room.clone());
             let Some(learned) = means.learned.clone() else {
                 return Ok(Arc::new(backend));
@@ -132,9 +165,14 @@ pub(super) fn no_backend(name: &AgentName, def: &AgentDef) -> String {
     )
 }
 
-fn entry(def: &AgentDef, backend: Arc<dyn AgentBackend>) -> AgentEntry {
+fn entry(
+    def: &AgentDef,
+    backend: Arc<dyn AgentBackend>,
+    server: Option<Arc<dyn ServerBackend>>,
+) -> AgentEntry {
     AgentEntry {
         backend,
+        server,
         policy: def.permission,
         idle_ttl: def.idle_ttl,
         deadlines: def.deadlines,

@@ -152,6 +152,18 @@ fn read_agent(
     if let Some(mut clocks) = fields.table("deadlines") {
         read_deadlines(&mut clocks, &mut def.deadlines);
     }
+    if def.protocol == Protocol::Opencode
+        && def
+            .args
+            .first()
+            .is_some_and(|first| ["acp", "serve"].contains(&first.as_str()))
+    {
+        fields.problem(
+            "args",
+            "begins with a subcommand, which protocol = \"opencode\" brings itself",
+            "leave it out, or write protocol = \"acp\"",
+        );
+    }
     agents.defs.insert(name, def);
 }
 

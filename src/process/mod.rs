@@ -185,6 +185,18 @@ impl ProcessLedger for Room {
     }
 }
 
+impl Room {
+    /// Resident bytes of one process tree, without its shim; none when it is gone.
+    #[must_use]
+    pub fn rss_of(&self, process: &OwnedProcess) -> Option<u64> {
+        let tree = match process.shim_pid() {
+            Some(shim) => procfs::descendants(shim),
+            None => vec![process.identity()],
+        };
+        (!tree.is_empty()).then(|| procfs::resident_bytes(tree))
+    }
+}
+
 impl Inner {
     /// What the markers of all this node's processes start with.
     fn prefix(&self) -> String {

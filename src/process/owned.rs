@@ -115,6 +115,7 @@ impl OwnedProcess {
             signal: None,
             stderr_tail: self.tail.text(),
             expected: true,
+            shared: false,
         })
     }
 

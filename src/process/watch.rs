@@ -75,6 +75,7 @@ impl Watch {
             signal: status.map_or(Some(libc::SIGKILL), |status| status.signal()),
             stderr_tail: self.tail.text(),
             expected: self.expected.load(Ordering::Relaxed),
+            shared: false,
         }));
     }
 }

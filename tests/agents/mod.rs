@@ -13,7 +13,10 @@ use install::Installed;
 pub(crate) enum Agent {
     Goose,
     Qwen,
+    /// A process for each chat.
     Opencode,
+    /// One server for all of them.
+    OpencodeServer,
 }
 
 impl Agent {
@@ -21,7 +24,7 @@ impl Agent {
         match self {
             Self::Goose => "goose",
             Self::Qwen => "qwen",
-            Self::Opencode => "opencode",
+            Self::Opencode | Self::OpencodeServer => "opencode",
         }
     }
 
@@ -32,8 +35,12 @@ impl Agent {
             .iter()
             .map(|(name, value)| format!("{name} = {}", json!(value)))
             .collect();
+        let protocol = match self {
+            Self::OpencodeServer => "opencode",
+            _ => "acp",
+        };
         format!(
-            "[agents.{}]\ncommand = {}\nargs = {}\nenv = {{ {} }}\nhome = \"private\"\npermission = \"allow_all\"\n",
+            "[agents.{}]\nprotocol = \"{protocol}\"\ncommand = {}\nargs = {}\nenv = {{ {} }}\nhome = \"private\"\npermission = \"allow_all\"\n",
             self.name(),
             json!(command),
             json!(args),
@@ -76,14 +83,8 @@ impl Agent {
                     ("OPENAI_BASE_URL", format!("{model}/v1")),
                 ],
             ),
-            Self::Opencode => (
-                &installed.opencode,
-                vec!["acp", "--pure"],
-                vec![
-                    ("OPENCODE_DISABLE_AUTOUPDATE", "1".into()),
-                    ("OPENCODE_DISABLE_MODELS_FETCH", "1".into()),
-                ],
-            ),
+            Self::Opencode => (&installed.opencode, vec!["acp", "--pure"], offline()),
+            Self::OpencodeServer => (&installed.opencode, vec!["--pure"], offline()),
         }
     }
 
@@ -101,7 +102,7 @@ impl Agent {
                     "privacy": {"usageStatisticsEnabled": false},
                 }),
             ),
-            Self::Opencode => (
+            Self::Opencode | Self::OpencodeServer => (
                 ".config/opencode/opencode.json",
                 json!({
                     "model": "mock/mock-1",
@@ -119,4 +120,13 @@ impl Agent {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, settings.to_string()).unwrap();
     }
+}
+
+fn offline() -> Vec<(&'static str, String)> {
+    [
+        "OPENCODE_DISABLE_AUTOUPDATE",
+        "OPENCODE_DISABLE_MODELS_FETCH",
+    ]
+    .map(|name| (name, "1".into()))
+    .into()
 }

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+use super::ServerBackend;
 use crate::event::{AgentEvent, Answer, ExitInfo};
 use crate::ids::{AgentName, Generation, SessionId, SessionKey, TurnId};
 use crate::model::{Deadlines, LinkFacts, Policy, Resume};
@@ -27,6 +28,8 @@ pub trait Agents: Send + Sync {
 pub struct AgentEntry {
     /// How it is run.
     pub backend: Arc<dyn AgentBackend>,
+    /// Where its chats' turns are run instead, in sessions of one server.
+    pub server: Option<Arc<dyn ServerBackend>>,
     /// Applies where the task says nothing.
     pub policy: Policy,
     /// Unused this long, its process is stopped.
@@ -148,6 +151,10 @@ pub enum StartError {
         /// How it ended, if it did.
         exit: Option<ExitInfo>,
     },
+    /// The server it shares with others cannot take it: why. The server's own
+    /// supervisor counts that.
+    #[error("the agent's server is not there: {0}")]
+    Server(String),
     /// It wants a login first.
     #[error("{0}")]
     Auth(String),

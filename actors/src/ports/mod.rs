@@ -9,6 +9,7 @@ mod operations;
 mod processes;
 mod queue;
 mod review;
+mod servers;
 mod worktrees;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use operations::{Operations, OperationsError};
 pub use processes::ProcessLedger;
 pub use queue::{Claim, NodeLease, QueueError, Reconciled, TaskQueue};
 pub use review::Review;
+pub use servers::{Server, ServerBackend, ServerFacts};
 pub use worktrees::{WorktreeError, Worktrees};
 
 /// The library error behind a port's error.

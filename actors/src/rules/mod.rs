@@ -6,6 +6,7 @@ pub mod budget;
 pub mod dispatch;
 pub mod going_on;
 pub mod handover;
+pub mod health;
 pub mod lease;
 pub mod moment;
 pub mod operation;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 
+use super::server::FakeServers;
 use crate::event::{
     AgentEvent, AgentFault, AgentStop, Answer, Ask, AskKind, AskOption, ExitInfo, FaultClass,
     Reset, Said, Tool,
@@ -14,7 +15,8 @@ use crate::event::{
 use crate::ids::{AgentName, SessionKey, TurnId};
 use crate::model::{Continuity, Deadlines, LinkFacts, Policy, Resume, Usage};
 use crate::ports::{
-    AgentBackend, AgentEntry, Agents, Link, LinkError, LinkSpec, ProcessLedger, Prompt, StartError,
+    AgentBackend, AgentEntry, Agents, Link, LinkError, LinkSpec, ProcessLedger, Prompt,
+    ServerBackend, StartError,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -624,11 +626,14 @@ fn stopped(reply: &mpsc::UnboundedSender<ExitInfo>) -> ExitInfo {
     exit
 }
 
-/// Two agents by the names of `fake` and `other`, and their processes.
+/// The agents `fake` and `other`, with processes of their own, and `shared`, with
+/// a server.
 #[derive(Clone)]
 pub struct FakeAgents {
     /// Runs it.
     pub backend: FakeBackend,
+    /// Run another, by the name of `shared`.
+    pub servers: FakeServers,
     /// Its idle time.
     pub idle_ttl: Duration,
     /// Its clocks.
@@ -645,7 +650,13 @@ impl Agents for FakeAgents {
             now > 0
         });
         assert!(!panics, "the fake agents panic as told");
-        matches!(name.as_str(), "fake" | "other").then(|| AgentEntry {
+        let server: Option<Arc<dyn ServerBackend>> = match name.as_str() {
+            "fake" | "other" => None,
+            "shared" => Some(Arc::new(self.servers.clone())),
+            _ => return None,
+        };
+        Some(AgentEntry {
+            server,
             backend: Arc::new(self.backend.clone()),
             policy: self.policy,
             idle_ttl: self.idle_ttl,
@@ -654,7 +665,7 @@ impl Agents for FakeAgents {
     }
 
     fn names(&self) -> Vec<AgentName> {
-        vec!["fake".into(), "other".into()]
+        vec!["fake".into(), "other".into(), "shared".into()]
     }
 }
 

@@ -17,6 +17,7 @@ use crate::testing::backend::{FakeAgents, FakeBackend};
 use crate::testing::checks::FakeChecks;
 use crate::testing::invariants;
 use crate::testing::memory::{MemoryStore, TaskRow};
+use crate::testing::server::FakeServers;
 use crate::testing::worktrees::FakeWorktrees;
 use crate::tree::TreeSettings;
 use crate::tree::handle::{Refusal, TreeHandle};
@@ -32,6 +33,8 @@ pub struct Harness {
     pub store: MemoryStore,
     /// Its agents.
     pub backend: FakeBackend,
+    /// The servers of the agent `shared`, which it plays too.
+    pub servers: FakeServers,
     /// Its worktrees.
     pub worktrees: FakeWorktrees,
     /// What judges in its arenas.
@@ -95,6 +98,7 @@ impl Harness {
         worktrees: FakeWorktrees,
         checks: FakeChecks,
     ) -> Self {
+        let servers = FakeServers::of(backend.clone());
         let ports = Ports {
             queue: Arc::new(store.clone()),
             lease: Arc::new(store.clone()),
@@ -102,6 +106,7 @@ impl Harness {
             limits: Arc::new(store.clone()),
             agents: Arc::new(FakeAgents {
                 backend: backend.clone(),
+                servers: servers.clone(),
                 idle_ttl: setup.idle_ttl,
                 deadlines: setup.deadlines,
                 policy: setup.policy,
@@ -120,6 +125,7 @@ impl Harness {
             tree,
             store,
             backend,
+            servers,
             worktrees,
             checks,
             lose_wakeups: false,

@@ -15,4 +15,5 @@ pub mod invariants;
 pub mod memory;
 mod player;
 mod review;
+pub mod server;
 pub mod worktrees;

@@ -11,6 +11,7 @@ mod operations;
 mod pool;
 mod pump;
 mod root;
+mod server;
 mod session;
 mod shared;
 

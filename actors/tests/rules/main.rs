@@ -5,6 +5,7 @@ mod budget;
 mod dispatch;
 mod going_on;
 mod handover;
+mod health;
 mod lease;
 mod operation;
 mod permission;

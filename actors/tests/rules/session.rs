@@ -370,7 +370,7 @@ impl World {
                 let no = self.link.take().expect("a link to drop");
                 self.jobs.retain(|job| *job != Job::Start(no));
             }
-            Effect::CountCrash(_) => {}
+            Effect::CountCrash(_) | Effect::LostServer(_) => {}
             Effect::TakeDiff => {
                 assert!(self.turn.prompted);
                 self.jobs.push(Job::Diff(of_turn()));
@@ -471,6 +471,7 @@ fn is_stale(input: &Input, turn: Option<TurnId>, link: LinkNo) -> bool {
         Input::Assign { .. } | Input::Stop | Input::Leave | Input::Tick => false,
         Input::LinkReady(no)
         | Input::LinkFailed(no, ..)
+        | Input::ServerFailed(no, _)
         | Input::LinkExited(no, _)
         | Input::LinkStopped(no) => *no != link,
         Input::WorktreeReady(of)

@@ -3,7 +3,7 @@
 use hearth_actors::catalog::{Catalog, Choice};
 use serde_json::Value;
 
-use super::map::cap::{capped, capped_text};
+use crate::backends::cap::{capped, capped_text};
 
 /// Most ways to log in that are kept.
 const MAX_LOGINS: usize = 20;

@@ -15,9 +15,9 @@ use hearth_actors::ports::{Link, LinkError, LinkSpec, Prompt};
 
 use super::connection::Caller;
 use super::handshake::{Established, Trouble, choose, renew};
-use super::launch::Identity;
 use super::settings::Wanted;
 use super::shared::{Shared, Word};
+use crate::backends::launch::Identity;
 use crate::process::{Ladder, OwnedProcess};
 
 /// How long an agent may take to change mode, model and thinking before a prompt.

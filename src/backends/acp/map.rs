@@ -15,7 +15,6 @@
 //! all other updates go through [`Value`].
 
 pub(super) mod ask;
-pub(super) mod cap;
 pub(super) mod fault;
 pub(super) mod question;
 mod reset;
@@ -29,7 +28,7 @@ use hearth_actors::event::{AgentFault, AgentStop, Said};
 use serde_json::Value;
 
 use super::quirks::{ERROR_TEXTS, MODE_NOTIFICATION, MODE_TEXT, Quirk, Quirks};
-use cap::{TEXT_PIECE, capped, capped_text, pieces};
+use crate::backends::cap::{TEXT_PIECE, capped, capped_text, pieces};
 use shape::{ChunkUpdate, CommandsUpdate, Line};
 use usage::Meter;
 

@@ -37,7 +37,7 @@
 mod about;
 mod connection;
 mod handshake;
-mod launch;
+
 mod link;
 mod map;
 mod pump;
@@ -52,21 +52,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use hearth_actors::catalog::Catalog;
-use hearth_actors::event::{AgentEvent, ExitInfo};
+use hearth_actors::event::AgentEvent;
 use hearth_actors::ports::{AgentBackend, Link, LinkSpec, StartError};
 use tokio::sync::{mpsc, oneshot};
 
+pub use super::launch::Launch;
 use handshake::{Trouble, Wish, establish};
-pub use launch::Launch;
 use link::AcpLink;
 use pump::Pump;
 use settings::Wanted;
 use shared::Shared;
 
 use crate::process::{Ladder, OwnedProcess, Owner, Room};
-
-/// Most lines of stderr told when a start fails.
-const STDERR_LINES: usize = 12;
 
 /// Told what an agent offers, each time it offers something else. Must not wait.
 pub type Learn = Arc<dyn Fn(&Catalog) + Send + Sync>;
@@ -200,26 +197,10 @@ impl AcpBackend {
             Trouble::Gone => {
                 let exit = self.launch.exit_of(process).await;
                 StartError::Failed {
-                    message: self.ended_message(&exit),
+                    message: self.launch.ended_message(&exit),
                     exit: Some(exit),
                 }
             }
         }
-    }
-
-    fn ended_message(&self, exit: &ExitInfo) -> String {
-        let lines: Vec<_> = exit.stderr_tail.lines().collect();
-        let tail = lines[lines.len().saturating_sub(STDERR_LINES)..].join("\n");
-        let said = if tail.is_empty() {
-            "it said nothing".to_owned()
-        } else {
-            format!("it said:\n{tail}")
-        };
-        format!(
-            "{} ended before it could be prompted ({}); {said}\nRun `{}` in a terminal to see more",
-            self.launch.name,
-            exit.summary(),
-            self.launch.command_text()
-        )
     }
 }

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use tokio::io::AsyncRead;
 use tokio::sync::{mpsc, watch};
 
-use super::map::cap::head;
 use super::map::{Mapped, Mapper, fault, raw};
 use super::shared::{Shared, Word};
 use super::wire::{Line, Lines};
+use crate::backends::cap::head;
 
 /// Lines that are no JSON are told of this often per link, then only counted.
 const MAX_NOISE: usize = 20;

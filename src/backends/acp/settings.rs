@@ -11,7 +11,7 @@ use agent_client_protocol::UntypedMessage;
 use hearth_actors::catalog::{self, Choice};
 use serde_json::{Value, json};
 
-use super::map::cap::capped_text;
+use crate::backends::cap::capped_text;
 
 /// One thing that may be chosen. The order is that of the calls: a model
 /// decides which thinking options there are.

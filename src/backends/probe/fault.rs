@@ -111,6 +111,7 @@ impl Fault {
                 detail,
                 "log in with the agent's own command in a terminal, or give it its API key (`pass_env`)",
             ),
+            StartError::Server(detail) => Self::new("refused", detail, again),
             StartError::Failed { message, exit } => {
                 let said = message.to_lowercase();
                 if exit.is_some() && OLD_RUNTIME.iter().any(|sign| said.contains(sign)) {

@@ -25,7 +25,6 @@ impl Session {
     pub(super) fn start_failed(&mut self, outcome: Outcome, detail: String, out: &mut Vec<Effect>) {
         self.link = Link::Down;
         out.push(Effect::DropLink);
-        out.push(Effect::CountCrash(detail.clone()));
         if matches!(self.phase, Phase::Preparing { .. }) {
             out.push(Effect::AbandonPreparation);
             self.finish(Verdict::because(outcome, detail), out);
@@ -37,16 +36,14 @@ impl Session {
             Link::Up => {
                 self.link = Link::Down;
                 out.push(Effect::DropLink);
-                out.push(Effect::CountCrash(crash_report(
-                    "the agent's process ended",
-                    exit,
-                )));
+                out.push(crash(crash_report("the agent's process ended", exit), exit));
                 self.start_again(out);
                 self.guarded(out, |guard| guard.exited(exit));
             }
             // It died so early that its end overtook the news of its start.
             Link::Starting => {
                 let detail = crash_report("the agent's process ended as it started", exit);
+                out.push(crash(detail.clone(), exit));
                 self.start_failed(Outcome::NoStart, detail, out);
             }
             Link::Stopping { gone, .. } => self.stopping_went_on(gone, true, out),
@@ -96,5 +93,13 @@ impl Session {
             self.over = true;
             out.push(Effect::StopSelf);
         }
+    }
+}
+
+fn crash(report: String, exit: &ExitInfo) -> Effect {
+    if exit.shared {
+        Effect::LostServer(report)
+    } else {
+        Effect::CountCrash(report)
     }
 }

@@ -157,7 +157,12 @@ impl Session {
                 self.open_if_ready(out);
             }
             Input::LinkFailed(no, outcome, detail) if self.awaits_link(no) => {
+                out.push(Effect::CountCrash(detail.clone()));
                 self.start_failed(outcome, detail, out);
+            }
+            Input::ServerFailed(no, detail) if self.awaits_link(no) => {
+                out.push(Effect::LostServer(detail.clone()));
+                self.start_failed(Outcome::NoStart, detail, out);
             }
             Input::NeedsFresh(turn, why) if self.turn == Some(turn) => {
                 self.needs_fresh(why, out);

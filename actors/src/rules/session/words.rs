@@ -39,6 +39,8 @@ pub enum Input {
     LinkReady(LinkNo),
     /// The agent did not start.
     LinkFailed(LinkNo, Outcome, String),
+    /// The same, because the server that it was to share is not there.
+    ServerFailed(LinkNo, String),
     /// The agent cannot be set as the prompt wants it in its present context, or
     /// in none.
     NeedsFresh(TurnId, String),
@@ -117,6 +119,9 @@ pub enum Effect {
     DropLink,
     /// The agent crashed or did not start: the key rests.
     CountCrash(String),
+    /// The link ended with the server it shared, whose crash it is: no crash of this
+    /// key.
+    LostServer(String),
     /// What the agent says from here on belongs to no turn.
     StopListening,
     /// Compare the worktree.

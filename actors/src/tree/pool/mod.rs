@@ -7,6 +7,7 @@
 
 pub(crate) mod budgets;
 mod circuits;
+mod servers;
 mod slots;
 mod verbs;
 
@@ -29,6 +30,8 @@ use crate::tree::dispatcher;
 use crate::tree::handle::Refusal;
 use crate::tree::session;
 use crate::tree::shared::Shared;
+
+pub(crate) use servers::Door;
 
 /// What the pool is told.
 pub(crate) enum Msg {
@@ -85,6 +88,9 @@ pub(crate) struct State {
     generations: BTreeMap<SessionKey, Generation>,
     /// By the key that crashes are counted under.
     circuits: BTreeMap<SessionKey, Record>,
+    /// Shared servers, by definition.
+    servers: BTreeMap<String, servers::Shared>,
+    servers_stop: bool,
     /// Claimed tasks whose budgets are looked at; bounded like those that wait.
     weighing: Vec<Assignment>,
     /// Claimed tasks that wait for a slot; bounded by the dispatcher's credit.
@@ -111,6 +117,8 @@ struct Live {
     /// The tab that shows its turns.
     chat: ChatId,
     slot: Slot,
+    /// The definition of the shared server it lives in, if it does.
+    server: Option<String>,
     turn: Option<HeldTurn>,
     /// Its actor is gone, its clean-up is not.
     ended: bool,
@@ -162,6 +170,8 @@ impl Actor for PoolActor {
             live: BTreeMap::new(),
             generations: BTreeMap::new(),
             circuits: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            servers_stop: false,
             weighing: Vec::new(),
             waiting: VecDeque::new(),
             evictions: Vec::new(),
@@ -208,6 +218,7 @@ impl Actor for PoolActor {
             Msg::WhenQuiet(reply) => state.quiet.push(reply),
             Msg::StopAll(reply) => state.stop_all(reply),
         }
+        state.tell_servers();
         state.settle_replies();
         state.show();
         Ok(())
@@ -221,15 +232,22 @@ impl Actor for PoolActor {
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorFailed(cell, error) => {
-                state.ended(cell.get_id(), Some(error.to_string()));
+                let why = error.to_string();
+                if !state.server_ended(cell.get_id(), Some(&why)).await {
+                    state.ended(cell.get_id(), Some(why));
+                }
             }
             SupervisionEvent::ActorTerminated(cell, last_state, reason) => {
                 drop(last_state);
                 let killed = reason.filter(|reason| reason == "killed");
-                state.ended(cell.get_id(), killed);
+                if !state.server_ended(cell.get_id(), killed.as_deref()).await {
+                    state.ended(cell.get_id(), killed);
+                }
             }
             _ => {}
         }
+        state.tell_servers();
+        state.settle_replies();
         state.show();
         Ok(())
     }
@@ -269,7 +287,11 @@ impl State {
         {
             let _ = reply.send(());
         }
-        if self.live.is_empty() {
+        if self.stopping && self.live.is_empty() && !std::mem::replace(&mut self.servers_stop, true)
+        {
+            self.stop_servers();
+        }
+        if self.live.is_empty() && self.servers.is_empty() {
             for reply in self.stopped.drain(..) {
                 let _ = reply.send(());
             }

@@ -80,6 +80,14 @@ impl State {
             let detail = format!("agent {} is not configured any more", key.agent);
             return self.park(&task.assignment, parked.because(detail));
         };
+        // A one-shot turn has a process of its own.
+        let is_warm = key.chat == task.assignment.chat;
+        let server = match is_warm {
+            true => self.server_of(&key.agent, &entry).await,
+            false => None,
+        };
+        let definition = entry.server.as_ref().filter(|_| server.is_some());
+        let definition = definition.map(|backend| backend.definition().to_owned());
         let generation = self.generations.entry(key.clone()).or_default();
         *generation = generation.next();
         let generation = *generation;
@@ -94,6 +102,7 @@ impl State {
             chat: task.assignment.chat,
             generation,
             entry,
+            server,
             depth: depth.clone(),
             crashes,
             last_exit,
@@ -115,6 +124,7 @@ impl State {
                             used: self.shared.now(),
                             idle_ttl,
                         },
+                        server: definition,
                         turn: None,
                         ended: false,
                     },

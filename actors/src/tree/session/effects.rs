@@ -8,13 +8,15 @@ use tokio::time::timeout;
 
 use super::settling::Ending;
 use super::{LiveLink, Msg, State};
+use crate::event::AgentEvent;
 use crate::model::{Assignment, Continuity};
 use crate::outcome::Outcome;
 use crate::ports::{LinkSpec, LinkStatus, StartError};
 use crate::rules::session::{Effect, Input, LinkNo};
-use crate::tree::addr::report;
+use crate::tree::addr::{Addr, report};
 use crate::tree::pool;
 use crate::tree::pump::{self, CurrentTurn, Pump};
+use crate::tree::server;
 
 /// Longest wait for the processes of an earlier life of this key.
 const GONE_BOUND: Duration = Duration::from_secs(10);
@@ -69,6 +71,11 @@ impl State {
                 self.note_link(LinkStatus::Crashed);
                 self.tell_pool(|key, generation| pool::Msg::Crashed(key, generation, why));
             }
+            // The server's own actor counts it.
+            Effect::LostServer(why) => {
+                self.to.last_exit = Some(why);
+                self.note_link(LinkStatus::Crashed);
+            }
             Effect::StopListening => self.set_current(None),
             Effect::TakeDiff => {
                 self.withdraw_prompts("the turn ended before an answer came");
@@ -122,6 +129,7 @@ impl State {
             current: current.clone(),
         };
         let backend = self.to.entry.backend.clone();
+        let server = self.to.server.as_ref().map(pool::Door::addr);
         let processes = self.to.shared.ports.processes.clone();
         let (key, cell) = (self.to.key.clone(), self.me.actor().get_cell());
         let work = async move {
@@ -137,7 +145,16 @@ impl State {
                     )),
                 );
             }
-            let started = match timeout(deadlines.spawn, backend.start(spec, sender)).await {
+            let starting = async {
+                match server {
+                    Some(server) => tenancy(&server, spec, sender, deadlines.spawn).await,
+                    None => backend.start(spec, sender).await,
+                }
+            };
+            let started = match timeout(deadlines.spawn, starting).await {
+                Ok(Err(StartError::Server(why))) => {
+                    return Msg::Input(Input::ServerFailed(no, why));
+                }
                 Ok(started) => started.map_err(|error| refusal(&error)),
                 Err(_) => Err((
                     Outcome::NoStart,
@@ -221,6 +238,24 @@ impl State {
     }
 }
 
+/// A session in the shared server, which may have to be started first.
+async fn tenancy(
+    server: &Addr<server::Msg>,
+    spec: LinkSpec,
+    events: mpsc::Sender<AgentEvent>,
+    bound: Duration,
+) -> server::Tenancy {
+    let ask = |reply| {
+        server::Msg::Attach(Box::new(server::Tenant {
+            spec,
+            events,
+            reply,
+        }))
+    };
+    let gone = || StartError::Server("its supervisor ended".into());
+    server.call(ask, bound).await.unwrap_or_else(|| Err(gone()))
+}
+
 /// Why this agent cannot go on with the turn, if it is one that goes on and the
 /// agent has another context than the one that asked.
 pub(super) fn unfit(assignment: &Assignment, live: &LiveLink) -> Option<String> {
@@ -242,7 +277,9 @@ pub(super) fn unfit(assignment: &Assignment, live: &LiveLink) -> Option<String> 
 fn refusal(error: &StartError) -> (Outcome, String) {
     let outcome = match error {
         StartError::Auth(_) => Outcome::Auth,
-        StartError::Missing(_) | StartError::Failed { .. } => Outcome::NoStart,
+        StartError::Missing(_) | StartError::Failed { .. } | StartError::Server(_) => {
+            Outcome::NoStart
+        }
     };
     (outcome, error.to_string())
 }

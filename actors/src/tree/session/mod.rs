@@ -98,6 +98,8 @@ pub(crate) struct Arguments {
     pub(crate) chat: ChatId,
     pub(crate) generation: Generation,
     pub(crate) entry: AgentEntry,
+    /// The server it has a tenancy of, in place of a process of its own.
+    pub(crate) server: Option<pool::Door>,
     pub(crate) depth: Depth,
     /// Crashes of the key so far, and how the last one came about.
     pub(crate) crashes: u64,

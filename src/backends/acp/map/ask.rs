@@ -3,9 +3,9 @@
 use hearth_actors::event::{Answer, Ask, AskKind, AskOption};
 use serde_json::{Value, json};
 
-use super::cap::capped_text;
 use super::tool;
 use crate::backends::acp::quirks::Quirks;
+use crate::backends::cap::capped_text;
 
 /// Most options kept of one request.
 const MAX_OPTIONS: usize = 20;

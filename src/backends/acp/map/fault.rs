@@ -4,7 +4,7 @@ use hearth_actors::event::{AgentFault, FaultClass};
 use serde_json::Value;
 
 use super::super::quirks::OWN_TEXTS;
-use super::cap::capped_text;
+use crate::backends::cap::capped_text;
 
 /// The code of the protocol for "log in first".
 pub(in crate::backends::acp) const AUTH_REQUIRED: i64 = -32000;

@@ -7,7 +7,7 @@
 use hearth_actors::event::{Answer, Ask, AskKind, AskOption, Tool};
 use serde_json::{Value, json};
 
-use super::cap::capped_text;
+use crate::backends::cap::capped_text;
 
 /// The method by which agents ask.
 pub(in crate::backends::acp) const METHOD: &str = "elicitation/create";

@@ -7,7 +7,7 @@ use hearth_actors::event::{Command, Said};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::cap::capped_text;
+use crate::backends::cap::capped_text;
 
 /// Most slash commands that are kept of one agent.
 const MAX_COMMANDS: usize = 1_000;

@@ -7,6 +7,7 @@ use hearth_actors::model::Usage;
 use serde_json::json;
 
 use super::*;
+use crate::backends::cap::MAX_VALUE;
 
 fn update(session: &str, update: &Value) -> String {
     json!({"jsonrpc": "2.0", "method": "session/update", "params": {"sessionId": session, "update": update}})
@@ -107,9 +108,9 @@ fn large_arguments_are_cut_with_a_mark_and_small_ones_are_whole() {
         (Some("other"), Some(ToolStatus::InProgress))
     );
     assert_eq!(small.output, None);
-    let large = tool(cap::MAX_VALUE).input.expect("an input");
+    let large = tool(MAX_VALUE).input.expect("an input");
     assert_eq!(large["truncated"], true);
-    assert!(large.to_string().len() < cap::MAX_VALUE);
+    assert!(large.to_string().len() < MAX_VALUE);
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use hearth_actors::event::{Tool, ToolStatus};
 use serde_json::Value;
 
-use super::cap::{capped, capped_text};
 use crate::backends::acp::quirks::{Quirk, Quirks, kind_in_title};
+use crate::backends::cap::{capped, capped_text};
 
 /// Most paths kept of one tool call.
 const MAX_LOCATIONS: usize = 100;

@@ -4,7 +4,7 @@ use hearth_actors::catalog::{Catalog, Choice, ConfigOption, MAX_ITEMS, Offered};
 use serde_json::Value;
 
 use super::{Call, Offer, Offers, Setting};
-use crate::backends::acp::map::cap::capped_text;
+use crate::backends::cap::capped_text;
 
 impl Offers {
     /// Reads the answer to new, load or resume. Modes and models have calls of

@@ -80,6 +80,13 @@ scenarios! {
         deaths::killed as a_killed_agent_resumes_with_its_history,
         survival::asked as what_was_asked_is_answered_after_a_restart,
     }
+    opencode_server = Agent::OpencodeServer => {
+        talk::warm as two_turns_share_process_session_and_history,
+        talk::tool as a_file_of_a_tool_becomes_a_pending_change,
+        permission::policies as policies_decide_what_a_tool_may_do,
+        cancels::mid_stream as a_cancel_in_mid_stream_keeps_the_process,
+        errors::refused as a_refusing_model_is_named,
+    }
 }
 
 #[tokio::test]

@@ -17,6 +17,9 @@ use crate::process::{OwnedProcess, Owner, ProcessError, ProcessSpec, env};
 /// How long a start waits to learn how an agent ended whose pipe just closed.
 const EXIT_WAIT: Duration = Duration::from_secs(2);
 
+/// Most lines of stderr told when a start fails.
+const STDERR_LINES: usize = 12;
+
 /// Characters of a hash that are kept: 64 bits, enough to tell apart the few
 /// definitions and homes of one installation.
 const HASH_CHARS: usize = 16;
@@ -46,29 +49,26 @@ pub struct Launch {
 
 /// Where an agent's sessions can be found again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
-    pub(super) home_id: String,
-    pub(super) config_hash: String,
+pub(in crate::backends) struct Identity {
+    pub(in crate::backends) home_id: String,
+    pub(in crate::backends) config_hash: String,
 }
 
 /// A launch made ready for one session.
 #[derive(Debug)]
-pub(super) struct Prepared {
-    pub(super) process: ProcessSpec,
-    pub(super) identity: Identity,
+pub(in crate::backends) struct Prepared {
+    pub(in crate::backends) process: ProcessSpec,
+    pub(in crate::backends) identity: Identity,
     /// Why the former session, if there is one, must not be continued.
-    pub(super) former: Result<(), String>,
+    pub(in crate::backends) former: Result<(), String>,
 }
 
 impl Launch {
     /// Composes environment and identity; makes the private home if it is missing.
-    pub(super) fn prepare(&self, spec: &LinkSpec) -> Result<Prepared, StartError> {
+    pub(in crate::backends) fn prepare(&self, spec: &LinkSpec) -> Result<Prepared, StartError> {
         let owner = Owner::Session(spec.key.clone());
         let process = self.process(owner, &spec.cwd, &spec.env)?;
-        let identity = Identity {
-            home_id: home_id(process.env.get(OsStr::new("HOME")).map(OsString::as_os_str)),
-            config_hash: self.config_hash(),
-        };
+        let identity = self.identity("acp", &process);
         let former = continuable(spec, &identity);
         Ok(Prepared {
             process,
@@ -85,7 +85,31 @@ impl Launch {
         self.process(owner, cwd, &BTreeMap::new())
     }
 
-    fn process(
+    /// Tells definitions apart, values of their environment included: what differs in
+    /// any of it cannot share a server. A hash, as those values hold secrets.
+    pub(in crate::backends) fn definition(&self) -> String {
+        let text = format!(
+            "{:?}",
+            (
+                &self.program,
+                &self.args,
+                &self.env,
+                &self.pass_env,
+                &self.private_home
+            )
+        );
+        hash([text.as_bytes()].into_iter())
+    }
+
+    /// Where the sessions of `process`, which speaks `protocol`, can be found again.
+    pub(in crate::backends) fn identity(&self, protocol: &str, process: &ProcessSpec) -> Identity {
+        Identity {
+            home_id: home_id(process.env.get(OsStr::new("HOME")).map(OsString::as_os_str)),
+            config_hash: self.config_hash(protocol),
+        }
+    }
+
+    pub(in crate::backends) fn process(
         &self,
         owner: Owner,
         cwd: &Path,
@@ -104,7 +128,7 @@ impl Launch {
     }
 
     /// The error for a process that could not be started, by what the user can do.
-    pub(super) fn not_spawned(&self, error: &ProcessError) -> StartError {
+    pub(in crate::backends) fn not_spawned(&self, error: &ProcessError) -> StartError {
         let name = &self.name;
         match error {
             ProcessError::CommandMissing { .. }
@@ -120,7 +144,7 @@ impl Launch {
     }
 
     /// How the agent ended, waiting a little for the news.
-    pub(super) async fn exit_of(&self, process: &OwnedProcess) -> ExitInfo {
+    pub(in crate::backends) async fn exit_of(&self, process: &OwnedProcess) -> ExitInfo {
         let mut exited = process.exited();
         let news = tokio::time::timeout(EXIT_WAIT, exited.wait_for(Option::is_some)).await;
         match news {
@@ -132,13 +156,30 @@ impl Launch {
         }
     }
 
+    /// What is told of an agent that ended before it could be used.
+    pub(in crate::backends) fn ended_message(&self, exit: &ExitInfo) -> String {
+        let lines: Vec<_> = exit.stderr_tail.lines().collect();
+        let tail = lines[lines.len().saturating_sub(STDERR_LINES)..].join("\n");
+        let said = if tail.is_empty() {
+            "it said nothing".to_owned()
+        } else {
+            format!("it said:\n{tail}")
+        };
+        format!(
+            "{} ended before it could be prompted ({}); {said}\nRun `{}` in a terminal to see more",
+            self.name,
+            exit.summary(),
+            self.command_text()
+        )
+    }
+
     /// The program as people type it.
-    pub(super) fn program_text(&self) -> String {
+    pub(in crate::backends) fn program_text(&self) -> String {
         self.program.display().to_string()
     }
 
     /// The whole command as people type it.
-    pub(super) fn command_text(&self) -> String {
+    pub(in crate::backends) fn command_text(&self) -> String {
         std::iter::once(self.program_text())
             .chain(self.args.iter().cloned())
             .collect::<Vec<_>>()
@@ -148,14 +189,14 @@ impl Launch {
     /// What cannot change under a live session: protocol, command, arguments
     /// and the names in its environment. Not the values, which hold secrets and
     /// change with every login.
-    fn config_hash(&self) -> String {
+    fn config_hash(&self, protocol: &str) -> String {
         let program = if self.program.is_absolute() {
             // An upgrade moves the file; the agent is the same.
             self.program.file_name().unwrap_or_default()
         } else {
             self.program.as_os_str()
         };
-        let texts = ["acp".as_bytes(), program.as_bytes()].into_iter();
+        let texts = [protocol.as_bytes(), program.as_bytes()].into_iter();
         let args = self.args.iter().map(String::as_bytes);
         let names = self.env.keys().map(String::as_bytes);
         let passed = self.pass_env.iter().map(String::as_bytes);
@@ -171,7 +212,7 @@ impl Launch {
 }
 
 /// A former session belongs to one home and one way of running the agent.
-fn continuable(spec: &LinkSpec, identity: &Identity) -> Result<(), String> {
+pub(in crate::backends) fn continuable(spec: &LinkSpec, identity: &Identity) -> Result<(), String> {
     if let Some(why) = &spec.forgotten {
         return Err(why.clone());
     }

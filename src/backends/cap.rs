@@ -15,7 +15,7 @@ pub(super) const TEXT_PIECE: usize = 64 * 1024;
 
 /// The value itself, or what replaces one that is too large: its size and its
 /// first bytes, marked as cut.
-pub(in crate::backends::acp) fn capped(value: Value) -> Value {
+pub(super) fn capped(value: Value) -> Value {
     let text = value.to_string();
     if text.len() <= MAX_VALUE {
         return value;
@@ -28,7 +28,7 @@ pub(in crate::backends::acp) fn capped(value: Value) -> Value {
 }
 
 /// The text, cut with a mark if it is long.
-pub(in crate::backends::acp) fn capped_text(text: &str) -> String {
+pub(super) fn capped_text(text: &str) -> String {
     if text.len() <= MAX_LABEL {
         return text.to_owned();
     }
@@ -36,7 +36,7 @@ pub(in crate::backends::acp) fn capped_text(text: &str) -> String {
 }
 
 /// The longest start of at most `limit` bytes that ends between characters.
-pub(in crate::backends::acp) fn head(text: &str, limit: usize) -> &str {
+pub(super) fn head(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
 }
 

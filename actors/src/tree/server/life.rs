@@ -1,0 +1,192 @@
+//! One life of a server: its process, its monitor, and the tasks that watch it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{Msg, Tenant};
+use crate::ports::{Server, ServerBackend, ServerFacts, StartError};
+use crate::rules::health::{Cause, Health, Limits, Monitor, Order, Sign};
+use crate::rules::moment::Moment;
+use crate::tree::addr::{Addr, Task, report};
+
+/// Longest way of a server's end: TERM, 2 s, KILL, and the kernel's time.
+const STOP_BOUND: Duration = Duration::from_secs(10);
+/// Shortest wait for the next look, so that no fault makes it spin.
+const LEAST_WAIT: Duration = Duration::from_millis(100);
+
+pub(super) struct Life {
+    number: u64,
+    me: Addr<Msg>,
+    server: Arc<dyn Server>,
+    facts: ServerFacts,
+    limits: Limits,
+    monitor: Monitor,
+    heard: u64,
+    memory: Option<u64>,
+    timer: Option<Task>,
+    probe: Option<Task>,
+    /// Tenancies that are being opened; they report to who asked.
+    opening: Vec<Task>,
+    _watch: Task,
+}
+
+/// Starts one; the task's end without a message is its panic, told too.
+pub(super) fn launch(
+    me: &Addr<Msg>,
+    number: u64,
+    backend: Arc<dyn ServerBackend>,
+    bound: Duration,
+) -> Task {
+    let failed = move |message| {
+        let error = StartError::Failed {
+            message,
+            exit: None,
+        };
+        Msg::Launched(number, Err(error))
+    };
+    let work = async move {
+        match timeout(bound, backend.launch()).await {
+            Ok(launched) => Msg::Launched(number, launched),
+            Err(_) => failed(format!("it did not answer within {} s", bound.as_secs())),
+        }
+    };
+    report(me, work, failed)
+}
+
+impl Life {
+    pub(super) fn new(
+        me: &Addr<Msg>,
+        number: u64,
+        server: Arc<dyn Server>,
+        now: Moment,
+        limits: Limits,
+    ) -> Self {
+        let watched = server.clone();
+        let watch = report(
+            me,
+            async move { Msg::Exited(number, watched.exited().await) },
+            move |_| Msg::Exited(number, crate::event::ExitInfo::default()),
+        );
+        let mut life = Self {
+            number,
+            me: me.clone(),
+            facts: server.facts(),
+            heard: server.heard(),
+            memory: server.rss_bytes(),
+            server,
+            limits,
+            monitor: Monitor::new(now, limits),
+            timer: None,
+            probe: None,
+            opening: Vec::new(),
+            _watch: watch,
+        };
+        life.arm(now);
+        life
+    }
+
+    pub(super) fn facts(&self) -> &ServerFacts {
+        &self.facts
+    }
+
+    pub(super) fn memory(&self) -> Option<u64> {
+        self.memory
+    }
+
+    pub(super) fn health(&self) -> Health {
+        self.monitor.health()
+    }
+
+    /// Opens a tenancy beside the actor. The session that asked bounds the wait; one
+    /// that stopped waiting drops the link with its reply.
+    pub(super) fn attach(&mut self, tenant: Tenant) {
+        let server = self.server.clone();
+        let Tenant {
+            spec,
+            events,
+            reply,
+        } = tenant;
+        self.opening.retain(|task| !task.is_finished());
+        self.opening.push(Task::spawn(async move {
+            let _ = reply.send(server.attach(spec, events).await);
+        }));
+    }
+
+    pub(super) fn turns(&mut self, now: Moment, turns: usize) -> Option<Cause> {
+        self.step(now, Sign::Turns(turns))
+    }
+
+    pub(super) fn exited(&mut self, now: Moment) -> Option<Cause> {
+        self.step(now, Sign::Exited)
+    }
+
+    pub(super) fn probed(&mut self, now: Moment, probe: u64, well: bool) -> Option<Cause> {
+        let sign = if well {
+            Sign::Answered(probe)
+        } else {
+            Sign::Failed(probe)
+        };
+        self.step(now, sign)
+    }
+
+    /// Looks at what it said and holds meanwhile.
+    pub(super) fn tick(&mut self, now: Moment) -> Option<Cause> {
+        let heard = self.server.heard();
+        let spoke = std::mem::replace(&mut self.heard, heard) != heard;
+        self.memory = self.server.rss_bytes();
+        let mut signs = vec![Sign::Tick];
+        signs.extend(self.memory.map(Sign::Memory));
+        if spoke {
+            signs.insert(0, Sign::Bytes);
+        }
+        signs.into_iter().find_map(|sign| self.step(now, sign))
+    }
+
+    /// Ends it; tells when its processes are gone. Its links end with it.
+    pub(super) fn end(self: Box<Self>, me: &Addr<Msg>, number: u64) -> Task {
+        let server = self.server.clone();
+        let work = async move {
+            if timeout(STOP_BOUND, server.stop()).await.is_err() {
+                tracing::error!("a server outlived its end by {STOP_BOUND:?}");
+            }
+            drop(server);
+            Msg::Ended(number)
+        };
+        report(me, work, move |_| Msg::Ended(number))
+    }
+
+    fn step(&mut self, now: Moment, sign: Sign) -> Option<Cause> {
+        let order = self.monitor.step(now, sign);
+        let cause = match order {
+            Some(Order::Restart(cause)) => Some(cause),
+            Some(Order::Probe(probe)) => {
+                self.ask(probe);
+                None
+            }
+            None => None,
+        };
+        self.arm(now);
+        cause
+    }
+
+    fn ask(&mut self, probe: u64) {
+        let (server, number) = (self.server.clone(), self.number);
+        let bound = self.limits.timeout;
+        let work = async move {
+            let answer = match timeout(bound, server.probe()).await {
+                Ok(answer) => answer,
+                Err(_) => Err(format!("no answer within {} s", bound.as_secs())),
+            };
+            Msg::Probed(number, probe, answer)
+        };
+        let lost = move |why| Msg::Probed(number, probe, Err(why));
+        self.probe = Some(report(&self.me, work, lost));
+    }
+
+    fn arm(&mut self, now: Moment) {
+        let wait = self.monitor.next(now).since(now).max(LEAST_WAIT);
+        self.timer = Some(self.me.cast_after(wait, Msg::Tick(self.number)));
+    }
+}

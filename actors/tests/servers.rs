@@ -1,0 +1,262 @@
+//! Promises about servers that many sessions share.
+
+use std::time::Duration;
+
+use hearth_actors::ids::{ChatId, SessionId, SessionKey, TaskId};
+use hearth_actors::outcome::Outcome;
+use hearth_actors::rules::routing::Origin;
+use hearth_actors::testing::backend::Step;
+use hearth_actors::testing::harness::{Harness, Setup};
+use hearth_actors::tree::board::Snapshot;
+use tokio::time::Instant;
+
+fn chat() -> (SessionId, SessionKey) {
+    let key = SessionKey {
+        chat: ChatId::new(),
+        agent: "shared".into(),
+    };
+    (SessionId::new(), key)
+}
+
+fn shown(harness: &Harness) -> Snapshot {
+    let board = harness.tree.board();
+    board
+        .get(&["root", "pool", "server shared"])
+        .expect("a server")
+}
+
+async fn until_shown(harness: &Harness, state: &str) {
+    let what = format!("the server is {state}");
+    harness
+        .until(&what, |harness| {
+            (shown(harness).state == state).then_some(())
+        })
+        .await;
+}
+
+async fn ok(harness: &Harness, task: TaskId) {
+    assert_eq!(harness.outcome(task).await, Outcome::Ok);
+}
+
+#[tokio::test(start_paused = true)]
+async fn chats_share_one_server_and_one_shots_do_not() {
+    let harness = Harness::start(Setup::default()).await;
+    let chats = [chat(), chat(), chat()];
+    let tasks: Vec<_> = chats
+        .iter()
+        .map(|(session, key)| harness.enqueue(*session, key, "hello"))
+        .collect();
+    for task in tasks {
+        ok(&harness, task).await;
+    }
+    let (session, key) = &chats[0];
+    let again = harness.enqueue(*session, key, "again");
+    ok(&harness, again).await;
+    assert_eq!(
+        (harness.servers.launches(), harness.servers.attached()),
+        (1, 3)
+    );
+    assert_eq!(shown(&harness).detail["tenants"], 3);
+
+    let child = harness.enqueue_from(
+        Origin {
+            child: true,
+            ..Origin::default()
+        },
+        *session,
+        key,
+        "alone",
+    );
+    ok(&harness, child).await;
+    assert_eq!(harness.servers.attached(), 3, "a process of its own");
+    let servers = harness.servers.clone();
+    harness.shutdown().await;
+    assert_eq!(servers.alive(), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_death_of_a_server_ends_its_turns_at_once_and_is_no_crash_of_its_chats() {
+    let harness = Harness::start(Setup::default()).await;
+    let chats = [chat(), chat()];
+    for life in 1..=3 {
+        let mut tasks = Vec::new();
+        for (session, key) in &chats {
+            harness.backend.next_turn(vec![Step::Say("x"), Step::Hang]);
+            tasks.push(harness.enqueue(*session, key, "work"));
+        }
+        for (_, key) in &chats {
+            harness.state(key, "running").await;
+        }
+        harness
+            .until("both are prompted", |h| {
+                (h.backend.prompts().len() == 2 * life).then_some(())
+            })
+            .await;
+        let killed = Instant::now();
+        harness.servers.kill();
+        for task in tasks {
+            assert_eq!(harness.outcome(task).await, Outcome::AgentCrashed);
+        }
+        assert!(
+            killed.elapsed() < Duration::from_millis(100),
+            "{:?}",
+            killed.elapsed()
+        );
+        assert_eq!(shown(&harness).restarts, life as u64);
+    }
+    for (session, key) in &chats {
+        let next = harness.enqueue(*session, key, "next");
+        ok(&harness, next).await;
+        let session = harness
+            .tree
+            .board()
+            .get(&["root", "pool", &key.to_string()])
+            .expect("a session");
+        assert_eq!(session.restarts, 0);
+    }
+    assert_eq!(harness.servers.launches(), 4);
+    harness.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_dies_again_and_again_cools_down_and_says_so() {
+    let harness = Harness::start(Setup::default()).await;
+    harness.servers.refuse(4);
+    let (session, key) = chat();
+    let started = Instant::now();
+    for _ in 0..4 {
+        let task = harness.enqueue(session, &key, "x");
+        assert_eq!(harness.outcome(task).await, Outcome::NoStart);
+    }
+    assert!(
+        started.elapsed() < Duration::from_secs(10),
+        "back-offs only"
+    );
+    let refused = harness.enqueue(session, &key, "x");
+    assert_eq!(harness.outcome(refused).await, Outcome::NoStart);
+    assert_eq!(shown(&harness).state, "backing_off");
+    let (other, fake) = harness.chat();
+    let healthy = harness.enqueue(other, &fake, "x");
+    ok(&harness, healthy).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let task = harness.enqueue(session, &key, "x");
+    ok(&harness, task).await;
+    harness.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deaf_server_is_started_again_but_not_under_a_turn_that_speaks() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, key) = chat();
+    let first = harness.enqueue(session, &key, "x");
+    ok(&harness, first).await;
+
+    harness
+        .backend
+        .next_turn(vec![Step::Say("x"), Step::Wait(Duration::from_secs(300))]);
+    let long = harness.enqueue(session, &key, "long");
+    harness.state(&key, "running").await;
+    harness.servers.deafen(true);
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        harness.servers.speak();
+    }
+    assert_eq!(harness.servers.launches(), 1);
+    harness.servers.deafen(false);
+    ok(&harness, long).await;
+
+    harness.servers.deafen(true);
+    let deaf = Instant::now();
+    until_shown(&harness, "down").await;
+    assert!(
+        deaf.elapsed() <= Duration::from_secs(31),
+        "{:?}",
+        deaf.elapsed()
+    );
+    assert_eq!(shown(&harness).detail["last_restart"], "it did not answer");
+    harness.servers.deafen(false);
+    let next = harness.enqueue(session, &key, "next");
+    ok(&harness, next).await;
+    assert_eq!(harness.servers.launches(), 2);
+    harness.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_stands_still_under_its_turns_gets_two_minutes() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, key) = chat();
+    harness.backend.next_turn(vec![Step::Say("x"), Step::Hang]);
+    let task = harness.enqueue(session, &key, "x");
+    harness
+        .until("it is prompted", |h| {
+            (!h.backend.prompts().is_empty()).then_some(())
+        })
+        .await;
+    harness.servers.deafen(true);
+    let deaf = Instant::now();
+    assert_eq!(harness.outcome(task).await, Outcome::AgentCrashed);
+    assert!(
+        deaf.elapsed() >= Duration::from_secs(110),
+        "{:?}",
+        deaf.elapsed()
+    );
+    assert!(
+        deaf.elapsed() <= Duration::from_secs(130),
+        "{:?}",
+        deaf.elapsed()
+    );
+    harness.servers.deafen(false);
+    harness.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fat_server_is_recycled_when_no_turn_runs_and_nobody_notices() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, key) = chat();
+    harness
+        .backend
+        .next_turn(vec![Step::Wait(Duration::from_secs(60)), Step::Say("x")]);
+    let task = harness.enqueue(session, &key, "x");
+    harness.state(&key, "running").await;
+    harness.servers.grow(5000);
+    ok(&harness, task).await;
+    assert_eq!(harness.servers.launches(), 1, "not under a turn");
+    until_shown(&harness, "down").await;
+    assert_eq!(shown(&harness).restarts, 0, "no crash");
+    let next = harness.enqueue(session, &key, "next");
+    ok(&harness, next).await;
+    assert_eq!(harness.servers.launches(), 2);
+    harness.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unused_server_ends_after_its_sessions() {
+    let harness = Harness::start(Setup {
+        idle_ttl: Duration::from_secs(600),
+        ..Setup::default()
+    })
+    .await;
+    let (session, key) = chat();
+    let task = harness.enqueue(session, &key, "x");
+    ok(&harness, task).await;
+    until_shown(&harness, "down").await;
+    assert_eq!(shown(&harness).detail["last_restart"], "nobody used it");
+    assert_eq!(harness.servers.alive().0, 0);
+    let next = harness.enqueue(session, &key, "next");
+    ok(&harness, next).await;
+    harness.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_whose_actor_panics_is_replaced() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, key) = chat();
+    harness.servers.panic();
+    let task = harness.enqueue(session, &key, "x");
+    assert_eq!(harness.outcome(task).await, Outcome::NoStart);
+    let next = harness.enqueue(session, &key, "next");
+    ok(&harness, next).await;
+    let servers = harness.servers.clone();
+    harness.shutdown().await;
+    assert_eq!(servers.alive(), (0, 1), "never two at a time");
+}

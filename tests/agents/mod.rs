@@ -24,7 +24,8 @@ impl Agent {
         match self {
             Self::Goose => "goose",
             Self::Qwen => "qwen",
-            Self::Opencode | Self::OpencodeServer => "opencode",
+            Self::Opencode => "opencode",
+            Self::OpencodeServer => "opencode-server",
         }
     }
 

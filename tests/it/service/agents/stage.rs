@@ -18,6 +18,13 @@ const SEATS: usize = 2;
 /// Longest wait for a seat: all other tests of this room before this one.
 const SEAT_WAIT: Duration = Duration::from_secs(600);
 
+const AGENTS: [Agent; 4] = [
+    Agent::Goose,
+    Agent::Qwen,
+    Agent::Opencode,
+    Agent::OpencodeServer,
+];
+
 /// See the module. Everything ends with it.
 pub(super) struct Stage {
     pub(super) service: Service,
@@ -37,11 +44,11 @@ impl Stage {
         let seat = seat().await;
         let installed = tokio::task::spawn_blocking(installed).await.unwrap();
         let model = Model::start();
-        let tables: String = [Agent::Goose, Agent::Qwen, Agent::Opencode]
+        let tables: String = AGENTS
             .map(|each| each.table(installed, model.url()))
             .concat();
         let service = Service::with_config(Some(&format!("{settings}\n{tables}"))).await;
-        for each in [Agent::Goose, Agent::Qwen, Agent::Opencode] {
+        for each in AGENTS {
             each.furnish(&service.home.join("homes").join(each.name()), model.url());
         }
         Self {

@@ -4,6 +4,7 @@
 //! sender of the link's own; what requests have to say reaches it as words. Requests
 //! never wait for it, nor it for them, so that a slow consumer delays no abort.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,8 +20,10 @@ use tokio_util::sync::CancellationToken;
 use super::client::{CallError, Client, Message};
 use super::events::{Events, News};
 use super::heard::{Heard, What};
-use super::map::Mapper;
+use super::map::{Answered, Chores, Mapper};
+use super::question::Reply;
 use super::server::Inner;
+use super::tool;
 
 /// How often an abort is repeated while its turn has not ended, and how long after
 /// the last: one that overtakes the start of its turn does nothing.
@@ -30,6 +33,8 @@ const ABORT_AGAIN: Duration = Duration::from_millis(400);
 const LAST_ABORT: Duration = Duration::from_secs(3);
 /// Words of requests that may wait for the pump: each turn has one end.
 const WORDS: usize = 16;
+/// How the ids of requests for answers begin.
+const QUESTION: &str = "que_";
 /// What the model reads of a refusal; without words the turn would end.
 const REFUSED: &str = "The user refused this. Go on without it, or say why it is needed.";
 
@@ -40,10 +45,16 @@ struct State {
     /// The turn's prompt reached the server.
     sent: bool,
     cancelled: bool,
+    /// A turn may run in the session that nobody waits for: it is aborted before the
+    /// next one begins.
+    doubtful: bool,
 }
 
 struct Shared {
     state: Mutex<State>,
+    /// Held while a prompt or an abort is under way: an abort names no turn, so that
+    /// one that arrives late would end the next.
+    order: tokio::sync::Mutex<()>,
     client: Client,
     session: String,
     directory: PathBuf,
@@ -85,7 +96,9 @@ pub(super) async fn attach(
             mapper: Mapper::new(&session),
             sent: false,
             cancelled: false,
+            doubtful: false,
         }),
+        order: tokio::sync::Mutex::new(()),
         client,
         session: session.clone(),
         directory: spec.cwd.clone(),
@@ -178,14 +191,16 @@ impl Link for Tenancy {
         );
         let model = prompt.model.clone().or_else(|| self.model.clone());
         tokio::spawn(async move {
+            let texts = prompt.handover.iter().chain([&prompt.text]);
+            let texts: Vec<&str> = texts.map(String::as_str).collect();
             let message = Message {
                 id: &id,
-                text: &prompt.text,
+                texts: &texts,
                 model: model.as_deref(),
                 agent: mode.as_deref(),
                 variant: prompt.thinking.as_deref(),
             };
-            match shared.client.prompt(&shared.session, &message).await {
+            match shared.hand_over(&message).await {
                 Ok(()) => {
                     let cancelled = {
                         let mut state = shared.state();
@@ -233,20 +248,16 @@ impl Link for Tenancy {
         if self.shared.over.is_cancelled() {
             return Err(LinkError::Gone);
         }
-        let (reply, words) = match answer {
-            Answer::Option(id) if id == "once" => ("once", None),
-            Answer::Option(id) if id == "reject" => ("reject", Some(REFUSED)),
-            Answer::Cancelled => ("reject", None),
-            _ => return Err(LinkError::Unknown),
-        };
-        {
-            let state = self.shared.state();
-            if state.cancelled || !state.mapper.awaits(ask) {
+        let answered = {
+            let mut state = self.shared.state();
+            if state.cancelled {
                 return Err(LinkError::Unknown);
             }
-        }
-        let (shared, ask) = (Arc::clone(&self.shared), ask.to_owned());
-        tokio::spawn(async move { shared.reply(&ask, reply, words).await });
+            let answered = state.mapper.answer(ask, answer);
+            answered.ok_or(LinkError::Unknown)?
+        };
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move { shared.pass_on(answered).await });
         Ok(())
     }
 
@@ -254,9 +265,7 @@ impl Link for Tenancy {
     async fn stop(&self, hurry: bool) -> ExitInfo {
         let open = self.shared.state().mapper.is_open();
         if open && !hurry {
-            let aborted = self.shared.client.abort(&self.shared.session);
-            let _ = tokio::time::timeout(LAST_ABORT, aborted).await;
-            self.shared.reject_open().await;
+            let _ = tokio::time::timeout(LAST_ABORT, self.shared.end()).await;
         }
         self.shared.over.cancel();
         ExitInfo {
@@ -287,7 +296,7 @@ impl Shared {
 
     fn is_open(&self, turn: TurnId) -> bool {
         let state = self.state();
-        state.turn == Some(turn) && state.mapper.is_open()
+        state.turn == Some(turn) && state.mapper.is_open() && !self.over.is_cancelled()
     }
 
     async fn tell(&self, turn: TurnId, stop: AgentStop) {
@@ -295,40 +304,118 @@ impl Shared {
         let _ = self.words.send((turn, stop)).await;
     }
 
+    /// Sends a prompt, behind the abort of whatever may still run.
+    async fn hand_over(&self, message: &Message<'_>) -> Result<(), CallError> {
+        let _order = self.order.lock().await;
+        if std::mem::take(&mut self.state().doubtful) {
+            self.end().await;
+        }
+        let sent = self.client.prompt(&self.session, message).await;
+        if matches!(sent, Err(CallError::Silent(_))) {
+            // It may have been taken all the same.
+            self.state().doubtful = true;
+        }
+        sent
+    }
+
     async fn abort(&self, turn: TurnId) {
-        for _ in 0..ABORTS {
-            if let Err(error) = self.client.abort(&self.session).await {
-                tracing::debug!(%error, "opencode did not take an abort");
+        for round in 0..ABORTS {
+            {
+                let _order = self.order.lock().await;
+                if !self.is_open(turn) {
+                    return;
+                }
+                self.end().await;
             }
-            self.reject_open().await;
-            if !self.is_open(turn) {
-                return;
+            // A turn that is aborted before the model was asked has no end of its own.
+            // At first sight it might only not have begun.
+            let busy = self.client.is_busy(&self.directory, &self.session).await;
+            if round > 0 && matches!(busy, Ok(false)) && self.is_open(turn) {
+                return self.tell(turn, AgentStop::Cancelled).await;
             }
             tokio::time::sleep(ABORT_AGAIN).await;
         }
+        if self.is_open(turn) {
+            self.state().doubtful = true;
+        }
     }
 
-    /// An abort leaves requests open, and a late consent would still run its tool.
-    async fn reject_open(&self) {
-        let open = self.state().mapper.open_requests();
+    /// Aborts whatever runs in the session. Its open requests stay, and a late consent
+    /// would still run its tool: they are rejected, whether they were heard of or not.
+    async fn end(&self) {
+        if let Err(error) = self.client.abort(&self.session).await {
+            tracing::debug!(%error, "opencode did not take an abort");
+        }
+        let listed = match self.client.requests(&self.directory).await {
+            Ok(listed) => listed,
+            Err(error) => {
+                tracing::debug!(%error, "opencode did not list its requests");
+                Vec::new()
+            }
+        };
+        let own = listed
+            .into_iter()
+            .filter(|request| request["sessionID"] == self.session.as_str());
+        let mut open: BTreeSet<String> = own
+            .filter_map(|request| request["id"].as_str().map(str::to_owned))
+            .collect();
+        open.extend(self.state().mapper.open_requests());
         for request in open {
-            self.reply(&request, "reject", None).await;
+            self.reject(&request).await;
         }
     }
 
-    async fn reply(&self, request: &str, reply: &str, words: Option<&str>) {
-        let replied = self
-            .client
-            .reply(&self.directory, request, reply, words)
-            .await;
-        if let Err(error) = replied {
-            tracing::debug!(%error, request, "opencode did not take an answer");
-        }
+    /// Consent and answers have requests of their own, told apart by their ids.
+    async fn reject(&self, request: &str) {
+        let rejected = if request.starts_with(QUESTION) {
+            self.client.decline(&self.directory, request).await
+        } else {
+            let reply = self.client.reply(&self.directory, request, tool::REJECT, None);
+            reply.await
+        };
+        taken(request, rejected);
+    }
+
+    async fn pass_on(&self, answered: Answered) {
+        let (client, directory) = (&self.client, &self.directory);
+        let (request, told) = match &answered {
+            Answered::Partly => return,
+            Answered::Consent(request, true) => (
+                request,
+                client.reply(directory, request, tool::ONCE, None).await,
+            ),
+            Answered::Consent(request, false) => {
+                let words = Some(REFUSED);
+                let reply = client.reply(directory, request, tool::REJECT, words);
+                (request, reply.await)
+            }
+            Answered::Questions(request, Reply::Answers(answers)) => {
+                (request, client.tell(directory, request, answers).await)
+            }
+            Answered::Questions(request, Reply::Rejected) => {
+                (request, client.decline(directory, request).await)
+            }
+        };
+        taken(request, told);
     }
 
     fn heard(&self, heard: Heard) -> (Option<TurnId>, Vec<Said>) {
         let mut state = self.state();
         (state.turn, state.mapper.heard(heard))
+    }
+
+    /// What the events so far ask for. Waited for before their words are passed on,
+    /// so that the next turn comes behind it; bounded.
+    async fn carry_out(&self, chores: Chores) {
+        for request in &chores.reject {
+            self.reject(request).await;
+        }
+        if chores.abort {
+            let _order = self.order.lock().await;
+            if tokio::time::timeout(LAST_ABORT, self.end()).await.is_err() {
+                self.state().doubtful = true;
+            }
+        }
     }
 
     /// What a gap in the stream hid.
@@ -352,6 +439,12 @@ impl Shared {
             said.extend(state.mapper.heard(idle));
         }
         Ok((state.turn, said))
+    }
+}
+
+fn taken(request: &str, told: Result<(), CallError>) {
+    if let Err(error) = told {
+        tracing::debug!(%error, request, "opencode did not take an answer");
     }
 }
 
@@ -394,6 +487,10 @@ async fn pump(
                 },
             },
         };
+        let chores = shared.state().mapper.chores();
+        if chores != Chores::default() {
+            shared.carry_out(chores).await;
+        }
         for said in said {
             if events.send(AgentEvent { turn, said }).await.is_err() {
                 return;

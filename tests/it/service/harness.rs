@@ -288,7 +288,12 @@ impl Service {
 
     /// Waits for the task's end; returns the task.
     pub(super) async fn ended(&self, task: &str) -> Value {
-        self.until("the task's end", async || {
+        self.ended_within(task, SOON).await
+    }
+
+    /// The same for one that may take longer.
+    pub(super) async fn ended_within(&self, task: &str, bound: Duration) -> Value {
+        self.until_within("the task's end", bound, async || {
             let task = self.get(&format!("/api/tasks/{task}")).await;
             let over = ["completed", "failed", "cancelled"];
             if over.iter().any(|state| task["state"] == *state) {
@@ -362,6 +367,15 @@ impl Service {
     pub(super) async fn until<T, E: std::fmt::Debug>(
         &self,
         what: &str,
+        look: impl AsyncFnMut() -> Result<T, E>,
+    ) -> T {
+        self.until_within(what, SOON, look).await
+    }
+
+    async fn until_within<T, E: std::fmt::Debug>(
+        &self,
+        what: &str,
+        bound: Duration,
         mut look: impl AsyncFnMut() -> Result<T, E>,
     ) -> T {
         let started = Instant::now();
@@ -369,8 +383,8 @@ impl Service {
             match look().await {
                 Ok(found) => return found,
                 Err(last) => assert!(
-                    started.elapsed() < SOON,
-                    "{what}: not within {SOON:?}; last seen {last:#?}; the log says:\n{}",
+                    started.elapsed() < bound,
+                    "{what}: not within {bound:?}; last seen {last:#?}; the log says:\n{}",
                     std::fs::read_to_string(self.home.join("log")).unwrap_or_default()
                 ),
             }

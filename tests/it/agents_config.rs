@@ -79,7 +79,11 @@ fn opencode_is_a_server_unless_it_is_written_as_a_process() {
         ("", Protocol::Opencode, &[][..]),
         ("args = [\"--pure\"]", Protocol::Opencode, &["--pure"]),
         ("protocol = \"acp\"", Protocol::Acp, &["acp"]),
-        ("args = [\"acp\", \"--pure\"]", Protocol::Acp, &["acp", "--pure"]),
+        (
+            "args = [\"acp\", \"--pure\"]",
+            Protocol::Acp,
+            &["acp", "--pure"],
+        ),
     ] {
         let agents = read(&format!("[agents.opencode]\n{text}")).unwrap();
         let def = &agents.defs[&AgentName::from("opencode")];

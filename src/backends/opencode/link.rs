@@ -4,9 +4,9 @@
 //! sender of the link's own; what requests have to say reaches it as words. Requests
 //! never wait for it, nor it for them, so that a slow consumer delays no abort.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod shared;
+
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,48 +19,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{CallError, Client, Message};
 use super::events::{Events, News};
-use super::heard::{Heard, What};
-use super::map::{Answered, Chores, Mapper};
-use super::question::Reply;
+use super::map::{Chores, Mapper};
 use super::server::Inner;
-use super::tool;
+use shared::{ABORT_AGAIN, LAST_ABORT, Shared, State};
 
-/// How often an abort is repeated while its turn has not ended, and how long after
-/// the last: one that overtakes the start of its turn does nothing.
-const ABORTS: usize = 8;
-const ABORT_AGAIN: Duration = Duration::from_millis(400);
-/// Longest wait for the abort of a link that is stopped.
-const LAST_ABORT: Duration = Duration::from_secs(3);
 /// Words of requests that may wait for the pump: each turn has one end.
 const WORDS: usize = 16;
-/// How the ids of requests for answers begin.
-const QUESTION: &str = "que_";
-/// What the model reads of a refusal; without words the turn would end.
-const REFUSED: &str = "The user refused this. Go on without it, or say why it is needed.";
-
-/// What requests and pump know in common; never held across a wait.
-struct State {
-    turn: Option<TurnId>,
-    mapper: Mapper,
-    /// The turn's prompt reached the server.
-    sent: bool,
-    cancelled: bool,
-    /// A turn may run in the session that nobody waits for: it is aborted before the
-    /// next one begins.
-    doubtful: bool,
-}
-
-struct Shared {
-    state: Mutex<State>,
-    /// Held while a prompt or an abort is under way: an abort names no turn, so that
-    /// one that arrives late would end the next.
-    order: tokio::sync::Mutex<()>,
-    client: Client,
-    session: String,
-    directory: PathBuf,
-    words: mpsc::Sender<(TurnId, AgentStop)>,
-    over: CancellationToken,
-}
+/// Longest wait for an abort when nobody has time.
+const HURRIED_ABORT: Duration = Duration::from_millis(500);
 
 /// See the module.
 struct Tenancy {
@@ -264,8 +230,14 @@ impl Link for Tenancy {
     /// The server stays; a turn that runs is aborted.
     async fn stop(&self, hurry: bool) -> ExitInfo {
         let open = self.shared.state().mapper.is_open();
-        if open && !hurry {
-            let _ = tokio::time::timeout(LAST_ABORT, self.shared.end()).await;
+        if open {
+            let bound = if hurry { HURRIED_ABORT } else { LAST_ABORT };
+            if tokio::time::timeout(bound, self.shared.end())
+                .await
+                .is_err()
+            {
+                tracing::warn!(?bound, "opencode did not end a turn that is left behind");
+            }
         }
         self.shared.over.cancel();
         ExitInfo {
@@ -286,165 +258,6 @@ impl Drop for Tenancy {
             }
         }
         self.shared.over.cancel();
-    }
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_open(&self, turn: TurnId) -> bool {
-        let state = self.state();
-        state.turn == Some(turn) && state.mapper.is_open() && !self.over.is_cancelled()
-    }
-
-    async fn tell(&self, turn: TurnId, stop: AgentStop) {
-        // The pump outlives every request but those of a finished link.
-        let _ = self.words.send((turn, stop)).await;
-    }
-
-    /// Sends a prompt, behind the abort of whatever may still run.
-    async fn hand_over(&self, message: &Message<'_>) -> Result<(), CallError> {
-        let _order = self.order.lock().await;
-        if std::mem::take(&mut self.state().doubtful) {
-            self.end().await;
-        }
-        let sent = self.client.prompt(&self.session, message).await;
-        if matches!(sent, Err(CallError::Silent(_))) {
-            // It may have been taken all the same.
-            self.state().doubtful = true;
-        }
-        sent
-    }
-
-    async fn abort(&self, turn: TurnId) {
-        for round in 0..ABORTS {
-            {
-                let _order = self.order.lock().await;
-                if !self.is_open(turn) {
-                    return;
-                }
-                self.end().await;
-            }
-            // A turn that is aborted before the model was asked has no end of its own.
-            // At first sight it might only not have begun.
-            let busy = self.client.is_busy(&self.directory, &self.session).await;
-            if round > 0 && matches!(busy, Ok(false)) && self.is_open(turn) {
-                return self.tell(turn, AgentStop::Cancelled).await;
-            }
-            tokio::time::sleep(ABORT_AGAIN).await;
-        }
-        if self.is_open(turn) {
-            self.state().doubtful = true;
-        }
-    }
-
-    /// Aborts whatever runs in the session. Its open requests stay, and a late consent
-    /// would still run its tool: they are rejected, whether they were heard of or not.
-    async fn end(&self) {
-        if let Err(error) = self.client.abort(&self.session).await {
-            tracing::debug!(%error, "opencode did not take an abort");
-        }
-        let listed = match self.client.requests(&self.directory).await {
-            Ok(listed) => listed,
-            Err(error) => {
-                tracing::debug!(%error, "opencode did not list its requests");
-                Vec::new()
-            }
-        };
-        let own = listed
-            .into_iter()
-            .filter(|request| request["sessionID"] == self.session.as_str());
-        let mut open: BTreeSet<String> = own
-            .filter_map(|request| request["id"].as_str().map(str::to_owned))
-            .collect();
-        open.extend(self.state().mapper.open_requests());
-        for request in open {
-            self.reject(&request).await;
-        }
-    }
-
-    /// Consent and answers have requests of their own, told apart by their ids.
-    async fn reject(&self, request: &str) {
-        let rejected = if request.starts_with(QUESTION) {
-            self.client.decline(&self.directory, request).await
-        } else {
-            let reply = self.client.reply(&self.directory, request, tool::REJECT, None);
-            reply.await
-        };
-        taken(request, rejected);
-    }
-
-    async fn pass_on(&self, answered: Answered) {
-        let (client, directory) = (&self.client, &self.directory);
-        let (request, told) = match &answered {
-            Answered::Partly => return,
-            Answered::Consent(request, true) => (
-                request,
-                client.reply(directory, request, tool::ONCE, None).await,
-            ),
-            Answered::Consent(request, false) => {
-                let words = Some(REFUSED);
-                let reply = client.reply(directory, request, tool::REJECT, words);
-                (request, reply.await)
-            }
-            Answered::Questions(request, Reply::Answers(answers)) => {
-                (request, client.tell(directory, request, answers).await)
-            }
-            Answered::Questions(request, Reply::Rejected) => {
-                (request, client.decline(directory, request).await)
-            }
-        };
-        taken(request, told);
-    }
-
-    fn heard(&self, heard: Heard) -> (Option<TurnId>, Vec<Said>) {
-        let mut state = self.state();
-        (state.turn, state.mapper.heard(heard))
-    }
-
-    /// What the events so far ask for. Waited for before their words are passed on,
-    /// so that the next turn comes behind it; bounded.
-    async fn carry_out(&self, chores: Chores) {
-        for request in &chores.reject {
-            self.reject(request).await;
-        }
-        if chores.abort {
-            let _order = self.order.lock().await;
-            if tokio::time::timeout(LAST_ABORT, self.end()).await.is_err() {
-                self.state().doubtful = true;
-            }
-        }
-    }
-
-    /// What a gap in the stream hid.
-    async fn catch_up(&self) -> Result<(Option<TurnId>, Vec<Said>), CallError> {
-        if !self.state().mapper.is_open() {
-            return Ok((None, Vec::new()));
-        }
-        let messages = self.client.messages(&self.session).await?;
-        let requests = self.client.requests(&self.directory).await?;
-        let busy = self.client.is_busy(&self.directory, &self.session).await?;
-        let mut state = self.state();
-        let mut said = state.mapper.caught_up(messages);
-        for request in requests.into_iter().filter_map(Heard::request) {
-            said.extend(state.mapper.heard(request));
-        }
-        if !busy {
-            let idle = Heard {
-                session: self.session.clone(),
-                what: What::Idle,
-            };
-            said.extend(state.mapper.heard(idle));
-        }
-        Ok((state.turn, said))
-    }
-}
-
-fn taken(request: &str, told: Result<(), CallError>) {
-    if let Err(error) = told {
-        tracing::debug!(%error, request, "opencode did not take an answer");
     }
 }
 
@@ -480,8 +293,8 @@ async fn pump(
                 News::Open => match shared.catch_up().await {
                     Ok(caught_up) => caught_up,
                     Err(error) => {
-                        // The next gap, or the turn's own clocks, settle it.
                         tracing::warn!(%error, "what opencode said meanwhile could not be read");
+                        stream.again();
                         (None, Vec::new())
                     }
                 },

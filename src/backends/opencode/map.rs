@@ -37,7 +37,7 @@ pub struct Mapper {
     steps: BTreeSet<String>,
     answer: Once,
     reasoning: Once,
-    /// Requests of it that wait for an answer.
+    /// Requests of it. They are told once, however often they are heard of.
     asked: BTreeMap<String, Asked>,
     /// The agent did something in the turn.
     worked: bool,
@@ -54,11 +54,12 @@ pub(super) struct Chores {
     pub(super) reject: Vec<String>,
 }
 
-/// A request that waits.
+/// A request.
 #[derive(Debug)]
 enum Asked {
     Consent,
     Questions(Open),
+    Settled,
 }
 
 /// What an answer becomes.
@@ -113,7 +114,9 @@ impl Mapper {
     /// rejected, or a late consent still runs its tool.
     #[must_use]
     pub fn open_requests(&self) -> Vec<String> {
-        self.asked.keys().cloned().collect()
+        let open = self.asked.iter();
+        let open = open.filter(|(_, asked)| !matches!(asked, Asked::Settled));
+        open.map(|(request, _)| request.clone()).collect()
     }
 
     /// What is to be done about the events so far; each chore comes once.
@@ -181,7 +184,9 @@ impl Mapper {
             return None;
         }
         let (request, number) = question::named(ask).unwrap_or((ask, 0));
-        let answered = match (self.asked.get_mut(request)?, answer) {
+        let asked = self.asked.get_mut(request)?;
+        let answered = match (&mut *asked, answer) {
+            (Asked::Settled, _) => return None,
             (Asked::Questions(open), answer) => match open.answer(number, answer).ok()? {
                 Some(reply) => Answered::Questions(request.to_owned(), reply),
                 None => return Some(Answered::Partly),
@@ -193,7 +198,7 @@ impl Mapper {
             (Asked::Consent, Answer::Text(_)) => return None,
             (Asked::Consent, _) => Answered::Consent(request.to_owned(), false),
         };
-        self.asked.remove(request);
+        *asked = Asked::Settled;
         Some(answered)
     }
 
@@ -202,6 +207,9 @@ impl Mapper {
             What::Part(part) if self.owns(&part.message) => self.part(part),
             What::Delta(delta) if self.owns(&delta.message) => self.delta(&delta),
             What::Asks(asking) if self.owns(&asking.message) => {
+                if self.asked.contains_key(&asking.id) {
+                    return Vec::new();
+                }
                 self.asked.insert(asking.id.clone(), Asked::Consent);
                 vec![Said::Permission(tool::ask(*asking))]
             }
@@ -210,7 +218,8 @@ impl Mapper {
                     return Vec::new();
                 }
                 let Some(asks) = asking.asks() else {
-                    self.chores.reject.push(asking.id);
+                    self.chores.reject.push(asking.id.clone());
+                    self.asked.insert(asking.id, Asked::Settled);
                     return Vec::new();
                 };
                 let open = Asked::Questions(Open::new(&asking));
@@ -218,7 +227,9 @@ impl Mapper {
                 asks.into_iter().map(Said::Permission).collect()
             }
             What::Answered(request) => {
-                self.asked.remove(&request);
+                if let Some(asked) = self.asked.get_mut(&request) {
+                    *asked = Asked::Settled;
+                }
                 Vec::new()
             }
             What::Retry(attempt, why) if self.is_live() => vec![Said::Raw {
@@ -268,7 +279,12 @@ impl Mapper {
 
     /// Nothing of the step comes again.
     fn step_over(&mut self, said: &mut Vec<Said>) {
-        said.extend(self.reasoning.end().iter().flat_map(|text| words(text, true)));
+        said.extend(
+            self.reasoning
+                .end()
+                .iter()
+                .flat_map(|text| words(text, true)),
+        );
         said.extend(self.answer.end().iter().flat_map(|text| words(text, false)));
     }
 

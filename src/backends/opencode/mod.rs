@@ -24,3 +24,4 @@ mod turn;
 pub use heard::Heard;
 pub use map::Mapper;
 pub use server::OpencodeBackend;
+pub(super) use server::known;

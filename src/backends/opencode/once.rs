@@ -71,10 +71,9 @@ impl Once {
 /// Bytes of the common beginning, which ends between characters.
 fn common(one: &str, other: &str) -> usize {
     let mut pairs = one.char_indices().zip(other.chars());
-    pairs.find(|((_, left), right)| left != right).map_or_else(
-        || one.len().min(other.len()),
-        |((at, _), _)| at,
-    )
+    pairs
+        .find(|((_, left), right)| left != right)
+        .map_or_else(|| one.len().min(other.len()), |((at, _), _)| at)
 }
 
 #[cfg(test)]

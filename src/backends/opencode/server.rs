@@ -226,11 +226,11 @@ async fn is_ready(mut output: BufReader<ChildStdout>) -> bool {
     true
 }
 
-/// Whether this is a version whose server Hearth knows.
+/// Whether Hearth knows the server of this version.
 ///
 /// # Errors
 /// Why not.
-fn known(version: &str) -> Result<(), String> {
+pub(in crate::backends) fn known(version: &str) -> Result<(), String> {
     let mut numbers = version.split('.').map(str::parse::<u64>);
     let is_known = match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => major == MAJOR && minor >= OLDEST_MINOR,

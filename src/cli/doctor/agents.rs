@@ -56,7 +56,16 @@ fn finding(found: Found) -> Finding {
         return Finding::warn("agent", told, fault.cure);
     }
     let version = found.version.unwrap_or_else(|| "version unknown".into());
-    Finding::ok("agent", format!("{name}: {version}, opens sessions"))
+    let told = format!("{name}: {version}, opens sessions");
+    match found.server {
+        None => Finding::ok("agent", told),
+        Some(Ok(())) => Finding::ok("agent", format!("{told}; its chats share a server")),
+        Some(Err(why)) => Finding::warn(
+            "agent",
+            format!("{told}; its chats get processes of their own: it {why}"),
+            format!("install such a version, or write protocol = \"acp\" in [agents.{name}]"),
+        ),
+    }
 }
 
 /// What the running service says about its servers.

@@ -25,6 +25,8 @@ pub(super) struct Service {
     http: reqwest::Client,
     database: Database,
     config: Option<String>,
+    /// Longest wait for what it should do.
+    pub(super) patience: Duration,
     _dir: Option<TempDir>,
 }
 
@@ -73,9 +75,11 @@ impl Service {
             self.database.clone(),
             self.config.clone(),
         );
+        let patience = self.patience;
         drop(self);
         let mut service = Self::launch(home, database, config).await;
         service._dir = dir;
+        service.patience = patience;
         service
     }
 
@@ -108,6 +112,7 @@ impl Service {
             http: http_client(),
             database,
             config,
+            patience: SOON,
             _dir: None,
         };
         service
@@ -288,12 +293,7 @@ impl Service {
 
     /// Waits for the task's end; returns the task.
     pub(super) async fn ended(&self, task: &str) -> Value {
-        self.ended_within(task, SOON).await
-    }
-
-    /// The same for one that may take longer.
-    pub(super) async fn ended_within(&self, task: &str, bound: Duration) -> Value {
-        self.until_within("the task's end", bound, async || {
+        self.until("the task's end", async || {
             let task = self.get(&format!("/api/tasks/{task}")).await;
             let over = ["completed", "failed", "cancelled"];
             if over.iter().any(|state| task["state"] == *state) {
@@ -363,22 +363,13 @@ impl Service {
         .await
     }
 
-    /// Tries until it is `Ok`; fails with the last error after [`SOON`].
+    /// Tries until it is `Ok`; fails with the last error when patience is over.
     pub(super) async fn until<T, E: std::fmt::Debug>(
         &self,
         what: &str,
-        look: impl AsyncFnMut() -> Result<T, E>,
-    ) -> T {
-        self.until_within(what, SOON, look).await
-    }
-
-    async fn until_within<T, E: std::fmt::Debug>(
-        &self,
-        what: &str,
-        bound: Duration,
         mut look: impl AsyncFnMut() -> Result<T, E>,
     ) -> T {
-        let started = Instant::now();
+        let (started, bound) = (Instant::now(), self.patience);
         loop {
             match look().await {
                 Ok(found) => return found,

@@ -257,9 +257,13 @@ async fn in_server(
             reply,
         }))
     };
-    let gone = || StartError::Server("its supervisor ended".into());
-    let tenancy = server.call(ask, bound).await;
-    let why = match tenancy.unwrap_or_else(|| Err(gone())) {
+    let mut tenancy = server.call(ask, bound).await;
+    if tenancy.is_none() {
+        // It ended just then: there is another, or a reason.
+        tenancy = server.call(ask, bound).await;
+    }
+    let ended = || StartError::Server("it ended as the chat was opened".into());
+    let why = match tenancy.unwrap_or_else(|| Err(ended())) {
         Err(StartError::Server(why)) => why,
         settled => return settled,
     };

@@ -15,6 +15,10 @@ use crate::service::harness::{Chat, Service, id_of};
 /// half a gigabyte and a core while it starts.
 const SEATS: usize = 2;
 
+/// Longest wait for what a real agent should do: they take many seconds to start on a
+/// busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// Longest wait for a seat: all other tests of this room before this one.
 const SEAT_WAIT: Duration = Duration::from_secs(600);
 
@@ -54,7 +58,8 @@ impl Stage {
         let installed = tokio::task::spawn_blocking(installed).await.unwrap();
         let model = Model::start();
         let config = config(installed, model.url());
-        let service = Service::with_config(Some(&config)).await;
+        let mut service = Service::with_config(Some(&config)).await;
+        service.patience = PATIENCE;
         for each in AGENTS {
             each.furnish(&service.home.join("homes").join(each.name()), model.url());
         }
@@ -188,7 +193,11 @@ impl Stage {
                 let servers = health["servers"].as_array().cloned().unwrap_or_default();
                 let server = servers.into_iter().find(|server| server["name"] == name);
                 let server = server.unwrap_or(health);
-                if seen(&server) { Ok(server) } else { Err(server) }
+                if seen(&server) {
+                    Ok(server)
+                } else {
+                    Err(server)
+                }
             })
             .await
     }

@@ -57,7 +57,9 @@ async fn a_question_is_answered_in_its_choices_or_in_own_words() {
     let ended = stage.service.ended(&task).await;
     assert_eq!(ended["state"], "completed", "{ended:#}");
     let frames = stage.frames(&task).await;
-    let asked = frames.iter().any(|(kind, _)| kind == "permission_requested");
+    let asked = frames
+        .iter()
+        .any(|(kind, _)| kind == "permission_requested");
     assert!(!asked, "{frames:#?}");
 
     // A stop withdraws it.
@@ -81,7 +83,7 @@ async fn consent_that_comes_too_late_is_refused_and_does_nothing() {
     let answer = format!("/api/prompts/{}/answer", id_of(&prompt));
     let body = json!({"kind": "allow_once"});
     let (status, refused) = stage.service.post(&answer, body).await;
-    assert_eq!(status, 409, "{refused:#}");
+    assert_eq!(status, 410, "{refused:#}");
     // The next turn proves that the server is past it.
     stage.turn(&chat, "[[text:Still here.]] vole").await;
     assert!(!Path::new(&path).exists(), "nobody allowed it in time");

@@ -56,7 +56,12 @@ async fn a_killed_server_ends_its_turn_and_every_chat_goes_on() {
 fn tails(stage: &Stage) -> Vec<i32> {
     let line = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
     let is_tail = |pid: &i32| line(pid).is_ok_and(|line| line.starts_with("tail\0"));
-    stage.service.processes().into_iter().filter(is_tail).collect()
+    stage
+        .service
+        .processes()
+        .into_iter()
+        .filter(is_tail)
+        .collect()
 }
 
 /// Probes every half second that may take as long, deaf after three: 4 s at most,
@@ -77,9 +82,14 @@ async fn a_server_that_stands_still_is_replaced_in_time() {
     let (pid, _) = stage.live(&chats[0]).await;
     signal(pid, Signal::SIGSTOP);
     let stopped = Instant::now();
-    let server = stage.server("down", |server| server["state"] == "down").await;
+    let server = stage
+        .server("down", |server| server["state"] == "down")
+        .await;
     println!("stopped idle server to its end: {:?}", stopped.elapsed());
-    assert!(stopped.elapsed() < Duration::from_secs(4) + REST, "{server:#}");
+    assert!(
+        stopped.elapsed() < Duration::from_secs(4) + REST,
+        "{server:#}"
+    );
     assert_eq!(server["last_restart"], "it did not answer", "{server:#}");
     go_on(&stage, &chats, &sessions).await;
 
@@ -90,7 +100,10 @@ async fn a_server_that_stands_still_is_replaced_in_time() {
     let stopped = Instant::now();
     let task = stage.service.ended(&task).await;
     println!("stopped busy server to outcome: {:?}", stopped.elapsed());
-    assert!(stopped.elapsed() < Duration::from_secs(6) + REST, "{task:#}");
+    assert!(
+        stopped.elapsed() < Duration::from_secs(6) + REST,
+        "{task:#}"
+    );
     assert!(stopped.elapsed() > Duration::from_secs(5), "it has time");
     assert_eq!(task["outcome"], "agent_crashed", "{task:#}");
     stage.turn(&chats[1], "[[text:Still here.]] stoat").await;

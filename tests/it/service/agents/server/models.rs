@@ -13,7 +13,9 @@ async fn a_refused_prompt_waits_where_people_see_it() {
         .say(&overloaded, "[[error:429,4]][[text:At last.]] lynx")
         .await;
     let quota = stage.service.chat().await;
-    let quota = stage.say(&quota, &format!("[[error:429]]{QUOTA} heron")).await;
+    let quota = stage
+        .say(&quota, &format!("[[error:429]]{QUOTA} heron"))
+        .await;
 
     let path = format!("/api/tasks/{quota}");
     let parked = stage

@@ -1,9 +1,12 @@
 //! Servers that do not start, and chats that need none.
 
-use serde_json::json;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
 
 use super::super::stage::{Agent, Stage};
 use super::AGENT;
+use crate::service::harness::command;
 
 const PRETENDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/agents/pretender.cjs");
 
@@ -69,7 +72,10 @@ async fn a_worktree_that_is_deleted_under_it_hurts_nobody_else() {
     let task = stage.say(&hit, "[[text:three]] otter").await;
     let task = stage.service.ended(&task).await;
     let outcome = task["outcome"].as_str().unwrap();
-    println!("in a deleted worktree: {outcome}: {}", task["outcome_detail"]);
+    println!(
+        "in a deleted worktree: {outcome}: {}",
+        task["outcome_detail"]
+    );
     assert!(matches!(outcome, "ok" | "no_start"), "{task:#}");
     if outcome == "no_start" {
         assert!(task["outcome_detail"].is_string(), "{task:#}");
@@ -89,7 +95,9 @@ async fn chats_of_the_built_in_agent_share_a_server_and_one_shots_do_not() {
     })
     .await;
     let chat = stage.service.chat().await;
-    stage.turn(&chat, "[[text:The word is tamarind.]] lynx").await;
+    stage
+        .turn(&chat, "[[text:The word is tamarind.]] lynx")
+        .await;
     let neighbour = stage.neighbour(&chat).await;
     stage.turn(&neighbour, "[[text:mine]] heron").await;
     let (one, two) = (stage.live(&chat).await, stage.live(&neighbour).await);
@@ -121,5 +129,23 @@ async fn chats_of_the_built_in_agent_share_a_server_and_one_shots_do_not() {
     assert_eq!(server["tenants"], 2, "{server:#}");
     assert_eq!(server["version"], "1.18.33", "{server:#}");
     assert_eq!(server["pid"], one.0, "{server:#}");
+
+    let mut doctor = command(&stage.service.home, &stage.service.database());
+    doctor.args(["doctor", "--json"]).stdout(Stdio::piped());
+    let told = doctor.output().await.unwrap();
+    let report: Value = serde_json::from_slice(&told.stdout).unwrap();
+    let findings = report["findings"].as_array().unwrap().iter();
+    let told: Vec<&str> = findings
+        .filter(|found| found["level"] == "ok")
+        .filter_map(|found| found["what"].as_str())
+        .collect();
+    let pid = format!("opencode: up, 1.18.33, pid {}, ", one.0);
+    for words in [
+        "opencode: 1.18.33, opens sessions; its chats share a server",
+        &pid,
+    ] {
+        let is_told = told.iter().any(|line| line.starts_with(words));
+        assert!(is_told, "{words:?} is not in {told:#?}");
+    }
     stage.strike().await;
 }

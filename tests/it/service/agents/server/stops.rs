@@ -21,7 +21,9 @@ async fn fifty_stops_with_a_message_behind_each_mix_nothing_up() {
     let all: String = (1..=40).map(|tick| format!("tick{tick} ")).collect();
     let mut tasks = Vec::new();
     for round in 0..ROUNDS {
-        let slow = stage.say(&chat, &format!("[[slow:40x10]] slow-{round}-")).await;
+        let slow = stage
+            .say(&chat, &format!("[[slow:40x10]] slow-{round}-"))
+            .await;
         tokio::time::sleep(Duration::from_millis(random.u64(0..700))).await;
         let path = format!("/api/tasks/{slow}/cancel");
         let (status, body) = stage.service.post(&path, serde_json::json!({})).await;
@@ -32,7 +34,10 @@ async fn fifty_stops_with_a_message_behind_each_mix_nothing_up() {
             .await;
         let slow = stage.service.ended(&slow).await;
         let outcome = slow["outcome"].as_str().unwrap_or_default().to_owned();
-        assert!(matches!(&*outcome, "cancelled" | "ok"), "round {round}: {slow:#}");
+        assert!(
+            matches!(&*outcome, "cancelled" | "ok"),
+            "round {round}: {slow:#}"
+        );
         let next = stage.service.ended(&next).await;
         assert_eq!(
             next["outcome"],
@@ -60,6 +65,10 @@ async fn fifty_stops_with_a_message_behind_each_mix_nothing_up() {
     let server = stage.server("idle", |server| server["turns"] == 0).await;
     assert_eq!(server["crashes"], 0, "{server:#}");
     assert_eq!(server["pid"], pid, "{server:#}");
-    assert_eq!(stage.live(&chat).await, (pid, session), "its own session still");
+    assert_eq!(
+        stage.live(&chat).await,
+        (pid, session),
+        "its own session still"
+    );
     stage.strike().await;
 }

@@ -6,7 +6,7 @@
 //! filter made of a file therefore conflicts with a change of it, and a file
 //! that an agent wrote arrives as it was written.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -35,8 +35,8 @@ pub(super) struct Convert {
     everywhere: bool,
     /// Attributes from outside the files count.
     outside: bool,
-    /// What git knows of the files that are not there.
-    index: Option<Index>,
+    /// What git knows of the files that are not there; read when it is needed.
+    index: OnceCell<Option<Index>>,
     /// Folders, and whether attributes count in them.
     folders: RefCell<BTreeMap<Vec<u8>, bool>>,
 }
@@ -54,7 +54,7 @@ impl Convert {
             scratch,
             everywhere,
             outside: rules::attributes(repo).iter().any(there),
-            index: repo.index().ok(),
+            index: OnceCell::new(),
             folders: RefCell::default(),
         }
     }
@@ -147,8 +147,9 @@ impl Convert {
             let path = join(folder, b".gitattributes");
             let path = Path::new(OsStr::from_bytes(&path));
             let tracked = |index: &Index| index.get_path(path, 0).is_some();
-            let found = root.join(path).symlink_metadata().is_ok()
-                || self.index.as_ref().is_none_or(tracked);
+            let index = || self.index.get_or_init(|| ground.repo.index().ok());
+            let found =
+                root.join(path).symlink_metadata().is_ok() || index().as_ref().is_none_or(tracked);
             folders.insert(folder.to_vec(), found);
             found
         };

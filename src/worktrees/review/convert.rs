@@ -15,10 +15,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use git2::build::CheckoutBuilder;
-use git2::{AttrCheckFlags, AttrValue, Index, IndexEntry, IndexTime, Oid, Repository};
+use git2::{AttrCheckFlags, AttrValue, Index, Oid, Repository};
 use hearth_actors::ports::WorktreeError;
 
 use super::super::errors::Context;
+use super::super::index::bare_entry;
 use super::super::snapshot::join;
 use super::super::{rules, traps};
 use super::ground::{Ground, State};
@@ -113,7 +114,7 @@ impl Convert {
         stored: State,
     ) -> Result<PathBuf, git2::Error> {
         let mut index = Index::new()?;
-        index.add(&entry(place, stored))?;
+        index.add(&bare_entry(place.bytes(), stored.id, stored.mode))?;
         let mut options = CheckoutBuilder::new();
         options
             .force()
@@ -172,22 +173,4 @@ impl Convert {
 
 fn as_path(place: &Place) -> &Path {
     Path::new(OsStr::from_bytes(place.bytes()))
-}
-
-fn entry(place: &Place, stored: State) -> IndexEntry {
-    let never = IndexTime::new(0, 0);
-    IndexEntry {
-        ctime: never,
-        mtime: never,
-        dev: 0,
-        ino: 0,
-        mode: stored.mode,
-        uid: 0,
-        gid: 0,
-        file_size: 0,
-        id: stored.id,
-        flags: 0,
-        flags_extended: 0,
-        path: place.bytes().to_vec(),
-    }
 }

@@ -29,9 +29,10 @@ pub(super) fn ref_of(id: OperationId) -> String {
 pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
     let root = match work.order {
         Order::Apply { .. } | Order::Rewind { .. } => guard::canonical(&work.project_path)?,
-        Order::Reject { .. } | Order::Restore { .. } | Order::Adopt { .. } => {
-            work.worktree.path.clone()
-        }
+        Order::Reject { .. }
+        | Order::Restore { .. }
+        | Order::Retry { .. }
+        | Order::Adopt { .. } => work.worktree.path.clone(),
     };
     let ground = room.ground(&work.worktree, &root)?;
     let _alone = room.hold_root(&work.worktree, &root)?;
@@ -55,7 +56,7 @@ pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
         }
         Order::Reject { .. } => back::reject(&mut draft, &changes)?,
         Order::Rewind { .. } => back::rewind(&mut draft, &changes, &baseline)?,
-        Order::Restore { .. } => {
+        Order::Restore { .. } | Order::Retry { .. } => {
             let past = Past::find(room, &room.open(&work.worktree)?, work)?;
             restore::restore(&mut draft, &past)?;
             draft.notes.extend_from_slice(&past.notes);

@@ -7,6 +7,7 @@ mod bad_input;
 mod browser;
 mod callers;
 mod checkpoints;
+mod cli;
 mod costs;
 mod deaths;
 mod doctor;

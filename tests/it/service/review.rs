@@ -250,7 +250,7 @@ async fn what_stands_in_the_way_is_told_and_nothing_is_written() {
     assert!(!conflicts[0]["reason"].as_str().unwrap().is_empty());
     assert_eq!(files(&root), before);
     let output = hearth(&service, &root, &["apply", "--all"]).await;
-    assert_eq!(output.code, Some(1), "{output:?}");
+    assert_eq!(output.code, Some(4), "{output:?}");
     assert!(output.err.contains("readme.md (line 1): "), "{output:?}");
     assert_eq!(
         paths(&changes(&service, &chat, "pending").await),
@@ -399,15 +399,16 @@ async fn a_restore_that_is_killed_is_finished_or_never_began() {
     gate_is_free(&service, &chat).await;
 }
 
+/// What a command left.
 #[derive(Debug)]
-struct Output {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub(super) struct Output {
+    pub(super) code: Option<i32>,
+    pub(super) out: String,
+    pub(super) err: String,
 }
 
 /// The program as it is typed in a directory.
-async fn hearth(service: &Service, directory: &Path, arguments: &[&str]) -> Output {
+pub(super) async fn hearth(service: &Service, directory: &Path, arguments: &[&str]) -> Output {
     let mut program = command(&service.home, &service.database());
     program
         .args(arguments)

@@ -142,6 +142,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(budgets::list))
         .routes(routes!(stream::session))
         .routes(routes!(stream::task))
+        .routes(routes!(stream::arena))
         .routes(routes!(stream::tree))
         .routes(routes!(stream::socket))
         .routes(routes!(tickets::create))

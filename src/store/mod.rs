@@ -38,6 +38,7 @@ mod retry;
 pub mod rows;
 mod snapshot;
 mod text;
+mod worktree_row;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -61,7 +62,8 @@ pub use frames::{BYTES_PER_READ, Extent, FRAMES_PER_READ, FramePage};
 pub use listen::{Listener, Signal};
 pub use migrate::migrate;
 pub use other_consumer::refuse_other_consumer;
-pub use retry::{Before, Retry};
+pub use retention::Spent;
+pub use retry::{Before, Interrupted, Retry};
 pub use snapshot::Snapshot;
 
 /// Length of a node's lease. A node that does not renew it for this long is

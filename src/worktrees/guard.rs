@@ -124,6 +124,9 @@ pub(super) struct Project {
 impl Project {
     pub(super) fn open(path: &Path) -> Result<Self, WorktreeError> {
         require_folder(path)?;
+        if let Some(git_dir) = traps::git_dir_of(path) {
+            traps::git_files(&git_dir)?;
+        }
         let repo = Repository::open_ext(path, RepositoryOpenFlags::empty(), NO_CEILING)
             .map_err(|error| explain(path, error))?;
         let root = checkout_root(&repo, path)?;
@@ -144,6 +147,7 @@ const NO_CEILING: [&str; 0] = [];
 /// Opens exactly the git directory of a worktree, with the given files.
 /// The worktree's own `.git` file is not asked: an agent can write to it.
 pub(super) fn open_exactly(git_dir: &Path, files: &Path) -> Result<Repository, WorktreeError> {
+    traps::git_files(git_dir)?;
     let flags = RepositoryOpenFlags::NO_SEARCH | RepositoryOpenFlags::NO_DOTGIT;
     let repo = Repository::open_ext(git_dir, flags, NO_CEILING)
         .map_err(|error| explain(git_dir, error))?;

@@ -15,6 +15,7 @@ mod families;
 mod figures;
 mod first_use;
 mod flood;
+mod forgetting;
 mod hand_over;
 mod harness;
 mod init_system;

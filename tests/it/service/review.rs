@@ -13,13 +13,13 @@ use super::harness::{Chat, SOON, Service, command, git, id_of};
 /// Files of the big operations: enough to be killed among.
 const MANY: usize = 1500;
 
-async fn turn(service: &Service, chat: &Chat, words: &str) {
+pub(super) async fn turn(service: &Service, chat: &Chat, words: &str) {
     let task = service.say(chat, words).await;
     let ended = service.ended(&task).await;
     assert_eq!(ended["outcome"], "ok", "{words}: {ended}");
 }
 
-async fn checkout(service: &Service, chat: &Chat) -> PathBuf {
+pub(super) async fn checkout(service: &Service, chat: &Chat) -> PathBuf {
     let session = service
         .get(&format!("/api/sessions/{}", chat.session))
         .await;
@@ -38,7 +38,7 @@ async fn worktree(service: &Service, chat: &Chat) -> PathBuf {
     PathBuf::from(session["worktree_path"].as_str().unwrap())
 }
 
-async fn changes(service: &Service, chat: &Chat, status: &str) -> Vec<Value> {
+pub(super) async fn changes(service: &Service, chat: &Chat, status: &str) -> Vec<Value> {
     let mut rows = Vec::new();
     let mut cursor = String::new();
     loop {

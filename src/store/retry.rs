@@ -98,6 +98,12 @@ pub struct Interrupted {
     pub claimed_at: DateTime<Utc>,
 }
 
+/// A task that waits for a time or a budget is looked at again.
+const NOW: &str = "\
+    update hearth.queue set not_before = null
+    where task_id = $1 and waiting and not_before < 'infinity'
+    returning task_id";
+
 /// What the files of a task were before it.
 #[derive(Clone, Debug, PartialEq, Eq, FromRow)]
 pub struct Before {
@@ -209,6 +215,22 @@ impl Store {
                  since, or somebody has seen to it"
             ),
         })
+    }
+
+    /// Lets a parked task be claimed as soon as its turn comes; what parked it may
+    /// do so again. None if the task is not parked.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn try_now(&self, task: TaskId) -> Result<Option<Created>, StoreError> {
+        let waited: Option<Uuid> = sqlx::query_scalar(NOW)
+            .bind(task.0)
+            .fetch_optional(&self.pool)
+            .await?;
+        match waited {
+            Some(_) => self.created(task, true, Vec::new()).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Queues the failed `task` again, at the end of its session's queue: same

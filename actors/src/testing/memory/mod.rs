@@ -346,11 +346,12 @@ impl Operations for MemoryStore {
         .await
     }
 
-    async fn take_over(
-        &self,
-        one: Option<OperationId>,
-    ) -> Result<Vec<LeftBehind>, OperationsError> {
-        self.operate(|rows| Ok(rows.take_over(one))).await
+    async fn left_behind(&self) -> Result<Vec<(OperationId, SessionId)>, OperationsError> {
+        self.operate(|rows| Ok(rows.left_behind())).await
+    }
+
+    async fn take_over(&self, id: OperationId) -> Result<Option<LeftBehind>, OperationsError> {
+        self.operate(|rows| Ok(rows.take_over(id))).await
     }
 }
 

@@ -32,8 +32,9 @@ pub use contexts::{
 };
 pub use detached::{
     a_detached_task_can_be_cancelled, a_detached_turn_leaves_its_prompts_open,
-    take_over_detaches_what_waits_for_a_human, the_last_answer_lets_a_detached_task_go_on,
-    what_cannot_be_resumed_is_not_detached,
+    an_answer_that_the_agent_did_not_hear_goes_on, take_over_detaches_what_waits_for_a_human,
+    the_last_answer_lets_a_detached_task_go_on, what_cannot_be_resumed_is_not_detached,
+    what_was_heard_is_not_told_again,
 };
 pub use endings::{
     a_finished_session_takes_its_next_task, a_turn_may_end_unprompted,
@@ -59,11 +60,12 @@ pub use next_turn::{
 };
 pub use operations::{
     a_beginning_brings_what_planning_needs, a_new_life_takes_operations_over,
-    a_reject_ends_the_change, a_restore_trims_its_chat_and_marks_the_others,
-    a_rewind_makes_the_file_pending_again, an_apply_moves_the_baseline,
-    an_operation_is_completed_once, an_order_that_does_not_fit_is_refused,
-    an_unknown_operation_is_abandoned_in_peace, turns_and_operations_exclude_each_other,
-    what_was_not_intended_is_not_completed, without_a_lease_no_operation_begins,
+    a_reject_ends_the_change, a_restore_ends_what_waits_for_an_answer,
+    a_restore_trims_its_chat_and_marks_the_others, a_rewind_makes_the_file_pending_again,
+    an_apply_moves_the_baseline, an_operation_is_completed_once,
+    an_order_that_does_not_fit_is_refused, an_unknown_operation_is_abandoned_in_peace,
+    turns_and_operations_exclude_each_other, what_was_not_intended_is_not_completed,
+    without_a_lease_no_operation_begins,
 };
 pub use parts::{
     acquire, agents, append, batch, change, claim, claim_one, finish, finish_with, open, open_turn,
@@ -210,6 +212,8 @@ macro_rules! store_contract {
             a_detached_turn_leaves_its_prompts_open,
             take_over_detaches_what_waits_for_a_human,
             the_last_answer_lets_a_detached_task_go_on,
+            an_answer_that_the_agent_did_not_hear_goes_on,
+            what_was_heard_is_not_told_again,
             a_detached_task_can_be_cancelled,
             what_cannot_be_resumed_is_not_detached,
             turns_and_operations_exclude_each_other,
@@ -223,6 +227,7 @@ macro_rules! store_contract {
             what_was_not_intended_is_not_completed,
             a_new_life_takes_operations_over,
             without_a_lease_no_operation_begins,
+            a_restore_ends_what_waits_for_an_answer,
             a_restore_trims_its_chat_and_marks_the_others,
         }
     };

@@ -1,5 +1,6 @@
 //! Promises about the journal of operations.
 
+use super::detached::{asking, detach};
 use super::parts::{
     acquire, change, claim, claim_one, finish_with, open, open_turn, paths, turn_ref,
 };
@@ -8,7 +9,9 @@ use crate::event::FrameKind;
 use crate::ids::{ChangeId, ChatId, OperationId, SessionId};
 use crate::model::{Assignment, Diff, FileChange};
 use crate::operation::{Abandoned, Asked, Begun, LeftBehind, OperationState, Owner, Started};
+use crate::outcome::TaskState;
 use crate::ports::OperationsError;
+use crate::prompt::{AnsweredBy, PromptState, Settled};
 use crate::review::{FileState, Order, Plan, Step};
 
 /// The tree that a comparison after an operation reports.
@@ -534,4 +537,33 @@ pub async fn a_restore_trims_its_chat_and_marks_the_others(store: &dyn StoreUnde
         }
     }
     assert!(store.changes(talk.session).await.is_empty());
+}
+
+/// A restore to before a question ends the task that waits for its answer: nobody
+/// could go on behind it.
+pub async fn a_restore_ends_what_waits_for_an_answer(store: &dyn StoreUnderTest) {
+    let (turn, question) = asking(store).await;
+    assert_eq!(detach(store, &turn).await.len(), 3);
+    let checkpoint = store.checkpoint_id(&turn).await.expect("a checkpoint");
+    let order = Order::Restore {
+        checkpoint,
+        chat: turn.key.chat,
+        consent: false,
+    };
+    let started = begin(store, turn.session, order).await;
+    let (operations, plan) = (store.operations(), plan(&started));
+    operations
+        .intend(&started.owner, &plan)
+        .await
+        .expect("ours");
+    operations
+        .complete(&started.owner, &plan, &diff(Vec::new()))
+        .await
+        .expect("ours");
+    let state = store.task_state(turn.fence.task).await;
+    assert_eq!(state, TaskState::Cancelled);
+    let prompt = store.prompt(question.id).await;
+    assert_eq!(prompt, Some(PromptState::Cancelled));
+    let yes = Settled::answered(question.options[0].clone(), AnsweredBy::Http);
+    assert_eq!(store.answer_detached(question.id, &yes).await, []);
 }

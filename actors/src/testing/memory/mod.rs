@@ -289,9 +289,14 @@ impl Journal for MemoryStore {
         self.with(|rows| rows.decided(turn, prompt, settled))
     }
 
-    async fn detach(&self, turn: &TurnRef, _why: &str) -> Result<Vec<Frame>, JournalError> {
+    async fn detach(
+        &self,
+        turn: &TurnRef,
+        _why: &str,
+        unheard: &[PromptId],
+    ) -> Result<Vec<Frame>, JournalError> {
         self.reach().await.map_err(JournalError::Unavailable)?;
-        self.with(|rows| rows.detach(turn))
+        self.with(|rows| rows.detach(turn, unheard))
     }
 
     async fn notice(&self, notice: &Notice) -> Result<(), JournalError> {

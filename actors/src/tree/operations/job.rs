@@ -177,7 +177,7 @@ impl Job {
         };
         let quiet = match &self.pool {
             Some(pool) => {
-                pool.call(|reply| pool::Msg::Quiet(chat, reply), QUIET_BOUND)
+                pool.call(|reply| pool::Msg::StopAgents(chat, reply), QUIET_BOUND)
                     .await
             }
             None => None,

@@ -7,4 +7,6 @@ pub mod demo;
 mod launch;
 pub mod opencode;
 pub mod probe;
+mod provider;
 pub mod registry;
+mod reset;

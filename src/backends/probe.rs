@@ -25,8 +25,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::acp::{AcpBackend, Launch};
+use super::opencode;
 use super::registry::{self, Means};
-use crate::config::agents::{Agents, Program};
+use crate::config::agents::{Agents, Program, Protocol};
 use crate::process::{Owner, ProcessSpec, Room};
 use fault::Fault;
 
@@ -56,6 +57,8 @@ pub struct Found {
     pub version: Option<String>,
     /// What it offers; none when it opened no session.
     pub catalog: Option<Catalog>,
+    /// Whether its chats can share a server, where that is wanted, or why not.
+    pub server: Option<Result<(), String>>,
     /// What is wrong, if something is.
     pub fault: Option<Fault>,
 }
@@ -73,6 +76,7 @@ struct Target {
     /// Why it cannot be asked.
     unusable: Option<String>,
     built_in: bool,
+    is_server: bool,
 }
 
 impl Prober {
@@ -86,6 +90,7 @@ impl Prober {
                 deadlines: def.deadlines,
                 unusable: (!registry::speaks_acp(def)).then(|| registry::no_backend(name, def)),
                 built_in: def.command == Program::Hearth,
+                is_server: def.protocol == Protocol::Opencode,
             };
             (name.clone(), target)
         });
@@ -140,6 +145,9 @@ impl Prober {
         } else {
             process.args = vec![OsString::from("--version")];
             found.version = self.version(process).await;
+        }
+        if target.is_server {
+            found.server = found.version.as_deref().map(opencode::known);
         }
         let (catalog, fault) = self.ask(name, target, owner, &place.0).await;
         found.catalog = catalog;

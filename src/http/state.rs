@@ -308,4 +308,6 @@ pub struct Repository {
     pub root: PathBuf,
     /// It has changes that no commit holds.
     pub dirty: bool,
+    /// Their paths, as far as they are known; a new folder ends with `/`.
+    pub uncommitted: Vec<String>,
 }

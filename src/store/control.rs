@@ -212,7 +212,7 @@ impl Store {
         Ok(self.created(task, false, frames).await?)
     }
 
-    async fn created(
+    pub(super) async fn created(
         &self,
         task: TaskId,
         repeated: bool,

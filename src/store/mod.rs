@@ -61,6 +61,7 @@ pub use frames::{BYTES_PER_READ, Extent, FRAMES_PER_READ, FramePage};
 pub use listen::{Listener, Signal};
 pub use migrate::migrate;
 pub use other_consumer::refuse_other_consumer;
+pub use retention::Spent;
 pub use retry::{Before, Retry};
 pub use snapshot::Snapshot;
 

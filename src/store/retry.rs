@@ -52,6 +52,12 @@ const WANTED: &str = "\
                 and l.claimed_at > last.claimed_at and l.prompted_at is not null)
     order by last.claimed_at limit 100";
 
+/// A task that waits for a time or a budget is looked at again.
+const NOW: &str = "\
+    update hearth.queue set not_before = null
+    where task_id = $1 and waiting and not_before < 'infinity'
+    returning task_id";
+
 /// What the files of a task were before it.
 #[derive(Clone, Debug, PartialEq, Eq, FromRow)]
 pub struct Before {
@@ -130,6 +136,22 @@ impl Store {
     pub async fn wanted_retries(&self) -> Result<Vec<TaskId>, StoreError> {
         let tasks: Vec<Uuid> = sqlx::query_scalar(WANTED).fetch_all(&self.pool).await?;
         Ok(tasks.into_iter().map(TaskId).collect())
+    }
+
+    /// Lets a parked task be claimed as soon as its turn comes; what parked it may
+    /// do so again. None if the task is not parked.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn try_now(&self, task: TaskId) -> Result<Option<Created>, StoreError> {
+        let waited: Option<Uuid> = sqlx::query_scalar(NOW)
+            .bind(task.0)
+            .fetch_optional(&self.pool)
+            .await?;
+        match waited {
+            Some(_) => self.created(task, true, Vec::new()).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Queues the failed `task` again, at the end of its session's queue: same

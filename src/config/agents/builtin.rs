@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hearth_actors::ids::AgentName;
 
-use super::{AgentDef, Defaults, Program};
+use super::{AgentDef, Defaults, Program, Protocol};
 
 /// Model providers' own variables, which several agents read.
 const PROVIDERS: &[&str] = &[
@@ -56,8 +56,8 @@ pub(super) fn defs(defaults: &Defaults) -> BTreeMap<AgentName, AgentDef> {
         (
             "opencode",
             AgentDef {
+                protocol: Protocol::Opencode,
                 command: Program::Named("opencode".into()),
-                args: strings(&["acp"]),
                 env: BTreeMap::from([("OPENCODE_DISABLE_AUTOUPDATE".into(), "1".into())]),
                 pass_env: with_providers(&["OPENCODE_*"]),
                 mode: Some("build".into()),

@@ -145,6 +145,7 @@ impl Repositories for Git {
         Ok(Repository {
             root: root.canonicalize().map_err(|error| error.to_string())?,
             dirty: true,
+            uncommitted: Vec::new(),
         })
     }
 }

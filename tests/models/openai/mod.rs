@@ -149,7 +149,7 @@ fn routes(shared: Arc<Shared>) -> Router {
 }
 
 async fn complete(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) -> Response {
-    let plan = Plan::of(&body);
+    let mut plan = Plan::of(&body);
     let number = {
         let mut seen = shared.seen();
         if seen.len() >= MAX_SEEN {
@@ -174,6 +174,9 @@ async fn complete(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) ->
             return refuse(*status, *retry_after, refusal.as_ref());
         }
         Ending::Hang => tokio::time::sleep(MAX_HANG).await,
+        Ending::Cut(_, Some(times)) if shared.failed_before(&plan.prompt) >= *times => {
+            plan.ending = Ending::Well;
+        }
         _ => {}
     }
     tokio::time::sleep(plan.delay).await;
@@ -220,7 +223,7 @@ async fn stream_out(
     chunks: mpsc::Sender<io::Result<Bytes>>,
 ) {
     for (index, delta) in plan.deltas().into_iter().enumerate() {
-        if plan.ending == Ending::Cut(index) {
+        if matches!(plan.ending, Ending::Cut(pieces, _) if pieces == index) {
             // What was said must be on its way before the connection breaks.
             tokio::time::sleep(Duration::from_millis(50)).await;
             let _ = chunks

@@ -17,25 +17,30 @@ pub(super) async fn refused(agent: Agent) {
 /// and names it. goose gives up after seven seconds and says so as ordinary text
 /// of a turn that ended well: where that text is all of the turn and its own, it
 /// is the error, behind other words it is a suspicion. qwen takes up a broken
-/// answer by itself and really ends well.
+/// answer by itself and really ends well. opencode's server never gives up: Hearth
+/// does, at its third failure.
 pub(super) async fn failing(agent: Agent) {
     const SILENCE: &str = "no word from the agent within 4 s of the prompt";
+    const GIVEN_UP: &str = "after 3 tries: ";
     const SUSPECTED: &str = "suspected failure: the agent ended the turn as done";
     let goose = agent == Agent::Goose;
-    let first_byte = if goose { 25_000 } else { 4_000 };
+    let server = agent == Agent::OpencodeServer;
+    let first_byte = if goose || server { 25_000 } else { 4_000 };
     let settings = format!("[deadlines]\nfirst_byte_ms = {first_byte}\n[retry]\nattempts = 1\n");
     let stage = Stage::with(agent, &settings).await;
     let gave_up = |words: &'static str| {
         if goose {
             ("overload", words)
+        } else if server {
+            ("overload", GIVEN_UP)
         } else {
             ("stalled", SILENCE)
         }
     };
-    let broke = if goose {
-        ("agent_error", SUSPECTED)
-    } else {
-        ("ok", "")
+    let broke = match agent {
+        Agent::Goose => ("agent_error", SUSPECTED),
+        Agent::OpencodeServer => ("overload", GIVEN_UP),
+        _ => ("ok", ""),
     };
     let mut tasks = Vec::new();
     for (prompt, expected) in [

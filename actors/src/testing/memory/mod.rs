@@ -58,6 +58,9 @@ pub struct Faults {
     pub down: bool,
     /// Every call takes so long.
     pub latency: Duration,
+    /// Each call takes a part of that, as these dice fall: then calls overtake each
+    /// other.
+    pub dice: Option<fastrand::Rng>,
     /// So many of the next appends panic.
     pub append_panics: u32,
     /// What breaks of the coming calls about operations: for each whether, and
@@ -148,13 +151,13 @@ impl MemoryStore {
     }
 
     async fn reach(&self) -> Result<(), Source> {
-        let faults = self
-            .faults
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        tokio::time::sleep(faults.latency).await;
-        if faults.down {
+        let (latency, down) = {
+            let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+            let part = faults.dice.as_mut().map_or(1.0, fastrand::Rng::f64);
+            (faults.latency.mul_f64(part), faults.down)
+        };
+        tokio::time::sleep(latency).await;
+        if down {
             return Err("the fake store is down".into());
         }
         Ok(())

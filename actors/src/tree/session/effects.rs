@@ -274,9 +274,10 @@ async fn in_server(
         spec.forgotten = Some(why);
     }
     let started = backend.start(spec, events).await;
-    started.map_err(|error| match error {
-        StartError::Auth(_) => error,
-        _ => StartError::Server(format!("{error}\nIts server: {why}")),
+    started.map_err(|error| match (error, why) {
+        (error @ StartError::Auth(_), _) => error,
+        (error, why) if error.to_string() == why => StartError::Server(why),
+        (error, why) => StartError::Server(format!("its server: {why}\nand without it: {error}")),
     })
 }
 

@@ -25,7 +25,11 @@ pub(super) async fn failing(agent: Agent) {
     const SUSPECTED: &str = "suspected failure: the agent ended the turn as done";
     let goose = agent == Agent::Goose;
     let server = agent == Agent::OpencodeServer;
-    let first_byte = if goose || server { 25_000 } else { 4_000 };
+    let first_byte = match agent {
+        Agent::Goose => 25_000,
+        Agent::OpencodeServer => 100_000,
+        _ => 4_000,
+    };
     let settings = format!("[deadlines]\nfirst_byte_ms = {first_byte}\n[retry]\nattempts = 1\n");
     let stage = Stage::with(agent, &settings).await;
     let gave_up = |words: &'static str| {

@@ -32,9 +32,13 @@ async fn every_kind_of_answer_reaches_the_agent() {
     ] {
         let fixture = Fixture::new();
         let mut live = fixture.start().await;
-        let turn = live.prompt("ask may I?\nask create x.txt with y");
+        let turn = live.prompt("ask may I?\nask create w.txt with y\nask create x.txt with y");
         let ask = asked(&mut live).await;
         assert_eq!(ask.tool.title.as_deref(), Some("may I?"));
+        live.link.answer(&ask.id, &option(&ask, kind)).unwrap();
+        // What always holds for a word says nothing about edits.
+        let ask = asked(&mut live).await;
+        assert_eq!(ask.tool.kind.as_deref(), Some("edit"));
         live.link.answer(&ask.id, &option(&ask, kind)).unwrap();
         if !word.ends_with("always") {
             let ask = asked(&mut live).await;

@@ -3,7 +3,7 @@
 //!
 //! # Lock order
 //! Every transaction takes its row locks in this order and never goes back:
-//! node → arena → gate → turn or operation → prompts → task → queue entry → messages → worktree → changes →
+//! node → arena → gate → turn or operation → prompts → task → queue entry → agent rests → messages → worktree → changes →
 //! `agent_sessions` → `agent_links` → untold → stream → frames. A claim alone starts in the middle of
 //! the order, and takes gate, entry and task with `skip locked`: it never waits
 //! for what another transaction holds.
@@ -38,6 +38,7 @@ mod retry;
 pub mod rows;
 mod snapshot;
 mod text;
+mod worktree_row;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -61,7 +62,8 @@ pub use frames::{BYTES_PER_READ, Extent, FRAMES_PER_READ, FramePage};
 pub use listen::{Listener, Signal};
 pub use migrate::migrate;
 pub use other_consumer::refuse_other_consumer;
-pub use retry::{Before, Retry};
+pub use retention::Spent;
+pub use retry::{Before, Interrupted, Retry};
 pub use snapshot::Snapshot;
 
 /// Length of a node's lease. A node that does not renew it for this long is

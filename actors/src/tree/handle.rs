@@ -102,6 +102,11 @@ impl TreeHandle {
         self.root.cast(root::Msg::LookAtArenas);
     }
 
+    /// Somebody set a budget: turns that it may bound look at what they used.
+    pub fn look_at_budgets(&self) {
+        self.tell(pool::Msg::BudgetSet);
+    }
+
     /// Ends the running turn of `task`, if this node runs it. Its frames tell
     /// when it is over: within 6 s whatever the agent does.
     pub fn cancel(&self, task: TaskId) {
@@ -196,7 +201,7 @@ impl TreeHandle {
     }
 
     /// Stops claiming, lets turns finish for `grace`, then stops and awaits
-    /// everything.
+    /// everything. Turns that wait for a human end at once: what they ask stays open.
     pub async fn shutdown(&self, grace: Duration) {
         let bound = grace + Duration::from_secs(40);
         self.root
@@ -232,6 +237,9 @@ impl TreeHandle {
         self.root
             .call(|reply| root::Msg::Pool(message(reply)), ANSWER_BOUND)
             .await
-            .unwrap_or_else(|| Err(Refusal::Unavailable("no answer within 20 s".into())))
+            .unwrap_or_else(|| {
+                let why = "it is starting, stopping, or too busy to answer within 20 s";
+                Err(Refusal::Unavailable(why.into()))
+            })
     }
 }

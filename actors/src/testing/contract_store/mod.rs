@@ -6,6 +6,7 @@
 mod contexts;
 mod detached;
 mod endings;
+mod going_back;
 mod journal;
 mod limits;
 mod lives;
@@ -32,12 +33,17 @@ pub use contexts::{
 };
 pub use detached::{
     a_detached_task_can_be_cancelled, a_detached_turn_leaves_its_prompts_open,
-    take_over_detaches_what_waits_for_a_human, the_last_answer_lets_a_detached_task_go_on,
-    what_cannot_be_resumed_is_not_detached,
+    an_answer_that_the_agent_did_not_hear_goes_on, take_over_detaches_what_waits_for_a_human,
+    the_last_answer_lets_a_detached_task_go_on, what_cannot_be_resumed_is_not_detached,
+    what_was_heard_is_not_told_again,
 };
 pub use endings::{
     a_finished_session_takes_its_next_task, a_turn_may_end_unprompted,
     each_outcome_leaves_its_state, finish_happens_once,
+};
+pub use going_back::{
+    a_restore_ends_what_waits_for_an_answer, a_restore_trims_its_chat_and_marks_the_others,
+    a_retry_comes_too_late_when_something_worked_since, a_retry_goes_back_and_queues_its_task_once,
 };
 pub use journal::{
     a_cancelled_turn_is_not_opened, a_checkpoint_is_replaced_after_the_opening_only,
@@ -46,7 +52,8 @@ pub use journal::{
 };
 pub use limits::{
     a_budget_is_warned_of_once, a_cancelled_turn_is_not_parked, a_parked_task_says_why,
-    a_refused_turn_waits_and_is_counted, gauges_count_what_was_reported,
+    a_refused_turn_waits_and_is_counted, an_agent_rests_until_its_quota_is_reset,
+    gauges_count_what_was_reported,
 };
 pub use lives::{
     a_released_lease_claims_nothing, an_old_life_cannot_renew_or_claim,
@@ -59,8 +66,7 @@ pub use next_turn::{
 };
 pub use operations::{
     a_beginning_brings_what_planning_needs, a_new_life_takes_operations_over,
-    a_reject_ends_the_change, a_restore_trims_its_chat_and_marks_the_others,
-    a_rewind_makes_the_file_pending_again, an_apply_moves_the_baseline,
+    a_reject_ends_the_change, a_rewind_makes_the_file_pending_again, an_apply_moves_the_baseline,
     an_operation_is_completed_once, an_order_that_does_not_fit_is_refused,
     an_unknown_operation_is_abandoned_in_peace, turns_and_operations_exclude_each_other,
     what_was_not_intended_is_not_completed, without_a_lease_no_operation_begins,
@@ -125,6 +131,8 @@ pub trait StoreUnderTest: Send + Sync {
     async fn reset_contexts(&self, chat: ChatId, why: &str);
     /// Takes this message and all behind it out of a chat, as a restore does.
     async fn trim(&self, chat: ChatId, from: MessageId);
+    /// A waiting task is to be tried again by itself when it is interrupted.
+    async fn wants_retry(&self, task: TaskId);
     /// Asks for the end of a task.
     async fn request_cancel(&self, task: TaskId);
     /// `tasks.state`.
@@ -210,6 +218,8 @@ macro_rules! store_contract {
             a_detached_turn_leaves_its_prompts_open,
             take_over_detaches_what_waits_for_a_human,
             the_last_answer_lets_a_detached_task_go_on,
+            an_answer_that_the_agent_did_not_hear_goes_on,
+            what_was_heard_is_not_told_again,
             a_detached_task_can_be_cancelled,
             what_cannot_be_resumed_is_not_detached,
             turns_and_operations_exclude_each_other,
@@ -223,7 +233,11 @@ macro_rules! store_contract {
             what_was_not_intended_is_not_completed,
             a_new_life_takes_operations_over,
             without_a_lease_no_operation_begins,
+            a_restore_ends_what_waits_for_an_answer,
             a_restore_trims_its_chat_and_marks_the_others,
+            a_retry_goes_back_and_queues_its_task_once,
+            a_retry_comes_too_late_when_something_worked_since,
+            an_agent_rests_until_its_quota_is_reset,
         }
     };
     (@tests $test:tt $store:expr; $($promise:ident),+ $(,)?) => {

@@ -1,20 +1,18 @@
 //! Promises about the journal of operations.
 
-use super::parts::{
-    acquire, change, claim, claim_one, finish_with, open, open_turn, paths, turn_ref,
-};
+use super::parts::{acquire, change, claim, claim_one, finish_with, open, paths};
 use super::{AGENT, StoreUnderTest};
 use crate::event::FrameKind;
 use crate::ids::{ChangeId, ChatId, OperationId, SessionId};
-use crate::model::{Assignment, Diff, FileChange};
-use crate::operation::{Abandoned, Asked, Begun, OperationState, Owner, Started};
+use crate::model::{Diff, FileChange};
+use crate::operation::{Abandoned, Asked, Begun, LeftBehind, OperationState, Owner, Started};
 use crate::ports::OperationsError;
 use crate::review::{FileState, Order, Plan, Step};
 
 /// The tree that a comparison after an operation reports.
 const AFTER: &str = "tree after";
 
-fn asked(session: SessionId, order: Order) -> Asked {
+pub(super) fn asked(session: SessionId, order: Order) -> Asked {
     Asked {
         id: OperationId::new(),
         session,
@@ -30,7 +28,7 @@ fn apply(changes: &[ChangeId]) -> Order {
     }
 }
 
-async fn begin(store: &dyn StoreUnderTest, session: SessionId, order: Order) -> Started {
+pub(super) async fn begin(store: &dyn StoreUnderTest, session: SessionId, order: Order) -> Started {
     match store.operations().begin(&asked(session, order)).await {
         Ok(Begun::Work(started)) => *started,
         other => panic!("not begun: {other:?}"),
@@ -38,7 +36,7 @@ async fn begin(store: &dyn StoreUnderTest, session: SessionId, order: Order) -> 
 }
 
 /// What a plan for the started work may be: everything goes to where it should.
-fn plan(started: &Started) -> Plan {
+pub(super) fn plan(started: &Started) -> Plan {
     let steps = |change: &crate::review::Recorded| {
         vec![Step {
             path: change.path.clone(),
@@ -63,7 +61,7 @@ fn plan(started: &Started) -> Plan {
     }
 }
 
-fn diff(changes: Vec<FileChange>) -> Diff {
+pub(super) fn diff(changes: Vec<FileChange>) -> Diff {
     Diff {
         tree: AFTER.into(),
         changes,
@@ -108,7 +106,7 @@ async fn ids(store: &dyn StoreUnderTest, session: SessionId) -> Vec<ChangeId> {
     changes.iter().map(|change| change.id).collect()
 }
 
-fn assert_code<T: std::fmt::Debug>(came: Result<T, OperationsError>, wanted: &str) {
+pub(super) fn assert_code<T: std::fmt::Debug>(came: Result<T, OperationsError>, wanted: &str) {
     match came {
         Err(OperationsError::Wrong { code, .. }) => assert_eq!(code, wanted),
         other => panic!("not {wanted}: {other:?}"),
@@ -356,6 +354,27 @@ pub async fn what_was_not_intended_is_not_completed(store: &dyn StoreUnderTest) 
     assert_eq!(paths(&store.changes(session).await), ["a"]);
 }
 
+/// Takes over all that earlier lives left, as one whose answers are lost does: it
+/// asks for everything twice.
+async fn take_over(store: &dyn StoreUnderTest) -> Vec<LeftBehind> {
+    let operations = store.operations();
+    let found = operations.left_behind().await.expect("ours");
+    let again = operations.left_behind().await.expect("ours");
+    assert_eq!(found, again, "nothing is taken over by being looked for");
+    let mut left = Vec::new();
+    for (id, session) in found {
+        let first = operations.take_over(id).await.expect("ours");
+        let again = operations.take_over(id).await.expect("ours");
+        assert_eq!(first, again);
+        let taken = again.expect("it was left");
+        assert_eq!((taken.owner.id, taken.owner.session), (id, session));
+        left.push(taken);
+    }
+    let rest = operations.left_behind().await.expect("ours");
+    assert!(rest.is_empty(), "{rest:?}");
+    left
+}
+
 /// A new life finds what the last one left, and the last one is refused.
 pub async fn a_new_life_takes_operations_over(store: &dyn StoreUnderTest) {
     let session = worked(store, &[("a", "1")]).await;
@@ -363,7 +382,7 @@ pub async fn a_new_life_takes_operations_over(store: &dyn StoreUnderTest) {
     let started = begin(store, session, apply(&[])).await;
     let plan = plan(&started);
     assert!(
-        operations.take_over(None).await.expect("ours").is_empty(),
+        operations.left_behind().await.expect("ours").is_empty(),
         "it lives"
     );
 
@@ -374,7 +393,7 @@ pub async fn a_new_life_takes_operations_over(store: &dyn StoreUnderTest) {
         matches!(refused, Err(OperationsError::Fenced)),
         "{refused:?}"
     );
-    let left = twin.operations().take_over(None).await.expect("ours");
+    let left = take_over(&*twin).await;
     assert_eq!((left.len(), left[0].state), (1, OperationState::Planning));
     let empty = left[0].plan.as_ref().expect("an empty plan");
     assert!(empty.steps.is_empty());
@@ -390,7 +409,7 @@ pub async fn a_new_life_takes_operations_over(store: &dyn StoreUnderTest) {
         .expect("ours");
     let third = store.twin().await;
     third.lease().acquire().await.expect("the node's own");
-    let left = third.operations().take_over(None).await.expect("ours");
+    let left = take_over(&*third).await;
     // The first one's refs were never put right either.
     assert_eq!(left.len(), 2);
     let intended = left
@@ -413,7 +432,7 @@ pub async fn a_new_life_takes_operations_over(store: &dyn StoreUnderTest) {
     }
     let fourth = store.twin().await;
     fourth.lease().acquire().await.expect("the node's own");
-    let left = fourth.operations().take_over(None).await.expect("ours");
+    let left = take_over(&*fourth).await;
     assert!(left.is_empty(), "{left:?}");
 }
 
@@ -426,91 +445,4 @@ pub async fn without_a_lease_no_operation_begins(store: &dyn StoreUnderTest) {
         matches!(refused, Err(OperationsError::Fenced)),
         "{refused:?}"
     );
-}
-
-struct Talk {
-    session: SessionId,
-    turns: Vec<Assignment>,
-    chats: [ChatId; 2],
-}
-
-/// Two turns of one chat, then one of another.
-async fn talked(store: &dyn StoreUnderTest) -> Talk {
-    acquire(store).await;
-    let session = store.insert_session().await;
-    let chats = [
-        store.insert_chat(session).await,
-        store.insert_chat(session).await,
-    ];
-    let mut turns = Vec::new();
-    for chat in [chats[0], chats[0], chats[1]] {
-        store.insert_task(Some(session), Some(chat), AGENT).await;
-        let turn = claim_one(store).await;
-        let opening = open_turn(&turn);
-        let opened = store.journal().open(&turn_ref(&turn), &opening).await;
-        opened.expect("ours");
-        finish_with(store, &turn, &[("a", "1")]).await;
-        turns.push(turn);
-    }
-    Talk {
-        session,
-        turns,
-        chats,
-    }
-}
-
-/// A restore trims its chat from the checkpoint's turn on and marks the others,
-/// whose work must not go unasked.
-pub async fn a_restore_trims_its_chat_and_marks_the_others(store: &dyn StoreUnderTest) {
-    let talk = talked(store).await;
-    let checkpoint = store
-        .checkpoint_id(&talk.turns[1])
-        .await
-        .expect("a checkpoint");
-    let order = |consent| Order::Restore {
-        checkpoint,
-        chat: talk.chats[0],
-        consent,
-    };
-    let refused = store
-        .operations()
-        .begin(&asked(talk.session, order(false)))
-        .await;
-    match refused {
-        Err(OperationsError::NeedsConsent(chats)) => assert_eq!(chats, [talk.chats[1]]),
-        other => panic!("{other:?}"),
-    }
-    let started = begin(store, talk.session, order(true)).await;
-    let target = started.work.checkpoint.as_ref().expect("a checkpoint");
-    assert_eq!((target.id, target.commit.as_str()), (checkpoint, "c0"));
-    let plan = plan(&started);
-    let operations = store.operations();
-    operations
-        .intend(&started.owner, &plan)
-        .await
-        .expect("ours");
-    let frames = operations
-        .complete(&started.owner, &plan, &diff(Vec::new()))
-        .await
-        .expect("ours");
-    let kinds: Vec<_> = frames
-        .iter()
-        .map(|frame| (frame.kind, frame.chat_id))
-        .collect();
-    assert_eq!(
-        kinds,
-        [
-            (FrameKind::MessagesTrimmed, Some(talk.chats[0])),
-            (FrameKind::MessageComplete, Some(talk.chats[1])),
-            (FrameKind::PendingChangesUpdated, None),
-        ]
-    );
-    let kept = [true, false, true];
-    for (turn, kept) in talk.turns.iter().zip(kept) {
-        for message in [turn.user_message, turn.assistant_message] {
-            let there = store.message(message).await.is_some();
-            assert_eq!(there, kept, "message {message}");
-        }
-    }
-    assert!(store.changes(talk.session).await.is_empty());
 }

@@ -52,7 +52,7 @@ fn states(order: &Order) -> (&'static str, &'static str) {
         Order::Reject { .. } => ("pending", "rejected"),
         Order::Rewind { .. } => ("applied", "reverted"),
         Order::Adopt { .. } => ("pending", "adopted"),
-        Order::Apply { .. } | Order::Restore { .. } => ("pending", "applied"),
+        Order::Apply { .. } | Order::Restore { .. } | Order::Retry { .. } => ("pending", "applied"),
     }
 }
 
@@ -74,27 +74,25 @@ impl Rows {
         };
         let (mut changes, mut already, mut left_alone) = (Vec::new(), Vec::new(), Vec::new());
         let mut checkpoint = None;
-        if let Order::Restore {
-            checkpoint: id,
-            chat,
-            consent,
-        } = &asked.order
-        {
+        if let Some(back) = asked.order.goes_back() {
+            if back.retries.is_some_and(|task| !self.may_be_retried(task)) {
+                return Err(wrong("not_retryable"));
+            }
             let mut turns = self.turns.values();
             let turn = turns.find(|turn| {
                 turn.reference.session == session
-                    && turn.reference.chat == *chat
+                    && turn.reference.chat == back.chat
                     && turn
                         .checkpoint
                         .as_ref()
-                        .is_some_and(|taken| taken.id == *id)
+                        .is_some_and(|taken| taken.id == back.checkpoint)
             });
             let Some(turn) = turn else {
                 return Err(wrong("not_found"));
             };
             checkpoint.clone_from(&turn.checkpoint);
-            let others = self.later_chats(session, *id);
-            if !others.is_empty() && !consent {
+            let others = self.later_chats(session, back.checkpoint);
+            if !others.is_empty() && !back.consent {
                 return Err(OperationsError::NeedsConsent(others));
             }
         } else {
@@ -195,11 +193,8 @@ impl Rows {
         let order = row.order.clone();
         let session = owner.session;
         let mut frames = Vec::new();
-        if let Order::Restore {
-            checkpoint, chat, ..
-        } = &order
-        {
-            frames.extend(self.go_back(session, *checkpoint, *chat));
+        if let Some(back) = order.goes_back() {
+            frames.extend(self.go_back(session, back.checkpoint, back.chat));
         }
         let (_, done) = states(&order);
         let adopted = matches!(order, Order::Adopt { .. });
@@ -224,6 +219,9 @@ impl Rows {
         frames.push(self.session_frame(session, None, FrameKind::PendingChangesUpdated, data));
         if let Order::Adopt { arena, task, .. } = &order {
             frames.extend(self.decide(*arena, *task));
+        }
+        if let Order::Retry { task, .. } = &order {
+            self.queue_again(*task);
         }
         self.end_operation(owner, OperationState::Done);
         if let Some(row) = self.operations.get_mut(&owner.id) {
@@ -257,42 +255,38 @@ impl Rows {
         }
     }
 
-    pub(super) fn take_over(&mut self, one: Option<OperationId>) -> Vec<LeftBehind> {
+    pub(super) fn left_behind(&self) -> Vec<(OperationId, SessionId)> {
+        let rows = self.operations.iter();
+        rows.filter(|(_, row)| row.incarnation < self.incarnation && !row.settled)
+            .map(|(id, row)| (*id, row.session))
+            .collect()
+    }
+
+    pub(super) fn take_over(&mut self, id: OperationId) -> Option<LeftBehind> {
         let incarnation = self.incarnation;
-        let mut left = Vec::new();
-        for (id, row) in &mut self.operations {
-            let mine = match one {
-                Some(one) => one == *id,
-                None => row.incarnation < incarnation,
-            };
-            if !mine || row.settled {
-                continue;
-            }
-            row.incarnation = incarnation;
-            let worktree = self
-                .worktrees
-                .get(&row.session)
-                .map(|(worktree, _)| worktree);
-            let mut plan = row
-                .plan
-                .clone()
-                .or_else(|| worktree.map(|worktree| Plan::nothing(*id, worktree.clone())));
-            if let (Some(plan), Some(worktree), true) = (&mut plan, worktree, row.ends > 0) {
-                plan.baseline.clone_from(&worktree.baseline);
-            }
-            left.push(LeftBehind {
-                owner: Owner {
-                    id: *id,
-                    session: row.session,
-                    node: NodeId(uuid::Uuid::nil()),
-                    incarnation,
-                },
-                order: row.order.clone(),
-                state: row.state,
-                plan,
-            });
+        let row = self.operations.get_mut(&id)?;
+        if row.settled {
+            return None;
         }
-        left
+        row.incarnation = incarnation;
+        let worktree = self
+            .worktrees
+            .get(&row.session)
+            .map(|(worktree, _)| worktree);
+        let mut plan = row
+            .plan
+            .clone()
+            .or_else(|| worktree.map(|worktree| Plan::nothing(id, worktree.clone())));
+        if let (Some(plan), Some(worktree), true) = (&mut plan, worktree, row.ends > 0) {
+            plan.baseline.clone_from(&worktree.baseline);
+        }
+        let (order, state, session) = (row.order.clone(), row.state, row.session);
+        Some(LeftBehind {
+            owner: self.owner(id, session),
+            order,
+            state,
+            plan,
+        })
     }
 
     fn owner(&self, id: OperationId, session: SessionId) -> Owner {

@@ -7,6 +7,7 @@
 
 pub(crate) mod budgets;
 mod circuits;
+mod rests;
 mod servers;
 mod slots;
 mod verbs;
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
 use crate::event::TurnRef;
-use crate::ids::{ChatId, Generation, SessionId, SessionKey, TaskId, TurnId};
+use crate::ids::{AgentName, ChatId, Generation, SessionId, SessionKey, TaskId, TurnId};
 use crate::limits::Gauge;
 use crate::model::Assignment;
 use crate::outcome::Outcome;
@@ -41,6 +42,10 @@ pub(crate) enum Msg {
     Assign(Box<Assignment>),
     /// What is used of a claimed turn's budgets, or why nobody knows.
     Weighed(TurnId, Result<Vec<Gauge>, String>),
+    /// Somebody set a budget: what runs may be bounded by it.
+    BudgetSet,
+    /// It is written down that this agent rests no more.
+    Answers(AgentName),
     /// A session is through with its turn.
     TurnOver(SessionKey, Generation, Option<Outcome>),
     /// A session's agent crashed or did not start.
@@ -49,6 +54,9 @@ pub(crate) enum Msg {
     Refused(SessionKey, Generation, Refusal),
     /// A session's actor, state and processes are gone.
     Gone(SessionKey, Generation),
+    /// A session's turn waits for a human, and whether its agent may go meanwhile;
+    /// none: not any more.
+    Asks(SessionKey, Generation, Option<bool>),
     /// Look for sessions whose idle time is over.
     Sweep,
     /// End the turn of this task, if it runs here.
@@ -64,9 +72,12 @@ pub(crate) enum Msg {
     /// Stop a session and forget its crashes.
     Restart(SessionKey, RpcReplyPort<Result<(), Refusal>>),
     /// Stop the agents of this chat, between turns; replies when all are gone.
-    Quiet(ChatId, RpcReplyPort<()>),
-    /// Replies when no turn runs.
-    WhenQuiet(RpcReplyPort<()>),
+    StopAgents(ChatId, RpcReplyPort<()>),
+    /// The same for all chats of this workspace.
+    Empty(SessionId, RpcReplyPort<()>),
+    /// Begin no turn any more, and leave those that wait for a human; replies when
+    /// none runs.
+    Drain(RpcReplyPort<()>),
     /// Interrupts all turns and stops all sessions; replies when all are gone. What
     /// people are asked stays open.
     StopAll(RpcReplyPort<()>),
@@ -91,17 +102,24 @@ pub(crate) struct State {
     /// Shared servers, by definition.
     servers: BTreeMap<String, servers::Shared>,
     servers_stop: bool,
+    /// Which turn tries whether a rested agent answers again.
+    trying: BTreeMap<AgentName, TurnId>,
     /// Claimed tasks whose budgets are looked at; bounded like those that wait.
     weighing: Vec<Assignment>,
     /// Claimed tasks that wait for a slot; bounded by the dispatcher's credit.
     waiting: VecDeque<Waiting>,
     evictions: Vec<(SessionKey, RpcReplyPort<Result<(), Refusal>>)>,
-    quiet: Vec<RpcReplyPort<()>>,
-    leaving: Vec<(ChatId, RpcReplyPort<()>)>,
+    /// Who waits for the agents of a chat or workspace to be gone.
+    agents_gone: Vec<(Of, RpcReplyPort<()>)>,
+    /// Who waits for the last turn.
+    drained: Vec<RpcReplyPort<()>>,
+    draining: bool,
     stopped: Vec<RpcReplyPort<()>>,
     stopping: bool,
     /// Why sessions refused to go, counted since the start.
     refusals: BTreeMap<String, u64>,
+    /// Tasks that found no place, counted since the start.
+    turned_away: u64,
     evicted: u64,
     tasks: Vec<Task>,
     _sweep: Task,
@@ -120,6 +138,8 @@ struct Live {
     /// The definition of the shared server it lives in, if it does.
     server: Option<String>,
     turn: Option<HeldTurn>,
+    /// Its turn waits for a human, and gave its credit back meanwhile.
+    lent: bool,
     /// Its actor is gone, its clean-up is not.
     ended: bool,
 }
@@ -137,6 +157,22 @@ struct Record {
     last_exit: Option<String>,
     /// People were told that it cools down.
     noticed: bool,
+}
+
+/// Whose agents are meant.
+#[derive(Clone, Copy)]
+enum Of {
+    Chat(ChatId),
+    Session(SessionId),
+}
+
+impl Of {
+    fn has(self, live: &Live) -> bool {
+        match self {
+            Self::Chat(chat) => live.chat == chat,
+            Self::Session(session) => live.session == session,
+        }
+    }
 }
 
 struct Waiting {
@@ -172,14 +208,17 @@ impl Actor for PoolActor {
             circuits: BTreeMap::new(),
             servers: BTreeMap::new(),
             servers_stop: false,
+            trying: BTreeMap::new(),
             weighing: Vec::new(),
             waiting: VecDeque::new(),
             evictions: Vec::new(),
-            quiet: Vec::new(),
-            leaving: Vec::new(),
+            agents_gone: Vec::new(),
+            drained: Vec::new(),
+            draining: false,
             stopped: Vec::new(),
             stopping: false,
             refusals: BTreeMap::new(),
+            turned_away: 0,
             evicted: 0,
             tasks: Vec::new(),
             _sweep: sweep,
@@ -199,6 +238,8 @@ impl Actor for PoolActor {
             Msg::Dispatcher(dispatcher) => state.dispatcher = Some(dispatcher),
             Msg::Assign(assignment) => state.assign(assignment).await,
             Msg::Weighed(turn, gauges) => state.weighed(turn, gauges).await,
+            Msg::BudgetSet => state.budget_set(),
+            Msg::Answers(agent) => drop(state.trying.remove(&agent)),
             Msg::TurnOver(key, generation, outcome) => {
                 state.turn_over(&key, generation, outcome).await
             }
@@ -207,6 +248,7 @@ impl Actor for PoolActor {
                 state.refused(&key, generation, refusal).await
             }
             Msg::Gone(key, generation) => state.gone(&key, generation).await,
+            Msg::Asks(key, generation, asks) => state.asks(&key, generation, asks),
             Msg::Sweep => state.sweep(),
             Msg::Cancel(task) => state.cancel(task, Why::Asked),
             Msg::Answer(task, reply) => state.answer(task, reply),
@@ -214,8 +256,9 @@ impl Actor for PoolActor {
             Msg::CloseSession(session) => state.close(|_, of| of == session),
             Msg::Evict(key, reply) => state.evict(key, reply),
             Msg::Restart(key, reply) => state.restart(&key, reply),
-            Msg::Quiet(chat, reply) => state.quiet(chat, reply),
-            Msg::WhenQuiet(reply) => state.quiet.push(reply),
+            Msg::StopAgents(chat, reply) => state.stop_agents(Of::Chat(chat), reply),
+            Msg::Empty(session, reply) => state.stop_agents(Of::Session(session), reply),
+            Msg::Drain(reply) => state.drain(reply),
             Msg::StopAll(reply) => state.stop_all(reply),
         }
         state.tell_servers();
@@ -270,20 +313,26 @@ impl State {
         }
     }
 
+    fn debit(&self) {
+        if let Some(dispatcher) = &self.dispatcher {
+            dispatcher.cast(dispatcher::Msg::Debit);
+        }
+    }
+
     fn settle_replies(&mut self) {
-        if !self.quiet.is_empty()
+        if !self.drained.is_empty()
             && self.waiting.is_empty()
             && self.weighing.is_empty()
             && self.live.values().all(|live| live.turn.is_none())
         {
-            for reply in self.quiet.drain(..) {
+            for reply in self.drained.drain(..) {
                 let _ = reply.send(());
             }
         }
         let live = &self.live;
         for (_, reply) in self
-            .leaving
-            .extract_if(.., |(chat, _)| live.values().all(|live| live.chat != *chat))
+            .agents_gone
+            .extract_if(.., |(of, _)| live.values().all(|live| !of.has(live)))
         {
             let _ = reply.send(());
         }

@@ -33,6 +33,7 @@ impl State {
         for effect in effects {
             self.carry_out(effect).await;
         }
+        self.tell_asks();
         self.arm_timer();
         if changed {
             self.show();

@@ -3,6 +3,7 @@
 
 pub mod acp;
 mod cap;
+pub mod claude;
 pub mod demo;
 mod launch;
 pub mod opencode;

@@ -58,7 +58,11 @@ impl Answer {
     }
 
     /// A block of it begins; the call, if it is one.
-    pub(super) fn block<'a>(&mut self, index: usize, block: &'a Block) -> Option<(&'a str, &'a str)> {
+    pub(super) fn block<'a>(
+        &mut self,
+        index: usize,
+        block: &'a Block,
+    ) -> Option<(&'a str, &'a str)> {
         let (kind, call) = match block {
             Block::Text { .. } => (Kind::Text, None),
             Block::Thinking { .. } => (Kind::Reasoning, None),
@@ -215,14 +219,18 @@ mod tests {
     }
 
     fn block() -> Block {
-        Block::Text { text: String::new() }
+        Block::Text {
+            text: String::new(),
+        }
     }
 
     fn tell(answer: &mut Answer, id: &str, pieces: &[&str]) -> String {
         answer.begin(id);
         answer.block(0, &block());
         let said = pieces.iter().flat_map(|piece| {
-            let delta = Delta::TextDelta { text: (*piece).into() };
+            let delta = Delta::TextDelta {
+                text: (*piece).into(),
+            };
             answer.delta(0, &delta)
         });
         text(&said.collect::<Vec<_>>())
@@ -248,10 +256,17 @@ mod tests {
         let mut answer = Answer::default();
         answer.begin("1");
         answer.block(0, &block());
-        let call = Block::ToolUse { id: "t".into(), name: "Bash".into(), input: serde_json::Value::Null };
+        let call = Block::ToolUse {
+            id: "t".into(),
+            name: "Bash".into(),
+            input: serde_json::Value::Null,
+        };
         assert_eq!(answer.block(1, &call), Some(("t", "Bash")));
         assert_eq!(answer.abandon(1), ["t"]);
-        assert!(answer.retried().is_empty(), "nothing of the first block was told");
+        assert!(
+            answer.retried().is_empty(),
+            "nothing of the first block was told"
+        );
     }
 
     proptest! {

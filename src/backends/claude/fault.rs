@@ -32,6 +32,14 @@ pub(super) fn stop(result: &TurnResult, worked: bool, error: Option<&str>) -> Ag
     }
 }
 
+/// An error Hearth itself found.
+pub(super) fn other(message: &str) -> AgentFault {
+    AgentFault {
+        class: FaultClass::Other,
+        message: message.to_owned(),
+    }
+}
+
 fn message(result: &TurnResult) -> String {
     match result.result.as_deref() {
         Some(text) if !text.is_empty() => text.to_owned(),
@@ -92,16 +100,42 @@ mod tests {
             (Some(500), "API Error: 500", None, FaultClass::Overload),
             (Some(529), "API Error: 529", None, FaultClass::Overload),
             (Some(429), "API Error: 429", None, FaultClass::Overload),
-            (Some(429), "Claude AI usage limit reached|1735689600", None, FaultClass::Quota),
-            (Some(400), "Your credit balance is too low", None, FaultClass::Quota),
-            (None, "Not logged in · Please run /login", None, FaultClass::Auth),
-            (None, "API Error: Request timed out.", None, FaultClass::Overload),
+            (
+                Some(429),
+                "Claude AI usage limit reached|1735689600",
+                None,
+                FaultClass::Quota,
+            ),
+            (
+                Some(400),
+                "Your credit balance is too low",
+                None,
+                FaultClass::Quota,
+            ),
+            (
+                None,
+                "Not logged in · Please run /login",
+                None,
+                FaultClass::Auth,
+            ),
+            (
+                None,
+                "API Error: Request timed out.",
+                None,
+                FaultClass::Overload,
+            ),
             (None, "odd", Some("authentication_failed"), FaultClass::Auth),
             (None, "odd", Some("unknown"), FaultClass::Other),
         ] {
-            let fault = AgentFault { class, message: text.into() };
+            let fault = AgentFault {
+                class,
+                message: text.into(),
+            };
             let result = api(status, text);
-            let refused = AgentStop::Refused { fault: fault.clone(), reset: None };
+            let refused = AgentStop::Refused {
+                fault: fault.clone(),
+                reset: None,
+            };
             assert_eq!(stop(&result, false, error), refused);
             assert_eq!(stop(&result, true, error), AgentStop::Error(fault));
         }
@@ -117,14 +151,20 @@ mod tests {
         };
         assert_eq!(stop(&result, true, None), AgentStop::EndTurn);
         result.stop_reason = Some("refusal".into());
-        assert_eq!(stop(&result, true, None), AgentStop::Limit("refusal".into()));
+        assert_eq!(
+            stop(&result, true, None),
+            AgentStop::Limit("refusal".into())
+        );
         let limit = TurnResult {
             subtype: "error_max_turns".into(),
             is_error: true,
             terminal_reason: Some("max_turns".into()),
             ..TurnResult::default()
         };
-        assert_eq!(stop(&limit, true, None), AgentStop::Limit("max_turns".into()));
+        assert_eq!(
+            stop(&limit, true, None),
+            AgentStop::Limit("max_turns".into())
+        );
         for reason in ["aborted_streaming", "aborted_tools"] {
             let aborted = TurnResult {
                 subtype: "error_during_execution".into(),

@@ -45,6 +45,7 @@ pub struct Mapper {
     error: Option<String>,
     /// It tells what becomes of its prompts.
     tells_lifecycle: bool,
+    mode: Option<String>,
     /// US dollars as of the last result.
     total_cost: Option<f64>,
     unsolicited: Option<Unsolicited>,
@@ -88,9 +89,11 @@ impl Mapper {
         match frame {
             Frame::Init { mode } => {
                 self.turn_begins();
-                mode.map(Said::Mode).into_iter().collect()
+                mode.and_then(|mode| self.mode_is(mode))
+                    .into_iter()
+                    .collect()
             }
-            Frame::Mode(mode) => vec![Said::Mode(mode)],
+            Frame::Mode(mode) => self.mode_is(mode).into_iter().collect(),
             Frame::Lifecycle { prompt, state } => {
                 self.tells_lifecycle = true;
                 let was_live = self.is_live();
@@ -124,6 +127,12 @@ impl Mapper {
     pub fn give_up(&mut self, stop: AgentStop) -> Option<Said> {
         let guard = self.guard.as_mut()?;
         guard.give_up().then_some(Said::TurnEnded(stop))
+    }
+
+    fn mode_is(&mut self, mode: String) -> Option<Said> {
+        let is_new = self.mode.as_ref() != Some(&mode);
+        self.mode = Some(mode.clone());
+        is_new.then_some(Said::Mode(mode))
     }
 
     fn turn_begins(&mut self) {
@@ -202,7 +211,12 @@ impl Mapper {
                 {
                     self.subagents.insert(id.clone(), name);
                 }
-                words.push(Said::Tool(tool::called(&id, &name, input, agent.as_deref())));
+                words.push(Said::Tool(tool::called(
+                    &id,
+                    &name,
+                    input,
+                    agent.as_deref(),
+                )));
             }
         }
         words
@@ -233,7 +247,10 @@ impl Mapper {
 
     fn result(&mut self, result: &TurnResult) -> Vec<Said> {
         let usage = self.spent(result);
-        let mine = self.guard.as_mut().is_some_and(|guard| guard.result(result));
+        let mine = self
+            .guard
+            .as_mut()
+            .is_some_and(|guard| guard.result(result));
         if !mine {
             if let Some(other) = &mut self.unsolicited {
                 add(&mut other.usage, usage);
@@ -285,7 +302,9 @@ impl Mapper {
         let Some(other) = self.unsolicited.as_mut().filter(|other| !other.over) else {
             return;
         };
-        let Frame::Assistant(said) = frame else { return };
+        let Frame::Assistant(said) = frame else {
+            return;
+        };
         for block in said.message.content {
             match block {
                 Block::Text { text } if said.parent_tool_use_id.is_none() => {

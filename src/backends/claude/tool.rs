@@ -9,7 +9,15 @@ use crate::backends::cap::{capped, capped_text};
 const PATHS: &[&str] = &["file_path", "notebook_path", "path"];
 /// What says best what a call does, the first that is there.
 const ABOUT: &[&str] = &[
-    "file_path", "notebook_path", "command", "pattern", "url", "query", "path", "skill", "description",
+    "file_path",
+    "notebook_path",
+    "command",
+    "pattern",
+    "url",
+    "query",
+    "path",
+    "skill",
+    "description",
 ];
 
 /// A call that is announced: its arguments are still to come.
@@ -55,7 +63,11 @@ pub(super) fn ended(id: &str, content: Value, failed: bool) -> Tool {
 pub(super) fn subagent(name: &str, input: &Value) -> Option<String> {
     let text = |field: &str| input[field].as_str().filter(|text| !text.is_empty());
     matches!(name, "Task" | "Agent").then(|| {
-        capped_text(text("description").or(text("subagent_type")).unwrap_or("subagent"))
+        capped_text(
+            text("description")
+                .or(text("subagent_type"))
+                .unwrap_or("subagent"),
+        )
     })
 }
 

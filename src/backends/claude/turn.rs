@@ -106,7 +106,10 @@ mod tests {
         assert!(!guard.lifecycle("a", "cancelled"));
         assert!(!guard.lifecycle("b", "started"));
         assert!(!guard.result(&result(&["a"])));
-        assert!(guard.result(&result(&["c", "b"])), "one for several prompts");
+        assert!(
+            guard.result(&result(&["c", "b"])),
+            "one for several prompts"
+        );
         assert!(!guard.result(&result(&["b"])), "it ends once");
     }
 

@@ -11,3 +11,4 @@ mod listen;
 mod lost_answers;
 mod migrations;
 mod pg;
+mod transcripts;

@@ -6,6 +6,7 @@ mod cap;
 pub mod claude;
 pub mod demo;
 mod launch;
+mod lines;
 pub mod opencode;
 pub mod probe;
 pub mod registry;

@@ -116,6 +116,8 @@ fn the_registry_serves_names_and_aliases_and_says_what_it_cannot_run() {
         hearth: "/opt/hearth".into(),
         homes: directory.path().join("homes"),
         learned: None,
+        transcripts: None,
+        warm_claude: true,
         environment: Vec::new(),
     };
     let registry = Registry::new(&agents, &means);

@@ -13,7 +13,7 @@
 //! | `[[error:STATUS]]`, `[[error:STATUS,N]]` | refuses with this status, always or N times |
 //! | `[[retry_after:SECONDS]]` | the refusal has this header |
 //! | `[[refusal:KIND,words]]` | the refusal's type and code, and its words |
-//! | `[[cut:N]]` | breaks the connection after N pieces |
+//! | `[[cut:N]]` | breaks the connection after N pieces; of Anthropic's messages the first time only |
 //! | `[[hang]]` | never answers |
 //!
 //! Only the last line that has directives counts: some agents put a message that

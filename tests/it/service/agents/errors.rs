@@ -16,8 +16,9 @@ pub(super) async fn refused(agent: Agent) {
 /// Agents try again in silence, some for a minute and more: a deadline ends that
 /// and names it. goose gives up after seven seconds and says so as ordinary text
 /// of a turn that ended well: where that text is all of the turn and its own, it
-/// is the error, behind other words it is a suspicion. qwen takes up a broken
-/// answer by itself and really ends well.
+/// is the error, behind other words it is a suspicion. claude gives up when its
+/// settings say so, and names the error. qwen and claude take up a broken answer by
+/// themselves and really end well.
 pub(super) async fn failing(agent: Agent) {
     const SILENCE: &str = "no word from the agent within 4 s of the prompt";
     const SUSPECTED: &str = "suspected failure: the agent ended the turn as done";
@@ -25,12 +26,10 @@ pub(super) async fn failing(agent: Agent) {
     let first_byte = if goose { 25_000 } else { 4_000 };
     let settings = format!("[deadlines]\nfirst_byte_ms = {first_byte}\n[retry]\nattempts = 1\n");
     let stage = Stage::with(agent, &settings).await;
-    let gave_up = |words: &'static str| {
-        if goose {
-            ("overload", words)
-        } else {
-            ("stalled", SILENCE)
-        }
+    let gave_up = |words: &'static str| match agent {
+        Agent::Goose => ("overload", words),
+        Agent::Claude => ("overload", "API Error: "),
+        _ => ("stalled", SILENCE),
     };
     let broke = if goose {
         ("agent_error", SUSPECTED)

@@ -37,7 +37,7 @@ impl Stage {
         let seat = seat().await;
         let installed = tokio::task::spawn_blocking(installed).await.unwrap();
         let model = Model::start();
-        let tables: String = [Agent::Goose, Agent::Qwen, Agent::Opencode]
+        let tables: String = [Agent::Goose, Agent::Qwen, Agent::Opencode, Agent::Claude]
             .map(|each| each.table(installed, model.url()))
             .concat();
         let service = Service::with_config(Some(&format!("{settings}\n{tables}"))).await;

@@ -21,6 +21,9 @@ const CANCEL_LOOK: Duration = Duration::from_secs(1);
 const EXPIRY_LOOK: Duration = Duration::from_secs(1);
 /// Between two looks for what was kept long enough.
 const RETENTION_LOOK: Duration = Duration::from_secs(60 * 60);
+/// A transcript that no chat goes on with is kept this long at least: the chat may be
+/// about to say so.
+const LONELY_TRANSCRIPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Turns signals of the database into words for the tree.
 pub(super) async fn heed(mut signals: mpsc::Receiver<Signal>, tree: TreeHandle, store: Store) {
@@ -105,6 +108,11 @@ pub(super) async fn keep_for_a_time(store: Store, frames: Duration) {
                 "notices and decisions older than the frames' retention"
             ),
             Err(error) => tracing::warn!(%error, "old notices and decisions stay for now"),
+        }
+        match store.prune_transcripts(frames.max(LONELY_TRANSCRIPT)).await {
+            Ok(0) => {}
+            Ok(deleted) => tracing::info!(deleted, "transcripts that no chat goes on with"),
+            Err(error) => tracing::warn!(%error, "transcripts of no chat stay for now"),
         }
         tokio::time::sleep(RETENTION_LOOK.min(frames)).await;
     }

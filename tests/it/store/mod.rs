@@ -10,5 +10,5 @@ mod limits;
 mod listen;
 mod lost_answers;
 mod migrations;
-mod pg;
+pub(crate) mod pg;
 mod transcripts;

@@ -141,6 +141,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     let (learned, tellings) = mpsc::channel(TELLINGS);
     let means = Means {
         learned: Some(learned),
+        transcripts: Some(Arc::new(store.clone())),
         ..means(&settings, room.clone())?
     };
     let registry = Registry::new(&settings.agents, &means);

@@ -10,3 +10,4 @@ mod lines;
 pub mod opencode;
 pub mod probe;
 pub mod registry;
+mod reset;

@@ -74,6 +74,50 @@ fn a_built_in_agent_keeps_what_is_not_overridden() {
 }
 
 #[test]
+fn opencode_is_a_server_unless_it_is_written_as_a_process() {
+    for (text, protocol, args) in [
+        ("", Protocol::Opencode, &[][..]),
+        ("args = [\"--pure\"]", Protocol::Opencode, &["--pure"]),
+        ("protocol = \"acp\"", Protocol::Acp, &["acp"]),
+        (
+            "args = [\"acp\", \"--pure\"]",
+            Protocol::Acp,
+            &["acp", "--pure"],
+        ),
+    ] {
+        let agents = read(&format!("[agents.opencode]\n{text}")).unwrap();
+        let def = &agents.defs[&AgentName::from("opencode")];
+        assert_eq!(def.protocol, protocol, "{text}");
+        assert_eq!(def.args, args, "{text}");
+    }
+}
+
+#[test]
+fn limits_of_a_server_are_read_and_bounded() {
+    let agents = read(
+        "[agents.opencode.server]\nprobe_ms = 1000\nprobe_timeout_ms = 2000\nfailures = 4\n\
+         busy_grace_ms = 9000\nmemory_mb = 100",
+    )
+    .unwrap();
+    let limits = agents.defs[&AgentName::from("opencode")].server;
+    assert_eq!(limits.period, Duration::from_secs(1));
+    assert_eq!(limits.timeout, Duration::from_secs(2));
+    assert_eq!(limits.failures, 4);
+    assert_eq!(limits.busy_grace, Duration::from_secs(9));
+    assert_eq!(limits.memory, Some(100 * 1024 * 1024));
+    let agents = read("[agents.opencode.server]\nmemory_mb = 0").unwrap();
+    let limits = agents.defs[&AgentName::from("opencode")].server;
+    assert_eq!(limits.memory, None);
+    let errors = read(
+        "[agents.goose.server]\nprobe_ms = 1000\n\
+         [agents.opencode]\nprotocol = \"opencode\"\nargs = [\"serve\"]\n\
+         server = { failures = 0, memory_mb = -1, probes = 3 }",
+    )
+    .unwrap_err();
+    insta::assert_snapshot!(errors.join("\n"));
+}
+
+#[test]
 fn all_errors_come_at_once_with_place_problem_and_cure() {
     let errors = read(
         r#"

@@ -41,7 +41,10 @@ pub(super) async fn stops(agent: Agent) {
         tokio::time::sleep(Duration::from_millis(random.u64(..300))).await;
         let path = format!("/api/tasks/{stopped}/cancel");
         let (status, told) = stage.service.post(&path, json!({})).await;
-        assert!(status < 300 || told["code"] == "task_ended", "{status} {told}");
+        assert!(
+            status < 300 || told["code"] == "task_ended",
+            "{status} {told}"
+        );
         let next = stage.say(&chat, &format!("[[text:Answer {round}.]]")).await;
         let stopped = stage.service.ended(&stopped).await;
         let next = stage.service.ended(&next).await;
@@ -217,8 +220,9 @@ pub(super) async fn broken(agent: Agent) {
     let stage = Stage::set(agent).await;
     let chat = stage.service.chat().await;
     for (round, cut) in [1, 3, 6].into_iter().enumerate() {
-        let prompt =
-            format!("[[deltas:8]][[text:The connection breaks here.]][[cut:{cut}]] otter {round}");
+        let prompt = format!(
+            "[[deltas:8]][[text:The connection breaks here.]][[cut:{cut},1]] otter {round}"
+        );
         let task = stage.turn(&chat, &prompt).await;
         let id = task["id"].as_str().unwrap();
         let said = stage.streamed(id, "delta").await;

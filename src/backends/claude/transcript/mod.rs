@@ -14,6 +14,10 @@ pub mod lines;
 mod local;
 mod mirror;
 mod rebuild;
+#[cfg(test)]
+mod rebuild_tests;
+#[cfg(test)]
+mod testing;
 pub mod trim;
 
 pub use import::{Speaker, Spoken, import};

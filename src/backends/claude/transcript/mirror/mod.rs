@@ -13,6 +13,8 @@
 //! program's own file.
 
 mod queue;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::path::Path;
@@ -93,6 +95,8 @@ struct State {
     in_hand: Option<u64>,
     /// How many entries these are.
     in_hand_entries: usize,
+    /// It has a file that is behind in its hands instead.
+    catching_up: bool,
     strange: u64,
     /// Nothing more comes.
     closing: bool,

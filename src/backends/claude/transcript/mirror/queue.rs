@@ -265,6 +265,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
         /// Whatever comes and whenever it is taken: no entry is lost, none comes
         /// twice, those of a file stay in order, and no batch is too large.
         #[test]

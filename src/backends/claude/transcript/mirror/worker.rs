@@ -82,10 +82,10 @@ impl Worker {
             state.queue.drop_session(session);
         }
         let job = state.queue.next();
-        (state.in_hand, state.in_hand_entries) = match &job {
-            None => (None, 0),
-            Some(Job::Append { first, entries, .. }) => (Some(*first), entries.len()),
-            Some(Job::CatchUp { since, .. }) => (Some(*since), 0),
+        (state.in_hand, state.in_hand_entries, state.catching_up) = match &job {
+            None => (None, 0, false),
+            Some(Job::Append { first, entries, .. }) => (Some(*first), entries.len(), false),
+            Some(Job::CatchUp { since, .. }) => (Some(*since), 0, true),
         };
         (job, state.closing)
     }
@@ -218,6 +218,7 @@ impl Worker {
         let tried = usize::try_from(self.health.failures).unwrap_or(usize::MAX);
         self.health.failures = self.health.failures.saturating_add(1);
         if let Some(pause) = PAUSES.get(tried) {
+            self.tell();
             return sleep(*pause).await;
         }
         if self.health.trouble.is_none() {
@@ -237,7 +238,7 @@ impl Worker {
     fn tell(&mut self) {
         let state = self.shared.state();
         self.health.waiting = state.queue.waiting().0 + state.in_hand_entries;
-        self.health.behind = state.queue.behind();
+        self.health.behind = state.queue.behind() + usize::from(state.catching_up);
         self.health.strange = state.strange;
         drop(state);
         self.told.send_replace(self.health.clone());

@@ -5,6 +5,7 @@
 //! a service, a database, a home and a model of its own.
 
 mod cancels;
+mod claude_kept;
 mod claude_only;
 mod compete;
 mod deaths;
@@ -126,9 +127,9 @@ scenarios! {
         claude_only::changed as model_mode_and_effort_change_in_the_live_process,
         claude_only::subagent as what_a_subagent_does_is_told_as_its_own,
         claude_only::broken as a_broken_answer_is_told_once,
-        claude_only::bereft as its_sessions_go_on_from_the_database_alone,
-        claude_only::totals as twenty_turns_and_two_restarts_are_counted_as_the_model_does,
-        claude_only::unknown as an_unknown_session_is_a_declared_fresh_one,
+        claude_kept::bereft as its_sessions_go_on_from_the_database_alone,
+        claude_kept::totals as twenty_turns_and_two_restarts_are_counted_as_the_model_does,
+        claude_kept::unknown as an_unknown_session_is_a_declared_fresh_one,
         claude_only::not_logged_in as a_missing_login_is_named,
         claude_only::first_words as a_warm_process_answers_sooner,
     }

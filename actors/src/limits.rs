@@ -65,6 +65,17 @@ impl Parked {
     }
 }
 
+/// A provider promised to refuse an agent until some moment, whichever of its chats
+/// asks; the agent rests on its node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentRest {
+    /// From the claim until then; zero when it is over, and nobody has seen yet
+    /// whether it answers again.
+    pub left: Duration,
+    /// What the provider said.
+    pub because: Option<String>,
+}
+
 /// How often models refused before: counted in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusals {

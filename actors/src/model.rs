@@ -10,6 +10,7 @@ use crate::ids::{
     ChangeId, ChatId, CheckpointId, MessageId, NodeId, ProjectId, SessionId, SessionKey, TaskId,
     TurnId, WorktreeId,
 };
+use crate::limits::AgentRest;
 use crate::outcome::{Outcome, words};
 use crate::prompt::Given;
 use crate::rules::routing::Origin;
@@ -283,6 +284,8 @@ pub struct Assignment {
     /// The turn goes on after one whose process ended while it waited for these
     /// answers: only the agent's own session can do that.
     pub goes_on: Option<Vec<Given>>,
+    /// Its agent's quota is used up, or was and nobody has tried since.
+    pub rests: Option<AgentRest>,
 }
 
 /// Everything that ends a turn, stored in one transaction.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{ChangeId, ChatId, CheckpointId, NodeId, OperationId, SessionId};
 use crate::model::{Checkpoint, Worktree};
 use crate::outcome::words;
-use crate::review::{Order, Plan, Step, Work};
+use crate::review::{GoingBack, Order, Plan, Step, Work};
 
 /// An order as it is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +130,7 @@ impl Order {
             Self::Rewind { .. } => "rewind",
             Self::Adopt { .. } => "adopt",
             Self::Restore { .. } => "restore",
+            Self::Retry { .. } => "retry",
         }
     }
 
@@ -141,15 +142,40 @@ impl Order {
             | Self::Reject { changes }
             | Self::Rewind { changes }
             | Self::Adopt { changes, .. } => changes,
-            Self::Restore { .. } => &[],
+            Self::Restore { .. } | Self::Retry { .. } => &[],
         }
     }
 
     /// The chat whose agents must be gone before files change under them.
     #[must_use]
     pub fn quiets(&self) -> Option<ChatId> {
-        match self {
-            Self::Restore { chat, .. } => Some(*chat),
+        self.goes_back().map(|back| back.chat)
+    }
+
+    /// Where it brings the worktree back to, if it does.
+    #[must_use]
+    pub fn goes_back(&self) -> Option<GoingBack> {
+        match *self {
+            Self::Restore {
+                checkpoint,
+                chat,
+                consent,
+            } => Some(GoingBack {
+                checkpoint,
+                chat,
+                consent,
+                retries: None,
+            }),
+            Self::Retry {
+                checkpoint,
+                chat,
+                task,
+            } => Some(GoingBack {
+                checkpoint,
+                chat,
+                consent: false,
+                retries: Some(task),
+            }),
             _ => None,
         }
     }
@@ -169,7 +195,7 @@ impl Order {
                 task: *task,
                 changes,
             },
-            Self::Restore { .. } => self.clone(),
+            Self::Restore { .. } | Self::Retry { .. } => self.clone(),
         }
     }
 }

@@ -49,6 +49,30 @@ pub enum Order {
         /// Later turns of other chats in this worktree may lose their files.
         consent: bool,
     },
+    /// The same for a task that Hearth interrupted, whose creator wants it tried
+    /// again by itself; it is queued again when the files are back. Only if nothing
+    /// has worked in the session since.
+    Retry {
+        /// To which.
+        checkpoint: CheckpointId,
+        /// The chat whose transcript goes back too.
+        chat: ChatId,
+        /// Which.
+        task: TaskId,
+    },
+}
+
+/// Where an order goes back to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GoingBack {
+    /// To which checkpoint.
+    pub checkpoint: CheckpointId,
+    /// The chat whose transcript goes back too.
+    pub chat: ChatId,
+    /// Later turns of other chats in this worktree may lose their files.
+    pub consent: bool,
+    /// The task that is queued again with it.
+    pub retries: Option<TaskId>,
 }
 
 /// A file by blob and mode. None where one is optional means that the file is

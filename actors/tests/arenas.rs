@@ -252,6 +252,32 @@ async fn the_losers_of_a_choice_are_stopped_and_put_away() {
     harness.shutdown().await;
 }
 
+/// A person has talked with the loser since: its agent is still warm in a folder
+/// that goes.
+#[tokio::test(start_paused = true)]
+async fn a_loser_that_is_put_away_leaves_no_warm_agent() {
+    let harness = Harness::start(Setup::default()).await;
+    let (arena, tasks) = begin(&harness, None, 2, None);
+    let row = is(&harness, arena, ArenaState::Judged).await;
+    let loser = &row.contestants[1];
+    let key = harness.key();
+    let chat = harness.enqueue(loser.session, &key, "why so?");
+    assert_eq!(harness.outcome(chat).await, Outcome::Ok);
+    let name = key.to_string();
+    let warm = || harness.tree.board().get(&["root", "pool", &name]).is_some();
+    assert!(warm());
+    harness.store.select(arena, tasks[0]);
+    harness.tree.look_at_arenas();
+    harness
+        .until("the loser is put away", |harness| {
+            let row = harness.store.arena(arena);
+            row.contestants[1].archived.then_some(())
+        })
+        .await;
+    assert!(!warm(), "its agent is gone before its folder");
+    harness.shutdown().await;
+}
+
 /// Faults at random moments; whatever they are, the arena ends with one verdict
 /// for each contestant, and every gate is free.
 #[test]

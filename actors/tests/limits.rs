@@ -114,7 +114,7 @@ async fn a_parked_task_can_be_cancelled_and_a_cancel_comes_first() {
     let harness = Harness::start(Setup::default()).await;
     let (session, key) = harness.chat();
     let hour = Some(Reset::After(Duration::from_secs(3600)));
-    let refusal = Step::Refuse(FaultClass::Quota, hour);
+    let refusal = Step::Refuse(FaultClass::Overload, hour);
     harness.backend.next_turn(vec![refusal]);
     let task = harness.enqueue(session, &key, "1");
     parked(&harness, task).await;
@@ -323,5 +323,83 @@ async fn a_database_that_is_away_keeps_budgets() {
     harness.tree.cancel(task);
     assert_eq!(harness.outcome(task).await, Outcome::Cancelled);
     assert_eq!(harness.backend.prompts().len(), 1);
+    harness.shutdown().await;
+}
+
+/// One chat found out for all; when its time is over, one of them tries and the
+/// others wait for what comes of it.
+#[tokio::test(start_paused = true)]
+async fn a_quota_holds_back_every_chat_of_its_agent_and_one_tries_first() {
+    let harness = Harness::start(Setup::default()).await;
+    let quota = Duration::from_secs(1200);
+    let refusal = || Step::Refuse(FaultClass::Quota, Some(Reset::After(quota)));
+    let started = Instant::now();
+    let (session, key) = harness.chat();
+    harness.backend.next_turn(vec![refusal()]);
+    let first = harness.enqueue(session, &key, "1");
+    assert_eq!(parked(&harness, first).await, ParkReason::Quota);
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        let (session, key) = harness.chat();
+        others.push(harness.enqueue(session, &key, "other"));
+    }
+    for other in &others {
+        assert_eq!(parked(&harness, *other).await, ParkReason::Quota);
+        let row = harness.task(*other).parked.expect("it says why");
+        assert!(row.after > quota - Duration::from_secs(60), "{row:?}");
+        assert!(!row.open_ended);
+    }
+    assert_eq!(harness.backend.prompts().len(), 1, "one found it out");
+
+    // The first that tries is refused again, and takes its time.
+    harness
+        .backend
+        .next_turn(vec![Step::Wait(Duration::from_secs(40)), refusal()]);
+    harness
+        .until("a second refusal", |harness| {
+            let prompts = harness.backend.prompts().len();
+            (prompts == 2 && started.elapsed() > quota + Duration::from_secs(200)).then_some(())
+        })
+        .await;
+    assert_eq!(harness.backend.prompts().len(), 2, "one tried for all");
+    harness
+        .backend
+        .next_turn(vec![Step::Wait(Duration::from_secs(40)), Step::Say("yes")]);
+    for task in others.iter().chain([&first]) {
+        assert_eq!(harness.outcome(*task).await, Outcome::Ok);
+    }
+    let took = started.elapsed();
+    assert!(took > 2 * quota && took < 2 * quota + quota / 4, "{took:?}");
+    assert!(harness.store.with(|rows| rows.rests.is_empty()));
+    harness.shutdown().await;
+}
+
+/// Somebody bounds what runs already.
+#[tokio::test(start_paused = true)]
+async fn a_budget_reaches_a_turn_that_had_none() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, key) = harness.chat();
+    harness.backend.next_turn(vec![Step::Spend(85), Step::Hang]);
+    let task = harness.enqueue(session, &key, "1");
+    harness
+        .until("what it spent", |harness| {
+            harness.store.with(|rows| {
+                let mut turns = rows.turns.values();
+                turns
+                    .any(|turn| turn.usage.output_tokens + turn.usage.input_tokens >= 85)
+                    .then_some(())
+            })
+        })
+        .await;
+    let started = Instant::now();
+    harness.tree.look_at_budgets();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(harness.task(task).outcomes.is_empty(), "nothing bounds it");
+    harness
+        .store
+        .with(|rows| rows.budgets.insert(session, tokens(80)));
+    harness.tree.look_at_budgets();
+    assert_eq!(harness.outcome(task).await, Outcome::Budget);
+    assert!(started.elapsed() < Duration::from_secs(15));
     harness.shutdown().await;
 }

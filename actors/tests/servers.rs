@@ -5,7 +5,7 @@ use std::time::Duration;
 use hearth_actors::ids::{ChatId, SessionId, SessionKey, TaskId};
 use hearth_actors::outcome::Outcome;
 use hearth_actors::rules::routing::Origin;
-use hearth_actors::testing::backend::Step;
+use hearth_actors::testing::backend::{Start, Step};
 use hearth_actors::testing::harness::{Harness, Setup};
 use hearth_actors::tree::board::Snapshot;
 use tokio::time::Instant;
@@ -119,28 +119,47 @@ async fn the_death_of_a_server_ends_its_turns_at_once_and_is_no_crash_of_its_cha
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_dies_again_and_again_cools_down_and_says_so() {
+async fn a_server_that_does_not_start_cools_down_and_its_chats_get_processes() {
     let harness = Harness::start(Setup::default()).await;
     harness.servers.refuse(4);
-    let (session, key) = chat();
     let started = Instant::now();
-    for _ in 0..4 {
+    let mut chats = Vec::new();
+    for _ in 0..5 {
+        let (session, key) = chat();
         let task = harness.enqueue(session, &key, "x");
-        assert_eq!(harness.outcome(task).await, Outcome::NoStart);
+        ok(&harness, task).await;
+        chats.push((session, key));
     }
     assert!(
         started.elapsed() < Duration::from_secs(10),
         "back-offs only"
     );
-    let refused = harness.enqueue(session, &key, "x");
-    assert_eq!(harness.outcome(refused).await, Outcome::NoStart);
+    assert_eq!(
+        (harness.servers.launches(), harness.servers.attached()),
+        (0, 0)
+    );
     assert_eq!(shown(&harness).state, "backing_off");
-    let (other, fake) = harness.chat();
-    let healthy = harness.enqueue(other, &fake, "x");
-    ok(&harness, healthy).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(shown(&harness).restarts, 4);
+    let exit = shown(&harness).last_exit.expect("a reason");
+    assert!(exit.contains("refuses to start"), "{exit}");
+
+    // Neither is there: both reasons are told, and it is no crash of the chat.
+    harness.backend.next_start(Start::Refused);
+    let (session, key) = chat();
     let task = harness.enqueue(session, &key, "x");
-    ok(&harness, task).await;
+    assert_eq!(harness.outcome(task).await, Outcome::NoStart);
+
+    // Whoever comes when it has rested finds it; who has a process keeps it.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let again = harness.enqueue(session, &key, "x");
+    ok(&harness, again).await;
+    let (session, key) = &chats[0];
+    let kept = harness.enqueue(*session, key, "x");
+    ok(&harness, kept).await;
+    assert_eq!(
+        (harness.servers.launches(), harness.servers.attached()),
+        (1, 1)
+    );
     harness.shutdown().await;
 }
 
@@ -253,9 +272,12 @@ async fn a_server_whose_actor_panics_is_replaced() {
     let (session, key) = chat();
     harness.servers.panic();
     let task = harness.enqueue(session, &key, "x");
-    assert_eq!(harness.outcome(task).await, Outcome::NoStart);
+    ok(&harness, task).await;
+    assert_eq!(harness.servers.attached(), 0, "a process of its own");
+    let (session, key) = chat();
     let next = harness.enqueue(session, &key, "next");
     ok(&harness, next).await;
+    assert_eq!(harness.servers.attached(), 1);
     let servers = harness.servers.clone();
     harness.shutdown().await;
     assert_eq!(servers.alive(), (0, 1), "never two at a time");

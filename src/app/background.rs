@@ -1,16 +1,19 @@
 //! What goes on beside requests: signals of the database, nets under them,
 //! retention, and how the service says that it is.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_actors::ids::{ChatId, SessionId, TaskId};
+use hearth_actors::ids::{ChatId, OperationId, SessionId, TaskId};
 use hearth_actors::tree::Status;
 use hearth_actors::tree::handle::TreeHandle;
 use tokio::sync::{mpsc, watch};
 
 use crate::http::state::{Health, Readiness};
-use crate::store::{Signal, Store};
+use crate::store::{Signal, Spent, Store};
+use crate::worktrees::GitWorktrees;
 
 /// Longest read of one frame to be published: other signals wait meanwhile.
 const FRAME_READ: Duration = Duration::from_secs(2);
@@ -25,6 +28,9 @@ const RETENTION_LOOK: Duration = Duration::from_secs(60 * 60);
 /// about to say so.
 const LONELY_TRANSCRIPT: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long a finished operation can be looked into: as long as checkpoints.
+const KEEP_OPERATIONS: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
 /// Turns signals of the database into words for the tree.
 pub(super) async fn heed(mut signals: mpsc::Receiver<Signal>, tree: TreeHandle, store: Store) {
     while let Some(signal) = signals.recv().await {
@@ -34,6 +40,7 @@ pub(super) async fn heed(mut signals: mpsc::Receiver<Signal>, tree: TreeHandle, 
                 Some(("cancel", id)) => with_id(id, |id| tree.cancel(TaskId(id))),
                 Some(("chat_deleted", id)) => with_id(id, |id| tree.close_chat(ChatId(id))),
                 Some(("arena", _)) => tree.look_at_arenas(),
+                Some(("budget", _)) => tree.look_at_budgets(),
                 Some(("frame", place)) => show_frame(place, &tree, &store).await,
                 _ => tracing::warn!(%verb, "an unknown control verb"),
             },
@@ -91,8 +98,9 @@ pub(super) async fn look_for_expired(store: Store, tree: TreeHandle) {
 }
 
 /// Deletes what was kept long enough, in small steps.
-pub(super) async fn keep_for_a_time(store: Store, frames: Duration) {
+pub(super) async fn keep_for_a_time(store: Store, git: GitWorktrees, frames: Duration) {
     loop {
+        release_operations(&store, &git, KEEP_OPERATIONS).await;
         match store.prune_frames(frames).await {
             Ok(0) => {}
             Ok(deleted) => tracing::info!(deleted, "frames older than their retention"),
@@ -105,9 +113,11 @@ pub(super) async fn keep_for_a_time(store: Store, frames: Duration) {
             Ok(0) => {}
             Ok(deleted) => tracing::info!(
                 deleted,
-                "notices and decisions older than the frames' retention"
+                "notices, decisions and operations older than the frames' retention"
             ),
-            Err(error) => tracing::warn!(%error, "old notices and decisions stay for now"),
+            Err(error) => {
+                tracing::warn!(%error, "old notices, decisions and operations stay for now")
+            }
         }
         match store.prune_transcripts(frames.max(LONELY_TRANSCRIPT)).await {
             Ok(0) => {}
@@ -115,6 +125,44 @@ pub(super) async fn keep_for_a_time(store: Store, frames: Duration) {
             Err(error) => tracing::warn!(%error, "transcripts of no chat stay for now"),
         }
         tokio::time::sleep(RETENTION_LOOK.min(frames)).await;
+    }
+}
+
+/// Lets repositories go of what operations kept that ended longer than `keep` ago
+/// and that nobody can take back any more. What a repository cannot let go of
+/// stays for the next look.
+async fn release_operations(store: &Store, git: &GitWorktrees, keep: Duration) {
+    let mut released = 0;
+    let mut last = None;
+    loop {
+        let spent = match store.spent_operations(keep, last.as_ref()).await {
+            Ok(spent) => spent,
+            Err(error) => {
+                tracing::warn!(%error, "old operations stay for now");
+                return;
+            }
+        };
+        let mut projects: BTreeMap<PathBuf, Vec<OperationId>> = BTreeMap::new();
+        for Spent { id, project, .. } in &spent {
+            projects.entry(project.clone()).or_default().push(*id);
+        }
+        for (project, ids) in projects {
+            if let Err(error) = git.release(&project, ids.clone()).await {
+                tracing::debug!(project = %project.display(), %error, "old operations stay for now");
+                continue;
+            }
+            match store.released_operations(&ids).await {
+                Ok(_) => released += ids.len(),
+                Err(error) => tracing::warn!(%error, "old operations are looked at again"),
+            }
+        }
+        match spent.into_iter().next_back() {
+            Some(spent) => last = Some(spent),
+            None => break,
+        }
+    }
+    if released > 0 {
+        tracing::info!(released, "operations whose content is kept no longer");
     }
 }
 

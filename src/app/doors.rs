@@ -47,6 +47,7 @@ impl Repositories for Git {
         Ok(Repository {
             root: facts.root,
             dirty: facts.dirty,
+            uncommitted: facts.uncommitted,
         })
     }
 }

@@ -141,6 +141,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     let (learned, tellings) = mpsc::channel(TELLINGS);
     let means = Means {
         learned: Some(learned),
+        transcripts: Some(Arc::new(store.clone())),
         ..means(&settings, room.clone())?
     };
     let registry = Registry::new(&settings.agents, &means);
@@ -207,7 +208,11 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
             tree.clone(),
         )),
         tokio::spawn(report_health(tree.status(), health.clone())),
-        tokio::spawn(keep_for_a_time(store.clone(), settings.keep_frames)),
+        tokio::spawn(keep_for_a_time(
+            store.clone(),
+            worktrees.as_ref().clone(),
+            settings.keep_frames,
+        )),
         tokio::spawn(keep(tellings, store.clone())),
         tokio::spawn(looks.looks.clone().run(
             prober,

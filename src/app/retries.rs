@@ -1,92 +1,126 @@
 //! Tasks that are tried again by themselves: those that Hearth interrupted and
-//! whose creator wanted it so. The files go back first.
+//! whose creator wanted it so. The files go back first, and the new task is queued
+//! by the same operation.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hearth_actors::ids::{ChatId, CheckpointId, OperationId, SessionId, TaskId};
 use hearth_actors::operation::Asked;
+use hearth_actors::ports::OperationsError;
 use hearth_actors::review::Order;
 use hearth_actors::tree::Status;
 use hearth_actors::tree::handle::TreeHandle;
 use tokio::sync::watch;
+use uuid::Uuid;
 
-use crate::store::{Retry, Store, StoreError};
+use crate::store::{Interrupted, Store, StoreError};
 
 /// Longest wait for the files of one task.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two looks: turns are interrupted in mid-life too, and a node may have
+/// died.
+const LOOK: Duration = Duration::from_secs(30);
+/// Tasks that are read at a time.
+const PAGE: i64 = 100;
+/// Tasks that are not asked about again in this life.
+const MAX_LEFT_ALONE: usize = 10_000;
 
-/// Looks at the beginning of each life of the tree, which is when tasks are
-/// found interrupted. What cannot be restored stays in the inbox, with the
-/// reason in the log.
+/// Looks at the beginning of each life of the tree, which is when most tasks are
+/// found interrupted, and then now and again. What cannot be restored stays in the
+/// inbox, with the reason in the log.
 pub(super) async fn retry_interrupted(
     mut status: watch::Receiver<Status>,
     store: Store,
     tree: TreeHandle,
 ) {
+    let mut left_alone = BTreeSet::new();
     loop {
         let ready = *status.borrow_and_update() == Status::Ready;
-        if ready {
-            match store.wanted_retries().await {
-                Ok(tasks) => {
-                    for task in tasks {
-                        retry(task, &store, &tree).await;
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "interrupted tasks were not looked for"),
-            }
+        if ready && let Err(error) = look(&store, &tree, &mut left_alone).await {
+            tracing::warn!(%error, "interrupted tasks were not looked for");
         }
-        if status.changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = status.changed() => match changed {
+                Ok(()) => left_alone.clear(),
+                Err(_) => return,
+            },
+            () = tokio::time::sleep(LOOK), if ready => {}
         }
     }
 }
 
-async fn retry(task: TaskId, store: &Store, tree: &TreeHandle) {
-    match restore_and_queue(task, store, tree).await {
-        Ok(Some(made)) => tracing::info!(%task, %made, "an interrupted task is tried again"),
-        Ok(None) => {}
-        Err(why) => tracing::warn!(%task, %why, "an interrupted task stays in the inbox"),
-    }
-}
-
-async fn restore_and_queue(
-    task: TaskId,
+/// Page by page, until none is left.
+async fn look(
     store: &Store,
     tree: &TreeHandle,
-) -> Result<Option<TaskId>, String> {
-    let said = |error: StoreError| error.to_string();
-    let Some(before) = store.before(task).await.map_err(said)? else {
-        return Ok(None);
-    };
-    if before.retried {
-        return Ok(None);
+    left_alone: &mut BTreeSet<Uuid>,
+) -> Result<(), StoreError> {
+    let mut last = None;
+    loop {
+        let page = store.wanted_retries(last.as_ref(), PAGE).await?;
+        for wanted in &page {
+            if left_alone.contains(&wanted.task_id) {
+                continue;
+            }
+            let task = wanted.task_id;
+            match restore_and_queue(wanted, tree).await {
+                Ok(()) => tracing::info!(%task, "an interrupted task is tried again"),
+                Err(Left::ForNow(why)) => {
+                    tracing::info!(%task, %why, "an interrupted task waits to be tried again");
+                }
+                Err(Left::Alone(why)) => {
+                    tracing::warn!(%task, %why, "an interrupted task stays in the inbox");
+                    if left_alone.len() < MAX_LEFT_ALONE {
+                        left_alone.insert(task);
+                    }
+                }
+            }
+        }
+        match page.into_iter().last() {
+            Some(end) => last = Some(end),
+            None => return Ok(()),
+        }
     }
+}
+
+/// Why a task was not tried again.
+enum Left {
+    /// The next look asks again.
+    ForNow(String),
+    /// It is for people.
+    Alone(String),
+}
+
+async fn restore_and_queue(wanted: &Interrupted, tree: &TreeHandle) -> Result<(), Left> {
     let (Some(session), Some(chat), Some(checkpoint)) =
-        (before.session_id, before.chat_id, before.checkpoint_id)
+        (wanted.session_id, wanted.chat_id, wanted.checkpoint_id)
     else {
-        return Err("no checkpoint of the files before it is kept".into());
+        let why = "no checkpoint of the files before it is kept";
+        return Err(Left::Alone(why.into()));
     };
     let asked = Asked {
         id: OperationId::new(),
         session: SessionId(session),
-        order: Order::Restore {
+        order: Order::Retry {
             checkpoint: CheckpointId(checkpoint),
             chat: ChatId(chat),
-            consent: false,
+            task: TaskId(wanted.task_id),
         },
         caller: "on_interrupt".into(),
     };
     match tree.operate(asked, PATIENCE).await {
-        Some(Ok(_)) => {}
-        Some(Err(error)) => return Err(error.to_string()),
-        None => return Err("its files were not restored in time".into()),
-    }
-    match store.retry(task).await.map_err(said)? {
-        Retry::Created(created) => {
-            tree.hub().publish(created.frames);
+        Some(Ok(_)) => {
             tree.wakeup();
-            Ok(Some(created.task))
+            Ok(())
         }
-        Retry::NotFailed(_) => Ok(None),
+        Some(Err(
+            error @ (OperationsError::Busy(_)
+            | OperationsError::Unavailable(_)
+            | OperationsError::Fenced),
+        )) => Err(Left::ForNow(error.to_string())),
+        Some(Err(error)) => Err(Left::Alone(error.to_string())),
+        // It goes on, and queues the task at its end.
+        None => Err(Left::ForNow("its files take long to be restored".into())),
     }
 }

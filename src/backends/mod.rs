@@ -9,4 +9,6 @@ mod launch;
 mod lines;
 pub mod opencode;
 pub mod probe;
+mod provider;
 pub mod registry;
+mod reset;

@@ -26,6 +26,7 @@ use tokio::time::timeout;
 
 use super::acp::{AcpBackend, Launch};
 use super::claude::ClaudeBackend;
+use super::opencode;
 use super::registry::{self, Means};
 use crate::config::agents::{Agents, Program, Protocol};
 use crate::process::{Owner, ProcessSpec, Room};
@@ -57,6 +58,8 @@ pub struct Found {
     pub version: Option<String>,
     /// What it offers; none when it opened no session.
     pub catalog: Option<Catalog>,
+    /// Whether its chats can share a server, where that is wanted, or why not.
+    pub server: Option<Result<(), String>>,
     /// What is wrong, if something is.
     pub fault: Option<Fault>,
 }
@@ -75,6 +78,7 @@ struct Target {
     /// Why it cannot be asked.
     unusable: Option<String>,
     built_in: bool,
+    is_server: bool,
 }
 
 impl Prober {
@@ -90,6 +94,7 @@ impl Prober {
                 unusable: (!registry::has_backend(def, means))
                     .then(|| registry::no_backend(name, def)),
                 built_in: def.command == Program::Hearth,
+                is_server: def.protocol == Protocol::Opencode,
             };
             (name.clone(), target)
         });
@@ -144,6 +149,9 @@ impl Prober {
         } else {
             process.args = vec![OsString::from("--version")];
             found.version = self.version(process).await;
+        }
+        if target.is_server {
+            found.server = found.version.as_deref().map(opencode::known);
         }
         let (catalog, fault) = self.ask(name, target, owner, &place.0).await;
         found.catalog = catalog;

@@ -136,6 +136,7 @@ fn server(name: &AgentName, def: &AgentDef, means: &Means) -> Option<Arc<dyn Ser
         launch,
         means.room.clone(),
         def.deadlines,
+        def.server,
         temporary,
     )))
 }

@@ -11,9 +11,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::args::{Branch, Checkpoints};
-use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::ids::{self, short};
+use super::review::place::last_asked;
 use super::{colours, discover, print};
 use crate::http::render::ago;
 use crate::store::rows::checkpoints::{Checkpoint, CheckpointDiff, FileDiff};
@@ -29,11 +29,21 @@ pub(super) async fn checkpoints(
     env: &BTreeMap<String, String>,
 ) -> Result<Exit, Failure> {
     let client = discover::need(home, env).await?;
-    let session = ids::session(&client, &args.session).await?;
+    let session = match &args.session {
+        Some(typed) => ids::session(&client, typed).await?,
+        None => last_asked(&client).await?,
+    };
     let address = format!("/api/sessions/{session}/checkpoints");
     let rows: Vec<Checkpoint> = client.list(&address, MAX_ROWS).await?;
     let Some(typed) = &args.diff else {
-        return show(&rows, args.json, || table(&rows, Utc::now()));
+        return show(&rows, args.json, || {
+            let table = table(&rows, Utc::now());
+            match &args.session {
+                Some(_) => table,
+                // Which one it is was found out.
+                None => format!("session {session}\n{table}"),
+            }
+        });
     };
     let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
     let pick = |typed| ids::pick(typed, "checkpoint", &ids, "`hearth checkpoints`");
@@ -76,11 +86,8 @@ pub(super) async fn branch(
     env: &BTreeMap<String, String>,
 ) -> Result<Exit, Failure> {
     let client = discover::need(home, env).await?;
-    let found = checkpoint(&client, &args.checkpoint, args.session.as_deref()).await?;
-    let address = format!(
-        "/api/sessions/{}/checkpoints/{}/branch",
-        found.session_id, found.id
-    );
+    let (id, session) = ids::checkpoint(&client, &args.checkpoint, args.session.as_deref()).await?;
+    let address = format!("/api/sessions/{session}/checkpoints/{id}/branch");
     let made: Branched = client.post(&address, &json!({ "name": args.name })).await?;
     show(&made, args.json, || {
         let files = match made.changed {
@@ -93,36 +100,6 @@ pub(super) async fn branch(
             clean(&made.name),
             clean(made.worktree_path.as_deref().unwrap_or("-")),
             made.id,
-        )
-    })
-}
-
-/// The checkpoint of that id, in this session or in any of the newest.
-///
-/// # Errors
-/// None fits, or several do.
-pub(super) async fn checkpoint(
-    client: &Client,
-    typed: &str,
-    session: Option<&str>,
-) -> Result<Checkpoint, Failure> {
-    let sessions = match session {
-        Some(typed) => vec![ids::session(client, typed).await?],
-        None => ids::newest_sessions(client).await?,
-    };
-    let mut rows: Vec<Checkpoint> = Vec::new();
-    for session in sessions {
-        let address = format!("/api/sessions/{session}/checkpoints");
-        rows.extend(client.list::<Checkpoint>(&address, MAX_ROWS).await?);
-    }
-    let all: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
-    let id = ids::pick(typed, "checkpoint", &all, "`hearth checkpoints SESSION`")?;
-    let found = rows.into_iter().find(|row| row.id == id);
-    found.ok_or_else(|| {
-        Failure::new(
-            Exit::Usage,
-            format!("there is no checkpoint `{}`", typed.escape_debug()),
-            "`hearth checkpoints SESSION` lists them; --session names one that is not among the newest",
         )
     })
 }

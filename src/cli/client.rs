@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::failure::{Exit, Failure};
 use super::frames::Frames;
-use super::prompts::clean;
+use super::problem::problem;
 use crate::http::state::CLI_AGENT;
 use crate::store::rows::tasks::Task;
 
@@ -115,25 +115,32 @@ impl Client {
         self.send(self.request(Method::GET, path)).await
     }
 
-    /// None when there is no such thing.
-    pub(super) async fn look_up<T: DeserializeOwned>(
-        &self,
-        path: &str,
-    ) -> Result<Option<T>, Failure> {
-        let request = self.request(Method::GET, path);
-        let answer = request.send().await.map_err(|error| self.gone(&error))?;
-        if answer.status() == StatusCode::NOT_FOUND {
-            return Ok(None);
-        }
-        self.read(answer).await.map(Some)
-    }
-
     pub(super) async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &Value,
     ) -> Result<T, Failure> {
         self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// The answer, and whether something was made that was not there before.
+    pub(super) async fn post_making<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<(T, bool), Failure> {
+        let request = self.request(Method::POST, path).json(body);
+        let answer = request.send().await.map_err(|error| self.gone(&error))?;
+        let made = answer.status() != StatusCode::OK;
+        Ok((self.read(answer).await?, made))
+    }
+
+    pub(super) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<T, Failure> {
+        self.send(self.request(Method::PUT, path).json(body)).await
     }
 
     /// Status and body of a request: POST with a body, else GET.
@@ -275,60 +282,6 @@ fn http() -> Result<reqwest::Client, Failure> {
                 format!("the HTTP client cannot start: {error}"),
             )
         })
-}
-
-/// What the service says is wrong.
-fn problem(status: StatusCode, body: &[u8]) -> Failure {
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
-    let (code, detail) = (text("code"), text("detail"));
-    let exit = match status.as_u16() {
-        400 | 404 | 409 | 410 | 413 | 415 | 422 => Exit::Usage,
-        401 | 403 | 503 => Exit::Unreachable,
-        _ => Exit::Failed,
-    };
-    if detail.is_empty() {
-        return Failure::plain(exit, format!("the service answers {status}"));
-    }
-    match code.as_str() {
-        "conflict" => return in_the_way(&detail, &body["conflicts"]),
-        "needs_consent" => {
-            return Failure::new(exit, detail, "say --consent if they may lose them");
-        }
-        _ => {}
-    }
-    Failure::plain(exit, format!("{detail} ({code})"))
-}
-
-/// Files that stand in the way of an order, each with its reason.
-fn in_the_way(detail: &str, conflicts: &Value) -> Failure {
-    let clean = |value: &Value| clean(value.as_str().unwrap_or_default());
-    let mut what = detail.to_owned();
-    for conflict in conflicts.as_array().into_iter().flatten() {
-        let lines = conflict["hunks"].as_array().into_iter().flatten();
-        let lines: Vec<String> = lines
-            .filter_map(|hunk| {
-                let (first, count) = (hunk[0].as_u64()?, hunk[1].as_u64()?);
-                Some(match count {
-                    0 => format!("before line {first}"),
-                    1 => format!("line {first}"),
-                    _ => format!("lines {first}-{}", first + count - 1),
-                })
-            })
-            .collect();
-        let place = if lines.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", lines.join(", "))
-        };
-        let (path, reason) = (clean(&conflict["path"]), clean(&conflict["reason"]));
-        what.push_str(&format!("\n  {path}{place}: {reason}"));
-    }
-    Failure::new(
-        Exit::Failed,
-        what,
-        "settle these files, or leave their changes out",
-    )
 }
 
 #[cfg(test)]

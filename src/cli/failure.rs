@@ -9,10 +9,16 @@ pub enum Exit {
     Ok = 0,
     /// The turn failed, or a check did.
     Failed = 1,
-    /// Wrong usage or settings.
+    /// Wrong usage or settings; no such id; what is meant is over.
     Usage = 2,
-    /// No service answers.
+    /// No service answers, or it refuses the token.
     Unreachable = 3,
+    /// Files stand in the way.
+    Conflict = 4,
+    /// A turn or an order works there now.
+    Busy = 5,
+    /// Other chats would lose work.
+    NeedsConsent = 6,
     /// Ctrl-C, as shells number it.
     Interrupted = 130,
 }

@@ -11,16 +11,20 @@ use uuid::Uuid;
 use super::args::{Item as Named, Output, Retry};
 use super::client::Client;
 use super::failure::{Exit, Failure};
-use super::ids::{pick, short};
-use super::prompts::clean;
-use super::{discover, print};
+use super::ids::{pick, short, task as find_task};
+use super::prompts::{clean, how};
+use super::{discover, print, prompts};
 use crate::http::render::ago;
 use crate::store::rows::inbox::Item;
+use crate::store::rows::prompts::Prompt;
+use crate::store::rows::tasks::Task;
 
 /// Items that are fetched; more are not shown.
 const MAX_ROWS: usize = 1000;
-/// Longest title or detail, in characters.
+/// Characters of a line.
 const WIDTH: usize = 100;
+/// Longest detail, in characters: what does not fit a line is wrapped.
+const MAX_DETAIL: usize = 4000;
 
 pub(super) async fn inbox(
     args: &Output,
@@ -33,7 +37,13 @@ pub(super) async fn inbox(
         let json = serde_json::to_string_pretty(&items).unwrap_or_default();
         print(&format!("{json}\n"));
     } else {
-        print(&text(&items, Utc::now()));
+        let asks = items.iter().any(|item| item.id.starts_with("prompt:"));
+        let asked = if asks {
+            prompts::open(&client).await?
+        } else {
+            Vec::new()
+        };
+        print(&text(&items, &asked, Utc::now()));
     }
     Ok(Exit::Ok)
 }
@@ -44,16 +54,22 @@ pub(super) async fn retry(
     env: &BTreeMap<String, String>,
 ) -> Result<Exit, Failure> {
     let client = discover::need(home, env).await?;
-    let ids = ids(&items(&client).await?, "task");
-    let id = pick(&args.id, "task", &ids, "`hearth inbox`")?;
-    let made: Value = client
-        .post(
-            &format!("/api/inbox/task:{id}/retry"),
-            &json!({ "restore": args.restore, "consent": args.consent }),
-        )
-        .await?;
-    let task = made["task_id"].as_str().unwrap_or_default();
-    print(&format!("queued again as task {task}\n"));
+    let task = find_task(&client, &args.id).await?.id;
+    let path = format!("/api/inbox/task:{task}/retry");
+    let body = json!({ "restore": args.restore, "consent": args.consent });
+    let (answer, made): (Value, bool) = client.post_making(&path, &body).await?;
+    let queued = answer["task_id"].as_str().unwrap_or_default();
+    print(&match (queued == task.to_string(), made) {
+        (true, _) => format!("task {queued} is tried now\n"),
+        (false, false) => {
+            let again: Task = client.get(&format!("/api/tasks/{queued}")).await?;
+            format!(
+                "it was tried again before: task {queued} ({})\n",
+                clean(again.outcome.as_deref().unwrap_or(&again.state))
+            )
+        }
+        (false, true) => format!("queued again as task {queued}\n"),
+    });
     Ok(Exit::Ok)
 }
 
@@ -104,7 +120,7 @@ fn split(item: &Item) -> Option<(&str, Uuid)> {
 }
 
 /// A blocked task is told by its prompts.
-fn text(items: &[Item], now: DateTime<Utc>) -> String {
+fn text(items: &[Item], asked: &[Prompt], now: DateTime<Utc>) -> String {
     let asking: BTreeSet<Uuid> = items
         .iter()
         .filter(|item| item.id.starts_with("prompt:"))
@@ -138,15 +154,27 @@ fn text(items: &[Item], now: DateTime<Utc>) -> String {
             (_, detail) => detail.clone(),
         };
         if let Some(why) = why {
-            let _ = writeln!(out, "  {}", line(&why));
+            for line in wrapped(&why) {
+                let _ = writeln!(out, "  {line}");
+            }
         }
         for action in &item.actions {
-            let arguments = match (action.as_str(), item.reason.as_str()) {
-                ("answer", "question") => " \"…\"",
-                ("answer", _) => " allow|deny",
-                _ => "",
+            let arguments = match action.as_str() {
+                "answer" => {
+                    let prompt = asked.iter().find(|prompt| prompt.id == id);
+                    prompt.map_or_else(
+                        || " …".into(),
+                        |prompt| format!(" {}", how(&prompt.options)),
+                    )
+                }
+                _ => String::new(),
             };
             let _ = writeln!(out, "    hearth {action} {}{arguments}", short(id));
+        }
+        if item.state == "parked"
+            && let Some(task) = item.task_id
+        {
+            let _ = writeln!(out, "    hearth cancel {}", short(task));
         }
     }
     if out.is_empty() {
@@ -165,9 +193,39 @@ fn line(text: &str) -> String {
     line
 }
 
+/// Whole words on lines: a cure that is cut off is none.
+fn wrapped(text: &str) -> Vec<String> {
+    let text: String = clean(text).chars().take(MAX_DETAIL).collect();
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.last().map_or(0, |line| line.chars().count());
+        if last > 0 && last + 1 + word.chars().count() > WIDTH {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cure_is_wrapped_and_never_cut() {
+        let word = "x".repeat(60);
+        let cure = format!("{word} {word} `hearth budgets {word} --tokens N`\x1b[2J");
+        let lines = wrapped(&cure);
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        let told = lines.join(" ");
+        assert!(told.ends_with("--tokens N` [2J"), "{told}");
+        assert!(lines[..2].iter().all(|line| line.chars().count() <= WIDTH));
+    }
 
     fn item(id: &str, state: &str, reason: &str, task: &str, actions: &[&str]) -> Item {
         let item = json!({
@@ -214,7 +272,7 @@ mod tests {
             ),
         ];
         let now = "2026-01-01T00:05:00Z".parse().expect("a time");
-        insta::assert_snapshot!(text(&items, now));
-        assert_eq!(text(&[], now), "nothing needs you\n");
+        insta::assert_snapshot!(text(&items, &[], now));
+        assert_eq!(text(&[], &[], now), "nothing needs you\n");
     }
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::args::Output;
 use super::client::Client;
 use super::failure::{Exit, Failure};
+use super::ids::short;
 use super::{discover, print};
 use crate::http::render::ago;
 use crate::store::rows::projects::Project;
@@ -19,6 +20,10 @@ use crate::store::rows::tasks::Task;
 
 /// Rows of each kind that are fetched; more are not shown.
 const MAX_ROWS: usize = 1000;
+/// Open tasks of a session that are shown.
+const MAX_TASKS: usize = 20;
+/// Characters of a task's prompt.
+const WIDTH: usize = 60;
 
 /// All that is listed.
 #[derive(Serialize)]
@@ -40,6 +45,18 @@ struct Line {
     state: &'static str,
     queued: usize,
     worktree: Option<String>,
+    /// Tasks in it that are not over, oldest first.
+    tasks: Vec<Open>,
+}
+
+/// A task that runs or waits.
+#[derive(Serialize)]
+struct Open {
+    id: Uuid,
+    /// `running`, `blocked` or `pending`.
+    state: String,
+    agent: Option<String>,
+    input: String,
 }
 
 #[derive(Serialize)]
@@ -118,6 +135,17 @@ fn line(session: Session, projects: &[Project], live: &[Task]) -> Line {
         _ if session.closed_at.is_some() => "closed",
         _ => "idle",
     };
+    let mut tasks: Vec<&Task> = live
+        .iter()
+        .filter(|task| task.session_id == Some(session.id))
+        .collect();
+    tasks.sort_by_key(|task| (task.created_at, task.id));
+    let tasks = tasks.into_iter().map(|task| Open {
+        id: task.id,
+        state: task.state.clone(),
+        agent: task.agent.clone(),
+        input: task.input.chars().take(WIDTH).collect(),
+    });
     let project = projects
         .iter()
         .find(|project| project.id == session.project_id)
@@ -130,6 +158,7 @@ fn line(session: Session, projects: &[Project], live: &[Task]) -> Line {
         state,
         queued,
         worktree: session.worktree_path,
+        tasks: tasks.collect(),
     }
 }
 
@@ -176,6 +205,19 @@ fn text(listing: &Listing, now: DateTime<Utc>) -> String {
             clean(&line.project),
             clean(&line.name),
         );
+        for task in line.tasks.iter().take(MAX_TASKS) {
+            let _ = writeln!(
+                out,
+                "  task {}  {:<7}  {}  {}",
+                short(task.id),
+                task.state,
+                clean(task.agent.as_deref().unwrap_or("-")),
+                clean(&task.input),
+            );
+        }
+        if line.tasks.len() > MAX_TASKS {
+            let _ = writeln!(out, "  … and {} more", line.tasks.len() - MAX_TASKS);
+        }
     }
     for parked in &listing.parked {
         let wait = parked.until.map_or_else(
@@ -208,5 +250,6 @@ fn text(listing: &Listing, now: DateTime<Utc>) -> String {
 
 /// Names come from outside: nothing in them may steer the terminal.
 fn clean(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
+    let one_line = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().map(one_line).collect()
 }

@@ -18,6 +18,7 @@ mod inbox;
 mod interrupt;
 mod ls;
 mod mcp;
+mod problem;
 mod prompts;
 mod review;
 mod run;

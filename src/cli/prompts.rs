@@ -12,12 +12,20 @@ use super::args::{Answer, Output};
 use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::ids::{pick, short};
+use super::run::summary::quote;
 use super::{discover, print};
 use crate::http::render::ago;
 use crate::store::rows::prompts::{Choice, Prompt};
 
 /// Prompts that are fetched; more are not shown.
 const MAX_ROWS: usize = 1000;
+/// Words for what an option means.
+const WORDS: [(&str, &str); 4] = [
+    ("allow", "allow_once"),
+    ("deny", "reject_once"),
+    ("always", "allow_always"),
+    ("never", "reject_always"),
+];
 
 pub(super) async fn prompts(
     args: &Output,
@@ -44,9 +52,12 @@ pub(super) async fn answer(
     let open = open(&client).await?;
     let ids: Vec<Uuid> = open.iter().map(|prompt| prompt.id).collect();
     let id = pick(&args.prompt, "prompt", &ids, "`hearth prompts`")?;
-    let offered = open.iter().find(|prompt| prompt.id == id);
-    let offered = offered.map_or(&[][..], |prompt| &prompt.options);
-    let prompt = send(&client, id, &body(offered, &args.answer)).await?;
+    let asked = open.iter().find(|prompt| prompt.id == id);
+    let body = match asked {
+        Some(asked) => body(asked, args)?,
+        None => body(&client.get(&format!("/api/prompts/{id}")).await?, args)?,
+    };
+    let prompt = send(&client, id, &body).await?;
     let said = prompt
         .answer
         .as_ref()
@@ -65,35 +76,69 @@ pub(super) async fn send(client: &Client, id: Uuid, body: &Value) -> Result<Prom
         .await
 }
 
-async fn open(client: &Client) -> Result<Vec<Prompt>, Failure> {
+pub(super) async fn open(client: &Client) -> Result<Vec<Prompt>, Failure> {
     client.list("/api/prompts?state=open", MAX_ROWS).await
 }
 
-/// One of the options by its id or by what a person reads, a word for a meaning,
-/// or words of one's own where they are wanted.
-pub(super) fn body(offered: &[Choice], answer: &str) -> Value {
+/// What is typed after the id: a choice, or words where they are wanted.
+fn body(asked: &Prompt, args: &Answer) -> Result<Value, Failure> {
+    let body = match (&args.answer, &args.text) {
+        (_, Some(words)) => takes_words(&asked.options).then(|| json!({ "text": words })),
+        (Some(answer), None) => choice(&asked.options, answer),
+        (None, None) => None,
+    };
+    body.ok_or_else(|| {
+        let said = match (&args.answer, &args.text) {
+            (_, Some(_)) => "words of your own are".to_owned(),
+            (answer, None) => format!(
+                "`{}` is",
+                answer.as_deref().unwrap_or_default().escape_debug()
+            ),
+        };
+        Failure::new(
+            Exit::Usage,
+            format!("{said} no answer to: {}", what(asked)),
+            format!("hearth answer {} {}", short(asked.id), how(&asked.options)),
+        )
+    })
+}
+
+/// One of the options by its id or by what a person reads, or a word for a
+/// meaning that is on offer; never words of one's own.
+pub(super) fn choice(offered: &[Choice], answer: &str) -> Option<Value> {
     let is = |option: &&Choice| {
         option.kind != "text" && (option.id == answer || option.label.eq_ignore_ascii_case(answer))
     };
-    let has = |kind: &str| offered.iter().any(|option| option.kind == kind);
-    let kind = match answer {
-        "allow" => "allow_once",
-        "deny" => "reject_once",
-        "always" => "allow_always",
-        "never" => "reject_always",
-        _ => "",
-    };
-    if has(kind) {
-        json!({ "kind": kind })
-    } else if let Some(option) = offered.iter().find(is) {
-        json!({ "option_id": option.id })
-    } else if has("text") {
-        json!({ "text": answer })
-    } else if kind.is_empty() {
-        json!({ "option_id": answer })
-    } else {
-        json!({ "kind": kind })
+    let meant = WORDS.iter().find(|(word, _)| *word == answer);
+    let meant = meant.filter(|(_, kind)| has(offered, kind));
+    if let Some((_, kind)) = meant {
+        return Some(json!({ "kind": kind }));
     }
+    let option = offered.iter().find(is)?;
+    Some(json!({ "option_id": option.id }))
+}
+
+/// Words of one's own are wanted.
+pub(super) fn takes_words(offered: &[Choice]) -> bool {
+    has(offered, "text")
+}
+
+/// All that may stand behind the id on the command line.
+pub(super) fn how(offered: &[Choice]) -> String {
+    let choices = offered.iter().filter(|option| option.kind == "choice");
+    let choices = choices.map(|option| quote(&clean(&option.id)));
+    let meanings = WORDS.iter().filter(|(_, kind)| has(offered, kind));
+    let meanings = meanings.map(|(word, _)| (*word).to_owned());
+    let named: Vec<String> = choices.chain(meanings).collect();
+    match (named.is_empty(), takes_words(offered)) {
+        (_, false) => named.join("|"),
+        (true, true) => "--text \"…\"".into(),
+        (false, true) => format!("{}|--text \"…\"", named.join("|")),
+    }
+}
+
+fn has(offered: &[Choice], kind: &str) -> bool {
+    offered.iter().any(|option| option.kind == kind)
 }
 
 fn text(open: &[Prompt], now: DateTime<Utc>) -> String {
@@ -110,19 +155,24 @@ fn text(open: &[Prompt], now: DateTime<Utc>) -> String {
             clean(&prompt.agent),
             what(prompt)
         );
-        let _ = writeln!(out, "  {}", offer(&prompt.options));
+        let offered = offer(&prompt.options);
+        if !offered.is_empty() {
+            let _ = writeln!(out, "  {offered}");
+        }
+        let how = how(&prompt.options);
+        let _ = writeln!(out, "    hearth answer {} {how}", short(prompt.id));
     }
-    out.push_str("answer with: hearth answer ID allow|deny|always|never|OPTION|\"WORDS\"\n");
     out
 }
 
+/// What the choices mean, where their ids do not say it.
 fn offer(options: &[Choice]) -> String {
-    let options = options.iter().map(|option| match option.kind.as_str() {
-        "text" => format!("\"…\" ({})", clean(&option.label)),
-        _ if option.id == option.label => clean(&option.id),
-        _ => format!("{} ({})", clean(&option.id), clean(&option.label)),
-    });
-    options.collect::<Vec<_>>().join(" · ")
+    let choices = options.iter().filter(|option| option.kind == "choice");
+    let choices = choices.filter(|option| option.id != option.label);
+    let choices: Vec<String> = choices
+        .map(|option| format!("{}: {}", clean(&option.id), clean(&option.label)))
+        .collect();
+    choices.join(" · ")
 }
 
 fn what(prompt: &Prompt) -> String {
@@ -147,32 +197,84 @@ pub(super) fn clean(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn asked(options: &[(&str, &str, &str)]) -> Prompt {
+        let option = |(id, label, kind): &(&str, &str, &str)| json!({ "id": id, "label": label, "kind": kind });
+        let options: Vec<Value> = options.iter().map(option).collect();
+        serde_json::from_value(json!({
+            "id": "01990000-0000-7000-8000-00005f0c11ab", "task_id": Uuid::nil(),
+            "turn_id": Uuid::nil(), "session_id": Uuid::nil(), "chat_id": Uuid::nil(),
+            "agent": "demo", "kind": "question", "request": { "question": "which?" },
+            "options": options, "state": "open", "answer": null, "answered_by": null,
+            "reason": null, "created_at": "2026-01-01T00:00:00Z", "expires_at": null,
+            "detached_at": null, "resolved_at": null,
+        }))
+        .expect("a prompt")
+    }
+
+    fn typed(answer: &str) -> Answer {
+        Answer {
+            prompt: String::new(),
+            answer: Some(answer.into()),
+            text: None,
+        }
+    }
+
+    fn words(text: &str) -> Answer {
+        Answer {
+            prompt: String::new(),
+            answer: None,
+            text: Some(text.into()),
+        }
+    }
+
     #[test]
-    fn words_are_meanings_and_the_rest_are_options() {
-        let choice = |id: &str, label: &str, kind: &str| Choice {
-            id: id.into(),
-            label: label.into(),
-            kind: kind.into(),
-        };
-        let consent = [
-            choice("demo:allow", "Allow", "allow_once"),
-            choice("no", "Reject", "reject_once"),
+    fn only_what_is_on_offer_is_an_answer() {
+        let consent = asked(&[
+            ("demo:allow", "Allow", "allow_once"),
+            ("no", "Reject", "reject_once"),
+        ]);
+        let said =
+            |asked: &Prompt, args: Answer| body(asked, &args).map_err(|failure| failure.cure);
+        let kind = |kind: &str| Ok(json!({ "kind": kind }));
+        assert_eq!(said(&consent, typed("allow")), kind("allow_once"));
+        assert_eq!(said(&consent, typed("deny")), kind("reject_once"));
+        let option = Ok(json!({ "option_id": "demo:allow" }));
+        assert_eq!(said(&consent, typed("demo:allow")), option);
+        assert_eq!(said(&consent, typed("ALLOW")), option, "by its label");
+        let offered = Err(Some("hearth answer 5f0c11ab allow|deny".to_owned()));
+        assert_eq!(said(&consent, typed("always")), offered);
+        assert_eq!(said(&consent, typed("x")), offered);
+        assert_eq!(said(&consent, words("allow")), offered);
+
+        let question = asked(&[
+            ("r", "Red", "choice"),
+            ("deep blue", "deep blue", "choice"),
+            ("text", "Your words", "text"),
+            ("hearth:decline", "Do not answer", "reject_once"),
+        ]);
+        assert_eq!(
+            said(&question, typed("red")),
+            Ok(json!({ "option_id": "r" }))
+        );
+        assert_eq!(said(&question, typed("deny")), kind("reject_once"));
+        let offered = "hearth answer 5f0c11ab r|'deep blue'|deny|--text \"…\"";
+        let offered = Err(Some(offered.to_owned()));
+        assert_eq!(said(&question, typed("allow")), offered);
+        assert_eq!(said(&question, typed("some words")), offered);
+        assert_eq!(
+            said(&question, words("allow")),
+            Ok(json!({ "text": "allow" }))
+        );
+    }
+
+    #[test]
+    fn a_list_says_what_may_be_typed() {
+        let open = [
+            asked(&[("r", "Red", "choice"), ("blue", "blue", "choice")]),
+            asked(&[("text", "Your words", "text"), ("-", "No", "reject_once")]),
         ];
-        assert_eq!(body(&consent, "allow"), json!({ "kind": "allow_once" }));
-        assert_eq!(body(&consent, "deny"), json!({ "kind": "reject_once" }));
-        assert_eq!(body(&consent, "always"), json!({ "kind": "allow_always" }));
-        let option = json!({ "option_id": "demo:allow" });
-        assert_eq!(body(&consent, "demo:allow"), option);
-        assert_eq!(body(&consent, "x"), json!({ "option_id": "x" }));
-        let question = [
-            choice("r", "Red", "choice"),
-            choice("text", "Your words", "text"),
-            choice("hearth:decline", "Do not answer", "reject_once"),
-        ];
-        assert_eq!(body(&question, "red"), json!({ "option_id": "r" }));
-        assert_eq!(body(&question, "deny"), json!({ "kind": "reject_once" }));
-        assert_eq!(body(&question, "allow"), json!({ "text": "allow" }));
-        let words = json!({ "text": "deep blue" });
-        assert_eq!(body(&question, "deep blue"), words);
+        let now = "2026-01-01T00:05:00Z".parse().expect("a time");
+        insta::assert_snapshot!(text(&open, now));
+        assert_eq!(text(&[], now), "nobody asks anything\n");
     }
 }

@@ -32,7 +32,21 @@ const KEYS: &[&str] = &[
     "home",
     "quirks",
     "deadlines",
+    "server",
 ];
+
+/// Keys of an agent's `server` table.
+const SERVER_KEYS: &[&str] = &[
+    "probe_ms",
+    "probe_timeout_ms",
+    "failures",
+    "busy_grace_ms",
+    "memory_mb",
+];
+
+/// Most of what `failures` and `memory_mb` may say: a thousand probes, 1 TiB.
+const MOST_FAILURES: u32 = 1000;
+const MOST_MEGABYTES: u32 = 1024 * 1024;
 
 /// Keys of an agent's `deadlines` table.
 const DEADLINE_KEYS: &[&str] = &[
@@ -113,6 +127,10 @@ fn read_agent(
     let is_new = known.is_none();
     let mut def = known.unwrap_or_else(|| AgentDef::plain(defaults));
     if let Some(protocol) = fields.word("protocol", Protocol::WORDS) {
+        // The subcommand, which a server does not need.
+        if def.protocol == Protocol::Opencode && protocol == Protocol::Acp {
+            def.args.insert(0, "acp".to_owned());
+        }
         def.protocol = protocol;
     }
     match fields.text("command") {
@@ -125,6 +143,10 @@ fn read_agent(
         None => {}
     }
     if let Some(args) = fields.texts("args") {
+        // So it was written for opencode before it had a server.
+        if args.first().is_some_and(|first| first == "acp") && !fields.has("protocol") {
+            def.protocol = Protocol::Acp;
+        }
         def.args = args;
     }
     if let Some(env) = fields.text_map("env") {
@@ -152,6 +174,7 @@ fn read_agent(
     if let Some(mut clocks) = fields.table("deadlines") {
         read_deadlines(&mut clocks, &mut def.deadlines);
     }
+    read_server(fields, &mut def);
     if def.protocol == Protocol::Opencode
         && def
             .args
@@ -180,6 +203,36 @@ fn read_agent(
 /// `--permission-mode bypassPermissions` in two words is found by the second.
 fn skips_questions(arg: &str) -> bool {
     arg.contains("dangerously-skip-permissions") || arg.ends_with("bypassPermissions")
+}
+
+fn read_server(fields: &mut Fields<'_>, def: &mut AgentDef) {
+    if fields.has("server") && def.protocol != Protocol::Opencode {
+        fields.problem(
+            "server",
+            "is for agents that are run as a server",
+            "leave it out, or write protocol = \"opencode\"",
+        );
+    }
+    let Some(mut server) = fields.table("server") else {
+        return;
+    };
+    server.refuse_unknown(SERVER_KEYS);
+    let limits = &mut def.server;
+    for (key, slot) in [
+        ("probe_ms", &mut limits.period),
+        ("probe_timeout_ms", &mut limits.timeout),
+        ("busy_grace_ms", &mut limits.busy_grace),
+    ] {
+        if let Some(duration) = server.millis(key) {
+            *slot = duration;
+        }
+    }
+    if let Some(failures) = server.count("failures", 1, MOST_FAILURES) {
+        limits.failures = failures;
+    }
+    if let Some(megabytes) = server.count("memory_mb", 0, MOST_MEGABYTES) {
+        limits.memory = (megabytes > 0).then(|| u64::from(megabytes) * 1024 * 1024);
+    }
 }
 
 fn read_deadlines(fields: &mut Fields<'_>, deadlines: &mut Deadlines) {

@@ -1,95 +1,25 @@
 //! Arenas: one prompt for several agents, and the table that compares them.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+mod post;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use hearth_actors::arena::CheckCommand;
-use hearth_actors::ids::{ArenaId, ProjectId, SessionId, TaskId};
-use hearth_actors::model::Policy;
+use hearth_actors::ids::{ArenaId, TaskId};
 use hearth_actors::review::Order;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::agent::{choose, tighten};
 use super::error::{ApiError, ApiResult, Code, ProblemBody};
 use super::extract::{Body, Check, Id, Ids, Params, idempotency_key};
 use super::page::{Page, slice};
 use super::review::carry_out;
 use super::state::{AppState, Shared};
-use super::wishes::Wishes;
 use crate::store::rows::arenas::{self, Arena};
 use crate::store::rows::operations::Operation;
-use crate::store::{
-    CancelArena, MAX_INPUT_CHARS, NewArena, NewContestant, NewGround, Select, StoreError,
-};
-
-/// Those who may compete at a time.
-const CONTESTANTS: std::ops::RangeInclusive<usize> = 2..=5;
-/// Longest run of a check if none is given, in milliseconds: 10 minutes.
-const DEFAULT_TIMEOUT_MS: u64 = 600_000;
-/// Longest run of a check that may be given, in milliseconds: an hour.
-const MAX_TIMEOUT_MS: u64 = 3_600_000;
-/// Words of a check's command.
-const MAX_WORDS: usize = 64;
-/// Bytes of one of them.
-const MAX_WORD_BYTES: usize = 4096;
-
-/// An arena to begin.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PostArena {
-    /// Starts from this session's files as they are; the winner's changes come back there.
-    session_id: Option<Uuid>,
-    /// Starts from this project's HEAD; not together with `session_id`.
-    project_id: Option<Uuid>,
-    /// The prompt of all: 1 to 64 000 Unicode scalar values.
-    #[schema(min_length = 1, max_length = 64000)]
-    input: String,
-    /// Two to five.
-    #[schema(min_items = 2, max_items = 5)]
-    contestants: Vec<PostContestant>,
-    /// What judges the results by its exit code.
-    check: Option<PostCheck>,
-    /// What the agents may do unasked; only tighter than their own settings,
-    /// which apply if not given.
-    #[schema(value_type = Option<String>, example = "allow_edits")]
-    policy: Option<Policy>,
-}
-
-/// One who competes. The same agent may do so several times.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct PostContestant {
-    /// Who.
-    agent: String,
-    /// Wanted model.
-    model: Option<String>,
-    /// Wanted mode.
-    mode_id: Option<String>,
-    /// Wanted thinking option.
-    thinking_option_id: Option<String>,
-    /// Values of the agent's own options, by their ids: texts or booleans.
-    #[serde(default)]
-    #[schema(value_type = Object)]
-    feature_values: BTreeMap<String, Value>,
-}
-
-/// A command that runs in each contestant's worktree after its turn.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct PostCheck {
-    /// The program and its arguments; no shell reads them.
-    #[schema(min_items = 1, max_items = 64, example = json!(["cargo", "test"]))]
-    command: Vec<String>,
-    /// Killed after so many milliseconds, 1 to 3 600 000; 600 000 if not given.
-    #[schema(minimum = 1, maximum = 3_600_000)]
-    timeout_ms: Option<u64>,
-}
+use crate::store::{CancelArena, MAX_INPUT_CHARS, NewArena, Select, StoreError};
+use post::{CONTESTANTS, PostArena, ground};
 
 /// A committed arena.
 #[derive(Debug, Serialize, ToSchema)]
@@ -162,6 +92,7 @@ pub(super) async fn create(
         one.wishes().shape(&mut check);
     }
     let judge = new.check.map(|wanted| wanted.checked(&mut check));
+    let budget = new.budget.map(|budget| budget.checked(&mut check));
     check.done()?;
     let mut contestants = Vec::new();
     for (place, one) in new.contestants.into_iter().enumerate() {
@@ -173,6 +104,7 @@ pub(super) async fn create(
         input: new.input,
         contestants,
         check: judge,
+        budget,
         idempotency_key,
     };
     let created = state.store.create_arena(&arena).await?;
@@ -304,6 +236,12 @@ pub(super) async fn cancel(
             state.tree.look_at_arenas();
             (StatusCode::ACCEPTED, "cancelling")
         }
+        CancelArena::BeingDecided => {
+            return Err(ApiError::new(
+                Code::WorktreeBusy,
+                format!("a choice in arena {id} is being carried out: wait until it is over"),
+            ));
+        }
         CancelArena::Over(is) if is == "cancelled" => (StatusCode::OK, "cancelled"),
         CancelArena::Over(is) => {
             return Err(ApiError::new(
@@ -333,81 +271,4 @@ async fn require(state: &Shared, id: Uuid) -> ApiResult<Arena> {
     arenas::get(state.store.pool(), id)
         .await?
         .ok_or_else(|| ApiError::not_found("arena", id))
-}
-
-/// One of both, and not both.
-fn ground(new: &PostArena, check: &mut Check) -> NewGround {
-    match (new.session_id, new.project_id) {
-        (Some(session), None) => NewGround::Session(SessionId(session)),
-        (None, Some(project)) => NewGround::Project(ProjectId(project)),
-        (session, _) => {
-            let problem = if session.is_some() {
-                "says where to start, and `project_id` does too: give one of them"
-            } else {
-                "or `project_id` is needed: it says where to start"
-            };
-            check.wrong("session_id", problem.into());
-            NewGround::Session(SessionId::default())
-        }
-    }
-}
-
-impl PostCheck {
-    fn checked(self, check: &mut Check) -> CheckCommand {
-        let words = self.command.len();
-        if !(1..=MAX_WORDS).contains(&words) || self.command.first().is_some_and(String::is_empty) {
-            check.wrong(
-                "check/command",
-                format!("has {words} words; 1 to {MAX_WORDS} are accepted, the program first"),
-            );
-        }
-        if self
-            .command
-            .iter()
-            .any(|word| word.len() > MAX_WORD_BYTES || word.contains('\0'))
-        {
-            check.wrong(
-                "check/command",
-                format!("has a word with more than {MAX_WORD_BYTES} bytes or with a zero byte"),
-            );
-        }
-        let timeout = self.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
-        if !(1..=MAX_TIMEOUT_MS).contains(&timeout) {
-            check.wrong(
-                "check/timeout_ms",
-                format!("is {timeout}; 1 to {MAX_TIMEOUT_MS} are accepted"),
-            );
-        }
-        CheckCommand {
-            command: self.command,
-            timeout: Duration::from_millis(timeout),
-        }
-    }
-}
-
-impl PostContestant {
-    fn wishes(&self) -> Wishes<'_> {
-        Wishes {
-            model: self.model.as_deref(),
-            mode: self.mode_id.as_deref(),
-            thinking: self.thinking_option_id.as_deref(),
-            features: &self.feature_values,
-        }
-    }
-
-    /// A person began the arena, so that an agent asks as it would in a chat.
-    async fn enter(self, state: &Shared, policy: Option<Policy>) -> ApiResult<NewContestant> {
-        let agent = choose(state, Some(&self.agent))?;
-        let own = state.agents.get(agent.as_str()).copied();
-        let policy = tighten(state, &agent, policy)?.or(own);
-        self.wishes().fit(state, &agent).await?;
-        Ok(NewContestant {
-            agent,
-            model: self.model,
-            mode: self.mode_id,
-            thinking: self.thinking_option_id,
-            features: self.feature_values,
-            policy,
-        })
-    }
 }

@@ -144,8 +144,8 @@ pub(super) async fn list(
 }
 
 /// Bounds what all turns of a session may spend together; `{}` leaves it to the
-/// settings. A running turn that was bounded when it began is ended when it next
-/// spends something above it; tasks that were parked by it are looked at again at
+/// settings. A running turn that has used it up is ended at once, of whatever
+/// chat, arena or task that was asked for here; tasks that were parked by it are looked at again at
 /// once.
 #[utoipa::path(put, path = "/api/sessions/{id}/budget", tag = "sessions", request_body = SessionBudget,
     params(("id" = Uuid, Path, description = "The session")),
@@ -164,6 +164,7 @@ pub(super) async fn set(
         Err(StoreError::NotFound { .. }) => return Err(ApiError::not_found("session", id)),
         other => other?,
     }
+    state.tree.look_at_budgets();
     state.tree.wakeup();
     let items = state
         .store

@@ -53,6 +53,8 @@ pub(super) struct Details {
     database: Database,
     /// Agents that tasks may name.
     agents: Vec<Agent>,
+    /// Servers that chats of an agent share.
+    servers: Vec<Server>,
     /// Runs tasks that name nobody.
     default_agent: Option<String>,
     /// Why the last life ended, if it is known.
@@ -89,6 +91,62 @@ impl From<(&String, &Policy)> for Agent {
     }
 }
 
+/// A server that chats of an agent share.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Server {
+    /// The agent.
+    name: String,
+    /// `up`, `starting`, `stopping`, `backing_off` or `down`.
+    state: String,
+    /// How it answers, while it is up.
+    health: Option<String>,
+    /// What it says that it is.
+    version: Option<String>,
+    /// Its process.
+    pid: Option<i32>,
+    /// Resident bytes of its process tree.
+    rss_bytes: Option<u64>,
+    /// Warm chats that live in it.
+    tenants: u64,
+    /// Turns that run in it.
+    turns: u64,
+    /// How often it crashed since the service started.
+    crashes: u64,
+    /// Why it was last ended.
+    last_restart: Option<String>,
+    /// When.
+    last_restart_at: Option<String>,
+    /// The last lines of its standard error.
+    stderr: Option<String>,
+}
+
+fn servers(state: &AppState) -> Vec<Server> {
+    let shown = state.tree.board().of_kind("server").into_iter();
+    shown
+        .map(|shown| {
+            let text = |field: &str| {
+                let text = shown.detail[field].as_str().filter(|text| !text.is_empty());
+                text.map(str::to_owned)
+            };
+            let count = |field: &str| shown.detail[field].as_u64().unwrap_or_default();
+            Server {
+                health: text("health"),
+                version: text("version"),
+                tenants: count("tenants"),
+                turns: count("turns"),
+                last_restart: text("last_restart"),
+                last_restart_at: text("last_restart_at"),
+                stderr: text("stderr"),
+                name: shown.name,
+                state: shown.state,
+                pid: shown.pid,
+                rss_bytes: shown.rss_bytes,
+                crashes: shown.restarts,
+            }
+        })
+        .collect()
+}
+
 /// How the service is; 503 while it is not ready.
 #[utoipa::path(get, path = "/api/health", tag = "health", security(()),
     responses((status = 200, body = HealthBody), (status = 503, body = HealthBody)))]
@@ -105,6 +163,7 @@ pub(super) async fn health(
         readiness: told.readiness,
         database,
         agents: state.agents.iter().map(Agent::from).collect(),
+        servers: servers(&state),
         default_agent: state.default_agent.clone(),
         last_restart: told.last_restart,
         warnings: told.warnings,

@@ -61,7 +61,8 @@ pub(super) struct PostRetry {
 
 /// Queues a failed task again: same chat, agent and prompt, on the files as they
 /// are now, or as they were before it. Asked for again, it answers 200 with the
-/// task that the first call made, and restores nothing.
+/// task that the first call made, and restores nothing. A parked task
+/// is tried now: 200 with the task itself.
 #[utoipa::path(post, path = "/api/inbox/{id}/retry", tag = "inbox",
     params(("id" = String, Path, description = "`task:…` as the inbox lists it")),
     request_body(content = Option<PostRetry>),
@@ -101,10 +102,23 @@ pub(super) async fn retry(
             };
             Ok((status, Json(accept(&state, created))))
         }
-        Ok(Retry::NotFailed(is)) => Err(ApiError::new(
-            Code::NotRetryable,
-            format!("task {task} is {is}; only a failed one can be tried again"),
-        )),
+        Ok(Retry::NotFailed(is)) => {
+            let parked = match is.as_str() {
+                // There is nothing yet to go back from.
+                "pending" if !body.restore => state.store.try_now(TaskId(task)).await?,
+                _ => None,
+            };
+            let Some(created) = parked else {
+                return Err(ApiError::new(
+                    Code::NotRetryable,
+                    format!(
+                        "task {task} is {is}; only a failed one can be tried again, and a parked \
+                         one tried now"
+                    ),
+                ));
+            };
+            Ok((StatusCode::OK, Json(accept(&state, created))))
+        }
         Err(StoreError::NotFound { what: "task", .. }) => Err(ApiError::not_found("task", task)),
         Err(error) => Err(error.into()),
     }

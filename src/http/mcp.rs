@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, header, request};
+use axum::http::{HeaderMap, Method, StatusCode, header, request};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodRouter, any_service};
@@ -22,7 +22,7 @@ use sse_stream::SseStream;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
-use super::error::{ApiError, ApiResult};
+use super::error::{ApiError, ApiResult, Code};
 use super::extract::MAX_BODY_BYTES;
 use super::guard::Caller;
 use super::operator::Ends;
@@ -36,6 +36,8 @@ pub(super) const PATH: &str = "/mcp";
 /// Largest answer of a route that a tool passes on: a page of 200 tasks with
 /// the longest prompts.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// Longest refusal that is read.
+const MAX_REFUSAL_BYTES: usize = 4096;
 
 /// The server; its tools ask `api`.
 pub(super) fn service(api: Router, state: &AppState) -> MethodRouter<AppState> {
@@ -64,7 +66,48 @@ async fn seated(
         .admit(caller.and_then(|caller| caller.address));
     let seat = seat.ok_or_else(|| ApiError::busy("streams"))?;
     let response = next.run(request).await;
+    let response = worded(response).await?;
     Ok(stream::hold(seat, response))
+}
+
+/// What the protocol's own server refuses before it speaks JSON-RPC, in the words
+/// of all routes.
+async fn worded(response: Response) -> ApiResult<Response> {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if !status.is_client_error() || kind.contains("json") {
+        return Ok(response);
+    }
+    let said = to_bytes(response.into_body(), MAX_REFUSAL_BYTES).await;
+    let said = String::from_utf8_lossy(&said.unwrap_or_default()).into_owned();
+    Err(match status {
+        StatusCode::METHOD_NOT_ALLOWED => ApiError::new(
+            Code::MethodNotAllowed,
+            "nothing is kept between requests: send each one by POST",
+        )
+        .with_header(header::ALLOW, "POST"),
+        StatusCode::NOT_ACCEPTABLE => ApiError::new(
+            Code::NotAcceptable,
+            "send `Accept: application/json, text/event-stream`: an answer may be either",
+        ),
+        // So it calls a body that is no message.
+        StatusCode::UNSUPPORTED_MEDIA_TYPE if said.starts_with("fail to deserialize") => {
+            ApiError::new(Code::MalformedJson, said)
+        }
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiError::new(
+            Code::UnsupportedMediaType,
+            "send `Content-Type: application/json`",
+        ),
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
+            Code::BodyTooLarge,
+            format!("at most {MAX_BODY_BYTES} bytes are accepted"),
+        ),
+        _ if said.contains("Header") || said.contains("header") || said.contains("Version") => {
+            ApiError::new(Code::InvalidHeader, said)
+        }
+        _ => ApiError::new(Code::MalformedJson, said),
+    })
 }
 
 struct Inside(Router);

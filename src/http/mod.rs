@@ -13,6 +13,7 @@ mod extract;
 mod guard;
 mod health;
 mod hosts;
+pub mod ids;
 mod inbox;
 mod listener;
 mod mcp;
@@ -131,6 +132,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(prompts::list))
         .routes(routes!(prompts::get))
         .routes(routes!(prompts::answer))
+        .routes(routes!(ids::find))
         .routes(routes!(inbox::list))
         .routes(routes!(inbox::retry))
         .routes(routes!(inbox::dismiss))
@@ -140,6 +142,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(budgets::list))
         .routes(routes!(stream::session))
         .routes(routes!(stream::task))
+        .routes(routes!(stream::arena))
         .routes(routes!(stream::tree))
         .routes(routes!(stream::socket))
         .routes(routes!(tickets::create))

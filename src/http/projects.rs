@@ -68,9 +68,13 @@ pub(super) async fn create(
     };
     let name = new.name.unwrap_or_else(|| directory_name(&found.root));
     let (project, created) = projects::register(state.store.pool(), &name, root).await?;
-    let warnings = found.dirty.then(|| {
-        "there are uncommitted changes: sessions work from HEAD and will not see them".to_owned()
-    });
+    let warnings = if found.dirty {
+        let files = &found.uncommitted;
+        let applied = projects::applied(state.store.pool(), project.id, files).await?;
+        Some(uncommitted(files.len(), applied.len()))
+    } else {
+        None
+    };
     let status = if created {
         StatusCode::CREATED
     } else {
@@ -91,6 +95,28 @@ pub(super) async fn list(
     let slice = params.slice()?;
     let rows = projects::list(state.store.pool(), &slice).await?;
     Ok(Json(Page::cut(rows, &slice, Project::cursor)))
+}
+
+/// What is not in HEAD, and whose it is: `applied` of these files hold what was
+/// applied from sessions.
+fn uncommitted(files: usize, applied: usize) -> String {
+    let others = files.saturating_sub(applied);
+    let rest = "a new session works from HEAD and will not see them";
+    match (applied, others) {
+        (0, _) => format!("there are uncommitted changes: {rest}"),
+        (1, 0) => "1 file that you applied is not committed: a new session works from HEAD and \
+                   will not see it; commit it, or go on in its session"
+            .into(),
+        (applied, 0) => format!(
+            "{applied} files that you applied are not committed: {rest}; commit them, or go on in \
+             their session"
+        ),
+        (applied, others) => format!(
+            "there are uncommitted changes ({applied} of {} files were applied from sessions): \
+             {rest}",
+            applied + others
+        ),
+    }
 }
 
 fn directory_name(root: &std::path::Path) -> String {

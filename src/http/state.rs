@@ -176,6 +176,8 @@ pub trait Tree: Send + Sync {
     fn wakeup(&self);
     /// Something may have to be done about an arena.
     fn look_at_arenas(&self);
+    /// Somebody set a budget: turns that it may bound look at what they used.
+    fn look_at_budgets(&self);
     /// Ends the running turn of `task`.
     fn cancel(&self, task: TaskId);
     /// Answers a prompt of `task` with one of its options, and waits until its row
@@ -216,6 +218,10 @@ impl Tree for TreeHandle {
 
     fn look_at_arenas(&self) {
         Self::look_at_arenas(self);
+    }
+
+    fn look_at_budgets(&self) {
+        Self::look_at_budgets(self);
     }
 
     fn cancel(&self, task: TaskId) {
@@ -308,4 +314,6 @@ pub struct Repository {
     pub root: PathBuf,
     /// It has changes that no commit holds.
     pub dirty: bool,
+    /// Their paths, as far as they are known; a new folder ends with `/`.
+    pub uncommitted: Vec<String>,
 }

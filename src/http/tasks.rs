@@ -165,7 +165,11 @@ pub(super) async fn create(
     let policy = tighten(&state, &agent, new.policy)?.unwrap_or(Policy::Deny);
     let named = new.parent_task_id.map(TaskId);
     let parent = match &caller.agent {
-        Some(agent) => Some(agent.parent(&state, named).await?),
+        Some(agent) => {
+            let parent = agent.parent(&state, named).await?;
+            stays_at_home(&state, parent, new.project_id, new.session_id).await?;
+            Some(parent)
+        }
         None => named,
     };
     if let Some(parent) = parent {
@@ -190,6 +194,37 @@ pub(super) async fn create(
     };
     let created = state.store.create_task(&task).await?;
     Ok((StatusCode::ACCEPTED, Json(accept(&state, created))))
+}
+
+/// What an agent asks for works where the agent does: in its project, and in no
+/// session of other people's.
+async fn stays_at_home(
+    state: &AppState,
+    parent: TaskId,
+    project: Uuid,
+    session: Option<Uuid>,
+) -> ApiResult<()> {
+    let Some(parent) = tasks::get(state.store.pool(), parent.0).await? else {
+        return Ok(());
+    };
+    if project != parent.project_id {
+        return Err(ApiError::field(
+            Code::AgentNotAllowed,
+            "project_id",
+            format!(
+                "is not the project that the caller works in, which is {}",
+                parent.project_id
+            ),
+        ));
+    }
+    if session.is_some() && session != parent.session_id {
+        return Err(ApiError::field(
+            Code::AgentNotAllowed,
+            "session_id",
+            "is not the session that the caller works in: leave it out, and the task gets a workspace of its own",
+        ));
+    }
+    Ok(())
 }
 
 /// What a task asks for may do no more than the task itself.

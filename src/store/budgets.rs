@@ -22,8 +22,8 @@ const SET: &str = "\
         returning g.session_id),
     entries as (
         update hearth.queue q set not_before = null
-        from gate where q.session_id = gate.session_id
-            and q.waiting and q.not_before is not null and q.parked_reason = 'budget'),
+        from gate cross join lateral hearth.spenders(gate.session_id) s(id)
+        where q.task_id = s.id and q.waiting and q.not_before is not null and q.parked_reason = 'budget'),
     told as (
         update hearth.notices n set over_at = clock_timestamp()
         from gate where n.session_id = gate.session_id and n.kind = 'budget'

@@ -25,7 +25,8 @@ const FILES: i32 = 40;
 
 #[derive(FromRow)]
 struct PastRow {
-    news: Vec<i64>,
+    /// Of the first row only.
+    news: Option<Vec<i64>>,
     total: i64,
     #[sqlx(flatten)]
     entry: EntryRow,
@@ -68,7 +69,7 @@ impl Store {
             .map_err(journal_error)?;
         let mut past = Past::default();
         for row in rows {
-            past.news = row.news;
+            past.news.extend(row.news.unwrap_or_default());
             past.left_out = usize::try_from(row.total).unwrap_or(usize::MAX);
             past.entries.extend(row.entry.entry());
         }

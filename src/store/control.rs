@@ -158,17 +158,22 @@ impl Store {
         self.create(draft).await
     }
 
-    /// Lets the parked tasks of a chat and agent be claimed at once.
+    /// Lets the parked tasks of a chat and agent be claimed at once. If the agent
+    /// rests, the first of them tries whether it answers.
     ///
     /// # Errors
     /// The database's.
     pub async fn unpark(&self, key: &SessionKey) -> Result<(), StoreError> {
         sqlx::query(
-            "update hearth.queue set not_before = null
+            "with rest as (
+                update hearth.agent_rests set until = clock_timestamp()
+                where node = $3 and agent = $2 and until > clock_timestamp())
+             update hearth.queue set not_before = null
              where chat_id = $1 and agent = $2 and waiting and not_before < 'infinity'",
         )
         .bind(key.chat.0)
         .bind(key.agent.as_str())
+        .bind(self.node.0)
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -212,7 +217,7 @@ impl Store {
         Ok(self.created(task, false, frames).await?)
     }
 
-    async fn created(
+    pub(super) async fn created(
         &self,
         task: TaskId,
         repeated: bool,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use hearth_actors::event::{Frame, TurnRef};
+use hearth_actors::ids::AgentName;
 use hearth_actors::limits::{Budget, BudgetSettings, Gauge, Measure, Parked, Refusals, Scope};
 use hearth_actors::model::TurnEnd;
 use hearth_actors::ports::{JournalError, Limits};
@@ -30,6 +31,9 @@ const REFUSALS: &str = "\
             where u.outcome in ('overload', 'quota') and u.ended_at > now() - interval '1 hour' and u.agent = t.agent) as in_last_hour,
         clock_timestamp() as now
     from hearth.turns t where t.id = $1";
+const ANSWERS: &str = "\
+    delete from hearth.agent_rests
+    where node = $1 and agent = $2 and until <= clock_timestamp()";
 const CANCELLED: &str = "\
     select exists (select 1 from hearth.turns t join tasks k on k.id = t.task_id
         where t.id = $1 and t.attempt = $2 and t.node = $3 and t.incarnation = $4
@@ -98,6 +102,16 @@ impl Limits for Store {
         } else {
             JournalError::Fenced
         })
+    }
+
+    async fn answers(&self, agent: &AgentName) -> Result<(), JournalError> {
+        sqlx::query(ANSWERS)
+            .bind(self.node.0)
+            .bind(agent.as_str())
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(journal_error)
     }
 
     async fn gauges(&self, turn: &TurnRef) -> Result<Vec<Gauge>, JournalError> {

@@ -13,7 +13,7 @@ use super::Store;
 
 /// A new or requeued task. The payload is its id and is ignored.
 const TASKS: &str = "tasks_new";
-/// Verbs for the owner of a turn: `cancel <task>`, `chat_deleted <chat>`; and for
+/// Verbs for the owner of a turn: `cancel <task>`, `chat_deleted <chat>`, `budget <session>`; and for
 /// whoever has subscribers: `frame <session> <seq>`, of a frame that a trigger wrote.
 const CONTROL: &str = "hearth_control";
 

@@ -39,6 +39,7 @@ pub mod rows;
 mod snapshot;
 mod text;
 mod transcripts;
+mod worktree_row;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -62,7 +63,8 @@ pub use frames::{BYTES_PER_READ, Extent, FRAMES_PER_READ, FramePage};
 pub use listen::{Listener, Signal};
 pub use migrate::migrate;
 pub use other_consumer::refuse_other_consumer;
-pub use retry::{Before, Retry};
+pub use retention::Spent;
+pub use retry::{Before, Interrupted, Retry};
 pub use snapshot::Snapshot;
 
 /// Length of a node's lease. A node that does not renew it for this long is

@@ -9,10 +9,8 @@ use chrono::{DateTime, Utc};
 use hearth_actors::event::{Frame, FrameKind};
 use hearth_actors::handover::ContextNote;
 use hearth_actors::ids::{AgentName, ChatId, SessionKey};
-use hearth_actors::limits::Parked;
-use hearth_actors::model::{
-    Assignment, Fence, Policy, Resume, TurnEnd, Usage, Worktree, WorktreeSpec,
-};
+use hearth_actors::limits::{AgentRest, Parked};
+use hearth_actors::model::{Assignment, Fence, Policy, Resume, TurnEnd, Usage, WorktreeSpec};
 use hearth_actors::outcome::Outcome;
 use hearth_actors::ports::{Claim, QueueError, TaskQueue};
 use hearth_actors::rules::routing::Origin;
@@ -29,6 +27,7 @@ use super::frames::in_order;
 use super::lease::live_turn;
 use super::limits::millis;
 use super::text::clean;
+use super::worktree_row::WorktreeRow;
 
 /// Two looks at the queue, which both end with taking what they found.
 const CLAIM_OLDEST: &str = concat!(
@@ -334,15 +333,12 @@ struct Claimed {
     feature_values: Option<Value>,
     project_id: Uuid,
     project_path: String,
-    worktree_id: Option<Uuid>,
-    worktree_path: Option<String>,
     own_chat: bool,
     is_child: bool,
     is_contestant: bool,
     start_commit: Option<String>,
-    branch: Option<String>,
-    base_commit: Option<String>,
-    baseline: Option<String>,
+    #[sqlx(flatten)]
+    worktree: WorktreeRow,
     begins_with: Option<String>,
     last_tree: Option<String>,
     agent_session_id: Option<String>,
@@ -352,6 +348,8 @@ struct Claimed {
     forgotten: Option<String>,
     behind: bool,
     answers: Option<Value>,
+    rests_ms: Option<i64>,
+    rests_because: Option<String>,
 }
 
 /// Anybody may have written the column; what is no object wishes for nothing.
@@ -364,7 +362,7 @@ pub(super) fn features(values: Option<Value>) -> BTreeMap<String, Value> {
 
 impl Claimed {
     fn assignment(self, store: &Store) -> Assignment {
-        let worktree = self.worktree();
+        let rests = self.rests();
         let resume = self.resume();
         Assignment {
             fence: Fence {
@@ -398,7 +396,7 @@ impl Claimed {
                 session: self.session_id.into(),
                 project: self.project_id.into(),
                 project_path: PathBuf::from(self.project_path),
-                existing: worktree,
+                existing: self.worktree.worktree(),
                 start: self.start_commit,
                 begins_with: self.begins_with,
             },
@@ -410,18 +408,15 @@ impl Claimed {
                 forgotten: self.forgotten,
             },
             goes_on: answers(self.answers),
+            rests,
         }
     }
 
-    /// A row without branch or base commit (the front end's own) is adopted by
-    /// its path alone; the worktrees room finds out the rest.
-    fn worktree(&self) -> Option<Worktree> {
-        Some(Worktree {
-            id: self.worktree_id?.into(),
-            path: PathBuf::from(self.worktree_path.as_deref()?),
-            branch: self.branch.clone().unwrap_or_default(),
-            base_commit: self.base_commit.clone().unwrap_or_default(),
-            baseline: self.baseline.clone().unwrap_or_default(),
+    fn rests(&self) -> Option<AgentRest> {
+        let left = u64::try_from(self.rests_ms?).unwrap_or_default();
+        Some(AgentRest {
+            left: Duration::from_millis(left),
+            because: self.rests_because.clone(),
         })
     }
 

@@ -1,7 +1,11 @@
 //! What is kept for a time only, and deleted in small steps.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+use hearth_actors::ids::OperationId;
+use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{Store, StoreError};
@@ -11,6 +15,8 @@ use super::{Store, StoreError};
 const BATCH: i64 = 5_000;
 /// Streams looked up at a time.
 const STREAMS: i64 = 100;
+/// Operations looked up at a time.
+const OPERATIONS: i64 = 200;
 /// Between two statements, so that turns come first.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -26,6 +32,50 @@ const OLD_DECISIONS: &str = "\
         where answered_by in ('policy', 'earlier') and state = 'answered'
             and created_at < clock_timestamp() - make_interval(secs => $1)
         order by created_at, id limit $2)";
+/// What an apply changed in the checkout can be taken out of it again for as long
+/// as the change counts as applied, and that needs what the operation keeps.
+const SPENT: &str = "\
+    select o.id, p.path as project, o.ended_at
+    from hearth.operations o
+        join sessions s on s.id = o.session_id
+        join projects p on p.id = s.project_id
+    where o.node = $1 and o.settled and o.released_at is null
+        and o.ended_at < clock_timestamp() - make_interval(secs => $2)
+        and ($3::timestamptz is null or (o.ended_at, o.id) > ($3, $4))
+        and not (o.kind = 'apply' and exists (
+            select from pending_changes c
+            where c.status = 'applied' and c.id in (
+                select value::uuid from jsonb_array_elements_text(
+                    case jsonb_typeof(o.asked -> 'changes')
+                        when 'array' then o.asked -> 'changes' else '[]' end))))
+    order by o.ended_at, o.id limit $5";
+const RELEASED: &str = "\
+    update hearth.operations set released_at = clock_timestamp()
+    where id = any($1) and node = $2 and settled and released_at is null";
+const OLD_OPERATIONS: &str = "\
+    delete from hearth.operations where id in (
+        select id from hearth.operations
+        where released_at is not null
+            and ended_at < clock_timestamp() - make_interval(secs => $1)
+        order by ended_at limit $2)";
+
+/// A finished operation that needs nothing of what it keeps any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// Which.
+    pub id: OperationId,
+    /// The checkout whose repository keeps it.
+    pub project: PathBuf,
+    /// When it ended.
+    pub ended_at: DateTime<Utc>,
+}
+
+#[derive(FromRow)]
+struct SpentRow {
+    id: Uuid,
+    project: String,
+    ended_at: DateTime<Utc>,
+}
 
 impl Store {
     /// Deletes the frames that are older than `keep`, and returns how many. Each
@@ -70,15 +120,16 @@ impl Store {
         Ok(done.rows_affected())
     }
 
-    /// Deletes notices that were over, and requests that were decided without
-    /// asking anybody, longer than `keep` ago, and returns how many. What people
-    /// answered stays with its task.
+    /// Deletes notices that were over, requests that were decided without asking
+    /// anybody, and operations of which nothing is kept in a repository, that
+    /// ended longer than `keep` ago, and returns how many. What people answered
+    /// stays with its task.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn prune_settled(&self, keep: Duration) -> Result<u64, StoreError> {
         let mut deleted = 0;
-        for statement in [OLD_NOTICES, OLD_DECISIONS] {
+        for statement in [OLD_NOTICES, OLD_DECISIONS, OLD_OPERATIONS] {
             loop {
                 let batch = sqlx::query(statement)
                     .bind(keep.as_secs_f64())
@@ -94,6 +145,46 @@ impl Store {
             }
         }
         Ok(deleted)
+    }
+
+    /// Operations of this node that ended longer than `keep` ago and whose content
+    /// nobody can ask for again, the oldest first, at most 200, behind `after`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn spent_operations(
+        &self,
+        keep: Duration,
+        after: Option<&Spent>,
+    ) -> Result<Vec<Spent>, StoreError> {
+        let rows: Vec<SpentRow> = sqlx::query_as(SPENT)
+            .bind(self.node.0)
+            .bind(keep.as_secs_f64())
+            .bind(after.map(|spent| spent.ended_at))
+            .bind(after.map(|spent| spent.id.0))
+            .bind(OPERATIONS)
+            .fetch_all(&self.pool)
+            .await?;
+        let spent = |row: SpentRow| Spent {
+            id: OperationId(row.id),
+            project: PathBuf::from(row.project),
+            ended_at: row.ended_at,
+        };
+        Ok(rows.into_iter().map(spent).collect())
+    }
+
+    /// Notes that nothing of these is kept in a repository any more.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn released_operations(&self, ids: &[OperationId]) -> Result<u64, StoreError> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        let done = sqlx::query(RELEASED)
+            .bind(ids)
+            .bind(self.node.0)
+            .execute(&self.pool)
+            .await?;
+        Ok(done.rows_affected())
     }
 
     /// Streams whose first frame is too old.

@@ -1,16 +1,24 @@
 //! Trying a failed task again: a new task, made once, however often it is asked
 //! for, on the files as they are or as they were before its first turn.
 
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use hearth_actors::event::Frame;
 use hearth_actors::ids::{AgentName, TaskId};
 use hearth_actors::limits::Budget;
 use hearth_actors::model::Policy;
+use hearth_actors::ports::OperationsError;
 use serde_json::Value;
 use sqlx::FromRow;
+use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::control::Created;
 use super::drafts::Draft;
+use super::frames::in_order;
+use super::operations::operations_error;
 use super::queue::features;
 use super::{Store, StoreError};
 
@@ -36,21 +44,65 @@ const BEFORE: &str = "\
         where t.task_id = k.id and t.prompted_at is not null order by t.attempt limit 1) first on true
     where k.id = $1";
 /// Interrupted tasks that are to be tried again by themselves, once each: a task
-/// that tries one again is not. What worked on the files since would be lost.
-const WANTED: &str = "\
-    select k.id from hearth.queue q join tasks k on k.id = q.task_id
-        join lateral (
-            select t.outcome, t.claimed_at from hearth.turns t
-            where t.task_id = k.id order by t.attempt desc limit 1) last on true
-    where q.on_interrupt = 'retry' and q.retry_of is null and not q.waiting
-        and k.state = 'failed' and last.outcome = 'interrupted'
-        and not exists (select 1 from hearth.queue r where r.retry_of = k.id)
-        and not exists (select 1 from hearth.dismissed_tasks d where d.task_id = k.id)
-        and not exists (
-            select 1 from hearth.turns l
-            where l.session_id = q.session_id and l.task_id <> k.id
-                and l.claimed_at > last.claimed_at and l.prompted_at is not null)
-    order by last.claimed_at limit 100";
+/// that tries one again is not. What worked on the files since would be lost. $1 is
+/// this node: turns of another one are its own to try again, as long as it lives.
+macro_rules! wanted {
+    ($rest:literal) => {
+        concat!(
+            "select k.id as task_id, k.session_id, k.chat_id, last.claimed_at, (
+                select c.id from hearth.turns f join checkpoints c on c.id = f.checkpoint_id
+                where f.task_id = k.id and f.prompted_at is not null
+                    and not exists (select from hearth.turns e where e.task_id = k.id
+                        and e.prompted_at is not null and e.attempt < f.attempt)) as checkpoint_id
+             from hearth.turns last
+                join hearth.queue q on q.task_id = last.task_id
+                join tasks k on k.id = last.task_id
+             where last.outcome not in ('ok', 'cancelled') and not last.settled
+                and last.outcome = 'interrupted' and k.state = 'failed'
+                and q.on_interrupt = 'retry' and q.retry_of is null and not q.waiting
+                and (last.node = $1 or not exists (
+                    select from hearth.nodes n
+                    where n.id = last.node and n.lease_until > clock_timestamp()))
+                and not exists (
+                    select from hearth.turns l where l.task_id = k.id and l.attempt > last.attempt)
+                and not exists (select from hearth.queue r where r.retry_of = k.id)
+                and not exists (select from hearth.dismissed_tasks d where d.task_id = k.id)
+                and not exists (
+                    select from hearth.turns l
+                    where l.session_id = q.session_id and l.task_id <> k.id
+                        and l.claimed_at > last.claimed_at and l.prompted_at is not null) ",
+            $rest
+        )
+    };
+}
+
+/// Behind ($2, $3).
+const WANTED: &str = wanted!(
+    "and ($2::timestamptz is null or (last.claimed_at, k.id) > ($2, $3::uuid))
+     order by last.claimed_at, k.id limit $4"
+);
+const STILL_WANTED: &str = wanted!("and k.id = $2");
+
+/// An interrupted task that is to be tried again by itself.
+#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+pub struct Interrupted {
+    /// Which.
+    pub task_id: Uuid,
+    /// Its workspace.
+    pub session_id: Option<Uuid>,
+    /// Its tab.
+    pub chat_id: Option<Uuid>,
+    /// What the files were before its first turn, if that is still kept.
+    pub checkpoint_id: Option<Uuid>,
+    /// When its last turn began.
+    pub claimed_at: DateTime<Utc>,
+}
+
+/// A task that waits for a time or a budget is looked at again.
+const NOW: &str = "\
+    update hearth.queue set not_before = null
+    where task_id = $1 and waiting and not_before < 'infinity'
+    returning task_id";
 
 /// What the files of a task were before it.
 #[derive(Clone, Debug, PartialEq, Eq, FromRow)]
@@ -123,13 +175,62 @@ impl Store {
     }
 
     /// Interrupted tasks whose creator wanted them to be tried again, and which
-    /// nobody has tried or dismissed yet.
+    /// nobody has tried or dismissed yet: at most `limit`, the oldest turns first,
+    /// behind `after`.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn wanted_retries(&self) -> Result<Vec<TaskId>, StoreError> {
-        let tasks: Vec<Uuid> = sqlx::query_scalar(WANTED).fetch_all(&self.pool).await?;
-        Ok(tasks.into_iter().map(TaskId).collect())
+    pub async fn wanted_retries(
+        &self,
+        after: Option<&Interrupted>,
+        limit: i64,
+    ) -> Result<Vec<Interrupted>, StoreError> {
+        let tasks = sqlx::query_as(WANTED)
+            .bind(self.node.0)
+            .bind(after.map(|last| last.claimed_at))
+            .bind(after.map(|last| last.task_id))
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(tasks)
+    }
+
+    /// Behind its session's locked gate, where nothing can be claimed: whether
+    /// `task` is to be tried again by itself.
+    pub(super) async fn may_retry(
+        &self,
+        connection: &mut PgConnection,
+        task: TaskId,
+    ) -> Result<(), OperationsError> {
+        let wanted: Option<Interrupted> = sqlx::query_as(STILL_WANTED)
+            .bind(self.node.0)
+            .bind(task.0)
+            .fetch_optional(connection)
+            .await
+            .map_err(operations_error)?;
+        wanted.map(drop).ok_or_else(|| OperationsError::Wrong {
+            code: "not_retryable",
+            what: format!(
+                "task {task} is not to be tried again by itself: something worked in its session \
+                 since, or somebody has seen to it"
+            ),
+        })
+    }
+
+    /// Lets a parked task be claimed as soon as its turn comes; what parked it may
+    /// do so again. None if the task is not parked.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn try_now(&self, task: TaskId) -> Result<Option<Created>, StoreError> {
+        let waited: Option<Uuid> = sqlx::query_scalar(NOW)
+            .bind(task.0)
+            .fetch_optional(&self.pool)
+            .await?;
+        match waited {
+            Some(_) => self.created(task, true, Vec::new()).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Queues the failed `task` again, at the end of its session's queue: same
@@ -138,42 +239,78 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`] for the task, or for its session if that is gone.
     pub async fn retry(&self, task: TaskId) -> Result<Retry, StoreError> {
-        let row: Option<Row> = sqlx::query_as(TASK)
-            .bind(task.0)
-            .fetch_optional(&self.pool)
-            .await?;
-        let Some(row) = row else {
-            return Err(StoreError::NotFound {
-                what: "task",
-                id: task.to_string(),
-            });
-        };
+        let mut connection = self.pool.acquire().await?;
+        let row = row(&mut connection, task).await?;
+        drop(connection);
         // It does not change any more.
         if row.state != "failed" {
             return Ok(Retry::NotFailed(row.state));
         }
-        let agent = row.agent.as_deref().map(AgentName::from);
-        let features = features(row.feature_values);
-        let draft = Draft {
+        let (agent, features) = row.wishes();
+        let draft = row.draft(task, agent.as_ref(), &features);
+        self.create(draft).await.map(Retry::Created)
+    }
+}
+
+/// Queues the failed `task` again in the caller's transaction; no frames when it
+/// was tried again before.
+pub(super) async fn queue_again(
+    tx: &mut PgConnection,
+    task: TaskId,
+) -> Result<Vec<Frame>, StoreError> {
+    let row = row(tx, task).await?;
+    let (agent, features) = row.wishes();
+    let draft = row.draft(task, agent.as_ref(), &features);
+    let made = TaskId::new();
+    if draft.claim_key(tx, made).await?.is_some() {
+        return Ok(Vec::new());
+    }
+    Ok(in_order(draft.insert(tx, made).await?))
+}
+
+async fn row(connection: &mut PgConnection, task: TaskId) -> Result<Row, StoreError> {
+    let row: Option<Row> = sqlx::query_as(TASK)
+        .bind(task.0)
+        .fetch_optional(connection)
+        .await?;
+    row.ok_or_else(|| StoreError::NotFound {
+        what: "task",
+        id: task.to_string(),
+    })
+}
+
+impl Row {
+    fn wishes(&self) -> (Option<AgentName>, BTreeMap<String, Value>) {
+        let agent = self.agent.as_deref().map(AgentName::from);
+        (agent, features(self.feature_values.clone()))
+    }
+
+    /// The same task once more.
+    fn draft<'a>(
+        &'a self,
+        task: TaskId,
+        agent: Option<&'a AgentName>,
+        features: &'a BTreeMap<String, Value>,
+    ) -> Draft<'a> {
+        Draft {
             scope: task.0,
-            project: Some(row.project_id),
-            session: row.session_id,
-            chat: row.chat_id,
-            parent: row.parent_task_id,
-            input: &row.input,
+            project: Some(self.project_id),
+            session: self.session_id,
+            chat: self.chat_id,
+            parent: self.parent_task_id,
+            input: &self.input,
             input_field: "input",
-            agent: agent.as_ref(),
-            model: row.model.as_deref(),
-            mode: row.mode_id.as_deref(),
-            thinking: row.thinking_option_id.as_deref(),
-            features: &features,
-            policy: row.policy.as_deref().and_then(Policy::parse),
-            budget: row.budget.map(|budget| budget.0),
+            agent,
+            model: self.model.as_deref(),
+            mode: self.mode_id.as_deref(),
+            thinking: self.thinking_option_id.as_deref(),
+            features,
+            policy: self.policy.as_deref().and_then(Policy::parse),
+            budget: self.budget.as_ref().map(|budget| budget.0),
             interrupt: false,
             retry_interrupted: false,
             retry_of: Some(task),
             key: Some(KEY),
-        };
-        self.create(draft).await.map(Retry::Created)
+        }
     }
 }

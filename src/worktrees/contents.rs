@@ -7,12 +7,13 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::thread::{available_parallelism, scope};
 
-use git2::{ErrorCode, ObjectType, Odb, Oid, Repository};
+use git2::{ErrorCode, Oid, Repository};
 use hearth_actors::ports::WorktreeError;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::Mode;
 
+use super::bundle::Bundle;
 use super::errors::Context;
 use super::guard::open_exactly;
 use super::stat::{FILE, LINK, PROGRAM, Stat};
@@ -86,26 +87,29 @@ fn store_share(
     plain: bool,
 ) -> Result<Vec<Content>, WorktreeError> {
     let path = repo.workdir().unwrap_or(repo.path());
-    let reader = Reader {
+    let odb = repo.odb().cannot("open the objects", repo.path())?;
+    let mut reader = Reader {
         repo,
         path,
         root: File::open(path).cannot("open the worktree", path)?,
-        odb: repo.odb().cannot("open the objects", repo.path())?,
+        bundle: Bundle::new(&odb),
         plain,
     };
-    wanted.iter().map(|wanted| reader.take(wanted)).collect()
+    let taken = wanted.iter().map(|wanted| reader.take(wanted)).collect();
+    reader.bundle.finish().cannot("store the files", path)?;
+    taken
 }
 
 struct Reader<'a> {
     repo: &'a Repository,
     path: &'a Path,
     root: File,
-    odb: Odb<'a>,
+    bundle: Bundle<'a>,
     plain: bool,
 }
 
 impl Reader<'_> {
-    fn take(&self, wanted: &Wanted) -> Result<Content, WorktreeError> {
+    fn take(&mut self, wanted: &Wanted) -> Result<Content, WorktreeError> {
         let path = wanted.path.as_slice();
         let Some(stat) = Stat::below(&self.root, path) else {
             return Ok(Content::Gone);
@@ -118,7 +122,7 @@ impl Reader<'_> {
         match stat.mode {
             LINK => match readlinkat(&self.root, path) {
                 Ok(target) => {
-                    let id = self.put(&target.into_vec(), known, path)?;
+                    let id = self.put(target.into_vec(), known, path)?;
                     Ok(Content::Stored { id, stat })
                 }
                 Err(_) => Ok(Content::Gone),
@@ -128,7 +132,7 @@ impl Reader<'_> {
         }
     }
 
-    fn take_file(&self, path: &[u8], known: Option<Oid>) -> Result<Content, WorktreeError> {
+    fn take_file(&mut self, path: &[u8], known: Option<Oid>) -> Result<Content, WorktreeError> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let file = match openat(&self.root, path, flags, Mode::empty()) {
             Ok(file) => File::from(file),
@@ -157,21 +161,18 @@ impl Reader<'_> {
         file.take(MAX_HELD)
             .read_to_end(&mut content)
             .cannot("read", &full)?;
-        let id = self.put(&content, known, path)?;
+        let id = self.put(content, known, path)?;
         Ok(Content::Stored { id, stat })
     }
 
-    /// Stores a blob, unless it is the one that is known to be there.
-    fn put(&self, content: &[u8], known: Option<Oid>, path: &[u8]) -> Result<Oid, WorktreeError> {
-        let put = || -> Result<Oid, git2::Error> {
-            if let Some(known) = known
-                && Oid::hash_object(ObjectType::Blob, content)? == known
-            {
-                return Ok(known);
-            }
-            self.odb.write(ObjectType::Blob, content)
-        };
-        put().cannot("store the file", &self.full(path))
+    fn put(
+        &mut self,
+        content: Vec<u8>,
+        known: Option<Oid>,
+        path: &[u8],
+    ) -> Result<Oid, WorktreeError> {
+        let put = self.bundle.add(content, known);
+        put.cannot("store the file", &self.full(path))
     }
 
     fn full(&self, path: &[u8]) -> std::path::PathBuf {

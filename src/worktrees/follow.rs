@@ -7,12 +7,13 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use git2::{Index, IndexEntry, IndexTime, Oid, Repository};
+use git2::{Index, Oid, Repository};
 use hearth_actors::ports::WorktreeError;
 
 use super::contents::{self, Content, Wanted};
 use super::errors::Context;
 use super::ignores::Ignores;
+use super::index::bare_entry;
 use super::look::Moved;
 use super::rules::is_rule;
 use super::snapshot::{Entry, Folder, MAX_NAMES, Skip, Snapshot, join};
@@ -294,7 +295,7 @@ impl Follow<'_> {
             if !self.snapshot.plain {
                 for wanted in wanted {
                     if let Some(entry) = self.snapshot.get(&wanted.path) {
-                        index.add(&index_entry(&wanted.path, entry.id, entry.mode))?;
+                        index.add(&bare_entry(&wanted.path, entry.id, entry.mode))?;
                     }
                 }
             }
@@ -378,27 +379,10 @@ fn is_of(entry: &Entry, kind: FileType) -> bool {
 
 /// Whether git refuses the name. libgit2 tells when an index is to take it.
 fn forbids(index: &mut Index, path: &[u8], id: Oid, mode: u32) -> Result<bool, WorktreeError> {
-    match index.add(&index_entry(path, id, mode)) {
+    match index.add(&bare_entry(path, id, mode)) {
         Ok(()) => Ok(false),
         Err(error) if error.message().contains("invalid path") => Ok(true),
         Err(error) => Err(error).cannot("record the file", as_path(path)),
-    }
-}
-
-fn index_entry(path: &[u8], id: Oid, mode: u32) -> IndexEntry {
-    IndexEntry {
-        ctime: IndexTime::new(0, 0),
-        mtime: IndexTime::new(0, 0),
-        dev: 0,
-        ino: 0,
-        mode,
-        uid: 0,
-        gid: 0,
-        file_size: 0,
-        id,
-        flags: 0,
-        flags_extended: 0,
-        path: path.to_vec(),
     }
 }
 

@@ -18,6 +18,9 @@ use super::errors::{Context, failed};
 use super::stat::{SUBMODULE, Stat};
 use super::traps::{self, Walked};
 
+/// Paths of changed files that are told.
+const MAX_UNCOMMITTED: usize = 1000;
+
 /// What a path turned out to be, for registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProjectFacts {
@@ -28,6 +31,9 @@ pub struct ProjectFacts {
     pub head: String,
     /// There are changes that no commit holds; sessions will not see them.
     pub dirty: bool,
+    /// Their paths, at most 1000; a new folder ends with `/`. Empty
+    /// where they cannot be told one by one.
+    pub uncommitted: Vec<String>,
     /// The directory that all worktrees of the repository share.
     pub common_dir: PathBuf,
 }
@@ -40,22 +46,25 @@ pub struct ProjectFacts {
 /// not ours, or no repository with a checkout and a commit of its own.
 pub fn inspect_project(path: &Path) -> Result<ProjectFacts, WorktreeError> {
     let project = Project::open(path)?;
-    let dirty = is_dirty(&project)?;
+    let (dirty, uncommitted) = uncommitted(&project)?;
     Ok(ProjectFacts {
         root: project.root,
         head: project.head.to_string(),
         dirty,
+        uncommitted,
         common_dir: project.common,
     })
 }
 
-/// Whether there are changes that no commit holds.
-fn is_dirty(project: &Project) -> Result<bool, WorktreeError> {
+/// Whether there are changes that no commit holds, and which.
+fn uncommitted(project: &Project) -> Result<(bool, Vec<String>), WorktreeError> {
     let (repo, root) = (&project.repo, &project.root);
     let index = repo.index().cannot("read the index of the project", root)?;
     let walked = traps::walk(repo, &index)?;
     if walked.endless {
-        return differs(repo, &index, &walked).cannot("compare the files of the project", root);
+        let differs = differs(repo, &index, &walked);
+        let differs = differs.cannot("compare the files of the project", root)?;
+        return Ok((differs, Vec::new()));
     }
     let mut options = StatusOptions::new();
     options
@@ -64,9 +73,10 @@ fn is_dirty(project: &Project) -> Result<bool, WorktreeError> {
         .exclude_submodules(true)
         .update_index(false);
     let statuses = repo.statuses(Some(&mut options));
-    Ok(!statuses
-        .cannot("read the status of the project", root)?
-        .is_empty())
+    let statuses = statuses.cannot("read the status of the project", root)?;
+    let paths = statuses.iter().take(MAX_UNCOMMITTED);
+    let paths = paths.map(|entry| String::from_utf8_lossy(entry.path_bytes()).into_owned());
+    Ok((!statuses.is_empty(), paths.collect()))
 }
 
 /// The same without libgit2's look at the files: a file whose line endings were
@@ -114,6 +124,9 @@ pub(super) struct Project {
 impl Project {
     pub(super) fn open(path: &Path) -> Result<Self, WorktreeError> {
         require_folder(path)?;
+        if let Some(git_dir) = traps::git_dir_of(path) {
+            traps::git_files(&git_dir)?;
+        }
         let repo = Repository::open_ext(path, RepositoryOpenFlags::empty(), NO_CEILING)
             .map_err(|error| explain(path, error))?;
         let root = checkout_root(&repo, path)?;
@@ -134,6 +147,7 @@ const NO_CEILING: [&str; 0] = [];
 /// Opens exactly the git directory of a worktree, with the given files.
 /// The worktree's own `.git` file is not asked: an agent can write to it.
 pub(super) fn open_exactly(git_dir: &Path, files: &Path) -> Result<Repository, WorktreeError> {
+    traps::git_files(git_dir)?;
     let flags = RepositoryOpenFlags::NO_SEARCH | RepositoryOpenFlags::NO_DOTGIT;
     let repo = Repository::open_ext(git_dir, flags, NO_CEILING)
         .map_err(|error| explain(git_dir, error))?;

@@ -24,7 +24,7 @@ impl GitWorktrees {
     pub async fn kept(&self, project: &Path, commits: Vec<String>) -> Option<Vec<bool>> {
         let project = project.to_owned();
         let look = spawn_blocking(move || {
-            let repo = Repository::open(project).ok()?;
+            let repo = Project::open(&project).ok()?.repo;
             let kept = |hex: &String| {
                 let commit = Oid::from_str(hex).and_then(|id| repo.find_commit(id));
                 commit.and_then(|commit| commit.tree()).is_ok()

@@ -13,6 +13,7 @@
 mod admin;
 mod archive;
 mod begin;
+mod bundle;
 mod checkpoint;
 mod contents;
 mod create;

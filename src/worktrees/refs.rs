@@ -14,7 +14,7 @@ pub(super) fn keep(repo: &Repository, name: &str, object: Oid) -> Result<(), Wor
     if repo.refname_to_id(name).is_ok_and(|kept| kept == object) {
         return Ok(());
     }
-    let set = || repo.reference(name, object, true, "").map(drop);
+    let set = || repo.reference(name, object, true, "").map(|_| ());
     match set() {
         Err(error) if error.code() == ErrorCode::Locked => {
             remove_lock(repo, name);
@@ -23,6 +23,24 @@ pub(super) fn keep(repo: &Repository, name: &str, object: Oid) -> Result<(), Wor
         other => other,
     }
     .cannot("write a ref", repo.commondir())
+}
+
+/// Lets go of the private ref `name`; one that is not there is as good as gone.
+pub(super) fn drop(repo: &Repository, name: &str) -> Result<(), WorktreeError> {
+    let delete = || repo.find_reference(name)?.delete();
+    let deleted = match delete() {
+        Err(error) if error.code() == ErrorCode::Locked => {
+            remove_lock(repo, name);
+            delete()
+        }
+        other => other,
+    };
+    match deleted {
+        Err(error) if error.code() != ErrorCode::NotFound => {
+            Err(error).cannot("drop a ref", repo.commondir())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Removes the lock file of a ref that only Hearth writes.

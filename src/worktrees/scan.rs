@@ -35,6 +35,8 @@ pub(super) struct Shadow {
     pub(super) tree: Oid,
     /// What was left out and why, at most a few.
     pub(super) notes: Vec<String>,
+    /// It is known that all files are stored byte for byte.
+    pub(super) plain: bool,
 }
 
 /// A worktree to scan.
@@ -125,8 +127,12 @@ fn found(root: &Path, tree: Oid, snapshot: Snapshot) -> Found {
             notes.tell(path, why);
         }
     }
-    let notes = notes.into_lines();
-    (Shadow { tree, notes }, Some(snapshot))
+    let shadow = Shadow {
+        tree,
+        notes: notes.into_lines(),
+        plain: snapshot.plain,
+    };
+    (shadow, Some(snapshot))
 }
 
 fn from_snapshot(scanned: &Scanned<'_>, tree: Oid, snapshot: &mut Snapshot) -> Result<Oid, Stop> {

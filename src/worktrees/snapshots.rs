@@ -41,6 +41,17 @@ impl Snapshots {
         taken.map(|(_, kept)| kept)
     }
 
+    /// Looks into the snapshot of a worktree, if there is one.
+    pub(super) fn with<T>(
+        &self,
+        worktree: WorktreeId,
+        look: impl FnOnce(&Snapshot) -> T,
+    ) -> Option<T> {
+        let state = self.lock();
+        let kept = state.by_worktree.get(&worktree);
+        kept.map(|(_, kept)| look(&kept.snapshot))
+    }
+
     /// Keeps a snapshot, at the cost of those that were not used for longest.
     pub(super) fn keep(&self, worktree: WorktreeId, tree: Oid, snapshot: Snapshot) {
         let mut state = self.lock();

@@ -137,6 +137,87 @@ pub(super) fn attributes<'a>(
     files.iter().try_for_each(|path| refuse(path))
 }
 
+/// Refuses to open a repository of which a file of git's own is none: who opens
+/// a FIFO may wait for ever. An agent that swaps one later than this look is not
+/// stopped by it.
+pub(super) fn git_files(git_dir: &Path) -> Result<(), WorktreeError> {
+    const OWN: [&str; 5] = ["HEAD", "commondir", "gitdir", "index", "config.worktree"];
+    const COMMON: [&str; 6] = [
+        "HEAD",
+        "config",
+        "config.worktree",
+        "packed-refs",
+        "shallow",
+        "objects/info/alternates",
+    ];
+    OWN.iter()
+        .try_for_each(|name| ordinary(&git_dir.join(name)))?;
+    let common = match first_line(&git_dir.join("commondir")) {
+        Some(common) => git_dir.join(common),
+        None => git_dir.to_owned(),
+    };
+    COMMON
+        .iter()
+        .try_for_each(|name| ordinary(&common.join(name)))?;
+    match first_line(&git_dir.join("HEAD")) {
+        Some(head) => match head.strip_prefix("ref: ") {
+            // A folder there is a longer branch's, and git says so.
+            Some(branch) if common.join(branch).is_dir() => Ok(()),
+            Some(branch) => ordinary(&common.join(branch)),
+            None => Ok(()),
+        },
+        None => Ok(()),
+    }
+}
+
+/// The git directory that libgit2 finds for a path in a checkout.
+pub(super) fn git_dir_of(path: &Path) -> Option<PathBuf> {
+    path.ancestors().find_map(|folder| {
+        let own = folder.join(".git");
+        if own.is_dir() {
+            return Some(own);
+        }
+        match own.is_file() {
+            true => {
+                let line = first_line(&own)?;
+                Some(folder.join(line.strip_prefix("gitdir: ")?))
+            }
+            // A bare one, or a way into a git directory.
+            false => {
+                let has = |name| folder.join(name).exists();
+                (has("HEAD") && has("objects") && has("refs")).then(|| folder.to_owned())
+            }
+        }
+    })
+}
+
+/// Of an ordinary file; some of it where it is long.
+fn first_line(path: &Path) -> Option<String> {
+    if !fs::metadata(path).ok()?.is_file() {
+        return None;
+    }
+    let mut text = String::new();
+    File::open(path)
+        .ok()?
+        .take(8_192)
+        .read_to_string(&mut text)
+        .ok()?;
+    text.lines().next().map(|line| line.trim_end().to_owned())
+}
+
+/// Refuses what is there and no ordinary file.
+fn ordinary(path: &Path) -> Result<(), WorktreeError> {
+    let what = match fs::metadata(path) {
+        Ok(found) if found.is_dir() => "a folder",
+        Ok(found) if !found.is_file() => "a FIFO, a socket or a device",
+        _ => return Ok(()),
+    };
+    Err(WorktreeError::Unusable(format!(
+        "{} should be a file of git's own but is {what}: put back the file that was there, or remove it where there was none, and try again",
+        path.display()
+    )))
+}
+
 fn refuse(path: &Path) -> Result<(), WorktreeError> {
     if !waits(path) {
         return Ok(());

@@ -43,6 +43,7 @@ pub(super) fn scan(repo: &Repository, index: &mut Index) -> Result<Shadow, Workt
     Ok(Shadow {
         tree,
         notes: notes.into_lines(),
+        plain: false,
     })
 }
 

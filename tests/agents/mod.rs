@@ -17,6 +17,7 @@ pub(crate) enum Agent {
     Opencode,
     /// One server for all of them.
     OpencodeServer,
+    #[allow(dead_code, reason = "the figures do not measure it")]
     Claude,
 }
 
@@ -25,7 +26,8 @@ impl Agent {
         match self {
             Self::Goose => "goose",
             Self::Qwen => "qwen",
-            Self::Opencode | Self::OpencodeServer => "opencode",
+            Self::Opencode => "opencode",
+            Self::OpencodeServer => "opencode-server",
             Self::Claude => "claude",
         }
     }
@@ -33,6 +35,17 @@ impl Agent {
     /// Its table of `hearth.toml`; it may do everything and has a home of its own.
     pub(crate) fn table(self, installed: &Installed, model: &str) -> String {
         let (command, args, env) = self.launch(installed, model);
+        self.table_named(self.name(), command, &args, &env)
+    }
+
+    /// The same under another name, and started so.
+    pub(crate) fn table_named(
+        self,
+        name: &str,
+        command: &Path,
+        args: &[&str],
+        env: &[(&str, String)],
+    ) -> String {
         let env: Vec<String> = env
             .iter()
             .map(|(name, value)| format!("{name} = {}", json!(value)))
@@ -43,8 +56,7 @@ impl Agent {
             _ => "acp",
         };
         format!(
-            "[agents.{}]\nprotocol = \"{protocol}\"\ncommand = {}\nargs = {}\nenv = {{ {} }}\nhome = \"private\"\npermission = \"allow_all\"\n",
-            self.name(),
+            "[agents.{name}]\nprotocol = \"{protocol}\"\ncommand = {}\nargs = {}\nenv = {{ {} }}\nhome = \"private\"\npermission = \"allow_all\"\n",
             json!(command),
             json!(args),
             env.join(", ")

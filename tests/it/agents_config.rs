@@ -70,7 +70,51 @@ fn a_built_in_agent_keeps_what_is_not_overridden() {
     assert_eq!(goose.env["GOOSE_MODEL"], "m");
     assert!(goose.pass_env.iter().any(|pattern| pattern == "GOOSE_*"));
     let names: Vec<_> = agents.defs.keys().map(AgentName::as_str).collect();
-    assert_eq!(names, ["demo", "goose", "opencode", "qwen"]);
+    assert_eq!(names, ["claude", "demo", "goose", "opencode", "qwen"]);
+}
+
+#[test]
+fn opencode_is_a_server_unless_it_is_written_as_a_process() {
+    for (text, protocol, args) in [
+        ("", Protocol::Opencode, &[][..]),
+        ("args = [\"--pure\"]", Protocol::Opencode, &["--pure"]),
+        ("protocol = \"acp\"", Protocol::Acp, &["acp"]),
+        (
+            "args = [\"acp\", \"--pure\"]",
+            Protocol::Acp,
+            &["acp", "--pure"],
+        ),
+    ] {
+        let agents = read(&format!("[agents.opencode]\n{text}")).unwrap();
+        let def = &agents.defs[&AgentName::from("opencode")];
+        assert_eq!(def.protocol, protocol, "{text}");
+        assert_eq!(def.args, args, "{text}");
+    }
+}
+
+#[test]
+fn limits_of_a_server_are_read_and_bounded() {
+    let agents = read(
+        "[agents.opencode.server]\nprobe_ms = 1000\nprobe_timeout_ms = 2000\nfailures = 4\n\
+         busy_grace_ms = 9000\nmemory_mb = 100",
+    )
+    .unwrap();
+    let limits = agents.defs[&AgentName::from("opencode")].server;
+    assert_eq!(limits.period, Duration::from_secs(1));
+    assert_eq!(limits.timeout, Duration::from_secs(2));
+    assert_eq!(limits.failures, 4);
+    assert_eq!(limits.busy_grace, Duration::from_secs(9));
+    assert_eq!(limits.memory, Some(100 * 1024 * 1024));
+    let agents = read("[agents.opencode.server]\nmemory_mb = 0").unwrap();
+    let limits = agents.defs[&AgentName::from("opencode")].server;
+    assert_eq!(limits.memory, None);
+    let errors = read(
+        "[agents.goose.server]\nprobe_ms = 1000\n\
+         [agents.opencode]\nprotocol = \"opencode\"\nargs = [\"serve\"]\n\
+         server = { failures = 0, memory_mb = -1, probes = 3 }",
+    )
+    .unwrap_err();
+    insta::assert_snapshot!(errors.join("\n"));
 }
 
 #[test]
@@ -101,6 +145,22 @@ fn all_errors_come_at_once_with_place_problem_and_cure() {
 }
 
 #[test]
+fn claude_may_skip_its_questions_only_where_everything_is_allowed() {
+    for args in [
+        "[\"--dangerously-skip-permissions\"]",
+        "[\"--permission-mode=bypassPermissions\"]",
+        "[\"--permission-mode\", \"bypassPermissions\"]",
+    ] {
+        let errors = read(&format!("[agents.claude]\nargs = {args}")).unwrap_err();
+        assert!(errors[0].contains("agents.claude.args"), "{errors:?}");
+        read(&format!(
+            "[agents.claude]\npermission = \"allow_all\"\nargs = {args}"
+        ))
+        .unwrap();
+    }
+}
+
+#[test]
 fn the_registry_serves_names_and_aliases_and_says_what_it_cannot_run() {
     let directory = tempfile::tempdir().unwrap();
     let agents =
@@ -122,7 +182,7 @@ fn the_registry_serves_names_and_aliases_and_says_what_it_cannot_run() {
     };
     let registry = Registry::new(&agents, &means);
     let names: Vec<_> = registry.names().iter().map(ToString::to_string).collect();
-    assert_eq!(names, ["d", "demo", "goose", "opencode", "qwen"]);
+    assert_eq!(names, ["claude", "d", "demo", "goose", "opencode", "qwen"]);
     let entry = |name: &str| registry.get(&AgentName::from(name));
     assert!(Arc::ptr_eq(
         &entry("d").unwrap().backend,
@@ -130,6 +190,14 @@ fn the_registry_serves_names_and_aliases_and_says_what_it_cannot_run() {
     ));
     assert!(entry("old").is_none());
     assert!(registry.unusable()[&AgentName::from("old")].contains("pty"));
+
+    let cold = Means {
+        warm_claude: false,
+        ..means.clone()
+    };
+    let cold = Registry::new(&agents, &cold);
+    let why = &cold.unusable()[&AgentName::from("claude")];
+    assert!(why.contains("CLAUDE_SDK_BACKEND=1"), "{why}");
 
     let demo = AgentName::from("demo");
     let launched = launch(&demo, &agents.defs[&demo], &means);

@@ -134,10 +134,11 @@ async fn a_turn_is_shown_and_its_outcome_is_the_exit_code() {
             ),
         ];
         sqlx::query(
-            "insert into pending_changes(session_id, file_path, operation, diff)
-             values ($1, 'a.txt', 'create', E'@@ -0,0 +1 @@\n+a\n')",
+            "insert into pending_changes(session_id, task_id, file_path, operation, diff)
+             values ($1, $2, 'a.txt', 'create', E'@@ -0,0 +1 @@\n+a\n')",
         )
         .bind(session.0)
+        .bind(task.0)
         .execute(service.store.pool())
         .await
         .unwrap();

@@ -28,7 +28,8 @@ pub trait Agents: Send + Sync {
 pub struct AgentEntry {
     /// How it is run.
     pub backend: Arc<dyn AgentBackend>,
-    /// Where its chats' turns are run instead, in sessions of one server.
+    /// Where its chats' turns are run instead, in sessions of one server, as long as
+    /// that can be started.
     pub server: Option<Arc<dyn ServerBackend>>,
     /// Applies where the task says nothing.
     pub policy: Policy,

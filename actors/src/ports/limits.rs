@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use super::JournalError;
 use crate::event::{Frame, TurnRef};
+use crate::ids::AgentName;
 use crate::limits::{Gauge, Parked, Refusals};
 use crate::model::TurnEnd;
 
@@ -16,7 +17,8 @@ pub trait Limits: Send + Sync {
 
     /// Ends the turn, and lets its task wait again as `parked` says. The files
     /// must be as they were before the turn. [`JournalError::Cancelled`] when a
-    /// cancel came first: then nothing was written.
+    /// cancel came first: then nothing was written. Parked for a quota whose end is
+    /// known, its agent rests on this node until then: claims say so.
     async fn park(
         &self,
         turn: &TurnRef,
@@ -24,8 +26,13 @@ pub trait Limits: Send + Sync {
         parked: &Parked,
     ) -> Result<Vec<Frame>, JournalError>;
 
+    /// A turn of the agent ended well: it rests no more, unless its rest has begun
+    /// anew.
+    async fn answers(&self, agent: &AgentName) -> Result<(), JournalError>;
+
     /// Every limit that applies to the turn, its own use of it included: those
-    /// of its task, of the tasks above it, of its session and of the day. None
+    /// of its task, of the tasks above it, of the sessions
+    /// that pay for it and of the day. None
     /// where nothing does.
     async fn gauges(&self, turn: &TurnRef) -> Result<Vec<Gauge>, JournalError>;
 

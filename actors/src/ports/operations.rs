@@ -63,10 +63,10 @@ pub enum OperationsError {
         what: String,
     },
     /// Others' work would be lost: the order must say that this is wanted.
-    #[error("later turns of {} other chats worked on these files: say that they may lose them", .0.len())]
+    #[error("later turns of {} worked on these files, and would lose that work", if .0.len() == 1 { "another chat".to_owned() } else { format!("{} other chats", .0.len()) })]
     NeedsConsent(Vec<ChatId>),
     /// The files stand in the way; nothing was written.
-    #[error("{} files stand in the way", .0.len())]
+    #[error("{} in the way", if .0.len() == 1 { "1 file stands".to_owned() } else { format!("{} files stand", .0.len()) })]
     Conflicts(Vec<Conflict>),
     /// The files could not be read or written; they are as before.
     #[error("{0}")]

@@ -16,7 +16,8 @@ pub trait Review: Send + Sync {
     /// Brings each file of the plan from its `from` to its `to`. Repeatable: a
     /// file that is at its `to` is left. Resolves every path beneath the root
     /// without following links. A file that is neither is not touched and comes
-    /// back as a conflict; then nothing after it was written.
+    /// back as a conflict; where one is found before the first file is written,
+    /// none is, and else the plan is to be taken back.
     async fn carry_out(&self, plan: &Plan) -> Result<Vec<Conflict>, WorktreeError>;
 
     /// Brings each file of the plan that is at its `to` back to its `from`, in

@@ -48,6 +48,11 @@ pub trait Server: Send + Sync {
     /// Resident bytes of its process tree.
     fn rss_bytes(&self) -> Option<u64>;
 
+    /// The last lines of its standard error, capped by the process room.
+    fn stderr_tail(&self) -> String {
+        String::new()
+    }
+
     /// Waits for its end.
     async fn exited(&self) -> ExitInfo;
 

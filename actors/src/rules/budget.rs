@@ -167,12 +167,16 @@ pub fn before_start(gauges: &[Gauge]) -> Start {
         return Start::Never(format!("{}; it was not started", task.text()));
     }
     if let Some(session) = exhausted(Scope::Session) {
+        let flag = match session.measure {
+            Measure::Cost => "--cost DOLLARS",
+            _ => "--tokens N",
+        };
         let parked = Parked {
             reason: ParkReason::Budget,
             after: LOOK_AGAIN,
             open_ended: true,
             detail: Some(format!(
-                "{}; raise it with PUT /api/sessions/{}/budget, or cancel the task",
+                "{}; raise it with `hearth budgets {} {flag}`, or cancel the task",
                 session.text(),
                 session.subject
             )),

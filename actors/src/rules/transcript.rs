@@ -75,7 +75,12 @@ impl Transcript {
             }
             // Some agents show a tool here for the first time. Whether a human
             // is asked is for the session to say.
-            Said::Permission(ask) => self.tool(ask.tool),
+            // A question may be asked by no tool.
+            Said::Permission(ask) => {
+                if !ask.tool.id.is_empty() {
+                    self.tool(ask.tool);
+                }
+            }
             Said::Raw { kind, value } => {
                 self.weight += RAW_BYTES;
                 self.frame(

@@ -20,7 +20,7 @@ impl Review for FakeWorktrees {
             Order::Rewind { .. } => (&work.project_path, true),
             Order::Adopt { .. } => (&work.worktree.path, false),
             Order::Reject { .. } => (&work.worktree.path, true),
-            Order::Restore { .. } => return self.restore(work),
+            Order::Restore { .. } | Order::Retry { .. } => return self.restore(work),
         };
         let mut draft = Draft {
             files: self.files_at(root),

@@ -108,6 +108,15 @@ impl Board {
         build(entries.into_iter().collect())
     }
 
+    /// All snapshots of that kind, ordered by their paths.
+    #[must_use]
+    pub fn of_kind(&self, kind: &str) -> Vec<Snapshot> {
+        self.entries.with(|entries| {
+            let of_kind = entries.values().filter(|snapshot| snapshot.kind == kind);
+            of_kind.cloned().collect()
+        })
+    }
+
     /// Changes whenever a snapshot does. Wait on it, then read.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {

@@ -102,6 +102,11 @@ impl TreeHandle {
         self.root.cast(root::Msg::LookAtArenas);
     }
 
+    /// Somebody set a budget: turns that it may bound look at what they used.
+    pub fn look_at_budgets(&self) {
+        self.tell(pool::Msg::BudgetSet);
+    }
+
     /// Ends the running turn of `task`, if this node runs it. Its frames tell
     /// when it is over: within 6 s whatever the agent does.
     pub fn cancel(&self, task: TaskId) {

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -94,7 +95,8 @@ pub(crate) struct State {
     waiting: VecDeque<Tenant>,
     tenants: usize,
     turns: usize,
-    last_restart: Option<String>,
+    /// Why its last life ended, and when (wall clock, for people).
+    last_restart: Option<(String, DateTime<Utc>)>,
     last_exit: Option<String>,
     stopping: bool,
     /// The start after a rest, or the end after being unused.
@@ -288,13 +290,8 @@ impl State {
         if life != self.lives || !matches!(self.phase, Phase::Up(_)) {
             return;
         }
-        let tail = exit.stderr_tail.trim();
-        let from = tail.floor_char_boundary(tail.len().saturating_sub(TAIL));
-        self.last_exit = Some(
-            format!("{} {}", exit.summary(), &tail[from..])
-                .trim()
-                .to_owned(),
-        );
+        let told = format!("{} {}", exit.summary(), tail(&exit.stderr_tail));
+        self.last_exit = Some(told.trim().to_owned());
         self.step(|life, now, _| life.exited(now));
     }
 
@@ -347,7 +344,7 @@ impl State {
             return;
         };
         tracing::info!(server = %self.to.name, %why, "a server is ended");
-        self.last_restart = Some(why.to_owned());
+        self.last_restart = Some((why.to_owned(), Utc::now()));
         self.phase = Phase::Ending(life.end(&self.me, self.lives));
     }
 
@@ -399,7 +396,9 @@ impl State {
                     "turns": self.turns,
                     "waiting": self.waiting.len(),
                     "health": health.map(word),
-                    "last_restart": self.last_restart,
+                    "last_restart": self.last_restart.as_ref().map(|(why, _)| why),
+                    "last_restart_at": self.last_restart.as_ref().map(|(_, at)| at),
+                    "stderr": life.map(|life| tail(&life.stderr()).to_owned()),
                 }),
                 ..Snapshot::default()
             },
@@ -409,6 +408,12 @@ impl State {
 
 fn refuse(tenant: Tenant, why: &str) {
     let _ = tenant.reply.send(Err(StartError::Server(why.to_owned())));
+}
+
+/// The last [`TAIL`] bytes or less.
+fn tail(text: &str) -> &str {
+    let text = text.trim();
+    &text[text.floor_char_boundary(text.len().saturating_sub(TAIL))..]
 }
 
 fn word(health: Health) -> String {

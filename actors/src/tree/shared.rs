@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::ports::{JournalError, Ports};
+use crate::ports::{ArenasError, JournalError, Ports};
 use crate::rules::moment::Moment;
 use crate::rules::restart::Intensity;
 use crate::rules::retry;
@@ -92,31 +92,53 @@ impl Backoff {
     }
 }
 
-/// Repeats a journal call until it is written or refused. Nothing is lost while
+/// An error that may be only the database's being away.
+pub(crate) trait MayPass {
+    /// Why it is away, if that is all.
+    fn passes(&self) -> Option<&(dyn std::error::Error + Send + Sync)>;
+}
+
+impl MayPass for JournalError {
+    fn passes(&self) -> Option<&(dyn std::error::Error + Send + Sync)> {
+        match self {
+            Self::Unavailable(source) => Some(source.as_ref()),
+            _ => None,
+        }
+    }
+}
+
+impl MayPass for ArenasError {
+    fn passes(&self) -> Option<&(dyn std::error::Error + Send + Sync)> {
+        match self {
+            Self::Unavailable(source) => Some(source.as_ref()),
+            Self::LeaseLost => None,
+        }
+    }
+}
+
+/// Repeats a write until it is done or refused. Nothing is lost while
 /// the database is away; the lease bounds how long this may go on, because the
 /// actor that waits here is stopped with it.
-pub(crate) async fn until_written<T, F>(mut call: impl FnMut() -> F) -> Result<T, JournalError>
+pub(crate) async fn until_written<T, E, F>(mut call: impl FnMut() -> F) -> Result<T, E>
 where
-    F: Future<Output = Result<T, JournalError>>,
+    E: MayPass,
+    F: Future<Output = Result<T, E>>,
 {
     let mut backoff = Backoff::new();
     let mut away = false;
     loop {
-        match call().await {
-            Err(JournalError::Unavailable(error)) => {
-                if !std::mem::replace(&mut away, true) {
-                    let why = with_source(error.as_ref());
-                    tracing::warn!(%why, "the journal cannot be written, trying again until it can");
-                }
-                backoff.wait().await;
+        let written = call().await;
+        let Some(error) = written.as_ref().err().and_then(MayPass::passes) else {
+            if away {
+                tracing::info!("the journal is written again");
             }
-            written => {
-                if away {
-                    tracing::info!("the journal is written again");
-                }
-                return written;
-            }
+            return written;
+        };
+        if !std::mem::replace(&mut away, true) {
+            let why = with_source(error);
+            tracing::warn!(%why, "the journal cannot be written, trying again until it can");
         }
+        backoff.wait().await;
     }
 }
 

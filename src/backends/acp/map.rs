@@ -17,7 +17,6 @@
 pub(super) mod ask;
 pub(super) mod fault;
 pub(super) mod question;
-mod reset;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -29,6 +28,7 @@ use serde_json::Value;
 
 use super::quirks::{ERROR_TEXTS, MODE_NOTIFICATION, MODE_TEXT, Quirk, Quirks};
 use crate::backends::cap::{TEXT_PIECE, capped, capped_text, pieces};
+use crate::backends::reset;
 use shape::{ChunkUpdate, CommandsUpdate, Line};
 use usage::Meter;
 

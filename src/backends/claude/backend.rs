@@ -169,7 +169,7 @@ impl AgentBackend for ClaudeBackend {
             id: &id,
             resume: false,
         };
-        let kept = Kept::fresh(self.store(), &config_dir, &spec.cwd, &id).await;
+        let kept = Kept::fresh(self.store(), &config_dir);
         let continuity = why.map_or(Continuity::New, |why| Continuity::Fresh { why });
         match self
             .attempt(attempt, kept, &identity, continuity, events)

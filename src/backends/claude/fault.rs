@@ -4,6 +4,7 @@ use hearth_actors::event::{AgentFault, AgentStop, FaultClass};
 
 use super::wire::TurnResult;
 use crate::backends::cap::capped_text;
+use crate::backends::reset;
 
 /// The end that `result` tells. `worked` says whether anything came of the prompt;
 /// `error` is what the program called the error.
@@ -26,7 +27,8 @@ pub(super) fn stop(result: &TurnResult, worked: bool, error: Option<&str>) -> Ag
         message: capped_text(&message(result)),
     };
     if reason == "api_error" && !worked {
-        AgentStop::Refused { fault, reset: None }
+        let reset = reset::of_text(&fault.message);
+        AgentStop::Refused { fault, reset }
     } else {
         AgentStop::Error(fault)
     }
@@ -132,11 +134,10 @@ mod tests {
                 message: text.into(),
             };
             let result = api(status, text);
-            let refused = AgentStop::Refused {
-                fault: fault.clone(),
-                reset: None,
+            let AgentStop::Refused { fault: told, reset } = stop(&result, false, error) else {
+                panic!("nothing came of {text}");
             };
-            assert_eq!(stop(&result, false, error), refused);
+            assert_eq!((&told, reset.is_some()), (&fault, text.contains('|')));
             assert_eq!(stop(&result, true, error), AgentStop::Error(fault));
         }
     }

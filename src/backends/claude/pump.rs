@@ -4,11 +4,15 @@
 //! It waits for room in `events` before it reads on: a slow consumer slows the
 //! program, and memory stays flat. Prompt, interrupt and answer never wait for it.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hearth_actors::event::{AgentEvent, AgentStop, ExitInfo, Said};
 use hearth_actors::ids::TurnId;
+use serde_json::json;
 use tokio::io::AsyncRead;
 use tokio::process::ChildStdin;
 use tokio::sync::{mpsc, watch};
@@ -16,7 +20,9 @@ use tokio::sync::{mpsc, watch};
 use super::fault;
 use super::keep::Kept;
 use super::shared::{Shared, Word};
+use super::transcript::Flushed;
 use super::wire::Frame;
+use crate::backends::cap::capped_text;
 use crate::backends::lines::{Line, Lines, write_line};
 use crate::process::{Ladder, OwnedProcess};
 
@@ -102,7 +108,7 @@ impl Pump {
                 }
             }
             Frame::Withdrawn(id) => self.shared.withdrawn(&id),
-            Frame::Mirror { file, entries } => self.kept.take(&file, entries).await,
+            Frame::Mirror { file, entries } => self.kept.take(&file, entries),
             frame => {
                 let said = self.shared.state().mapper.heard(frame);
                 self.say_all(said).await;
@@ -155,10 +161,22 @@ impl Pump {
     /// The last words of a turn. All that it wrote into its transcript is stored
     /// before they are told.
     async fn end(&mut self, said: Said) {
-        self.kept.flush().await;
+        let flushed = self.kept.flush().await;
         self.shared.withdraw_asks();
         let turn = self.shared.state().turn.take();
+        if let Flushed::Waiting(why) = &flushed {
+            tracing::warn!(why, "claude's transcript waits for its store");
+            let value = json!({ "why": capped_text(why) });
+            let kind = "transcript_waits".into();
+            self.send(turn, Said::Raw { kind, value }).await;
+        }
         self.send(turn, said).await;
+        if flushed == Flushed::Lost
+            && let Some(process) = self.process.upgrade()
+        {
+            tracing::warn!("somebody else goes on with this session of claude: it is stopped here");
+            process.kill();
+        }
     }
 
     async fn say(&mut self, said: Said, in_turn: bool) {

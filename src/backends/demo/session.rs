@@ -1,5 +1,6 @@
 //! One session of the demo agent.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,8 +22,8 @@ pub(super) struct Session {
     pub(super) mode: String,
     pub(super) model: String,
     pub(super) history: Vec<Entry>,
-    /// The answer a person gave once and for all.
-    pub(super) standing: Option<bool>,
+    /// The answers a person gave once and for all, by the kind of what was asked.
+    pub(super) standing: BTreeMap<String, bool>,
     /// The turn that runs.
     pub(super) running: Option<Arc<Cancel>>,
 }
@@ -35,7 +36,7 @@ impl Session {
             mode,
             model,
             history,
-            standing: None,
+            standing: BTreeMap::new(),
             running: None,
         }
     }

@@ -85,9 +85,11 @@ impl Runner<'_> {
         self.turn.server.out.update(&self.name, &update);
     }
 
-    /// Asks a person, unless one answered for all time.
+    /// Asks a person, unless one answered for all time for this kind of tool.
     fn consent(&self, id: &str, title: &str, kind: &str, input: &Value) -> Consent {
-        match self.standing() {
+        // Words of the prompt are of a kind of their own each.
+        let matter = if kind == "other" { title } else { kind };
+        match self.standing(matter) {
             Some(true) => return Consent::Given("allow_always".into()),
             Some(false) => return Consent::Refused("reject_always".into()),
             None => {}
@@ -112,7 +114,7 @@ impl Runner<'_> {
         if let Some(always) = option.strip_suffix("_always") {
             let allowed = always == "allow";
             self.turn.server.with_session(self.turn.session, |session| {
-                session.standing = Some(allowed)
+                session.standing.insert(matter.to_owned(), allowed);
             });
         }
         if option.starts_with("allow_") {
@@ -122,11 +124,11 @@ impl Runner<'_> {
         }
     }
 
-    fn standing(&self) -> Option<bool> {
+    fn standing(&self, matter: &str) -> Option<bool> {
         let mut standing = None;
-        self.turn
-            .server
-            .with_session(self.turn.session, |session| standing = session.standing);
+        self.turn.server.with_session(self.turn.session, |session| {
+            standing = session.standing.get(matter).copied();
+        });
         standing
     }
 }

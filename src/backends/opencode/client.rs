@@ -49,8 +49,8 @@ pub(super) enum CallError {
 pub(super) struct Message<'a> {
     /// The id that Hearth gives it.
     pub(super) id: &'a str,
-    /// What the user says.
-    pub(super) text: &'a str,
+    /// What the user says, behind what Hearth puts in front of it.
+    pub(super) texts: &'a [&'a str],
     /// `provider/model`.
     pub(super) model: Option<&'a str>,
     /// opencode's word for a mode.
@@ -103,8 +103,8 @@ impl Client {
         Ok(answer["version"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// A session for `directory` whose tools ask before they change something, and
-    /// that asks its user nothing by itself.
+    /// A session for `directory` whose tools ask before they change something. It may
+    /// ask its user, but not call agents of its own, whose sessions nobody listens to.
     pub(super) async fn new_session(&self, directory: &Path) -> Result<String, CallError> {
         let rule = |permission, action| json!({"permission": permission, "pattern": "*", "action": action});
         let body = json!({
@@ -112,7 +112,7 @@ impl Client {
             "permission": [
                 rule("edit", "ask"), rule("bash", "ask"), rule("webfetch", "ask"),
                 rule("external_directory", "ask"), rule("doom_loop", "ask"),
-                rule("question", "deny"),
+                rule("question", "allow"), rule("task", "deny"),
             ],
         });
         let made = self
@@ -153,12 +153,17 @@ impl Client {
         }
     }
 
-    /// Requests for consent that wait in `directory`, as their events would say.
+    /// Requests for consent and for answers that wait in `directory`, as their events
+    /// would say.
     pub(super) async fn requests(&self, directory: &Path) -> Result<Vec<Value>, CallError> {
-        match self.json(self.get("/permission", Some(directory))).await? {
-            Value::Array(requests) => Ok(requests),
-            _ => Err(CallError::Silent("its requests are no list".into())),
+        let mut all = Vec::new();
+        for path in ["/permission", "/question"] {
+            match self.json(self.get(path, Some(directory))).await? {
+                Value::Array(requests) => all.extend(requests),
+                _ => return Err(CallError::Silent(format!("its {path} is no list"))),
+            }
         }
+        Ok(all)
     }
 
     /// The model that it takes where nobody names one.
@@ -176,10 +181,11 @@ impl Client {
         session: &str,
         message: &Message<'_>,
     ) -> Result<(), CallError> {
-        let mut body = json!({
-            "messageID": message.id,
-            "parts": [{"type": "text", "text": message.text}],
-        });
+        let texts = message.texts.iter();
+        let parts: Vec<Value> = texts
+            .map(|text| json!({"type": "text", "text": text}))
+            .collect();
+        let mut body = json!({"messageID": message.id, "parts": parts});
         if let Some((provider, model)) = message.model.and_then(|model| model.split_once('/')) {
             body["model"] = json!({"providerID": provider, "modelID": model});
         }
@@ -217,6 +223,26 @@ impl Client {
         }
         let path = format!("/permission/{request}/reply");
         self.done(self.post(&path, Some(directory)).json(&body))
+            .await
+    }
+
+    /// Answers a request of the question tool, each question with labels or words.
+    pub(super) async fn tell(
+        &self,
+        directory: &Path,
+        request: &str,
+        answers: &[Vec<String>],
+    ) -> Result<(), CallError> {
+        let path = format!("/question/{request}/reply");
+        let body = json!({ "answers": answers });
+        self.done(self.post(&path, Some(directory)).json(&body))
+            .await
+    }
+
+    /// Answers a request of the question tool with nothing.
+    pub(super) async fn decline(&self, directory: &Path, request: &str) -> Result<(), CallError> {
+        let path = format!("/question/{request}/reject");
+        self.done(self.post(&path, Some(directory)).json(&json!({})))
             .await
     }
 

@@ -79,6 +79,13 @@ impl Events {
         }
     }
 
+    /// Opens it anew: what was missed could not be read, so that nothing after it may
+    /// be heard either.
+    pub(super) fn again(&mut self) {
+        self.open = None;
+        self.tries = self.tries.max(1);
+    }
+
     fn read(&mut self, said: SSE) -> Option<News> {
         let SSE::Event(event) = said else { return None };
         let event: Value = serde_json::from_str(&event.data).ok()?;

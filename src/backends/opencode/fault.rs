@@ -5,6 +5,12 @@ use serde_json::Value;
 
 use super::heard::Stop;
 use crate::backends::cap::capped_text;
+use crate::backends::provider::by_words;
+
+/// Failures in a row that opencode may try again by itself, which it would for
+/// ever: the third comes some 7 s behind the first. From there on it is Hearth that
+/// waits, where people see it.
+const TRIES: u64 = 3;
 
 /// Reads `{name, data: {message, statusCode?}}`. The status decides where there is
 /// one: opencode keeps the provider's.
@@ -19,7 +25,8 @@ pub(super) fn read(error: &Value) -> Option<Stop> {
         _ if name == "ProviderAuthError" => FaultClass::Auth,
         Some(401 | 403) => FaultClass::Auth,
         Some(402) => FaultClass::Quota,
-        Some(429 | 500..=599) => FaultClass::Overload,
+        Some(429 | 500..=599) => by_words(message, FaultClass::Overload),
+        Some(400..=499) => by_words(message, FaultClass::BadRequest),
         _ => FaultClass::Other,
     };
     // Some messages end with a stack trace.
@@ -28,4 +35,15 @@ pub(super) fn read(error: &Value) -> Option<Stop> {
         class,
         message: capped_text(&format!("{name}: {first}")),
     }))
+}
+
+/// The error behind a try that opencode announces, if it should not be waited for:
+/// it is one too many, or only time or money helps.
+pub(super) fn too_often(attempt: u64, why: &str) -> Option<AgentFault> {
+    let class = by_words(why, FaultClass::Overload);
+    let hopeless = matches!(class, FaultClass::Quota | FaultClass::Auth);
+    (hopeless || attempt >= TRIES).then(|| AgentFault {
+        class,
+        message: capped_text(&format!("after {attempt} tries: {why}")),
+    })
 }

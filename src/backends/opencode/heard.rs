@@ -9,6 +9,7 @@ use hearth_actors::model::Usage;
 use serde_json::Value;
 
 use super::fault;
+use super::question::Questions;
 
 /// One thing that was heard about one session.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +41,8 @@ pub enum What {
     Failed(Stop),
     /// A tool wants consent.
     Asks(Box<Asking>),
+    /// A tool wants answers.
+    Questions(Box<Questions>),
     /// A request was answered, by whomever.
     Answered(String),
     /// Its list of things to do.
@@ -90,6 +93,8 @@ pub enum Body {
     Reasoning(String),
     /// A tool call: the part as it came.
     Tool(Value),
+    /// The model is asked: for the first time in a message, or again.
+    StepStart,
     /// What a step of the model cost.
     StepFinish(Usage),
 }
@@ -140,7 +145,8 @@ impl Heard {
                 (text(&properties, "sessionID")?, What::Failed(stop))
             }
             "permission.asked" => asking(properties)?,
-            "permission.replied" => {
+            "question.asked" => questions(&properties)?,
+            "permission.replied" | "question.replied" | "question.rejected" => {
                 let request = text(&properties, "requestID")?;
                 (text(&properties, "sessionID")?, What::Answered(request))
             }
@@ -153,10 +159,10 @@ impl Heard {
         Some(Self { session, what })
     }
 
-    /// Reads a request for consent that waits, as the server lists it.
+    /// Reads a request that waits, for consent or for answers, as the server lists it.
     #[must_use]
     pub fn request(listed: Value) -> Option<Self> {
-        let (session, what) = asking(listed)?;
+        let (session, what) = questions(&listed).or_else(|| asking(listed))?;
         Some(Self { session, what })
     }
 
@@ -218,6 +224,7 @@ fn body_of(mut part: Value) -> Option<Part> {
     let body = match part["type"].as_str()? {
         "text" => Body::Text(take_text(&mut part)?),
         "reasoning" => Body::Reasoning(take_text(&mut part)?),
+        "step-start" => Body::StepStart,
         "step-finish" => Body::StepFinish(usage(&part)),
         "tool" => Body::Tool(part),
         _ => return None,
@@ -263,6 +270,12 @@ fn asking(mut properties: Value) -> Option<(String, What)> {
         text(&properties, "sessionID")?,
         What::Asks(Box::new(asking)),
     ))
+}
+
+fn questions(properties: &Value) -> Option<(String, What)> {
+    let asked = Questions::read(properties)?;
+    let session = text(properties, "sessionID")?;
+    Some((session, What::Questions(Box::new(asked))))
 }
 
 /// What one step cost: cache reads and writes folded into the input, reasoning,

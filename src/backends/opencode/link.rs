@@ -4,8 +4,9 @@
 //! sender of the link's own; what requests have to say reaches it as words. Requests
 //! never wait for it, nor it for them, so that a slow consumer delays no abort.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod shared;
+
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,38 +19,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{CallError, Client, Message};
 use super::events::{Events, News};
-use super::heard::{Heard, What};
-use super::map::Mapper;
+use super::map::{Chores, Mapper};
 use super::server::Inner;
+use shared::{ABORT_AGAIN, LAST_ABORT, Shared, State};
 
-/// How often an abort is repeated while its turn has not ended, and how long after
-/// the last: one that overtakes the start of its turn does nothing.
-const ABORTS: usize = 8;
-const ABORT_AGAIN: Duration = Duration::from_millis(400);
-/// Longest wait for the abort of a link that is stopped.
-const LAST_ABORT: Duration = Duration::from_secs(3);
 /// Words of requests that may wait for the pump: each turn has one end.
 const WORDS: usize = 16;
-/// What the model reads of a refusal; without words the turn would end.
-const REFUSED: &str = "The user refused this. Go on without it, or say why it is needed.";
-
-/// What requests and pump know in common; never held across a wait.
-struct State {
-    turn: Option<TurnId>,
-    mapper: Mapper,
-    /// The turn's prompt reached the server.
-    sent: bool,
-    cancelled: bool,
-}
-
-struct Shared {
-    state: Mutex<State>,
-    client: Client,
-    session: String,
-    directory: PathBuf,
-    words: mpsc::Sender<(TurnId, AgentStop)>,
-    over: CancellationToken,
-}
+/// Longest wait for an abort when nobody has time.
+const HURRIED_ABORT: Duration = Duration::from_millis(500);
 
 /// See the module.
 struct Tenancy {
@@ -85,7 +62,9 @@ pub(super) async fn attach(
             mapper: Mapper::new(&session),
             sent: false,
             cancelled: false,
+            doubtful: false,
         }),
+        order: tokio::sync::Mutex::new(()),
         client,
         session: session.clone(),
         directory: spec.cwd.clone(),
@@ -178,14 +157,16 @@ impl Link for Tenancy {
         );
         let model = prompt.model.clone().or_else(|| self.model.clone());
         tokio::spawn(async move {
+            let texts = prompt.handover.iter().chain([&prompt.text]);
+            let texts: Vec<&str> = texts.map(String::as_str).collect();
             let message = Message {
                 id: &id,
-                text: &prompt.text,
+                texts: &texts,
                 model: model.as_deref(),
                 agent: mode.as_deref(),
                 variant: prompt.thinking.as_deref(),
             };
-            match shared.client.prompt(&shared.session, &message).await {
+            match shared.hand_over(&message).await {
                 Ok(()) => {
                     let cancelled = {
                         let mut state = shared.state();
@@ -233,30 +214,30 @@ impl Link for Tenancy {
         if self.shared.over.is_cancelled() {
             return Err(LinkError::Gone);
         }
-        let (reply, words) = match answer {
-            Answer::Option(id) if id == "once" => ("once", None),
-            Answer::Option(id) if id == "reject" => ("reject", Some(REFUSED)),
-            Answer::Cancelled => ("reject", None),
-            _ => return Err(LinkError::Unknown),
-        };
-        {
-            let state = self.shared.state();
-            if state.cancelled || !state.mapper.awaits(ask) {
+        let answered = {
+            let mut state = self.shared.state();
+            if state.cancelled {
                 return Err(LinkError::Unknown);
             }
-        }
-        let (shared, ask) = (Arc::clone(&self.shared), ask.to_owned());
-        tokio::spawn(async move { shared.reply(&ask, reply, words).await });
+            let answered = state.mapper.answer(ask, answer);
+            answered.ok_or(LinkError::Unknown)?
+        };
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move { shared.pass_on(answered).await });
         Ok(())
     }
 
     /// The server stays; a turn that runs is aborted.
     async fn stop(&self, hurry: bool) -> ExitInfo {
         let open = self.shared.state().mapper.is_open();
-        if open && !hurry {
-            let aborted = self.shared.client.abort(&self.shared.session);
-            let _ = tokio::time::timeout(LAST_ABORT, aborted).await;
-            self.shared.reject_open().await;
+        if open {
+            let bound = if hurry { HURRIED_ABORT } else { LAST_ABORT };
+            if tokio::time::timeout(bound, self.shared.end())
+                .await
+                .is_err()
+            {
+                tracing::warn!(?bound, "opencode did not end a turn that is left behind");
+            }
         }
         self.shared.over.cancel();
         ExitInfo {
@@ -277,81 +258,6 @@ impl Drop for Tenancy {
             }
         }
         self.shared.over.cancel();
-    }
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_open(&self, turn: TurnId) -> bool {
-        let state = self.state();
-        state.turn == Some(turn) && state.mapper.is_open()
-    }
-
-    async fn tell(&self, turn: TurnId, stop: AgentStop) {
-        // The pump outlives every request but those of a finished link.
-        let _ = self.words.send((turn, stop)).await;
-    }
-
-    async fn abort(&self, turn: TurnId) {
-        for _ in 0..ABORTS {
-            if let Err(error) = self.client.abort(&self.session).await {
-                tracing::debug!(%error, "opencode did not take an abort");
-            }
-            self.reject_open().await;
-            if !self.is_open(turn) {
-                return;
-            }
-            tokio::time::sleep(ABORT_AGAIN).await;
-        }
-    }
-
-    /// An abort leaves requests open, and a late consent would still run its tool.
-    async fn reject_open(&self) {
-        let open = self.state().mapper.open_requests();
-        for request in open {
-            self.reply(&request, "reject", None).await;
-        }
-    }
-
-    async fn reply(&self, request: &str, reply: &str, words: Option<&str>) {
-        let replied = self
-            .client
-            .reply(&self.directory, request, reply, words)
-            .await;
-        if let Err(error) = replied {
-            tracing::debug!(%error, request, "opencode did not take an answer");
-        }
-    }
-
-    fn heard(&self, heard: Heard) -> (Option<TurnId>, Vec<Said>) {
-        let mut state = self.state();
-        (state.turn, state.mapper.heard(heard))
-    }
-
-    /// What a gap in the stream hid.
-    async fn catch_up(&self) -> Result<(Option<TurnId>, Vec<Said>), CallError> {
-        if !self.state().mapper.is_open() {
-            return Ok((None, Vec::new()));
-        }
-        let messages = self.client.messages(&self.session).await?;
-        let requests = self.client.requests(&self.directory).await?;
-        let busy = self.client.is_busy(&self.directory, &self.session).await?;
-        let mut state = self.state();
-        let mut said = state.mapper.caught_up(messages);
-        for request in requests.into_iter().filter_map(Heard::request) {
-            said.extend(state.mapper.heard(request));
-        }
-        if !busy {
-            let idle = Heard {
-                session: self.session.clone(),
-                what: What::Idle,
-            };
-            said.extend(state.mapper.heard(idle));
-        }
-        Ok((state.turn, said))
     }
 }
 
@@ -387,13 +293,17 @@ async fn pump(
                 News::Open => match shared.catch_up().await {
                     Ok(caught_up) => caught_up,
                     Err(error) => {
-                        // The next gap, or the turn's own clocks, settle it.
                         tracing::warn!(%error, "what opencode said meanwhile could not be read");
+                        stream.again();
                         (None, Vec::new())
                     }
                 },
             },
         };
+        let chores = shared.state().mapper.chores();
+        if chores != Chores::default() {
+            shared.carry_out(chores).await;
+        }
         for said in said {
             if events.send(AgentEvent { turn, said }).await.is_err() {
                 return;

@@ -4,9 +4,10 @@
 //! |---|---|
 //! | `message.part.delta` | [`Said::Text`] or [`Said::Reasoning`], as its part is |
 //! | `message.part.updated` with text | what the deltas have not said of it: usually nothing |
+//! | … with the start of a step that had begun | nothing; the text that follows is told once, see [`super::once`] |
 //! | … with a tool call | [`Said::Tool`], to be upserted by id |
 //! | … with the end of a step | [`Said::Usage`], once a step |
-//! | `permission.asked` | [`Said::Permission`] |
+//! | `permission.asked`, `question.asked` | [`Said::Permission`] |
 //! | `session.status` retry, `todo.updated` | [`Said::Raw`] |
 //! | what ends the turn, see [`super::turn`] | [`Said::TurnEnded`] |
 //!
@@ -14,13 +15,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hearth_actors::event::{AgentStop, Said};
+use hearth_actors::event::{AgentStop, Answer, Said};
 use serde_json::{Value, json};
 
 use super::heard::{Body, Delta, Heard, Part, What};
+use super::once::Once;
+use super::question::{self, Open, Reply};
 use super::tool;
 use super::turn::Guard;
 use crate::backends::cap::{capped, capped_text, pieces};
+use crate::backends::reset;
 
 /// The mapping of one session: what it must remember from event to event.
 #[derive(Debug)]
@@ -29,10 +33,44 @@ pub struct Mapper {
     guard: Option<Guard>,
     /// Text parts of the running turn, by id.
     texts: BTreeMap<String, Told>,
-    /// Steps of it whose cost was told.
-    counted: BTreeSet<String>,
-    /// Requests of it that wait for an answer.
-    asked: BTreeSet<String>,
+    /// Steps of it that began or ended, by the ids of the parts that say so.
+    steps: BTreeSet<String>,
+    answer: Once,
+    reasoning: Once,
+    /// Requests of it. They are told once, however often they are heard of.
+    asked: BTreeMap<String, Asked>,
+    /// The agent did something in the turn.
+    worked: bool,
+    chores: Chores,
+}
+
+/// What the server must be told of what was heard.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Chores {
+    /// The turn was ended although the server goes on trying: it must be aborted
+    /// before another one begins.
+    pub(super) abort: bool,
+    /// Requests of the question tool that cannot be put to anybody.
+    pub(super) reject: Vec<String>,
+}
+
+/// A request.
+#[derive(Debug)]
+enum Asked {
+    Consent,
+    Questions(Open),
+    Settled,
+}
+
+/// What an answer becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answered {
+    /// Consent to this request, or not.
+    Consent(String, bool),
+    /// The end of this request of the question tool.
+    Questions(String, Reply),
+    /// More answers are waited for.
+    Partly,
 }
 
 /// How much of a text part was said.
@@ -43,6 +81,8 @@ struct Told {
     /// Deltas of it were lost, so that the next ones are of unknown place: it waits
     /// for the whole part.
     torn: bool,
+    /// The model was asked again: nothing more of it counts.
+    broken: bool,
 }
 
 impl Mapper {
@@ -53,25 +93,35 @@ impl Mapper {
             session: session.to_owned(),
             guard: None,
             texts: BTreeMap::new(),
-            counted: BTreeSet::new(),
-            asked: BTreeSet::new(),
+            steps: BTreeSet::new(),
+            answer: Once::default(),
+            reasoning: Once::default(),
+            asked: BTreeMap::new(),
+            worked: false,
+            chores: Chores::default(),
         }
     }
 
     /// A turn begins, whose user message will have the id `message`. Call it
     /// before the prompt is sent.
     pub fn begin(&mut self, message: &str) {
+        let session = std::mem::take(&mut self.session);
+        *self = Self::new(&session);
         self.guard = Some(Guard::new(message));
-        self.texts.clear();
-        self.counted.clear();
-        self.asked.clear();
     }
 
     /// Requests of the turn that nobody has answered: after an abort each must be
     /// rejected, or a late consent still runs its tool.
     #[must_use]
     pub fn open_requests(&self) -> Vec<String> {
-        self.asked.iter().cloned().collect()
+        let open = self.asked.iter();
+        let open = open.filter(|(_, asked)| !matches!(asked, Asked::Settled));
+        open.map(|(request, _)| request.clone()).collect()
+    }
+
+    /// What is to be done about the events so far; each chore comes once.
+    pub(super) fn chores(&mut self) -> Chores {
+        std::mem::take(&mut self.chores)
     }
 
     /// One event, as words of the running turn.
@@ -83,9 +133,25 @@ impl Mapper {
             return Vec::new();
         };
         let end = guard.step(&heard.what);
+        self.chores.abort |= end.is_some() && matches!(heard.what, What::Retry(..));
         let mut said = self.words(heard.what);
-        said.extend(end.map(Said::TurnEnded));
+        self.worked |= said.iter().any(Said::is_work);
+        if let Some(stop) = end {
+            self.step_over(&mut said);
+            said.push(Said::TurnEnded(self.refused(stop)));
+        }
         said
+    }
+
+    /// An error before anything was done is a refusal, which may be tried again.
+    fn refused(&self, stop: AgentStop) -> AgentStop {
+        match stop {
+            AgentStop::Error(fault) if !self.worked => AgentStop::Refused {
+                reset: reset::of_text(&fault.message),
+                fault,
+            },
+            other => other,
+        }
     }
 
     /// The stream was lost and is there again: what the messages of the session, as
@@ -111,10 +177,29 @@ impl Mapper {
         self.guard.as_ref().is_some_and(|guard| !guard.is_over())
     }
 
-    /// The request waits for an answer, in a turn that has not ended.
-    #[must_use]
-    pub fn awaits(&self, request: &str) -> bool {
-        self.is_open() && self.asked.contains(request)
+    /// What a person's answer to `ask` becomes. None when nobody waits for it: it was
+    /// answered, or its turn has ended.
+    pub(super) fn answer(&mut self, ask: &str, answer: &Answer) -> Option<Answered> {
+        if !self.is_open() {
+            return None;
+        }
+        let (request, number) = question::named(ask).unwrap_or((ask, 0));
+        let asked = self.asked.get_mut(request)?;
+        let answered = match (&mut *asked, answer) {
+            (Asked::Settled, _) => return None,
+            (Asked::Questions(open), answer) => match open.answer(number, answer).ok()? {
+                Some(reply) => Answered::Questions(request.to_owned(), reply),
+                None => return Some(Answered::Partly),
+            },
+            (Asked::Consent, Answer::Option(id)) if id == tool::ONCE => {
+                Answered::Consent(request.to_owned(), true)
+            }
+            (Asked::Consent, Answer::Option(id)) if id != tool::REJECT => return None,
+            (Asked::Consent, Answer::Text(_)) => return None,
+            (Asked::Consent, _) => Answered::Consent(request.to_owned(), false),
+        };
+        *asked = Asked::Settled;
+        Some(answered)
     }
 
     fn words(&mut self, what: What) -> Vec<Said> {
@@ -122,11 +207,29 @@ impl Mapper {
             What::Part(part) if self.owns(&part.message) => self.part(part),
             What::Delta(delta) if self.owns(&delta.message) => self.delta(&delta),
             What::Asks(asking) if self.owns(&asking.message) => {
-                self.asked.insert(asking.id.clone());
+                if self.asked.contains_key(&asking.id) {
+                    return Vec::new();
+                }
+                self.asked.insert(asking.id.clone(), Asked::Consent);
                 vec![Said::Permission(tool::ask(*asking))]
             }
+            What::Questions(asking) if self.owns(&asking.message) => {
+                if self.asked.contains_key(&asking.id) {
+                    return Vec::new();
+                }
+                let Some(asks) = asking.asks() else {
+                    self.chores.reject.push(asking.id.clone());
+                    self.asked.insert(asking.id, Asked::Settled);
+                    return Vec::new();
+                };
+                let open = Asked::Questions(Open::new(&asking));
+                self.asked.insert(asking.id, open);
+                asks.into_iter().map(Said::Permission).collect()
+            }
             What::Answered(request) => {
-                self.asked.remove(&request);
+                if let Some(asked) = self.asked.get_mut(&request) {
+                    *asked = Asked::Settled;
+                }
                 Vec::new()
             }
             What::Retry(attempt, why) if self.is_live() => vec![Said::Raw {
@@ -154,11 +257,35 @@ impl Mapper {
             Body::Text(text) => self.whole(part.id, &text, false),
             Body::Reasoning(text) => self.whole(part.id, &text, true),
             Body::Tool(mut call) => tool::read(&mut call).map(Said::Tool).into_iter().collect(),
+            Body::StepStart => {
+                if self.steps.insert(part.id) {
+                    self.texts.values_mut().for_each(|told| told.broken = true);
+                    self.answer.again();
+                    self.reasoning.again();
+                }
+                Vec::new()
+            }
             Body::StepFinish(usage) => {
-                let first = self.counted.insert(part.id);
-                first.then_some(Said::Usage(usage)).into_iter().collect()
+                if !self.steps.insert(part.id) {
+                    return Vec::new();
+                }
+                let mut said = Vec::new();
+                self.step_over(&mut said);
+                said.push(Said::Usage(usage));
+                said
             }
         }
+    }
+
+    /// Nothing of the step comes again.
+    fn step_over(&mut self, said: &mut Vec<Said>) {
+        said.extend(
+            self.reasoning
+                .end()
+                .iter()
+                .flat_map(|text| words(text, true)),
+        );
+        said.extend(self.answer.end().iter().flat_map(|text| words(text, false)));
     }
 
     /// The text so far: what of it was not said yet. opencode cuts blanks off the
@@ -168,19 +295,34 @@ impl Mapper {
             is_reasoning,
             bytes: 0,
             torn: false,
+            broken: false,
         });
         let rest = text.get(told.bytes..).unwrap_or_default();
         told.bytes += rest.len();
-        words(rest, told.is_reasoning)
+        if told.broken || rest.is_empty() {
+            return Vec::new();
+        }
+        let is_reasoning = told.is_reasoning;
+        self.told(rest, is_reasoning)
     }
 
     fn delta(&mut self, delta: &Delta) -> Vec<Said> {
         // The part itself comes first; without it, it comes whole at its end.
-        let Some(told) = self.texts.get_mut(&delta.part).filter(|told| !told.torn) else {
+        let usable = |told: &&mut Told| !told.torn && !told.broken;
+        let Some(told) = self.texts.get_mut(&delta.part).filter(usable) else {
             return Vec::new();
         };
         told.bytes += delta.text.len();
-        words(&delta.text, told.is_reasoning)
+        let is_reasoning = told.is_reasoning;
+        self.told(&delta.text, is_reasoning)
+    }
+
+    fn told(&mut self, text: &str, is_reasoning: bool) -> Vec<Said> {
+        let once = match is_reasoning {
+            true => &mut self.reasoning,
+            false => &mut self.answer,
+        };
+        words(&once.next(text), is_reasoning)
     }
 }
 

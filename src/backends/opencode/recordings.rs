@@ -283,7 +283,7 @@ proptest! {
     /// nothing comes twice.
     #[test]
     fn a_gap_in_the_stream_changes_nothing_in_sum(from in 0.0f64..1.0, length in 0.0f64..1.0) {
-        for name in ["text-turn", "reasoning-turn", "tool-write-turn", "tool-bash-turn", "question-turn", "llm-error-500-once-turn"] {
+        for name in ["text-turn", "reasoning-turn", "tool-write-turn", "tool-bash-turn", "question-turn", "llm-error-500-once-turn", "permission-once-turn"] {
             let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/wire/opencode/{name}.jsonl"));
             let events: Vec<Value> = lines(&file).into_iter().filter(|line| line["note"].is_null()).collect();
             let count = events.len() as f64;

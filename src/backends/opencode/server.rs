@@ -18,13 +18,16 @@ use tokio::process::ChildStdout;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::client::Client;
+use super::client::{Client, USER};
 use super::link;
 use crate::backends::launch::{Identity, Launch, continuable};
 use crate::process::{Ladder, OwnedProcess, Owner, Room};
 
 /// What its first line of interest begins with.
 const READY: &str = "opencode server listening on ";
+/// The versions that Hearth was tried with: 1.18.33, and what promises to be like it.
+const MAJOR: u64 = 1;
+const OLDEST_MINOR: u64 = 18;
 /// Tries with another port when somebody was faster.
 const PORTS: usize = 3;
 /// Longest line of its output that is looked at.
@@ -54,13 +57,19 @@ impl OpencodeBackend {
     /// Starts servers in `room` by `launch`, with `temporary` for a folder that
     /// nobody else uses.
     #[must_use]
-    pub fn new(launch: Launch, room: Room, deadlines: Deadlines, temporary: PathBuf) -> Self {
+    pub fn new(
+        launch: Launch,
+        room: Room,
+        deadlines: Deadlines,
+        limits: Limits,
+        temporary: PathBuf,
+    ) -> Self {
         Self {
             definition: launch.definition(),
             launch,
             room,
             deadlines,
-            limits: Limits::default(),
+            limits,
             temporary,
         }
     }
@@ -148,6 +157,13 @@ impl OpencodeBackend {
                 Err(_) => tokio::time::sleep(LOOK).await,
             }
         };
+        if let Err(why) = known(&version) {
+            return Err(told(format!(
+                "{} {why}: install another, or write protocol = \"acp\" in [agents.{}]",
+                self.launch.program_text(),
+                self.launch.name
+            )));
+        }
         Ok(OpencodeServer(Arc::new(Inner {
             facts: ServerFacts {
                 pid: Some(process.pid()),
@@ -168,6 +184,7 @@ impl OpencodeBackend {
         let mut environment: BTreeMap<String, String> = quiet.into();
         environment.retain(|name, _| !self.launch.env.contains_key(name));
         environment.insert("OPENCODE_SERVER_PASSWORD".into(), password.into());
+        environment.insert("OPENCODE_SERVER_USERNAME".into(), USER.into());
         let temporary = self.temporary.to_string_lossy().into_owned();
         environment.insert("TMPDIR".into(), temporary);
         environment
@@ -207,6 +224,25 @@ async fn is_ready(mut output: BufReader<ChildStdout>) -> bool {
         let _ = tokio::io::copy(&mut output, &mut tokio::io::sink()).await;
     });
     true
+}
+
+/// Whether Hearth knows the server of this version.
+///
+/// # Errors
+/// Why not.
+pub(in crate::backends) fn known(version: &str) -> Result<(), String> {
+    let mut numbers = version.split('.').map(str::parse::<u64>);
+    let is_known = match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => major == MAJOR && minor >= OLDEST_MINOR,
+        _ => false,
+    };
+    if is_known {
+        return Ok(());
+    }
+    let said: String = version.chars().take(40).collect();
+    Err(format!(
+        "says that its version is \"{said}\", and Hearth knows the server of {MAJOR}.{OLDEST_MINOR} and later ones of {MAJOR}"
+    ))
 }
 
 /// A port that nobody listens on. Somebody may be faster, which the start finds out.
@@ -273,6 +309,10 @@ impl Server for OpencodeServer {
         self.0.room.rss_of(&self.0.process)
     }
 
+    fn stderr_tail(&self) -> String {
+        self.0.process.stderr_tail()
+    }
+
     async fn exited(&self) -> ExitInfo {
         let mut exit = self.0.process.exited();
         match exit.wait_for(Option::is_some).await {
@@ -283,5 +323,21 @@ impl Server for OpencodeServer {
 
     async fn stop(&self) -> ExitInfo {
         self.0.process.stop(self.0.ladder).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::known;
+
+    #[test]
+    fn versions_are_known_or_named() {
+        for version in ["1.18.33", "1.18", "1.40.0-beta"] {
+            assert_eq!(known(version), Ok(()), "{version}");
+        }
+        for version in ["0.9.1", "1.17.9", "2.0.0", "local", ""] {
+            let why = known(version).expect_err(version);
+            assert!(why.contains(&format!("\"{version}\"")), "{why}");
+        }
     }
 }

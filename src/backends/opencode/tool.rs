@@ -6,6 +6,10 @@ use serde_json::Value;
 use super::heard::Asking;
 use crate::backends::cap::{capped, capped_text};
 
+/// The options of a request for consent.
+pub(super) const ONCE: &str = "once";
+pub(super) const REJECT: &str = "reject";
+
 /// Reads a part of the type `tool`. None without a call's id.
 pub(super) fn read(part: &mut Value) -> Option<Tool> {
     let name = part["tool"].as_str().unwrap_or_default().to_owned();
@@ -69,8 +73,8 @@ pub(super) fn ask(asking: Asking) -> Ask {
         },
         question: None,
         options: vec![
-            option("once", "Allow once", AskKind::AllowOnce),
-            option("reject", "Reject", AskKind::RejectOnce),
+            option(ONCE, "Allow once", AskKind::AllowOnce),
+            option(REJECT, "Reject", AskKind::RejectOnce),
         ],
     }
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use hearth_actors::event::AgentStop;
 
+use super::fault;
 use super::heard::{Assistant, Stop, What};
 
 /// What `finish` says when another step of the model follows.
@@ -70,6 +71,9 @@ impl Guard {
             What::Assistant(answer) if answer.parent == self.message => self.answered(answer),
             What::Idle if self.seen => self.all_answered().then_some(AgentStop::EndTurn),
             What::Failed(stop) if self.seen && self.answers.is_empty() => Some(stopped(stop)),
+            What::Retry(attempt, why) if self.seen => {
+                fault::too_often(*attempt, why).map(AgentStop::Error)
+            }
             _ => None,
         };
         self.over = end.is_some();

@@ -2,21 +2,21 @@
 
 use clap::{Args, Subcommand};
 
-pub(in crate::cli) const EXAMPLES: &str = "\
+use crate::cli::args::texts::ended_by;
+
+pub(in crate::cli) const EXAMPLES: &str = ended_by!(
+    "\
 Examples:
   hearth arena \"make the tests pass\" --agents goose,qwen --check \"cargo test\"
-  hearth arena \"name it better\" --agents demo,demo --session 0199a2
+  hearth arena \"name it better\" --agents demo,demo --session 5f0c11ab
   hearth arena show                       all arenas
-  hearth arena show 0199a2                the table of one, with the checks' last words
-  hearth arena select 0199a2 goose        this one's changes it shall be
-  hearth arena cancel 0199a2
+  hearth arena show 5f0c11ab              the table of one, with the checks' last words
+  hearth arena select 5f0c11ab goose      this one's changes it shall be
+  hearth arena cancel 5f0c11ab
 
 Each works in a worktree of its own, from the same commit: the session's files as
-they are, else the repository's HEAD. Ctrl-C cancels the arena.
-
-Exit codes:
-  0 every one has its verdict   1 none did well   2 wrong usage   3 no service
-  130 interrupted";
+they are, else the repository's HEAD. Ctrl-C cancels the arena."
+);
 
 /// `arena`.
 #[derive(Debug, Args)]

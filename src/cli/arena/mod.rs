@@ -21,7 +21,7 @@ use super::{discover, ids, print, run};
 use crate::store::rows::arenas::{Arena, Contestant};
 use args::{Arena as Begin, ArenaCommand, ArenaSelect, ArenaShow};
 
-/// Arenas that are listed, and looked through for a part of an id.
+/// Arenas that are listed.
 const MAX_ROWS: usize = 200;
 /// Between two looks at an arena that is followed.
 const LOOK: Duration = Duration::from_millis(250);
@@ -42,7 +42,7 @@ pub(super) async fn arena(
         Some(ArenaCommand::Select(args)) => select(args, &discover::need(home, env).await?).await,
         Some(ArenaCommand::Cancel(args)) => {
             let client = discover::need(home, env).await?;
-            let id = find(&client, &args.arena).await?;
+            let id = ids::arena(&client, &args.arena).await?;
             let answer = cancel(&client, id).await?;
             if args.json {
                 print(&format!("{answer}\n"));
@@ -69,7 +69,8 @@ async fn begin(args: &Begin, home: &Path, env: &BTreeMap<String, String>) -> Res
                 Failure::new(Exit::Usage, what, "go to a directory that exists")
             })?;
             let root = repository::root(&here)?;
-            let project = session::register(&client, &root, &mut screen).await?;
+            let (project, warnings) = session::register(&client, &root).await?;
+            session::warn(&warnings, &mut screen);
             body["project_id"] = json!(project.id);
         }
     }
@@ -152,7 +153,7 @@ async fn follow(
 
 async fn show(args: &ArenaShow, client: &Client) -> Result<Exit, Failure> {
     if let Some(typed) = &args.arena {
-        let id = find(client, typed).await?;
+        let id = ids::arena(client, typed).await?;
         let arena: Arena = client.get(&format!("/api/arena/{id}")).await?;
         shown(&arena, args.json);
         return Ok(Exit::Ok);
@@ -168,7 +169,7 @@ async fn show(args: &ArenaShow, client: &Client) -> Result<Exit, Failure> {
 }
 
 async fn select(args: &ArenaSelect, client: &Client) -> Result<Exit, Failure> {
-    let id = find(client, &args.arena).await?;
+    let id = ids::arena(client, &args.arena).await?;
     let arena: Arena = client.get(&format!("/api/arena/{id}")).await?;
     let winner = winner(&arena, &args.winner)?;
     let path = format!("/api/arena/{id}/select/{winner}");
@@ -206,15 +207,6 @@ async fn cancel(client: &Client, id: Uuid) -> Result<Value, Failure> {
     client
         .post(&format!("/api/arena/{id}/cancel"), &json!({}))
         .await
-}
-
-async fn find(client: &Client, typed: &str) -> Result<Uuid, Failure> {
-    if let Ok(id) = Uuid::try_parse(typed) {
-        return Ok(id);
-    }
-    let arenas: Vec<Arena> = client.list("/api/arena", MAX_ROWS).await?;
-    let ids: Vec<Uuid> = arenas.iter().map(|arena| arena.id).collect();
-    pick(typed, "arena", &ids, "`hearth arena show`")
 }
 
 fn shown(arena: &Arena, json: bool) {

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::cli::ids::short;
 use crate::cli::prompts::clean;
+use crate::cli::run::summary::quote;
 use crate::store::rows::arenas::{Arena, Contestant};
 
 /// Lines of a check's log that are shown.
@@ -85,8 +86,13 @@ pub(super) fn text(arena: &Arena) -> String {
         out.push_str("  next:\n");
         let id = short(arena.id);
         for one in arena.contestants.iter() {
-            if let Some(path) = &one.worktree_path {
-                let _ = writeln!(out, "    git -C {path} diff HEAD");
+            if let (Some(path), Some(base), Some(result)) =
+                (&one.worktree_path, &arena.base_commit, &one.result_commit)
+            {
+                // Two commits: new files are in the second one, and no index is
+                // asked.
+                let (path, base, result) = (quote(path), brief(base), brief(result));
+                let _ = writeln!(out, "    git -C {path} diff {base} {result}");
             }
         }
         let _ = writeln!(out, "    hearth arena select {id} AGENT|TASK");
@@ -103,10 +109,20 @@ pub(super) fn selected(arena: &Arena, winner: Uuid, answer: &Value) -> String {
         .as_u64()
         .unwrap_or(0);
     if arena.session_id.is_some() {
-        format!("{who} is selected: {files} files changed in session {session}\n")
+        let files = if files == 1 {
+            "1 file".to_owned()
+        } else {
+            format!("{files} files")
+        };
+        format!("{who} is selected: {files} changed in session {session}\n")
     } else {
         format!("{who} is selected: its session {session} is an ordinary one\n")
     }
+}
+
+/// As much of a commit's hash as nobody else's begins with.
+fn brief(hash: &str) -> String {
+    hash.chars().take(12).collect()
 }
 
 const HEAD: [&str; 8] = [

@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use super::report::Finding;
 use crate::app::{self, Found};
+use crate::cli::client::Client;
 use crate::config::Settings;
 
 /// Longest wait for a program to tell its version.
@@ -53,7 +56,84 @@ fn finding(found: Found) -> Finding {
         return Finding::warn("agent", told, fault.cure);
     }
     let version = found.version.unwrap_or_else(|| "version unknown".into());
-    Finding::ok("agent", format!("{name}: {version}, opens sessions"))
+    let told = format!("{name}: {version}, opens sessions");
+    match found.server {
+        None => Finding::ok("agent", told),
+        Some(Ok(())) => Finding::ok("agent", format!("{told}; its chats share a server")),
+        Some(Err(why)) => Finding::warn(
+            "agent",
+            format!("{told}; its chats get processes of their own: it {why}"),
+            format!("install such a version, or write protocol = \"acp\" in [agents.{name}]"),
+        ),
+    }
+}
+
+/// What the running service says about its servers.
+#[derive(Default, Deserialize)]
+struct Known {
+    #[serde(default)]
+    servers: Vec<Server>,
+}
+
+#[derive(Deserialize)]
+struct Server {
+    name: String,
+    state: String,
+    health: Option<String>,
+    version: Option<String>,
+    pid: Option<i32>,
+    rss_bytes: Option<u64>,
+    tenants: u64,
+    turns: u64,
+    crashes: u64,
+    last_restart: Option<String>,
+    last_restart_at: Option<String>,
+    stderr: Option<String>,
+}
+
+/// The servers that chats share in the running service.
+pub(super) async fn servers(client: &Client) -> Vec<Finding> {
+    let known: Known = client.get("/api/health").await.unwrap_or_default();
+    known.servers.into_iter().map(Server::finding).collect()
+}
+
+impl Server {
+    fn finding(self) -> Finding {
+        let mut told = format!("{}: {}", self.name, self.state);
+        let mut also = |text: String| {
+            told.push_str(", ");
+            told.push_str(&text);
+        };
+        if let Some(version) = &self.version {
+            also(version.clone());
+        }
+        if let Some(pid) = self.pid {
+            also(format!("pid {pid}"));
+        }
+        if let Some(bytes) = self.rss_bytes {
+            also(format!("{} MB", bytes / (1024 * 1024)));
+        }
+        also(format!("{} chats, {} turns", self.tenants, self.turns));
+        if let Some(why) = &self.last_restart {
+            let at = self.last_restart_at.as_deref().unwrap_or("some time ago");
+            also(format!("{} crashes, last ended {at}: {why}", self.crashes));
+        }
+        let is_well = self.health.as_deref().is_none_or(|health| health == "well");
+        if is_well && self.state != "backing_off" {
+            return Finding::ok("server", told);
+        }
+        if let Some(health) = &self.health {
+            told = format!("{told}; {health}");
+        }
+        if let Some(last) = self.stderr.as_deref().and_then(|text| text.lines().last()) {
+            told = format!("{told}; its last words: {last}");
+        }
+        Finding::warn(
+            "server",
+            told,
+            "wait: Hearth starts it again, and its chats have processes of their own meanwhile",
+        )
+    }
 }
 
 /// The first line that `program` says about its version.

@@ -1,24 +1,24 @@
-//! What people type for a task, a session or a chat: an id as the [`rule`] has it,
-//! or a session's name.
+//! What people type for a task, a session, a chat and all else that has an id:
+//! an id as the [`rule`] has it, or a session's name. The service knows which
+//! ids a part fits.
 
 mod rule;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::json;
 use uuid::Uuid;
 
 use super::client::Client;
 use super::failure::{Exit, Failure};
 use crate::store::rows::chats::Chat;
+use crate::store::rows::ids::Fitting;
 use crate::store::rows::sessions::Session;
 use crate::store::rows::tasks::Task;
 use rule::{FEWEST, Typed, one};
 pub(super) use rule::{pick, short};
 
-/// Newest rows of a kind that a part of an id is looked for in.
+/// Newest sessions that a name is looked for in.
 const MAX_ROWS: usize = 2000;
-/// Newest sessions whose tabs are looked through: a request each.
-const MAX_TABBED: usize = 100;
 /// Tabs of a session that are looked through.
 const MAX_CHATS: usize = 200;
 
@@ -33,38 +33,23 @@ pub(super) enum Found {
 /// # Errors
 /// None fits, or several do.
 pub(super) async fn task(client: &Client, typed: &str) -> Result<Task, Failure> {
-    let found = match Typed::read(typed, "task") {
-        Typed::Whole(id) => client.look_up(&format!("/api/tasks/{id}")).await?,
-        _ => one(typed, tasks(client, typed).await?, |task| task.id)?,
-    };
-    found.ok_or_else(|| none(typed, "task"))
+    let found = fitting(client, typed, &["task"], None).await?;
+    let found = found.ok_or_else(|| none(typed, "task"))?;
+    client.get(&format!("/api/tasks/{}", found.id)).await
 }
 
-/// The task or session of that id, or the session of that name.
+/// The session of that name, or the task or session of that id.
 ///
 /// # Errors
 /// None fits, or several do.
 pub(super) async fn task_or_session(client: &Client, typed: &str) -> Result<Found, Failure> {
-    if let Typed::Whole(id) = Typed::read(typed, "task") {
-        let task: Option<Task> = client.look_up(&format!("/api/tasks/{id}")).await?;
-        if let Some(task) = task {
-            return Ok(Found::Task(Box::new(task)));
-        }
-        let session: Option<Session> = client.look_up(&format!("/api/sessions/{id}")).await?;
-        return match session {
-            Some(session) => Ok(Found::Session(session.id)),
-            None => Err(none(typed, "task or session")),
-        };
+    let found = meant(client, typed, &["session", "task"]).await?;
+    let found = found.ok_or_else(|| none(typed, "task or session"))?;
+    if found.kind == "session" {
+        return Ok(Found::Session(found.id));
     }
-    let sessions = sessions(client, typed).await?.into_iter();
-    let found = sessions.map(|session| Found::Session(session.id));
-    let tasks = tasks(client, typed).await?.into_iter();
-    let found = found.chain(tasks.map(|task| Found::Task(Box::new(task))));
-    let id = |found: &Found| match found {
-        Found::Task(task) => task.id,
-        Found::Session(id) => *id,
-    };
-    one(typed, found.collect(), id)?.ok_or_else(|| none(typed, "task or session"))
+    let task: Task = client.get(&format!("/api/tasks/{}", found.id)).await?;
+    Ok(Found::Task(Box::new(task)))
 }
 
 /// The session of that id or name.
@@ -72,31 +57,116 @@ pub(super) async fn task_or_session(client: &Client, typed: &str) -> Result<Foun
 /// # Errors
 /// None fits, or several do.
 pub(super) async fn session(client: &Client, typed: &str) -> Result<Uuid, Failure> {
-    let found = maybe_session(client, typed).await?;
-    found.ok_or_else(|| none(typed, "session"))
+    let found = meant(client, typed, &["session"]).await?;
+    Ok(found.ok_or_else(|| none(typed, "session"))?.id)
 }
 
-/// The session of that id or name; none when none fits.
+/// The session of a project that is meant; none where the words can be the name
+/// of a new one.
 ///
 /// # Errors
-/// Several do.
-pub(super) async fn maybe_session(client: &Client, typed: &str) -> Result<Option<Uuid>, Failure> {
-    if let Typed::Whole(id) = Typed::read(typed, "session") {
-        let session: Option<Session> = client.look_up(&format!("/api/sessions/{id}")).await?;
-        return Ok(session.map(|session| session.id));
+/// Several fit, it is another project's, or the words look like an id and fit
+/// none.
+pub(super) async fn session_of(
+    client: &Client,
+    project: Uuid,
+    typed: &str,
+) -> Result<Option<Session>, Failure> {
+    let address = format!("/api/sessions?project_id={project}");
+    if let Some(found) = named(client, &address, typed).await? {
+        return Ok(Some(found));
     }
-    let named = sessions(client, typed).await?;
-    Ok(one(typed, named, |session| session.id)?.map(|session| session.id))
+    if Typed::read(typed, "session") == Typed::Other {
+        return Ok(None);
+    }
+    let Some(found) = fitting(client, typed, &["session"], None).await? else {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!(
+                "there is no session `{}`, and it looks like an id",
+                typed.escape_debug()
+            ),
+            "`hearth ls` lists sessions; a new one gets a name that is not of hexadecimal \
+             digits alone, or leave --session out",
+        ));
+    };
+    let session: Session = client.get(&format!("/api/sessions/{}", found.id)).await?;
+    if session.project_id != project {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("session {} belongs to another repository", session.id),
+            "go there, or leave --session out",
+        ));
+    }
+    Ok(Some(session))
 }
 
-/// The sessions that something without a session is looked for in.
+/// The session, or the change that may name one; none where the words fit none.
 ///
 /// # Errors
-/// The service's.
-pub(super) async fn newest_sessions(client: &Client) -> Result<Vec<Uuid>, Failure> {
-    let newest: Vec<Session> = client.list("/api/sessions", MAX_TABBED).await?;
-    let ids = newest.iter().map(|session| session.id);
-    Ok(ids.take(MAX_TABBED).collect())
+/// Several fit.
+pub(super) async fn session_or_change(
+    client: &Client,
+    typed: &str,
+) -> Result<Option<Fitting>, Failure> {
+    meant(client, typed, &["session", "change"]).await
+}
+
+/// The change of that id, of this session.
+///
+/// # Errors
+/// None fits, or several do.
+pub(super) async fn change(client: &Client, typed: &str, of: Uuid) -> Result<Uuid, Failure> {
+    let found = fitting(client, typed, &["change"], Some(of)).await?;
+    let found = found.ok_or_else(|| {
+        Failure::new(
+            Exit::Usage,
+            format!("session {of} has no change `{}`", typed.escape_debug()),
+            format!("`hearth changes {of}` shows what there is"),
+        )
+    })?;
+    Ok(found.id)
+}
+
+/// The checkpoint of that id, and its session: this one, if one is named.
+///
+/// # Errors
+/// None fits, or several do.
+pub(super) async fn checkpoint(
+    client: &Client,
+    typed: &str,
+    of: Option<&str>,
+) -> Result<(Uuid, Uuid), Failure> {
+    let of = match of {
+        Some(named) => Some(session(client, named).await?),
+        None => None,
+    };
+    let found = fitting(client, typed, &["checkpoint"], of).await?;
+    let of = found.as_ref().and_then(|found| found.session_id);
+    match (found, of) {
+        (Some(found), Some(of)) => Ok((found.id, of)),
+        _ => Err(Failure::new(
+            Exit::Usage,
+            format!("there is no checkpoint `{}`", typed.escape_debug()),
+            "`hearth checkpoints SESSION` lists them",
+        )),
+    }
+}
+
+/// The arena of that id.
+///
+/// # Errors
+/// None fits, or several do.
+pub(super) async fn arena(client: &Client, typed: &str) -> Result<Uuid, Failure> {
+    let found = fitting(client, typed, &["arena"], None).await?;
+    let found = found.ok_or_else(|| {
+        Failure::new(
+            Exit::Usage,
+            format!("there is no arena `{}`", typed.escape_debug()),
+            "`hearth arena show` lists them",
+        )
+    })?;
+    Ok(found.id)
 }
 
 /// The chat of that id, or the default chat of the session of that id or name.
@@ -104,35 +174,12 @@ pub(super) async fn newest_sessions(client: &Client) -> Result<Vec<Uuid>, Failur
 /// # Errors
 /// None fits, or several do.
 pub(super) async fn chat(client: &Client, typed: &str) -> Result<Uuid, Failure> {
-    if let Typed::Whole(id) = Typed::read(typed, "chat") {
-        let session: Option<Session> = client.look_up(&format!("/api/sessions/{id}")).await?;
-        if session.is_some() {
-            return default_chat(client, id).await;
-        }
-        let messages = format!("/api/chats/{id}/messages?limit=1");
-        let chat: Option<Value> = client.look_up(&messages).await?;
-        return chat
-            .map(|_| id)
-            .ok_or_else(|| none(typed, "chat or session"));
+    let found = meant(client, typed, &["session", "chat"]).await?;
+    let found = found.ok_or_else(|| none(typed, "chat or session"))?;
+    if found.kind == "session" {
+        return default_chat(client, found.id).await;
     }
-    let named = sessions(client, typed).await?;
-    if let Some(session) = one(typed, named, |session| session.id)? {
-        return default_chat(client, session.id).await;
-    }
-    let part = Typed::read(typed, "chat");
-    if part == Typed::Other {
-        return Err(none(typed, "chat or session"));
-    }
-    let newest: Vec<Session> = client.list("/api/sessions", MAX_TABBED).await?;
-    let mut chats = Vec::new();
-    for session in newest.iter().take(MAX_TABBED) {
-        let path = format!("/api/sessions/{}/chats", session.id);
-        let own: Vec<Chat> = client.list(&path, MAX_CHATS).await?;
-        chats.extend(own.into_iter().filter(|chat| part.fits(chat.id)));
-    }
-    let chat = one(typed, chats, |chat| chat.id)?;
-    chat.map(|chat| chat.id)
-        .ok_or_else(|| none(typed, "chat or session"))
+    Ok(found.id)
 }
 
 /// The open tab that messages for a whole session go to; made where none is.
@@ -155,33 +202,56 @@ pub(super) async fn default_chat(client: &Client, session: Uuid) -> Result<Uuid,
     if let Some(chat) = existing {
         return Ok(chat.id);
     }
-    let made: Made = client
-        .post(&address, &serde_json::json!({ "name": "main" }))
-        .await?;
+    let made: Made = client.post(&address, &json!({ "name": "main" })).await?;
     Ok(made.id)
 }
 
-async fn tasks(client: &Client, typed: &str) -> Result<Vec<Task>, Failure> {
-    let part = Typed::read(typed, "task");
-    if part == Typed::Other {
-        return Ok(Vec::new());
+/// The session of that name, else the one thing of these kinds whose id fits.
+async fn meant(client: &Client, typed: &str, kinds: &[&str]) -> Result<Option<Fitting>, Failure> {
+    if let Some(session) = named(client, "/api/sessions", typed).await? {
+        return Ok(Some(Fitting {
+            kind: "session".into(),
+            id: session.id,
+            session_id: Some(session.id),
+        }));
     }
-    let mut tasks: Vec<Task> = client.list("/api/tasks", MAX_ROWS).await?;
-    tasks.retain(|task| part.fits(task.id));
-    Ok(tasks)
+    fitting(client, typed, kinds, None).await
 }
 
-/// By name, else by a part of the id.
-async fn sessions(client: &Client, typed: &str) -> Result<Vec<Session>, Failure> {
-    let all: Vec<Session> = client.list("/api/sessions", MAX_ROWS).await?;
-    let (named, others): (Vec<_>, Vec<_>) =
-        all.into_iter().partition(|session| session.name == typed);
-    if !named.is_empty() {
-        return Ok(named);
+/// The only session of that name.
+async fn named(client: &Client, address: &str, typed: &str) -> Result<Option<Session>, Failure> {
+    if matches!(Typed::read(typed, "session"), Typed::Whole(_)) {
+        return Ok(None);
     }
-    let part = Typed::read(typed, "session");
-    let others = others.into_iter();
-    Ok(others.filter(|session| part.fits(session.id)).collect())
+    let mut sessions: Vec<Session> = client.list(address, MAX_ROWS).await?;
+    sessions.retain(|session| session.name == typed);
+    one(typed, sessions, false, |session| session.id)
+}
+
+/// The one thing of these kinds whose id fits; none where none does.
+async fn fitting(
+    client: &Client,
+    typed: &str,
+    kinds: &[&str],
+    session: Option<Uuid>,
+) -> Result<Option<Fitting>, Failure> {
+    #[derive(Deserialize)]
+    struct Candidates {
+        items: Vec<Fitting>,
+        more: bool,
+    }
+    let prefix = kinds.last().copied().unwrap_or_default();
+    let digits = match Typed::read(typed, prefix) {
+        Typed::Whole(id) => id.simple().to_string(),
+        Typed::Part(digits) => digits,
+        Typed::Other => return Ok(None),
+    };
+    let mut address = format!("/api/ids/{digits}?kind={}", kinds.join(","));
+    if let Some(session) = session {
+        address.push_str(&format!("&session_id={session}"));
+    }
+    let found: Candidates = client.get(&address).await?;
+    one(typed, found.items, found.more, |found| found.id)
 }
 
 fn none(typed: &str, what: &str) -> Failure {
@@ -189,8 +259,8 @@ fn none(typed: &str, what: &str) -> Failure {
         Exit::Usage,
         format!("there is no {what} `{}`", typed.escape_debug()),
         format!(
-            "`hearth ls` lists sessions, GET /api/tasks lists tasks; the first or last digits of \
-             an id need to be {FEWEST} or more"
+            "`hearth ls` lists sessions and their open tasks; of an id, {FEWEST} or more of its \
+             first or last digits are enough"
         ),
     )
 }

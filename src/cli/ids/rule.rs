@@ -1,15 +1,14 @@
 //! How an id is typed: all of it, or four or more of its first or last
 //! hexadecimal digits, if they fit only one; with or without the `kind:` that the
 //! inbox shows. The first digits are a time, which neighbours share: lists show
-//! the last ones.
+//! the last ones. Parts are looked up by the service, or fitted here to what a
+//! list held.
 
 use uuid::Uuid;
 
 use crate::cli::failure::{Exit, Failure};
+pub(super) use crate::http::ids::FEWEST_DIGITS as FEWEST;
 
-/// Fewest digits that are looked for: fewer are a slip of the finger more often
-/// than an id.
-pub(super) const FEWEST: usize = 4;
 /// Digits that lists show.
 const SHOWN: usize = 8;
 /// Candidates told when several fit.
@@ -85,7 +84,7 @@ pub(in crate::cli) fn pick(
         }
     }
     let fitting = ids.iter().copied().filter(|id| read.fits(*id)).collect();
-    one(typed, fitting, |id| *id)?.ok_or_else(|| {
+    one(typed, fitting, false, |id| *id)?.ok_or_else(|| {
         Failure::new(
             Exit::Usage,
             format!("no open {kind} has the id {}", typed.escape_debug()),
@@ -94,10 +93,11 @@ pub(in crate::cli) fn pick(
     })
 }
 
-/// The only one, none, or a failure that lists them.
+/// The only one, none, or a failure that lists them; `more` if there are others.
 pub(super) fn one<T>(
     typed: &str,
     mut found: Vec<T>,
+    more: bool,
     id: impl Fn(&T) -> Uuid,
 ) -> Result<Option<T>, Failure> {
     if found.len() < 2 {
@@ -108,10 +108,11 @@ pub(super) fn one<T>(
         .take(MAX_TOLD)
         .map(|it| id(it).to_string())
         .collect();
+    let all = if more { "more than " } else { "" };
     let more = if found.len() > MAX_TOLD { ", …" } else { "" };
     Err(Failure::new(
         Exit::Usage,
-        format!("`{}` fits {} ids", typed.escape_debug(), found.len()),
+        format!("`{}` fits {all}{} ids", typed.escape_debug(), found.len()),
         format!(
             "give more of it, or its last digits: {}{more}",
             told.join(", ")

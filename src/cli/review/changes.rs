@@ -11,7 +11,7 @@ use crate::store::rows::changes::Change;
 use super::{place, show, with_service};
 
 /// Changes that are fetched; more are not shown.
-pub(super) const MAX_ROWS: usize = 10_000;
+const MAX_ROWS: usize = 10_000;
 
 pub(in crate::cli) async fn changes(
     args: &Changes,

@@ -3,7 +3,7 @@
 
 mod changes;
 mod orders;
-mod place;
+pub(super) mod place;
 mod show;
 
 use std::collections::BTreeMap;

@@ -5,19 +5,17 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
-use super::changes::MAX_ROWS;
 use super::show::clean;
 use super::{place, with_service};
 use crate::cli::args::{Apply, Reject, Restore, Rewind};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::ids::pick;
+use crate::cli::ids;
 use crate::cli::print;
 use crate::config::Flags;
-use crate::store::rows::changes::Change;
 use crate::store::rows::operations::Operation;
 
 /// Between two looks at an operation that takes long.
@@ -118,16 +116,8 @@ pub(in crate::cli) async fn restore(
         status: "pending",
     };
     with_service(flags, env, async |client| {
-        let session = place::session(client, args.session.as_deref(), words.status).await?;
-        let known: Vec<Value> = client
-            .list(&format!("/api/sessions/{session}/checkpoints"), MAX_ROWS)
-            .await?;
-        let ids: Vec<Uuid> = known
-            .iter()
-            .filter_map(|row| row["id"].as_str()?.parse().ok())
-            .collect();
-        let list = "`hearth checkpoints`";
-        let id = pick(&args.checkpoint, "checkpoint", &ids, list)?;
+        let (id, session) =
+            ids::checkpoint(client, &args.checkpoint, args.session.as_deref()).await?;
         let path = format!("/api/sessions/{session}/checkpoints/{id}/restore");
         let body = json!({ "consent": args.consent });
         let answer: Answer = client.post(&path, &body).await?;
@@ -165,14 +155,11 @@ async fn named(
         }
         (_, false) => {}
     }
-    // Of any state: what has another one is told by the service.
-    let path = format!("/api/sessions/{session}/pending?status=all");
-    let changes: Vec<Change> = client.list(&path, MAX_ROWS).await?;
-    let ids: Vec<Uuid> = changes.iter().map(|change| change.id).collect();
-    let picked = rest
-        .iter()
-        .map(|typed| pick(typed, "change", &ids, "`hearth changes`"));
-    Ok((session, Some(picked.collect::<Result<_, _>>()?)))
+    let mut ids = Vec::new();
+    for typed in rest {
+        ids.push(ids::change(client, typed, session).await?);
+    }
+    Ok((session, Some(ids)))
 }
 
 /// Waits for the end, and says what was done.

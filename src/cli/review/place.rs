@@ -9,8 +9,10 @@ use crate::cli::client::{Client, Page};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::ids;
 use crate::store::rows::changes::Change;
+use crate::store::rows::ids::Fitting;
 use crate::store::rows::projects::Project;
 use crate::store::rows::sessions::Session;
+use crate::store::rows::tasks::Task;
 
 /// Rows of each kind that are looked through.
 const MAX_ROWS: usize = 1000;
@@ -35,22 +37,67 @@ pub(super) async fn session(
     }
 }
 
-/// Splits what was typed into a session, where the first word means one, and
-/// the rest.
+/// Splits what was typed into a session and changes. A first word that means a
+/// session is not among these; a change names its session.
 pub(super) async fn split<'a>(
     client: &Client,
     words: &'a [String],
     status: &str,
 ) -> Result<(Uuid, &'a [String]), Failure> {
-    if let Some((first, rest)) = words.split_first()
-        && let Some(session) = ids::maybe_session(client, first).await?
-    {
-        return Ok((session, rest));
+    let Some((first, rest)) = words.split_first() else {
+        return Ok((here(client, status).await?, words));
+    };
+    match ids::session_or_change(client, first).await? {
+        Some(found) if found.kind == "session" => Ok((found.id, rest)),
+        Some(Fitting {
+            session_id: Some(session),
+            ..
+        }) => Ok((session, words)),
+        _ => Err(Failure::new(
+            Exit::Usage,
+            format!("there is no change or session `{}`", first.escape_debug()),
+            "`hearth changes` shows the changes of a session, `hearth ls` lists sessions",
+        )),
     }
-    Ok((here(client, status).await?, words))
 }
 
-async fn here(client: &Client, status: &str) -> Result<Uuid, Failure> {
+/// The session that was asked last of those that could be meant where one stands.
+///
+/// # Errors
+/// None could.
+pub(in crate::cli) async fn last_asked(client: &Client) -> Result<Uuid, Failure> {
+    let ground = ground(client).await?;
+    if let Some(session) = ground.around {
+        return Ok(session);
+    }
+    let path = format!("/api/tasks?project_id={}&limit=200", ground.project.id);
+    let tasks: Page<Task> = client.get(&path).await?;
+    let known = |task: &Task| {
+        let mut own = ground.own.iter().map(|session| session.id);
+        own.find(|id| task.session_id == Some(*id))
+    };
+    let asked = tasks.items.iter().find_map(known);
+    asked
+        .or_else(|| ground.own.first().map(|session| session.id))
+        .ok_or_else(|| {
+            Failure::new(
+                Exit::Usage,
+                format!("{} has no session yet", ground.project.path),
+                "open one with: hearth run \"…\"",
+            )
+        })
+}
+
+/// What lies around the present directory.
+struct Ground {
+    project: Project,
+    /// Its sessions, newest first.
+    own: Vec<Session>,
+    /// The session whose worktree it is in.
+    around: Option<Uuid>,
+}
+
+async fn ground(client: &Client) -> Result<Ground, Failure> {
     let here = std::env::current_dir()
         .and_then(|here| here.canonicalize())
         .map_err(|error| {
@@ -58,22 +105,39 @@ async fn here(client: &Client, status: &str) -> Result<Uuid, Failure> {
             Failure::new(Exit::Usage, what, "go to a directory that exists")
         })?;
     let sessions: Vec<Session> = client.list("/api/sessions", MAX_ROWS).await?;
-    if let Some(session) = sessions.iter().find(|session| works_in(session, &here)) {
-        return Ok(session.id);
-    }
     let projects: Vec<Project> = client.list("/api/projects", MAX_ROWS).await?;
-    let around = projects
-        .iter()
-        .filter(|project| here.starts_with(&project.path))
-        .max_by_key(|project| project.path.len());
-    let Some(project) = around else {
-        return Err(unnamed(&here));
+    let within = sessions.iter().find(|session| works_in(session, &here));
+    let around = within.map(|session| session.id);
+    let project = match within {
+        Some(session) => projects
+            .into_iter()
+            .find(|project| project.id == session.project_id),
+        None => projects
+            .into_iter()
+            .filter(|project| here.starts_with(&project.path))
+            .max_by_key(|project| project.path.len()),
     };
-    let own: Vec<&Session> = sessions
-        .iter()
-        .filter(|session| session.project_id == project.id)
-        .collect();
-    if let [only] = own[..] {
+    let project = project.ok_or_else(|| unnamed(&here))?;
+    let own = sessions
+        .into_iter()
+        .filter(|session| session.project_id == project.id);
+    Ok(Ground {
+        own: own.collect(),
+        project,
+        around,
+    })
+}
+
+async fn here(client: &Client, status: &str) -> Result<Uuid, Failure> {
+    let Ground {
+        project,
+        own,
+        around,
+    } = ground(client).await?;
+    if let Some(session) = around {
+        return Ok(session);
+    }
+    if let [only] = &own[..] {
         return Ok(only.id);
     }
     let mut fitting = Vec::new();
@@ -87,14 +151,14 @@ async fn here(client: &Client, status: &str) -> Result<Uuid, Failure> {
             fitting.push(session);
         }
     }
-    match fitting[..] {
+    match &fitting[..] {
         [only] => Ok(only.id),
         [] => Err(Failure::new(
             Exit::Usage,
             format!("no session of {} has {status} changes", project.path),
             "name one: `hearth ls` lists them",
         )),
-        ref several => {
+        several => {
             let told = several.iter().take(MAX_TOLD);
             let told: Vec<String> = told.map(|session| session.id.to_string()).collect();
             Err(Failure::new(

@@ -6,7 +6,7 @@ pub(super) mod repository;
 pub(super) mod screen;
 pub(super) mod service;
 pub(super) mod session;
-mod summary;
+pub(super) mod summary;
 pub(super) mod turn;
 
 use std::collections::BTreeMap;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use hearth_actors::handover::Told;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -82,7 +83,7 @@ impl Progress {
         let data = &event.data;
         match event.kind.as_str() {
             "task_updated" => self.task(data),
-            "message_started" => vec![Show::Phase(format!("prompting {}", self.agent))],
+            "message_started" => self.started(&data["told"]),
             "delta" => self.text(data),
             "reasoning_delta" => vec![Show::Phase("thinking".into())],
             "tool_call" => self.tool_call(data),
@@ -99,6 +100,42 @@ impl Progress {
             "permission_resolved" => resolved(data),
             _ => Vec::new(),
         }
+    }
+
+    /// What the agent was told of the chat goes in front of the prompt unseen.
+    fn started(&mut self, told: &Value) -> Vec<Show> {
+        let phase = Show::Phase(format!("prompting {}", self.agent));
+        let Ok(told) = Told::deserialize(told) else {
+            return vec![phase];
+        };
+        let counted = |count: usize, what: &str| match count {
+            0 => None,
+            1 => Some(format!("1 {what}")),
+            more => Some(format!("{more} {what}s")),
+        };
+        let parts = [
+            counted(told.messages, "message"),
+            counted(told.children, "ended task"),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        let left_out = match told.left_out {
+            0 => String::new(),
+            more => format!(", {more} older left out"),
+        };
+        let line = format!(
+            "{} is told {} of this chat{left_out}: {}",
+            self.agent,
+            parts.join(" and "),
+            match told.reason.as_str() {
+                "joined" => "others worked here before it",
+                "fresh" => "its former context is gone",
+                "again" => "it was not reached before",
+                _ => "it was away meanwhile",
+            }
+        );
+        let mut shows = self.break_line();
+        shows.extend([Show::Line(line), phase]);
+        shows
     }
 
     fn task(&mut self, data: &Value) -> Vec<Show> {
@@ -213,9 +250,10 @@ fn resolved(data: &Value) -> Vec<Show> {
     }
     let said = data["answer"]["label"].as_str();
     let how = said.or_else(|| data["reason"].as_str()).unwrap_or_default();
-    let how = match how {
-        "" => state.to_owned(),
-        how => format!("{state}: {}", one_line(how)),
+    let how = match (state, how) {
+        (state, "") => state.to_owned(),
+        ("answered", how) => format!("answer: {}", one_line(how)),
+        (state, how) => format!("{state}: {}", one_line(how)),
     };
     let settled = prompt_of(data).map(|prompt| Show::Settled(prompt, how));
     settled.into_iter().chain([working]).collect()

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::screen::Screen;
 use crate::cli::client::Client;
 use crate::cli::ids::short;
-use crate::cli::prompts::{body, clean, send};
+use crate::cli::prompts::{choice, clean, how, send, takes_words};
 use crate::store::rows::prompts::Choice;
 
 /// Lines typed ahead; more wait in the terminal.
@@ -45,13 +45,8 @@ impl Question {
     /// What a line means; none when it means nothing here.
     fn answer(&self, line: &str) -> Option<Value> {
         if !self.is_consent {
-            let known = !line.is_empty()
-                && (self.takes_words()
-                    || matches!(line, "deny")
-                    || self.choices().any(|choice| {
-                        choice.id == line || choice.label.eq_ignore_ascii_case(line)
-                    }));
-            return known.then(|| body(&self.options, line));
+            let words = takes_words(&self.options) && !line.is_empty();
+            return choice(&self.options, line).or_else(|| words.then(|| json!({ "text": line })));
         }
         let kind = match line.to_ascii_lowercase().as_str() {
             "y" | "yes" => "allow_once",
@@ -60,22 +55,6 @@ impl Question {
             _ => return None,
         };
         Some(json!({ "kind": kind }))
-    }
-
-    /// What stands behind the id on the command line.
-    fn how(&self) -> String {
-        if self.is_consent {
-            return "allow|deny".into();
-        }
-        let choices: Vec<String> = self.choices().map(|choice| clean(&choice.id)).collect();
-        if choices.is_empty() || self.takes_words() {
-            return "\"…\"".into();
-        }
-        choices.join("|")
-    }
-
-    fn takes_words(&self) -> bool {
-        self.options.iter().any(|option| option.kind == "text")
     }
 
     fn choices(&self) -> impl Iterator<Item = &Choice> {
@@ -102,7 +81,7 @@ impl Questions {
     pub(in crate::cli) fn asked(&mut self, question: Question, screen: &mut Screen) {
         if !self.interactive {
             let id = short(question.prompt);
-            let how = question.how();
+            let how = how(&question.options);
             return screen.line(&format!("  answer with: hearth answer {id} {how}"));
         }
         self.open.push_back(question);
@@ -205,11 +184,9 @@ mod tests {
         let consent = question(true, &[("x", "allow_once")]);
         assert_eq!(consent.answer("Y"), Some(json!({ "kind": "allow_once" })));
         assert_eq!(consent.answer("what"), None);
-        assert_eq!(consent.how(), "allow|deny");
         let decline = ("-", "reject_once");
         let choice = question(false, &[("red", "choice"), ("blue", "choice"), decline]);
         assert_eq!(choice.line(), "  may I? RED | BLUE: ");
-        assert_eq!(choice.how(), "red|blue");
         assert_eq!(choice.answer("Red"), Some(json!({ "option_id": "red" })));
         assert_eq!(choice.answer("green"), None);
         let denied = Some(json!({ "kind": "reject_once" }));

@@ -10,12 +10,11 @@ use super::screen::Screen;
 use crate::cli::args::Run;
 use crate::cli::client::{Agent, Client};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::ids;
+use crate::cli::ids::{self, short};
+use crate::cli::prompts::clean;
 use crate::store::rows::projects::Project;
 use crate::store::rows::sessions::Session;
 
-/// Sessions of a project that are looked through for a name.
-const MAX_SESSIONS: usize = 2000;
 /// Characters of a prompt that make a session's name.
 const NAME_CHARS: usize = 48;
 
@@ -40,10 +39,27 @@ pub(super) async fn open(
 ) -> Result<Place, Failure> {
     let agent = choose_agent(client, args.agent.as_deref()).await?;
     screen.phase("opening the session");
-    let project = register(client, root, screen).await?;
-    let session = match args.session.as_deref() {
-        None => create(client, project.id, &name_of(prompt)).await?,
-        Some(wanted) => find(client, project.id, wanted, screen).await?,
+    let (project, warnings) = register(client, root).await?;
+    let known = match args.session.as_deref() {
+        None => None,
+        Some(wanted) => ids::session_of(client, project.id, wanted).await?,
+    };
+    let session = match (known, args.session.as_deref()) {
+        (Some(session), _) => session,
+        (None, wanted) => {
+            // A session that exists has its files already.
+            warn(&warnings, screen);
+            let name = wanted.map_or_else(|| name_of(prompt), str::to_owned);
+            let session = create(client, project.id, &name).await?;
+            if wanted.is_some() {
+                screen.line(&format!(
+                    "no session is named “{}”: this is a new one, {}",
+                    clean(&name),
+                    short(session.id)
+                ));
+            }
+            session
+        }
     };
     let chat = ids::default_chat(client, session.id).await?;
     Ok(Place {
@@ -90,12 +106,12 @@ async fn choose_agent(client: &Client, named: Option<&str>) -> Result<Agent, Fai
     })
 }
 
-/// The project whose checkout is at `root`.
+/// The project whose checkout is at `root`, and what to know before a session
+/// begins there.
 pub(in crate::cli) async fn register(
     client: &Client,
     root: &Path,
-    screen: &mut Screen,
-) -> Result<Project, Failure> {
+) -> Result<(Project, Vec<String>), Failure> {
     #[derive(Deserialize)]
     struct Registered {
         #[serde(flatten)]
@@ -106,38 +122,12 @@ pub(in crate::cli) async fn register(
     let registered: Registered = client
         .post("/api/projects", &json!({ "path": root }))
         .await?;
-    for warning in &registered.warnings {
-        screen.line(&format!("! {warning}"));
-    }
-    Ok(registered.project)
+    Ok((registered.project, registered.warnings))
 }
 
-async fn find(
-    client: &Client,
-    project: Uuid,
-    wanted: &str,
-    screen: &mut Screen,
-) -> Result<Session, Failure> {
-    if let Ok(id) = Uuid::try_parse(wanted) {
-        let session: Session = client.get(&format!("/api/sessions/{id}")).await?;
-        if session.project_id != project {
-            return Err(Failure::new(
-                Exit::Usage,
-                format!("session {id} belongs to another repository"),
-                "go there, or leave --session out",
-            ));
-        }
-        return Ok(session);
-    }
-    let sessions: Vec<Session> = client
-        .list(&format!("/api/sessions?project_id={project}"), MAX_SESSIONS)
-        .await?;
-    match sessions.into_iter().find(|session| session.name == wanted) {
-        Some(session) => Ok(session),
-        None => {
-            screen.line(&format!("opening a new session named {wanted}"));
-            create(client, project, wanted).await
-        }
+pub(in crate::cli) fn warn(warnings: &[String], screen: &mut Screen) {
+    for warning in warnings {
+        screen.line(&format!("! {}", clean(warning)));
     }
 }
 

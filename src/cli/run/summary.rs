@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::progress::{Notes, Over, clean};
 use crate::cli::failure::Exit;
 use crate::store::rows::changes::Change;
@@ -15,7 +17,10 @@ pub(super) struct Summary<'a> {
     pub(super) agent: &'a str,
     pub(super) over: &'a Over,
     pub(super) took: Duration,
+    /// All that wait for review in the session.
     pub(super) changes: &'a [Change],
+    /// The turn's task: what it changed is told by name.
+    pub(super) task: Uuid,
     pub(super) notes: &'a Notes,
     pub(super) worktree: Option<&'a str>,
     pub(super) session: &'a str,
@@ -65,20 +70,29 @@ impl Summary<'_> {
             return;
         };
         self.notes(out);
-        if self.changes.is_empty() {
-            let _ = writeln!(out, "  no files changed in {worktree}");
-            return;
-        }
-        let files = match self.changes.len() {
+        let own: Vec<&Change> = self
+            .changes
+            .iter()
+            .filter(|change| change.task_id == Some(self.task))
+            .collect();
+        let files = match own.len() {
+            0 => "no files".to_owned(),
             1 => "1 file".to_owned(),
             more => format!("{more} files"),
         };
         let _ = writeln!(out, "  {files} changed in {worktree}");
-        for change in self.changes.iter().take(MAX_FILES) {
+        for change in own.iter().take(MAX_FILES) {
             let _ = writeln!(out, "    {}", line(change));
         }
-        if self.changes.len() > MAX_FILES {
-            let _ = writeln!(out, "    … and {} more", self.changes.len() - MAX_FILES);
+        if own.len() > MAX_FILES {
+            let _ = writeln!(out, "    … and {} more", own.len() - MAX_FILES);
+        }
+        if self.changes.len() > own.len() {
+            let _ = writeln!(
+                out,
+                "  {} pending in all, earlier turns' too",
+                self.changes.len()
+            );
         }
     }
 
@@ -135,7 +149,7 @@ fn took(duration: Duration) -> String {
 }
 
 /// For a shell.
-fn quote(path: &str) -> String {
+pub(in crate::cli) fn quote(path: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:".contains(c);
     if path.chars().all(plain) {
         path.to_owned()
@@ -146,15 +160,13 @@ fn quote(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
 
     fn change(path: &str, operation: &str) -> Change {
         Change {
             id: Uuid::nil(),
             session_id: None,
-            task_id: None,
+            task_id: Some(Uuid::nil()),
             file_path: path.into(),
             old_path: None,
             operation: operation.into(),
@@ -195,10 +207,19 @@ mod tests {
                 omitted: 7,
                 warnings: vec!["the agent changed .git/config".into()],
             },
+            task: Uuid::nil(),
             worktree: Some("/tmp/it's here"),
             session: "0199",
         };
         insta::assert_snapshot!(summary.text());
+        let later = Summary {
+            task: Uuid::from_u128(1),
+            ..summary
+        };
+        let text = later.text();
+        assert!(text.contains("  no files changed in /tmp"), "{text}");
+        assert!(text.contains("  3 pending in all"), "{text}");
+        assert!(text.contains("hearth apply 0199 --all"), "{text}");
     }
 
     #[test]

@@ -254,6 +254,7 @@ async fn report(json: bool, client: &Client, task: &Task, over: &Over) -> Result
         over,
         took: task.began.elapsed(),
         changes: &changes,
+        task: task.id,
         notes: task.progress.notes(),
         worktree: session.worktree_path.as_deref(),
         session: &id,

@@ -76,8 +76,8 @@ pub(super) fn defs(defaults: &Defaults) -> BTreeMap<AgentName, AgentDef> {
         (
             "opencode",
             AgentDef {
+                protocol: Protocol::Opencode,
                 command: Program::Named("opencode".into()),
-                args: strings(&["acp"]),
                 env: BTreeMap::from([("OPENCODE_DISABLE_AUTOUPDATE".into(), "1".into())]),
                 pass_env: with_providers(&["OPENCODE_*"]),
                 mode: Some("build".into()),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hearth_actors::ids::AgentName;
 use hearth_actors::model::{Deadlines, Policy};
+use hearth_actors::rules::health::Limits;
 use thiserror::Error;
 
 /// One thing wrong with the settings.
@@ -95,6 +96,8 @@ pub struct AgentDef {
     pub quirks: Vec<String>,
     /// The clocks of its turns.
     pub deadlines: Deadlines,
+    /// When its server counts as deaf or too large, where it has one.
+    pub server: Limits,
 }
 
 /// What applies to every agent that says nothing of its own.
@@ -121,6 +124,7 @@ impl AgentDef {
             home: Home::User,
             quirks: Vec::new(),
             deadlines: defaults.deadlines,
+            server: Limits::default(),
         }
     }
 }

@@ -142,6 +142,18 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A whole number from `least` to `most`.
+    pub(super) fn count(&mut self, key: &str, least: u32, most: u32) -> Option<u32> {
+        let value = self.table.get(key)?;
+        let number = value
+            .as_integer()
+            .and_then(|number| u32::try_from(number).ok());
+        match number.filter(|number| (least..=most).contains(number)) {
+            Some(number) => Some(number),
+            None => self.wrong(key, value, &format!("a number from {least} to {most}")),
+        }
+    }
+
     /// A table below this one.
     pub(super) fn table(&mut self, key: &str) -> Option<Fields<'_>> {
         match self.table.get(key)? {

@@ -19,15 +19,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hearth_actors::arena::ArenaState;
 use hearth_actors::event::{Frame, FrameKind};
-use hearth_actors::ids::{SessionId, TaskId};
+use hearth_actors::ids::{ArenaId, SessionId, TaskId};
 use hearth_actors::outcome::TaskState;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::super::state::AppState;
-use crate::store::rows::tasks;
-use crate::store::{Snapshot, StoreError};
+use crate::store::rows::{arenas, tasks};
+use crate::store::{Snapshot, Store, StoreError};
 
 /// Silence after which a sign of life is sent: well below the 30 to 60 s after
 /// which proxies cut a connection.
@@ -65,11 +66,21 @@ pub(super) enum End {
     Storage,
 }
 
+/// What of a session's stream is told.
+#[derive(Clone, Copy)]
+enum Part {
+    Whole,
+    /// Only frames of this task, and the end of it is the end of the stream.
+    Task(TaskId),
+    /// Only how the arena stands, until it is over; in the stream of this task,
+    /// which is a contestant.
+    Arena(ArenaId, TaskId),
+}
+
 pub(super) struct Follow {
     state: AppState,
     session: SessionId,
-    /// Only frames of this task, and the end of it is the end of the stream.
-    task: Option<TaskId>,
+    part: Part,
     /// Seq of the last frame seen.
     cursor: i64,
     /// Frames in the next read of storage.
@@ -86,19 +97,28 @@ enum Phase {
 
 impl Follow {
     pub(super) fn session(state: AppState, session: SessionId, cursor: i64) -> Self {
-        Self::new(state, session, None, cursor)
+        Self::new(state, session, Part::Whole, cursor)
+    }
+
+    pub(super) fn arena(
+        state: AppState,
+        arena: ArenaId,
+        of: (SessionId, TaskId),
+        cursor: i64,
+    ) -> Self {
+        Self::new(state, of.0, Part::Arena(arena, of.1), cursor)
     }
 
     pub(super) fn task(state: AppState, session: SessionId, task: TaskId, cursor: i64) -> Self {
-        Self::new(state, session, Some(task), cursor)
+        Self::new(state, session, Part::Task(task), cursor)
     }
 
-    fn new(state: AppState, session: SessionId, task: Option<TaskId>, cursor: i64) -> Self {
+    fn new(state: AppState, session: SessionId, part: Part, cursor: i64) -> Self {
         let live = state.tree.hub().subscribe(session);
         Self {
             state,
             session,
-            task,
+            part,
             cursor,
             page: FIRST_PAGE,
             live,
@@ -128,10 +148,7 @@ impl Follow {
     async fn replay(&mut self, wire: &mut impl Wire) -> Result<(), StoreError> {
         let store = &self.state.store;
         // Asked before the read: what is over then has all its frames stored.
-        let over = match self.task {
-            Some(task) => tasks::is_over(store.pool(), task.0).await?,
-            None => false,
-        };
+        let over = self.part.is_over(store).await?;
         let page = store
             .read_page(self.session, self.cursor, self.page)
             .await?;
@@ -147,7 +164,7 @@ impl Follow {
                     return Ok(());
                 }
                 Some(extent) if extent.pruned_to > self.cursor => {
-                    if let Some(snapshot) = store.snapshot(self.session, self.task).await? {
+                    if let Some(snapshot) = store.snapshot(self.session, self.part.task()).await? {
                         self.bridge(&snapshot, wire);
                     }
                     if over {
@@ -187,7 +204,7 @@ impl Follow {
             kind: FrameKind::Snapshot,
             session_id: self.session,
             chat_id: None,
-            task_id: self.task,
+            task_id: self.part.task(),
             message_id: None,
             at: snapshot.at,
             data,
@@ -236,17 +253,63 @@ impl Follow {
 
     fn take(&mut self, frame: &Frame, wire: &mut impl Wire) {
         self.cursor = frame.seq;
-        if self.task.is_some() && frame.task_id != self.task {
+        if !self.part.has(frame) {
             return;
         }
         if matches!(self.phase, Phase::Done(_)) {
             return;
         }
         wire.frame(frame);
-        if self.task.is_some() && is_last(frame) {
+        if self.part.ends_with(frame) {
             self.phase = Phase::Done(End::Over);
         }
     }
+}
+
+impl Part {
+    fn task(self) -> Option<TaskId> {
+        match self {
+            Self::Whole => None,
+            Self::Task(task) | Self::Arena(_, task) => Some(task),
+        }
+    }
+
+    async fn is_over(self, store: &Store) -> Result<bool, StoreError> {
+        Ok(match self {
+            Self::Whole => false,
+            Self::Task(task) => tasks::is_over(store.pool(), task.0).await?,
+            Self::Arena(arena, _) => arenas::state(store.pool(), arena.0)
+                .await?
+                .is_none_or(|state| is_decided(&state)),
+        })
+    }
+
+    fn has(self, frame: &Frame) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Task(task) => frame.task_id == Some(task),
+            Self::Arena(arena, _) => {
+                frame.kind == FrameKind::ArenaUpdated
+                    && frame.data["arena_id"].as_str() == Some(&arena.to_string())
+            }
+        }
+    }
+
+    fn ends_with(self, frame: &Frame) -> bool {
+        match self {
+            Self::Whole => false,
+            Self::Task(_) => is_last(frame),
+            Self::Arena(..) => frame.data["state"].as_str().is_some_and(is_decided),
+        }
+    }
+}
+
+/// Nothing more is told of an arena: judged, it waits for a choice.
+fn is_decided(state: &str) -> bool {
+    matches!(
+        ArenaState::parse(state),
+        Some(ArenaState::Selected | ArenaState::Cancelled | ArenaState::Failed)
+    )
 }
 
 /// A task's outcome is its last word.

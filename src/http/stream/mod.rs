@@ -10,7 +10,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use hearth_actors::ids::{SessionId, TaskId};
+use hearth_actors::ids::{ArenaId, SessionId, TaskId};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -18,7 +18,7 @@ use super::error::{ApiError, ApiResult, Code, ProblemBody};
 use super::extract::{Id, Params};
 use super::guard::Caller;
 use super::state::AppState;
-use crate::store::rows::tasks;
+use crate::store::rows::{arenas, tasks};
 pub(super) use admission::{Admission, Seat};
 use follow::Follow;
 pub(super) use sse::hold;
@@ -29,6 +29,7 @@ pub(super) use ws::{__path_socket, socket};
 pub(super) const ROUTES: &[&str] = &[
     "/api/sessions/{id}/stream",
     "/api/tasks/{id}/stream",
+    "/api/arena/{id}/stream",
     "/api/ws/sessions/{id}",
     "/api/debug/tree/stream",
 ];
@@ -101,6 +102,31 @@ pub(super) async fn task(
         cursor.max(place.first)
     };
     let follow = Follow::task(state, SessionId(place.session_id), TaskId(id), from);
+    Ok(sse::respond(seat, sse::chunks(follow)))
+}
+
+/// How an arena stands, with or without a session: a frame `arena_updated` at each
+/// step; ends when it is decided, ended or failed. The seqs are those of the first
+/// contestant's stream, of which these frames are a part.
+#[utoipa::path(get, path = "/api/arena/{id}/stream", tag = "streams",
+    params(("id" = Uuid, Path, description = "The arena"), StreamParams,
+        ("Last-Event-ID" = Option<i64>, Header, description = "Seq of the last frame seen")),
+    responses((status = 200, content_type = "text/event-stream", body = String),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn arena(
+    State(state): State<AppState>,
+    Id(id): Id,
+    Params(params): Params<StreamParams>,
+    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
+) -> ApiResult<Response> {
+    let seat = admit(&state, caller)?;
+    let cursor = cursor(&params, &headers)?;
+    let Some((session, task)) = arenas::stream_place(state.store.pool(), id).await? else {
+        return Err(ApiError::not_found("arena", id));
+    };
+    let of = (SessionId(session), TaskId(task));
+    let follow = Follow::arena(state, ArenaId(id), of, cursor.unwrap_or(0));
     Ok(sse::respond(seat, sse::chunks(follow)))
 }
 

@@ -20,7 +20,7 @@ pub(super) fn tools() -> Vec<Tool> {
         Tool::new(
             "inbox_retry",
             "Retry a task",
-            "Queues a failed task of the inbox again: same chat, agent and prompt, on the files as they are now.",
+            "Queues a failed task of the inbox again: same chat, agent and prompt, on the files as they are now. A parked one is tried now.",
             Effect::Adds,
             inbox_retry,
         ),

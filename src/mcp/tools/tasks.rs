@@ -16,7 +16,7 @@ pub(super) fn tools() -> Vec<Tool> {
         Tool::new(
             "task_create",
             "Create a task",
-            "Gives an agent a prompt to run, in a chat, a session or a project, and returns at once with the task's id. It runs as soon as its session is free. An agent of this service names none of the three: its task works in the project of the task that asks for it.",
+            "Gives an agent a prompt to run, in a chat, a session or a project, and returns at once with the task's id. It runs as soon as its session is free. An agent of this service names no chat, and no session and project but those it works in; if it names none, its task works in the same project, in a worktree of its own.",
             Effect::Adds,
             task_create,
         )

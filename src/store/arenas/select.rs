@@ -52,8 +52,8 @@ const ROW: &str = "\
         exists (select from pending_changes p
             where p.session_id = c.session_id and p.status = 'pending') as changed,
         exists (select from hearth.operations o
-            where o.session_id = a.session_id and o.kind = 'adopt' and o.ended_at is null)
-            as being_chosen
+            where o.session_id = a.session_id and o.kind = 'adopt' and o.ended_at is null
+                and (o.asked ->> 'arena')::uuid = a.id) as being_chosen
     from hearth.arenas a
         join hearth.contestants c on c.arena_id = a.id
         join tasks t on t.id = c.task_id
@@ -138,23 +138,36 @@ impl Row {
 }
 
 /// Writes the choice down. In the transaction that moves the winner's changes, if
-/// they are moved, so that both or none happen.
+/// they are moved, so that both or none happen. The caller has locked the arena and
+/// seen that it is not decided; one that is stays as it is.
+///
+/// # Errors
+/// [`StoreError::Invalid`] when it is decided otherwise.
 pub(in crate::store) async fn choose(
     tx: &mut PgConnection,
     arena: ArenaId,
     task: TaskId,
 ) -> Result<(Vec<TaskId>, Vec<Frame>), StoreError> {
-    sqlx::query(
+    let chosen = sqlx::query(
         "with chosen as (
             update hearth.arenas set state = 'selected', winner = $2,
                 ended_at = coalesce(ended_at, clock_timestamp())
-            where id = $1)
-         select pg_notify('hearth_control', 'arena ' || $1::text)",
+            where id = $1 and winner is null and cancel_requested_at is null
+                and state in ('running', 'judged')
+            returning id)
+         select pg_notify('hearth_control', 'arena ' || id) from chosen",
     )
     .bind(arena.0)
     .bind(task.0)
     .execute(&mut *tx)
-    .await?;
+    .await?
+    .rows_affected();
+    if chosen == 0 {
+        return Err(StoreError::Invalid {
+            field: "arena",
+            problem: format!("{arena} was ended or decided meanwhile"),
+        });
+    }
     let (running, mut told) = end_all(tx, arena, Some(task)).await?;
     told.extend(in_order(frames(tx, arena).await?));
     Ok((running, told))

@@ -9,8 +9,7 @@ use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use super::operations_error;
-use crate::store::StoreError;
+use super::{operations_error, refused};
 use crate::store::arenas::choose;
 
 /// The arena's row comes before any gate.
@@ -110,13 +109,6 @@ pub(super) async fn decide(
         .await
         .map_err(operations_error)?;
     // Those whose turn runs are told by the database.
-    let (_, frames) = choose(connection, arena, task)
-        .await
-        .map_err(|error| match error {
-            StoreError::Unavailable(source) | StoreError::InDoubt(source) => {
-                OperationsError::Unavailable(source)
-            }
-            other => OperationsError::Refused(other.to_string()),
-        })?;
-    Ok(frames)
+    let chosen = choose(connection, arena, task).await;
+    chosen.map(|(_, frames)| frames).map_err(refused)
 }

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use hearth_actors::ids::{ChatId, CheckpointId};
+use hearth_actors::ids::ChatId;
 use hearth_actors::model::Checkpoint;
 use hearth_actors::operation::{Asked, Begun, Owner, Started};
 use hearth_actors::ports::OperationsError;
-use hearth_actors::review::{Order, Work};
+use hearth_actors::review::{GoingBack, Order, Work};
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use sqlx::{Acquire as _, FromRow};
@@ -14,9 +14,10 @@ use uuid::Uuid;
 
 use super::named::{self, Named};
 use super::restore::{later_chats, target};
-use super::{WorktreeRow, adopt, alive, busy, operations_error};
+use super::{adopt, alive, busy, operations_error};
 use crate::store::Store;
 use crate::store::text::clean;
+use crate::store::worktree_row::WorktreeRow;
 
 /// A session that plain SQL made has no gate or stream before its first task.
 const MAKE_GATE: &str = "\
@@ -26,7 +27,7 @@ const MAKE_GATE: &str = "\
     insert into hearth.streams(session_id) select id from sessions where id = $1
     on conflict do nothing";
 const GATE: &str = "\
-    select g.turn_id, g.operation, g.node, g.deleted_at is not null as deleted,
+    select g.turn_id, g.operation, g.arena, g.node, g.deleted_at is not null as deleted,
         pr.path as project_path
     from hearth.gates g
         join sessions s on s.id = g.session_id
@@ -34,7 +35,7 @@ const GATE: &str = "\
     where g.session_id = $1
     for no key update of g";
 const WORKTREE: &str = "\
-    select w.id as worktree_id, w.path, w.branch, w.base_commit,
+    select w.id as worktree_id, w.path as worktree_path, w.branch, w.base_commit,
         coalesce(hw.baseline, w.base_commit) as baseline
     from worktrees w left join hearth.worktrees hw on hw.worktree_id = w.id
     where w.session_id = $1 and w.status = 'active'";
@@ -46,13 +47,14 @@ const TAKE: &str = "\
         insert into hearth.operations (id, session_id, kind, asked, node, incarnation, caller)
         values ($1, $2, $3, $4, $5, $6, $7)
         returning id, session_id)
-    update hearth.gates g set operation = made.id::text, node = $5
+    update hearth.gates g set operation = made.id, node = $5
     from made where g.session_id = made.session_id";
 
 #[derive(FromRow)]
 struct Gate {
     turn_id: Option<Uuid>,
-    operation: Option<String>,
+    operation: Option<Uuid>,
+    arena: Option<Uuid>,
     node: Option<Uuid>,
     deleted: bool,
     project_path: String,
@@ -76,7 +78,7 @@ impl Store {
             .fetch_optional(&mut *tx)
             .await
             .map_err(operations_error)?;
-        let Some(worktree) = worktree.and_then(|row| row.worktree()) else {
+        let Some(worktree) = worktree.and_then(WorktreeRow::worktree) else {
             return Err(OperationsError::Wrong {
                 code: "no_worktree",
                 what: format!(
@@ -86,18 +88,17 @@ impl Store {
             });
         };
         let mut checkpoint = None;
-        let found = match &asked.order {
-            Order::Restore {
-                checkpoint: id,
-                chat,
-                consent,
-            } => {
-                checkpoint = Some(may_restore(&mut tx, asked, *id, *chat, *consent).await?);
+        let found = match asked.order.goes_back() {
+            Some(back) => {
+                if let Some(task) = back.retries {
+                    self.may_retry(&mut tx, task).await?;
+                }
+                checkpoint = Some(may_restore(&mut tx, asked, &back).await?);
                 Named::default()
             }
-            order => {
+            None => {
                 let (session, of) = winner.unwrap_or((asked.session, worktree.id));
-                named::changes(&mut tx, session, of, order).await?
+                named::changes(&mut tx, session, of, &asked.order).await?
             }
         };
         if found.changes.is_empty() && checkpoint.is_none() {
@@ -167,16 +168,19 @@ impl Store {
         if gate.turn_id.is_some() {
             return Err(busy(asked.session, "a turn"));
         }
-        if let Some(operation) = &gate.operation {
-            let holder: Option<String> = match operation.parse::<Uuid>() {
-                Ok(id) => sqlx::query_scalar(HOLDER)
-                    .bind(id)
-                    .fetch_optional(&mut *connection)
-                    .await
-                    .map_err(operations_error)?,
-                Err(_) => None,
-            };
-            let holder = holder.map_or_else(|| operation.clone(), |what| format!("the {what}"));
+        if let Some(arena) = gate.arena {
+            return Err(busy(asked.session, &format!("arena {arena}")));
+        }
+        if let Some(operation) = gate.operation {
+            let holder: Option<String> = sqlx::query_scalar(HOLDER)
+                .bind(operation)
+                .fetch_optional(&mut *connection)
+                .await
+                .map_err(operations_error)?;
+            let holder = holder.map_or_else(
+                || format!("operation {operation}"),
+                |what| format!("the {what}"),
+            );
             return Err(busy(asked.session, &holder));
         }
         if gate.node.is_some_and(|node| node != self.node.0) {
@@ -197,17 +201,16 @@ impl Store {
 async fn may_restore(
     connection: &mut PgConnection,
     asked: &Asked,
-    id: CheckpointId,
-    chat: ChatId,
-    consent: bool,
+    back: &GoingBack,
 ) -> Result<Checkpoint, OperationsError> {
+    let (id, chat) = (back.checkpoint, back.chat);
     let Some(target) = target(connection, asked.session.0, id.0, chat.0).await? else {
         return Err(OperationsError::Wrong {
             code: "not_found",
             what: format!("session {} has no checkpoint {id}", asked.session),
         });
     };
-    if !consent {
+    if !back.consent {
         let chats = later_chats(connection, asked.session.0, &target).await?;
         if !chats.is_empty() {
             let chats = chats.into_iter().map(ChatId).collect();

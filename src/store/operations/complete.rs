@@ -11,10 +11,11 @@ use sqlx::types::Json;
 use sqlx::{Acquire as _, FromRow};
 use uuid::Uuid;
 
-use super::{LOCK_GATE, adopt, check_life, files, operations_error, restore};
+use super::{LOCK_GATE, adopt, check_life, files, operations_error, refused, restore};
 use crate::store::Store;
 use crate::store::finish::{bind_changes, covered_to, notes};
 use crate::store::frames::{FrameRow, in_order};
+use crate::store::retry::queue_again;
 use crate::store::text::json as json_text;
 
 const OPERATION: &str = "\
@@ -53,7 +54,7 @@ const TOLD: &str = "\
 const END: &str = "\
     with opened as (
         update hearth.gates g set operation = null
-        where g.session_id = $2 and g.operation = $1::text)
+        where g.session_id = $2 and g.operation = $1)
     update hearth.operations set state = 'done', ended_at = clock_timestamp(), result = $3,
         first_seq = $4, last_seq = $5
     where id = $1";
@@ -116,11 +117,9 @@ impl Store {
         let mut drafts = Vec::new();
         let mut target = None;
         let mut frames = Vec::new();
-        if let Order::Restore {
-            checkpoint, chat, ..
-        } = &order
-        {
-            target = restore::target(&mut tx, session, checkpoint.0, chat.0).await?;
+        let back = order.goes_back();
+        if let Some(back) = &back {
+            target = restore::target(&mut tx, session, back.checkpoint.0, back.chat.0).await?;
             if let Some(target) = &target {
                 frames = restore::end_detached(&mut tx, session, target).await?;
                 drafts = restore::go_back(&mut tx, session, target).await?;
@@ -163,6 +162,10 @@ impl Store {
         if let Order::Adopt { arena, task, .. } = &order {
             frames.extend(adopt::decide(&mut tx, session, *arena, *task, plan).await?);
         }
+        if let Some(task) = back.and_then(|back| back.retries) {
+            let queued = queue_again(&mut tx, task).await;
+            frames.extend(queued.map_err(refused)?);
+        }
         tx.commit().await.map_err(operations_error)?;
         Ok(frames)
     }
@@ -180,7 +183,7 @@ async fn settle_changes(
         Order::Apply { .. } => ("pending", "applied"),
         Order::Reject { .. } => ("pending", "rejected"),
         Order::Rewind { .. } => ("applied", "reverted"),
-        Order::Adopt { .. } | Order::Restore { .. } => return Ok(()),
+        Order::Adopt { .. } | Order::Restore { .. } | Order::Retry { .. } => return Ok(()),
     };
     let ids: Vec<Uuid> = order.changes().iter().map(|id| id.0).collect();
     sqlx::query(STATUS)

@@ -13,7 +13,7 @@ mod restore;
 use async_trait::async_trait;
 use hearth_actors::event::Frame;
 use hearth_actors::ids::{OperationId, SessionId};
-use hearth_actors::model::{Diff, Worktree};
+use hearth_actors::model::Diff;
 use hearth_actors::operation::{Abandoned, Asked, Begun, LeftBehind, OperationState, Owner};
 use hearth_actors::ports::{Operations, OperationsError};
 use hearth_actors::review::{Conflict, Plan, Step};
@@ -23,9 +23,10 @@ use sqlx::types::Json;
 use sqlx::{Acquire as _, FromRow};
 use uuid::Uuid;
 
-use super::Store;
 use super::error::is_transient;
 use super::text::{clean, clean_value};
+use super::worktree_row::WorktreeRow;
+use super::{Store, StoreError};
 
 /// Files that a result lists; more are counted.
 const MAX_FILES: usize = 1000;
@@ -63,7 +64,7 @@ const ABANDON: &str = "\
         returning o.id, o.session_id),
     opened as (
         update hearth.gates g set operation = null
-        from ended where g.session_id = ended.session_id and g.operation = ended.id::text)
+        from ended where g.session_id = ended.session_id and g.operation = ended.id)
     select true from ended";
 const TAKE_OVER: &str = "\
     with mine as (
@@ -76,7 +77,7 @@ const TAKE_OVER: &str = "\
         update hearth.operations o set incarnation = $2 from mine where o.id = mine.id
         returning o.id, o.session_id, o.state, o.asked, o.plan, o.created_at)
     select t.id, t.session_id, t.state, t.asked, t.plan,
-        w.id as worktree_id, w.path, w.branch, w.base_commit,
+        w.id as worktree_id, w.path as worktree_path, w.branch, w.base_commit,
         coalesce(hw.baseline, w.base_commit) as baseline
     from taken t
         left join worktrees w on w.session_id = t.session_id and w.status = 'active'
@@ -231,28 +232,6 @@ struct LeftRow {
     worktree: WorktreeRow,
 }
 
-/// The active worktree of a session, if it has one.
-#[derive(FromRow)]
-struct WorktreeRow {
-    worktree_id: Option<Uuid>,
-    path: Option<String>,
-    branch: Option<String>,
-    base_commit: Option<String>,
-    baseline: Option<String>,
-}
-
-impl WorktreeRow {
-    fn worktree(&self) -> Option<Worktree> {
-        Some(Worktree {
-            id: self.worktree_id?.into(),
-            path: self.path.clone()?.into(),
-            branch: self.branch.clone().unwrap_or_default(),
-            base_commit: self.base_commit.clone().unwrap_or_default(),
-            baseline: self.baseline.clone().unwrap_or_default(),
-        })
-    }
-}
-
 impl LeftRow {
     fn left_behind(self, store: &Store, incarnation: i64) -> Result<LeftBehind, String> {
         let state = OperationState::parse(&self.state)
@@ -315,11 +294,21 @@ fn conflicts(conflicts: &[Conflict]) -> Value {
 }
 
 /// Trouble that passes is for another try; what was refused stays refused.
-fn operations_error(error: sqlx::Error) -> OperationsError {
+pub(super) fn operations_error(error: sqlx::Error) -> OperationsError {
     if is_transient(&error) {
         OperationsError::Unavailable(error.into())
     } else {
         OperationsError::Refused(error.to_string())
+    }
+}
+
+/// The same for what other rooms of the store say.
+fn refused(error: StoreError) -> OperationsError {
+    match error {
+        StoreError::Unavailable(source) | StoreError::InDoubt(source) => {
+            OperationsError::Unavailable(source)
+        }
+        other => OperationsError::Refused(other.to_string()),
     }
 }
 

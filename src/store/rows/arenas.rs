@@ -198,3 +198,29 @@ pub async fn get(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<Arena>> {
         .fetch_optional(pool)
         .await
 }
+
+/// How far an arena is, if it exists.
+///
+/// # Errors
+/// The database's.
+pub async fn state(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar("select state from hearth.arenas where id = $1")
+        .bind(id)
+        .fetch_optional(pool)
+        .await
+}
+
+/// Session and task of the first contestant, in whose stream all frames of the
+/// arena are.
+///
+/// # Errors
+/// The database's.
+pub async fn stream_place(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<(Uuid, Uuid)>> {
+    sqlx::query_as(
+        "select session_id, task_id from hearth.contestants
+         where arena_id = $1 order by place limit 1",
+    )
+    .bind(id)
+    .fetch_optional(pool)
+    .await
+}

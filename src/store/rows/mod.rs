@@ -7,6 +7,7 @@ pub mod budgets;
 pub mod changes;
 pub mod chats;
 pub mod checkpoints;
+pub mod ids;
 pub mod inbox;
 pub mod messages;
 pub mod operations;

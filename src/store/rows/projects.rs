@@ -56,6 +56,22 @@ pub async fn register(pool: &PgPool, name: &str, path: &str) -> sqlx::Result<(Pr
     Ok((row.project, row.created))
 }
 
+/// Which of these paths of the project's checkout hold what was applied there.
+///
+/// # Errors
+/// The database's.
+pub async fn applied(pool: &PgPool, project: Uuid, paths: &[String]) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar(
+        "select distinct p.file_path
+         from sessions s join pending_changes p on p.session_id = s.id
+         where s.project_id = $1 and p.status = 'applied' and p.file_path = any($2)",
+    )
+    .bind(project)
+    .bind(paths)
+    .fetch_all(pool)
+    .await
+}
+
 /// Newest first.
 ///
 /// # Errors

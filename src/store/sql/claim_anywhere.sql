@@ -21,7 +21,7 @@ entries as materialized (
             join sessions s on s.id = g.session_id
             join projects pr on pr.id = s.project_id
         where g.session_id = w.session_id
-            and g.turn_id is null and g.operation is null
+            and g.turn_id is null and g.operation is null and g.arena is null
             and g.closed_at is null and g.deleted_at is null
             and (g.node is null or g.node = $1)
         limit 1) f,

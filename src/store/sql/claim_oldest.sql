@@ -22,7 +22,7 @@ heads as materialized (
         join hearth.gates g on g.session_id = e.session_id
         join sessions s on s.id = e.session_id
         join projects pr on pr.id = s.project_id
-    where g.turn_id is null and g.operation is null
+    where g.turn_id is null and g.operation is null and g.arena is null
         and g.closed_at is null and g.deleted_at is null
         and (g.node is null or g.node = $1)
         and not exists (

@@ -22,7 +22,8 @@ picked as materialized (
         coalesce((q.goes_on ->> 'message')::uuid, q.user_message_id, q.task_id) as user_message_id,
         t.chat_id, coalesce(q.goes_on ->> 'text', t.input) as input,
         q.goes_on -> 'answers' as answers, t.model, t.mode_id, t.thinking_option_id, t.feature_values,
-        q.budget is not null or g.budget is not null or t.parent_task_id is not null as budgeted,
+        q.budget is not null or g.budget is not null or t.parent_task_id is not null
+            or t.arena_id is not null as budgeted,
         q.own_chat, t.parent_task_id is not null as is_child, t.arena_id is not null as is_contestant,
         g.start_commit
     from lease l
@@ -30,7 +31,7 @@ picked as materialized (
         join hearth.gates g on g.session_id = h.session_id
         join hearth.queue q on q.task_id = h.task_id
         join tasks t on t.id = h.task_id
-    where g.turn_id is null and g.operation is null
+    where g.turn_id is null and g.operation is null and g.arena is null
         and g.closed_at is null and g.deleted_at is null
         and q.waiting and q.not_before is null
         and t.state = 'pending'
@@ -75,10 +76,13 @@ select
     coalesce(hw.baseline, w.base_commit) as baseline, hw.last_tree, hw.begins_with,
     a.agent_session_id, a.config_hash, al.home_id, al.begun, al.forgotten,
     exists (
-        select 1 from hearth.untold u where u.chat_id = p.chat_id and u.agent = p.agent) as behind
+        select 1 from hearth.untold u where u.chat_id = p.chat_id and u.agent = p.agent) as behind,
+    ceil(extract(epoch from r.until - clock_timestamp()) * 1000)::bigint as rests_ms,
+    r.detail as rests_because
 from (values (1)) one
     left join picked p on true
     left join worktrees w on w.session_id = p.session_id and w.status = 'active'
     left join hearth.worktrees hw on hw.worktree_id = w.id
     left join agent_sessions a on a.chat_id = p.chat_id and a.agent = p.agent
     left join hearth.agent_links al on al.chat_id = p.chat_id and al.agent = p.agent
+    left join hearth.agent_rests r on r.node = $1 and r.agent = p.agent

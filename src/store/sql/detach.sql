@@ -10,7 +10,7 @@ with gate as materialized (
 ),
 turn as (
     update hearth.turns t set ended_at = clock_timestamp(), outcome = 'interrupted',
-        outcome_detail = $7, open_prompts = 0
+        outcome_detail = $7, open_prompts = 0, settled = true
     from gate g, tasks k
     where t.id = $1 and t.session_id = g.session_id and k.id = t.task_id
         and t.attempt = $2 and t.node = $3 and t.incarnation = $4

@@ -1,9 +1,9 @@
 -- What the budgets of turn $1 bound, and what was spent of it: of its task, of
--- the tasks above it, of its session and of the day. $2, $3 and $4 say whether the
+-- the tasks above it, of the sessions that pay for it and of the day. $2, $3 and $4 say whether the
 -- settings bound every task, every session, and the day; what nothing bounds is
 -- not summed up.
 with recursive me as materialized (
-    select u.task_id, u.session_id from hearth.turns u where u.id = $1
+    select u.task_id from hearth.turns u where u.id = $1
 ),
 line(id, n) as (
     select me.task_id, 1 from me
@@ -19,7 +19,8 @@ from line l join hearth.queue q on q.task_id = l.id
 where $2 or q.budget is not null
 union all
 select 'session', g.session_id::text, g.budget, s.tokens, s.cost, 0, 0, null
-from me join hearth.gates g on g.session_id = me.session_id
+from me cross join lateral hearth.payers(me.task_id) p(session_id)
+    join hearth.gates g on g.session_id = p.session_id
     cross join lateral hearth.spent_in_session(g.session_id) s
 where $3 or g.budget is not null
 union all

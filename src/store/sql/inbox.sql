@@ -45,7 +45,7 @@ parked as (
             select t.outcome from hearth.turns t where t.task_id = k.id order by t.attempt desc limit 1
         ), 'not_before'), left(k.input, 200), q.parked_detail, k.created_at as at,
         case when q.parked_reason is null then q.not_before else q.parked_until end,
-        k.session_id, k.chat_id, k.id, nullif(q.agent, ''), array[]::text[]
+        k.session_id, k.chat_id, k.id, nullif(q.agent, ''), array['retry']
     from hearth.queue q join tasks k on k.id = q.task_id
     where q.waiting and q.not_before > clock_timestamp() + interval '10 seconds'
         and q.not_before < 'infinity'

@@ -8,7 +8,9 @@ with gate as materialized (
 ),
 turn as (
     update hearth.turns t set
-        ended_at = clock_timestamp(), outcome = $7, outcome_detail = $8, write_id = $13
+        ended_at = clock_timestamp(), outcome = $7, outcome_detail = $8, write_id = $13,
+        -- nobody needs to see it: its task goes on
+        settled = true
     from gate g
     where t.id = $1 and t.session_id = g.session_id
         and t.attempt = $2 and t.node = $3 and t.incarnation = $4
@@ -48,6 +50,13 @@ entry as (
         parked_until = case when not $11 then due.at end
     from task, due where q.task_id = task.id and task.state = 'pending'
     returning q.parked_until
+),
+-- what refused this task refuses all others of its agent here
+rest as (
+    insert into hearth.agent_rests as r (node, agent, until, detail)
+    select $3, turn.agent, due.at, $8 from turn cross join due
+    where $7 = 'quota' and not $11
+    on conflict (node, agent) do update set until = excluded.until, detail = excluded.detail
 ),
 message as (
     update messages m set status = $14, content = coalesce((

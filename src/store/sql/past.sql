@@ -77,8 +77,12 @@ entries as (
         left(coalesce(c.output_summary, ''), $6), char_length(coalesce(c.output_summary, ''))
     from children c order by c.ended_at desc limit $5)
 )
-select (select coalesce(array_agg(n.n), '{}') from news n) as news,
+select
+    -- once: it may be long
+    case when e.place is null or e.place = 1
+        then (select coalesce(array_agg(n.n), '{}') from news n) end as news,
     (select count(*) from said) + (select count(*) from children) as total,
     e.*
-from (values (1)) one left join entries e on true
+from (values (1)) one left join (
+    select row_number() over (order by e.at, (e.kind <> 'user'), e.id) as place, e.* from entries e) e on true
 order by e.at, (e.kind <> 'user'), e.id

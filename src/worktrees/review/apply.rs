@@ -193,7 +193,7 @@ fn three_way(
         after.mode
     };
     if after.id == before.id || after.id == stored.id {
-        return Ok(Some(State { id: raw.id, mode }));
+        return Ok(Some(State::new(raw.id, mode)));
     }
     if stored.id == before.id {
         let to = draft.raw(place, after)?;
@@ -216,7 +216,7 @@ fn three_way(
     match merged {
         Merged::Clean(text) => {
             let id = ground.keep(&text)?;
-            draft.raw(place, State { id, mode }).map(Some)
+            draft.raw(place, State::new(id, mode)).map(Some)
         }
         Merged::Conflict(hunks) => {
             draft.conflicts.push(Conflict {

@@ -46,10 +46,7 @@ impl<'a> Baseline<'a> {
         }
         let entry = tree.get_name_bytes(place.name());
         let file = entry.filter(|entry| entry.kind() == Some(ObjectType::Blob));
-        Ok(file.map(|entry| State {
-            id: entry.id(),
-            mode: entry.filemode().cast_unsigned(),
-        }))
+        Ok(file.map(|entry| State::new(entry.id(), entry.filemode().cast_unsigned())))
     }
 
     /// A commit like this one with these files, or none of them; what is in

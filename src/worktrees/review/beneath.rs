@@ -1,6 +1,8 @@
 //! Folders below a root, opened part by part without following a link. Whoever
 //! swaps a folder for a link meanwhile gains nothing: what is open stays open.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -10,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use hearth_actors::ports::WorktreeError;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
@@ -24,6 +26,8 @@ const MAX_ENTRIES: usize = 50_000;
 pub(super) struct Root {
     folder: OwnedFd,
     path: PathBuf,
+    /// Folders that were walked to part by part a moment ago.
+    walked: RefCell<BTreeSet<Vec<u8>>>,
 }
 
 /// The way to a file.
@@ -71,7 +75,24 @@ impl Root {
         Ok(Self {
             folder: folder.cannot("open the folder", path)?,
             path: path.to_owned(),
+            walked: RefCell::default(),
         })
+    }
+
+    /// The same folder, for another thread.
+    pub(super) fn again(&self) -> Result<Self, WorktreeError> {
+        let folder = self.folder.try_clone();
+        Ok(Self {
+            folder: folder.cannot("open the folder", &self.path)?,
+            path: self.path.clone(),
+            walked: RefCell::default(),
+        })
+    }
+
+    /// Looks at all parts of each way again, which may have become repositories
+    /// of their own.
+    pub(super) fn forget_ways(&self) {
+        self.walked.borrow_mut().clear();
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -93,7 +114,26 @@ impl Root {
         self.walk(place, true)
     }
 
+    /// The folder in one step, without following a link or leaving the root: for
+    /// folders that were walked to before. None where that cannot be done, by
+    /// this system or any more.
+    fn stride(&self, folder: &[u8]) -> Option<OwnedFd> {
+        if !self.walked.borrow().contains(folder) {
+            return None;
+        }
+        let folder = if folder.is_empty() { b"." } else { folder };
+        let how = OpenHow::new().flags(walk()).resolve(
+            ResolveFlag::RESOLVE_BENEATH
+                | ResolveFlag::RESOLVE_NO_SYMLINKS
+                | ResolveFlag::RESOLVE_NO_MAGICLINKS,
+        );
+        openat2(&self.folder, folder, how).ok()
+    }
+
     fn walk(&self, place: &Place, make: bool) -> Result<Way, WorktreeError> {
+        if let Some(folder) = self.stride(place.folder()) {
+            return Ok(Way::Open(folder));
+        }
         let here = openat(&self.folder, ".", walk(), Mode::empty()).map_err(io::Error::from);
         let mut folder = here.cannot("open the folder", &self.path)?;
         let mut at: Option<Place> = None;
@@ -130,6 +170,8 @@ impl Root {
             }
             at = Some(next);
         }
+        let walked = place.folder().to_vec();
+        self.walked.borrow_mut().insert(walked);
         Ok(Way::Open(folder))
     }
 
@@ -235,6 +277,24 @@ pub(super) fn entry(folder: impl AsFd, name: &[u8]) -> io::Result<Entry> {
         Kind::Folder => Entry::Folder,
         Kind::Odd(what) => Entry::Odd(what),
     })
+}
+
+/// The ordinary file of this name in an open folder, open for reading; none where
+/// there is none, or where [`entry`] must tell what is wrong. Nothing is waited
+/// for that takes its place meanwhile.
+pub(super) fn file(folder: impl AsFd, name: &[u8]) -> Option<(fs::File, FileStat)> {
+    let is_file = |stat: &FileStat| matches!(kind(stat), Kind::File);
+    fstatat(&folder, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+        .ok()
+        .filter(is_file)?;
+    let flags = OFlag::O_RDONLY
+        | OFlag::O_NOFOLLOW
+        | OFlag::O_NONBLOCK
+        | OFlag::O_NOCTTY
+        | OFlag::O_CLOEXEC;
+    let file = openat(&folder, name, flags, Mode::empty()).ok()?;
+    let stat = fstat(&file).ok().filter(is_file)?;
+    Some((fs::File::from(file), stat))
 }
 
 /// The file that [`entry`] found, open for reading: that one and no other.

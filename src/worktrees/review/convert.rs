@@ -6,7 +6,7 @@
 //! filter made of a file therefore conflicts with a change of it, and a file
 //! that an agent wrote arrives as it was written.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -15,10 +15,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use git2::build::CheckoutBuilder;
-use git2::{AttrCheckFlags, AttrValue, Index, IndexEntry, IndexTime, Oid, Repository};
+use git2::{AttrCheckFlags, AttrValue, Index, Oid, Repository};
 use hearth_actors::ports::WorktreeError;
 
 use super::super::errors::Context;
+use super::super::index::bare_entry;
 use super::super::snapshot::join;
 use super::super::{rules, traps};
 use super::ground::{Ground, State};
@@ -35,8 +36,8 @@ pub(super) struct Convert {
     everywhere: bool,
     /// Attributes from outside the files count.
     outside: bool,
-    /// What git knows of the files that are not there.
-    index: Option<Index>,
+    /// What git knows of the files that are not there; read when it is needed.
+    index: OnceCell<Option<Index>>,
     /// Folders, and whether attributes count in them.
     folders: RefCell<BTreeMap<Vec<u8>, bool>>,
 }
@@ -54,7 +55,7 @@ impl Convert {
             scratch,
             everywhere,
             outside: rules::attributes(repo).iter().any(there),
-            index: repo.index().ok(),
+            index: OnceCell::new(),
             folders: RefCell::default(),
         }
     }
@@ -113,7 +114,7 @@ impl Convert {
         stored: State,
     ) -> Result<PathBuf, git2::Error> {
         let mut index = Index::new()?;
-        index.add(&entry(place, stored))?;
+        index.add(&bare_entry(place.bytes(), stored.id, stored.mode))?;
         let mut options = CheckoutBuilder::new();
         options
             .force()
@@ -147,8 +148,9 @@ impl Convert {
             let path = join(folder, b".gitattributes");
             let path = Path::new(OsStr::from_bytes(&path));
             let tracked = |index: &Index| index.get_path(path, 0).is_some();
-            let found = root.join(path).symlink_metadata().is_ok()
-                || self.index.as_ref().is_none_or(tracked);
+            let index = || self.index.get_or_init(|| ground.repo.index().ok());
+            let found =
+                root.join(path).symlink_metadata().is_ok() || index().as_ref().is_none_or(tracked);
             folders.insert(folder.to_vec(), found);
             found
         };
@@ -171,22 +173,4 @@ impl Convert {
 
 fn as_path(place: &Place) -> &Path {
     Path::new(OsStr::from_bytes(place.bytes()))
-}
-
-fn entry(place: &Place, stored: State) -> IndexEntry {
-    let never = IndexTime::new(0, 0);
-    IndexEntry {
-        ctime: never,
-        mtime: never,
-        dev: 0,
-        ino: 0,
-        mode: stored.mode,
-        uid: 0,
-        gid: 0,
-        file_size: 0,
-        id: stored.id,
-        flags: 0,
-        flags_extended: 0,
-        path: place.bytes().to_vec(),
-    }
 }

@@ -2,9 +2,10 @@
 //! one; with many, the file system is told to write all that it holds back.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use git2::{Oid, Repository};
 use hearth_actors::ports::WorktreeError;
@@ -16,6 +17,10 @@ use super::place::Place;
 
 /// Up to so many are waited for one by one: some tens of milliseconds.
 pub(super) const FEW: usize = 64;
+
+/// After this long the system has written a file by itself: 20 times what Linux
+/// waits (`vm.dirty_expire_centisecs`).
+const WRITTEN: Duration = Duration::from_secs(600);
 
 /// Waits for these objects and this ref of a repository.
 pub(super) fn objects(
@@ -29,12 +34,19 @@ pub(super) fn objects(
             return Ok(syncfs(File::open(common)?)?);
         }
         let mut folders = BTreeSet::new();
+        let mut packed = false;
         for id in ids.iter().map(ToString::to_string) {
             let folder = common.join("objects").join(&id[..2]);
-            // One that is not there is in a pack, from earlier.
             if synced(&folder.join(&id[2..]))? {
                 folders.insert(folder);
+            } else {
+                packed = true;
             }
+        }
+        if packed {
+            let folder = common.join("objects/pack");
+            packs(&folder)?;
+            folders.insert(folder);
         }
         folders.insert(common.join("objects"));
         let name = common.join(name);
@@ -73,6 +85,19 @@ pub(super) fn names<'a>(
         };
         if let Way::Open(folder) = root.way(&inner)? {
             wait(reopened(&folder).and_then(|folder| folder.sync_all()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the packs that a scan may have left to the system to write.
+fn packs(folder: &Path) -> io::Result<()> {
+    for pack in fs::read_dir(folder)? {
+        let pack = pack?;
+        let written = pack.metadata().and_then(|found| found.modified());
+        let age = written.map(|written| written.elapsed().unwrap_or_default());
+        if age.is_ok_and(|age| age < WRITTEN) {
+            synced(&pack.path())?;
         }
     }
     Ok(())

@@ -51,6 +51,11 @@ pub(super) mod strike {
         DEED.set(Some((point, Box::new(deed))));
     }
 
+    /// Nobody else acts any more.
+    pub(crate) fn forget() {
+        DEED.set(None);
+    }
+
     /// Points passed since the last call.
     pub(crate) fn passed() -> usize {
         PASSED.replace(0)

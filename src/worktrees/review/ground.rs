@@ -3,35 +3,51 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use git2::{ObjectType, Odb, Oid, Repository};
+use git2::{ObjectType, Odb, OdbObject, Oid, Repository};
 use hearth_actors::ports::WorktreeError;
 use hearth_actors::review::FileState;
+use nix::sys::stat::FileStat;
 
 use super::super::errors::{Context, failed};
+use super::super::guard;
 use super::super::stat::{FILE, LINK, PROGRAM};
-use super::beneath::{Bar, Entry, Inside, Root, Way, entry, own_path, read, target};
+use super::beneath::{Bar, Entry, Inside, Root, Way, entry, file, own_path, read, target};
+use super::known::Known;
 use super::place::Place;
 
 /// Bigger files are passed on in pieces instead of being held in memory.
 const MAX_HELD: u64 = 4 * 1024 * 1024;
 
 /// A file's bytes and mode, as [`FileState`] tells them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct State {
     pub(super) id: Oid,
     /// One of `FILE`, `PROGRAM` and `LINK`.
     pub(super) mode: u32,
+    /// Found where git does not believe the permissions of files
+    /// (`core.fileMode`): it is as good as `FILE` and as `PROGRAM`.
+    pub(super) either: bool,
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        let either = (self.either || other.either) && !self.is_link() && !other.is_link();
+        self.id == other.id && (self.mode == other.mode || either)
+    }
 }
 
 impl State {
+    pub(super) fn new(id: Oid, mode: u32) -> Self {
+        let either = false;
+        Self { id, mode, either }
+    }
+
     /// None when it is no state of a file.
     pub(super) fn parse(told: &FileState) -> Option<Self> {
         let id = Oid::from_str(&told.blob).ok()?;
-        matches!(told.mode, FILE | PROGRAM | LINK).then_some(Self {
-            id,
-            mode: told.mode,
-        })
+        matches!(told.mode, FILE | PROGRAM | LINK).then_some(Self::new(id, told.mode))
     }
 
     pub(super) fn told(self) -> FileState {
@@ -70,9 +86,40 @@ pub(super) enum Keep {
 pub(super) struct Ground {
     pub(super) repo: Repository,
     pub(super) root: Root,
+    pub(super) known: Arc<Known>,
+    /// The permissions of files count (`core.fileMode`).
+    pub(super) modes: bool,
 }
 
 impl Ground {
+    pub(super) fn new(repo: Repository, root: Root) -> Self {
+        let modes = repo
+            .config()
+            .and_then(|config| config.get_bool("core.fileMode"));
+        Self {
+            modes: modes.unwrap_or(true),
+            repo,
+            root,
+            known: Arc::default(),
+        }
+    }
+
+    /// The same, where this much is known of the files.
+    pub(super) fn knowing(self, known: Known) -> Self {
+        let known = Arc::new(known);
+        Self { known, ..self }
+    }
+
+    /// The same, for another thread.
+    pub(super) fn again(&self) -> Result<Self, WorktreeError> {
+        Ok(Self {
+            repo: guard::open_exactly(self.repo.path(), self.root.path())?,
+            root: self.root.again()?,
+            known: Arc::clone(&self.known),
+            modes: self.modes,
+        })
+    }
+
     pub(super) fn odb(&self) -> Result<Odb<'_>, WorktreeError> {
         let odb = self.repo.odb();
         odb.cannot("open the objects", self.repo.commondir())
@@ -85,6 +132,11 @@ impl Ground {
             Way::Missing => return Ok(Found::Nothing),
             Way::Barred(bar) => return Ok(Found::Barred(bar)),
         };
+        if keep == Keep::Name
+            && let Some(state) = self.known.state(&folder, place)
+        {
+            return Ok(Found::File(state));
+        }
         let found = self.find_in(&folder, place.name(), keep);
         let found = found.cannot("read", &self.root.full(place))?;
         Ok(match found {
@@ -105,6 +157,9 @@ impl Ground {
         keep: Keep,
     ) -> Result<Found, ReadError> {
         let odb = self.repo.odb()?;
+        if let Some((file, stat)) = file(folder, name) {
+            return Ok(Found::File(self.state(&odb, file, &stat, keep)?));
+        }
         let found = entry(folder, name)?;
         Ok(match found {
             Entry::Nothing => Found::Nothing,
@@ -112,7 +167,7 @@ impl Ground {
             Entry::Odd(what) => Found::Odd(what),
             Entry::Link(link) => {
                 let id = take(&odb, &target(&link)?, keep)?;
-                Found::File(State { id, mode: LINK })
+                Found::File(State::new(id, LINK))
             }
             Entry::File(found, stat) => {
                 let file = match read(&found) {
@@ -122,22 +177,48 @@ impl Ground {
                     }
                     Err(error) => return Err(error.into()),
                 };
-                let size = u64::try_from(stat.st_size).unwrap_or(0);
-                let mode = match stat.st_mode & 0o100 {
-                    0 => FILE,
-                    _ => PROGRAM,
-                };
-                let id = take_file(&odb, file, size, keep)?;
-                Found::File(State { id, mode })
+                Found::File(self.state(&odb, file, &stat, keep)?)
             }
+        })
+    }
+
+    fn state(
+        &self,
+        odb: &Odb<'_>,
+        file: File,
+        stat: &FileStat,
+        keep: Keep,
+    ) -> Result<State, ReadError> {
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let mode = match stat.st_mode & 0o100 {
+            0 => FILE,
+            _ => PROGRAM,
+        };
+        Ok(State {
+            id: take_file(odb, file, size, keep)?,
+            mode,
+            either: !self.modes,
         })
     }
 
     /// A blob's content.
     pub(super) fn content(&self, id: Oid) -> Result<Vec<u8>, WorktreeError> {
         let odb = self.odb()?;
-        let object = odb.read(id).cannot("read a blob", self.repo.commondir())?;
-        Ok(object.data().to_vec())
+        Ok(self.blob(&odb, id)?.data().to_vec())
+    }
+
+    fn blob<'a>(&self, odb: &'a Odb<'_>, id: Oid) -> Result<OdbObject<'a>, WorktreeError> {
+        let at = self.repo.commondir();
+        let object = odb.read(id).cannot("read a blob", at)?;
+        match object.kind() {
+            ObjectType::Blob => Ok(object),
+            kind => Err(failed("read a blob", at, format!("{id} is a {kind}"))),
+        }
+    }
+
+    /// Whether the object is there.
+    pub(super) fn has(&self, id: Oid) -> bool {
+        self.repo.odb().is_ok_and(|odb| odb.exists(id))
     }
 
     /// Stores a blob.
@@ -169,7 +250,7 @@ impl Ground {
                 false => Err(failed("write a file", at, "its blob ends early".to_owned())),
             };
         }
-        let object = odb.read(id).cannot("read a blob", self.repo.commondir())?;
+        let object = self.blob(&odb, id)?;
         into.write_all(object.data()).cannot("write a file", at)
     }
 }

@@ -14,10 +14,12 @@ mod beneath;
 mod case;
 mod change;
 mod convert;
+mod crew;
 mod draft;
 mod durable;
 mod fault;
 mod ground;
+mod known;
 mod merge;
 mod place;
 mod plan;
@@ -30,7 +32,8 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use git2::{ErrorCode, Oid};
+use git2::Oid;
+use hearth_actors::ids::OperationId;
 use hearth_actors::model::Worktree;
 use hearth_actors::ports::{Review, WorktreeError};
 use hearth_actors::review::{Conflict, Plan, Planned, Work};
@@ -57,6 +60,7 @@ impl Review for GitWorktrees {
         let plan = plan.clone();
         self.alone(plan.worktree.path.clone(), move |room| {
             let ground = room.ground(&plan.worktree, &plan.root)?;
+            let ground = ground.knowing(known::of(room, &plan));
             let _alone = room.hold_root(&plan.worktree, &plan.root)?;
             steps::carry_out(&ground, &plan, room.config.sync)
         })
@@ -81,13 +85,38 @@ impl Review for GitWorktrees {
             let _alone = room.hold(common)?;
             if !done {
                 if let Some(undo) = &plan.undo {
-                    drop_ref(&ground, &format!("refs/hearth/checkpoints/{}", undo.id))?;
+                    refs::drop(
+                        &ground.repo,
+                        &format!("refs/hearth/checkpoints/{}", undo.id),
+                    )?;
                 }
-                return drop_ref(&ground, &plan::ref_of(plan.id));
+                return refs::drop(&ground.repo, &plan::ref_of(plan.id));
             }
             let baseline = Oid::from_str(&plan.baseline).cannot("read the baseline", common)?;
             let name = format!("refs/hearth/baselines/{}", plan.worktree.id);
             refs::keep(&ground.repo, &name, baseline)
+        })
+        .await
+    }
+}
+
+impl GitWorktrees {
+    /// Lets go of what finished operations keep in the repository of the checkout
+    /// at `project`: they cannot be taken back afterwards.
+    ///
+    /// # Errors
+    /// The repository cannot be used.
+    pub async fn release(
+        &self,
+        project: &Path,
+        operations: Vec<OperationId>,
+    ) -> Result<(), WorktreeError> {
+        let path = project.to_owned();
+        self.alone(path.clone(), move |room| {
+            let repo = Project::open(&path)?.repo;
+            let _alone = room.hold(repo.commondir())?;
+            let mut names = operations.into_iter().map(plan::ref_of);
+            names.try_for_each(|name| refs::drop(&repo, &name))
         })
         .await
     }
@@ -110,7 +139,7 @@ impl Room {
             project.repo
         };
         let root = Root::open(root)?;
-        Ok(Ground { repo, root })
+        Ok(Ground::new(repo, root))
     }
 
     /// Waits until no other session's operation is at work in the checkout. The
@@ -134,14 +163,4 @@ impl Room {
 /// What is wrong with a path of a tree, for who would write a file there.
 pub(super) fn misplaced(path: &[u8]) -> Option<&'static str> {
     place::Place::of_bytes(path.to_vec()).err()
-}
-
-fn drop_ref(ground: &Ground, name: &str) -> Result<(), WorktreeError> {
-    let found = ground.repo.find_reference(name);
-    match found.and_then(|mut found| found.delete()) {
-        Err(error) if error.code() != ErrorCode::NotFound => {
-            Err(error).cannot("drop a ref", ground.repo.commondir())
-        }
-        _ => Ok(()),
-    }
 }

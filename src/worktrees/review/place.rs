@@ -1,6 +1,7 @@
 //! Paths of rows, checked before they become paths of files.
 
 use super::super::names;
+use super::super::snapshot::split;
 
 /// Longest path, in bytes: Linux's own limit.
 const MAX_PATH: usize = 4_096;
@@ -50,6 +51,11 @@ impl Place {
     pub(super) fn folders(&self) -> impl Iterator<Item = &[u8]> {
         let parts = self.depth() - 1;
         self.parts().take(parts)
+    }
+
+    /// The folder it is in, empty for the root.
+    pub(super) fn folder(&self) -> &[u8] {
+        split(&self.0).0
     }
 
     /// How many parts there are.

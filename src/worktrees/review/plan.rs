@@ -17,7 +17,7 @@ use super::convert::Convert;
 use super::draft::Draft;
 use super::ground::Ground;
 use super::place::Place;
-use super::restore::{self, Past};
+use super::restore::{self, Kept, Past};
 use super::{apply, back, case, durable};
 
 /// Where an operation's objects are kept from `git gc`.
@@ -29,9 +29,10 @@ pub(super) fn ref_of(id: OperationId) -> String {
 pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
     let root = match work.order {
         Order::Apply { .. } | Order::Rewind { .. } => guard::canonical(&work.project_path)?,
-        Order::Reject { .. } | Order::Restore { .. } | Order::Adopt { .. } => {
-            work.worktree.path.clone()
-        }
+        Order::Reject { .. }
+        | Order::Restore { .. }
+        | Order::Retry { .. }
+        | Order::Adopt { .. } => work.worktree.path.clone(),
     };
     let ground = room.ground(&work.worktree, &root)?;
     let _alone = room.hold_root(&work.worktree, &root)?;
@@ -55,7 +56,7 @@ pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
         }
         Order::Reject { .. } => back::reject(&mut draft, &changes)?,
         Order::Rewind { .. } => back::rewind(&mut draft, &changes, &baseline)?,
-        Order::Restore { .. } => {
+        Order::Restore { .. } | Order::Retry { .. } => {
             let past = Past::find(room, &room.open(&work.worktree)?, work)?;
             restore::restore(&mut draft, &past)?;
             draft.notes.extend_from_slice(&past.notes);
@@ -68,10 +69,11 @@ pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
     if !draft.conflicts.is_empty() {
         return Ok(Planned::Refused(draft.conflicts));
     }
-    let plan = finish(room, work, &changes, &draft, &baseline, undo.is_none())?;
+    let plan = finish(room, work, &changes, &draft, &baseline, undo.as_ref())?;
     if undo.is_some() && room.config.sync {
         durable::everything(ground.repo.commondir())?;
     }
+    let undo = undo.map(|kept| kept.undo);
     Ok(Planned::Ready(Plan { undo, ..plan }))
 }
 
@@ -81,14 +83,25 @@ fn finish(
     changes: &[Recorded],
     draft: &Draft<'_>,
     baseline: &Baseline<'_>,
-    wait: bool,
+    kept: Option<&Kept>,
 ) -> Result<Plan, WorktreeError> {
     let ground = draft.ground;
     let mut written = Vec::new();
     let commit = baseline.with(&draft.baseline, &mut written)?;
-    let contents: BTreeSet<Oid> = draft.contents().map(|state| state.id).collect();
-    let written = wait.then_some(written);
-    keep(room, ground, work.id, &contents, commit, written)?;
+    let mut contents = BTreeSet::new();
+    if !kept.is_some_and(|kept| kept.all) {
+        contents.extend(draft.contents().map(|state| state.id));
+    }
+    let held = kept.map_or(&[][..], |kept| &kept.commits);
+    let written = kept.is_none().then_some(written);
+    keep(
+        room,
+        ground,
+        work.id,
+        &contents,
+        &[&[commit], held].concat(),
+        written,
+    )?;
     let ids: Vec<_> = changes.iter().map(|change| change.id).collect();
     Ok(Plan {
         id: work.id,
@@ -102,14 +115,14 @@ fn finish(
     })
 }
 
-/// Keeps contents and baseline of an operation under its ref; on the disk when it
-/// is told what else was `written` for it.
+/// Keeps contents and commits of an operation, its baseline first, under its ref;
+/// on the disk when it is told what else was `written` for it.
 fn keep(
     room: &Room,
     ground: &Ground,
     id: OperationId,
     contents: &BTreeSet<Oid>,
-    baseline: Oid,
+    commits: &[Oid],
     written: Option<Vec<Oid>>,
 ) -> Result<(), WorktreeError> {
     let repo = &ground.repo;
@@ -120,7 +133,9 @@ fn keep(
             tree.insert(blob.to_string(), *blob, FILE.cast_signed())?;
         }
         let tree = tree.write()?;
-        let commit = commit(repo, id, tree, &repo.find_commit(baseline)?)?;
+        let parents = commits.iter().map(|commit| repo.find_commit(*commit));
+        let parents: Vec<Commit<'_>> = parents.collect::<Result<_, _>>()?;
+        let commit = commit(repo, id, tree, &parents)?;
         Ok((tree, commit))
     };
     let (tree, commit) = commit().cannot("keep what the operation needs", common)?;
@@ -133,7 +148,8 @@ fn keep(
     };
     let mut all = contents.clone();
     all.extend(written);
-    all.extend([tree, commit, baseline]);
+    all.extend([tree, commit]);
+    all.extend(commits);
     durable::objects(repo, &all, &name)
 }
 
@@ -141,12 +157,13 @@ fn commit(
     repo: &Repository,
     id: OperationId,
     tree: Oid,
-    parent: &Commit<'_>,
+    parents: &[Commit<'_>],
 ) -> Result<Oid, git2::Error> {
     let author = Signature::now("Hearth", "hearth@localhost")?;
     let tree = repo.find_tree(tree)?;
     let message = format!("Operation {id}");
-    repo.commit(None, &author, &author, &message, &tree, &[parent])
+    let parents: Vec<&Commit<'_>> = parents.iter().collect();
+    repo.commit(None, &author, &author, &message, &tree, &parents)
 }
 
 /// The files that a change is about, as far as they can be.

@@ -41,6 +41,8 @@ pub(super) struct Past {
     wanted: Oid,
     /// What the scan left out.
     pub(super) notes: Vec<String>,
+    /// All files are stored byte for byte.
+    pub(super) plain: bool,
 }
 
 impl Past {
@@ -63,6 +65,7 @@ impl Past {
             now: shadow.tree,
             wanted,
             notes: shadow.notes,
+            plain: shadow.plain,
         })
     }
 
@@ -73,11 +76,29 @@ impl Past {
         room: &Room,
         ground: &Ground,
         work: &Work,
-    ) -> Result<Checkpoint, WorktreeError> {
+    ) -> Result<Kept, WorktreeError> {
         let common = ground.repo.commondir();
         let _alone = room.hold(common)?;
-        checkpoint::commit(&ground.repo, CheckpointId(work.id.0), self.now)
+        let undo = checkpoint::commit(&ground.repo, CheckpointId(work.id.0), self.now)?;
+        let commits = std::iter::once(&undo).chain(&work.checkpoint);
+        let commits = commits.map(|checkpoint| Oid::from_str(&checkpoint.commit));
+        let commits = commits.collect::<Result<_, _>>();
+        Ok(Kept {
+            commits: commits.cannot("read a checkpoint's id", common)?,
+            all: self.plain,
+            undo,
+        })
     }
+}
+
+/// What holds the content of a restore.
+pub(super) struct Kept {
+    /// The files as they were before it.
+    pub(super) undo: Checkpoint,
+    /// The commits of this checkpoint and of the one that is restored.
+    pub(super) commits: Vec<Oid>,
+    /// There is no content but theirs.
+    pub(super) all: bool,
 }
 
 /// Drafts the worktree as the checkpoint has it, or finds every conflict.
@@ -109,7 +130,7 @@ pub(super) fn restore(draft: &mut Draft<'_>, past: &Past) -> Result<(), Worktree
                 draft.notes.push(note);
             }
             (Ok(place), None) => {
-                leave(draft, &place, now)?;
+                leave(draft, past, &place, now)?;
                 gone.push(place);
             }
         }
@@ -123,7 +144,7 @@ pub(super) fn restore(draft: &mut Draft<'_>, past: &Past) -> Result<(), Worktree
         draft.notes.push(note.to_owned());
     }
     for (place, now, wanted) in &come {
-        arrive(draft, place, *now, *wanted)?;
+        arrive(draft, past, place, *now, *wanted)?;
     }
     tell_what_stays(draft, past, &gone)
 }
@@ -132,7 +153,7 @@ pub(super) fn restore(draft: &mut Draft<'_>, past: &Past) -> Result<(), Worktree
 /// ignored then, and perhaps there.
 struct Stays<'a> {
     ignores: Ignores<'a>,
-    index: Option<Index>,
+    repo: &'a Repository,
 }
 
 impl<'a> Stays<'a> {
@@ -141,14 +162,14 @@ impl<'a> Stays<'a> {
         let tree = tree.cannot("read the checkpoint", repo.commondir())?;
         Ok(Self {
             ignores: Ignores::of_tree(repo, tree),
-            index: repo.index().ok(),
+            repo,
         })
     }
 
     fn keeps(&mut self, place: &Place) -> bool {
         let path = Path::new(OsStr::from_bytes(place.bytes()));
-        let tracks = |index: &Index| index.get_path(path, 0).is_some();
-        self.ignores.ignore(place.bytes(), false) && !self.index.as_ref().is_some_and(tracks)
+        let tracks = |index: Index| index.get_path(path, 0).is_some();
+        self.ignores.ignore(place.bytes(), false) && !self.repo.index().is_ok_and(tracks)
     }
 }
 
@@ -158,13 +179,39 @@ fn state(side: Option<Side>) -> Option<Option<State>> {
     match side {
         None => Some(None),
         Some(Side { mode, id }) => {
-            matches!(mode, FILE | PROGRAM | LINK).then_some(Some(State { id, mode }))
+            matches!(mode, FILE | PROGRAM | LINK).then_some(Some(State::new(id, mode)))
         }
     }
 }
 
+/// Drafts what the scan found and read a moment ago, without another look.
+/// Whether it still is so shows when the plan is carried out. False where bytes
+/// on disk may be others than those stored.
+fn as_scanned(
+    draft: &mut Draft<'_>,
+    past: &Past,
+    place: &Place,
+    now: Option<State>,
+    to: Option<State>,
+) -> bool {
+    if now.is_none() || !past.plain {
+        return false;
+    }
+    let (place, from) = (place.clone(), now);
+    draft.put_stored(None, Move { place, from, to }, &mut Undo::default());
+    true
+}
+
 /// Drafts the removal of a file that the checkpoint does not have.
-fn leave(draft: &mut Draft<'_>, place: &Place, now: Option<State>) -> Result<(), WorktreeError> {
+fn leave(
+    draft: &mut Draft<'_>,
+    past: &Past,
+    place: &Place,
+    now: Option<State>,
+) -> Result<(), WorktreeError> {
+    if as_scanned(draft, past, place, now, None) {
+        return Ok(());
+    }
     match draft.find(place)? {
         // It went by itself.
         Found::Nothing => Ok(()),
@@ -178,16 +225,20 @@ fn leave(draft: &mut Draft<'_>, place: &Place, now: Option<State>) -> Result<(),
 /// Drafts a file as the checkpoint has it.
 fn arrive(
     draft: &mut Draft<'_>,
+    past: &Past,
     place: &Place,
     now: Option<State>,
     wanted: State,
 ) -> Result<(), WorktreeError> {
-    if draft.ground.size(wanted.id).is_none() {
+    if !draft.ground.has(wanted.id) {
         let reason = format!(
             "the checkpoint's content of {} is no longer in the repository: restore another checkpoint",
             place.shown()
         );
         draft.refuse(None, place.shown(), reason);
+        return Ok(());
+    }
+    if as_scanned(draft, past, place, now, Some(wanted)) {
         return Ok(());
     }
     let (at, what) = match (draft.find(place)?, now) {
@@ -224,8 +275,7 @@ fn arrive(
 }
 
 /// Drafts a move. What the scan found, `now`, it stored: where that is what is on
-/// disk the file need not be read again, and whether it still is so shows when
-/// the plan is carried out.
+/// disk the file need not be read again.
 fn put(
     draft: &mut Draft<'_>,
     place: &Place,

@@ -1,5 +1,6 @@
 //! A plan carried out, or taken back, file by file. Both can be begun again
-//! after a kill at any moment.
+//! after a kill at any moment: no step needs another one but those that write
+//! files need those that remove some.
 //!
 //! What planning stored is on the disk before the first file is written. Of few
 //! files, each is on the disk before its name is; of many, the file system is
@@ -15,10 +16,10 @@ use hearth_actors::ports::WorktreeError;
 use hearth_actors::review::{Conflict, Plan, Step};
 
 use super::beneath::Way;
-use super::durable;
 use super::ground::{Found, Ground, Keep, State};
 use super::place::Place;
 use super::swap::{Names, Swap, Swapped};
+use super::{crew, durable};
 
 /// A plan's step, parsed, on its way from `start` to `goal`.
 struct Leg {
@@ -36,7 +37,7 @@ enum At {
     Elsewhere(String),
 }
 
-/// Brings each file to its `to`; stops at the first that is neither.
+/// Brings each file to its `to`; stops at one that is neither.
 pub(super) fn carry_out(
     ground: &Ground,
     plan: &Plan,
@@ -46,26 +47,44 @@ pub(super) fn carry_out(
         Ok(legs) => legs,
         Err(conflict) => return Ok(vec![conflict]),
     };
-    let way = Journey::new(ground, plan, &legs, false, sync);
-    way.recover()?;
+    let way = Journey::new(plan, &legs, false, sync);
+    way.recover(ground)?;
+    let found = crew::share(ground, &legs, |ground, leg| {
+        let at = way.locate(ground, leg)?;
+        if let At::Goal = at {
+            way.tidy(ground, leg)?;
+        }
+        Ok::<_, WorktreeError>(at)
+    })?;
     let mut conflicts = Vec::new();
     let mut left = Vec::new();
-    for leg in &legs {
-        match way.locate(leg)? {
+    for (leg, at) in legs.iter().zip(found) {
+        match at {
             At::Start => left.push(leg),
-            At::Goal => way.tidy(leg)?,
+            At::Goal => {}
             At::Elsewhere(why) => conflicts.push(conflict(leg, why)),
         }
     }
     if !conflicts.is_empty() {
         return Ok(conflicts);
     }
-    for leg in left {
-        if let Some(why) = way.travel(leg)? {
-            return Ok(vec![conflict(leg, why)]);
+    ground.root.forget_ways();
+    // What goes makes room for what comes.
+    let (gone, come): (Vec<&Leg>, Vec<&Leg>) = left.into_iter().partition(|leg| leg.goal.is_none());
+    for legs in [gone, come] {
+        let travelled = crew::share(ground, &legs, |ground, leg| {
+            match way.travel(ground, leg)? {
+                Some(why) => Err(Stop::Conflict(conflict(leg, why))),
+                None => Ok(()),
+            }
+        });
+        match travelled {
+            Ok(_) => {}
+            Err(Stop::Conflict(conflict)) => return Ok(vec![conflict]),
+            Err(Stop::Failed(error)) => return Err(error),
         }
     }
-    way.arrive()?;
+    way.arrive(ground)?;
     Ok(Vec::new())
 }
 
@@ -79,26 +98,37 @@ pub(super) fn take_back(
         Ok(legs) => legs,
         Err(conflict) => return Ok(vec![conflict]),
     };
-    let way = Journey::new(ground, plan, &legs, true, sync);
-    way.recover()?;
+    let way = Journey::new(plan, &legs, true, sync);
+    way.recover(ground)?;
     let mut conflicts = Vec::new();
     for leg in &legs {
-        let why = match way.locate(leg)? {
-            At::Start => way.travel(leg)?,
+        let why = match way.locate(ground, leg)? {
+            At::Start => way.travel(ground, leg)?,
             At::Goal => {
-                way.tidy(leg)?;
+                way.tidy(ground, leg)?;
                 None
             }
             At::Elsewhere(why) => Some(why),
         };
         conflicts.extend(why.map(|why| conflict(leg, why)));
     }
-    way.arrive()?;
+    way.arrive(ground)?;
     Ok(conflicts)
 }
 
+/// Why no more files are brought to their goals.
+enum Stop {
+    Conflict(Conflict),
+    Failed(WorktreeError),
+}
+
+impl From<WorktreeError> for Stop {
+    fn from(error: WorktreeError) -> Self {
+        Self::Failed(error)
+    }
+}
+
 struct Journey<'a> {
-    ground: &'a Ground,
     plan: &'a Plan,
     /// The places of all steps: they are in nobody's way for long.
     places: BTreeSet<&'a Place>,
@@ -108,9 +138,8 @@ struct Journey<'a> {
 }
 
 impl<'a> Journey<'a> {
-    fn new(ground: &'a Ground, plan: &'a Plan, legs: &'a [Leg], back: bool, sync: bool) -> Self {
+    fn new(plan: &'a Plan, legs: &'a [Leg], back: bool, sync: bool) -> Self {
         Self {
-            ground,
             plan,
             back,
             places: legs.iter().map(|leg| &leg.place).collect(),
@@ -120,14 +149,14 @@ impl<'a> Journey<'a> {
     }
 
     /// Puts right what a kill left, of any step: it is in the others' way.
-    fn recover(&self) -> Result<(), WorktreeError> {
+    fn recover(&self, ground: &Ground) -> Result<(), WorktreeError> {
         let begin = Names::begin(self.plan.id);
-        let root = &self.ground.root;
+        let root = &ground.root;
         // Most folders hold nothing of ours, and one look tells it of them all.
         let mut held = BTreeMap::new();
         for leg in self.legs {
-            let folder = leg.place.above().next();
-            let holds = match held.get(&folder) {
+            let folder = leg.place.folder();
+            let holds = match held.get(folder) {
                 Some(known) => *known,
                 None => root.may_hold(&leg.place, begin.as_bytes())?,
             };
@@ -135,10 +164,10 @@ impl<'a> Journey<'a> {
             if !holds {
                 continue;
             }
-            if let Way::Open(folder) = self.ground.root.way(&leg.place)? {
-                let swap = self.swap(leg, &folder, self.back);
+            if let Way::Open(folder) = root.way(&leg.place)? {
+                let swap = self.swap(ground, leg, &folder, self.back);
                 swap.recover(leg.start, leg.goal)?;
-                let swap = self.swap(leg, &folder, !self.back);
+                let swap = self.swap(ground, leg, &folder, !self.back);
                 swap.recover(leg.goal, leg.start)?;
             }
         }
@@ -146,8 +175,8 @@ impl<'a> Journey<'a> {
     }
 
     /// Tells where the file is.
-    fn locate(&self, leg: &Leg) -> Result<At, WorktreeError> {
-        let now = match self.ground.find(&leg.place, Keep::Name)? {
+    fn locate(&self, ground: &Ground, leg: &Leg) -> Result<At, WorktreeError> {
+        let now = match ground.find(&leg.place, Keep::Name)? {
             Found::Nothing => None,
             Found::File(state) => Some(state),
             Found::Barred(bar) if self.places.contains(&bar.at) => None,
@@ -171,8 +200,8 @@ impl<'a> Journey<'a> {
     }
 
     /// Brings the file to its goal, or says why not.
-    fn travel(&self, leg: &Leg) -> Result<Option<String>, WorktreeError> {
-        let root = &self.ground.root;
+    fn travel(&self, ground: &Ground, leg: &Leg) -> Result<Option<String>, WorktreeError> {
+        let root = &ground.root;
         let way = match leg.goal {
             Some(_) => root.make_way(&leg.place)?,
             None => root.way(&leg.place)?,
@@ -186,7 +215,7 @@ impl<'a> Journey<'a> {
             }
         };
         let swapped = self
-            .swap(leg, &folder, self.back)
+            .swap(ground, leg, &folder, self.back)
             .bring(leg.start, leg.goal)?;
         drop(folder);
         if leg.goal.is_none() || swapped == Swapped::Other {
@@ -199,25 +228,31 @@ impl<'a> Journey<'a> {
     }
 
     /// A kill may have come between the file and its folders.
-    fn tidy(&self, leg: &Leg) -> Result<(), WorktreeError> {
+    fn tidy(&self, ground: &Ground, leg: &Leg) -> Result<(), WorktreeError> {
         match leg.goal {
-            None => self.ground.root.prune(&leg.place),
+            None => ground.root.prune(&leg.place),
             Some(_) => Ok(()),
         }
     }
 
     /// Waits until the disk has it all.
-    fn arrive(&self) -> Result<(), WorktreeError> {
+    fn arrive(&self, ground: &Ground) -> Result<(), WorktreeError> {
         if self.sync {
             let places = self.legs.iter().map(|leg| &leg.place);
-            durable::names(&self.ground.root, places)?;
+            durable::names(&ground.root, places)?;
         }
         Ok(())
     }
 
-    fn swap<'b>(&'b self, leg: &'b Leg, folder: &'b OwnedFd, back: bool) -> Swap<'b> {
+    fn swap<'b>(
+        &'b self,
+        ground: &'b Ground,
+        leg: &'b Leg,
+        folder: &'b OwnedFd,
+        back: bool,
+    ) -> Swap<'b> {
         Swap {
-            ground: self.ground,
+            ground,
             place: &leg.place,
             folder,
             names: Names::of(self.plan.id, leg.number, back),

@@ -14,7 +14,7 @@ use hearth_actors::ids::OperationId;
 use hearth_actors::ports::WorktreeError;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat, renameat2};
-use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
 use super::super::errors::Context;
@@ -22,6 +22,9 @@ use super::super::stat::PROGRAM;
 use super::fault;
 use super::ground::{Found, Ground, Keep, State};
 use super::place::Place;
+
+/// How often what somebody writes meanwhile is given its place back.
+const MAX_TURNS: usize = 16;
 
 /// The names of ours for one step of an operation, carried out or taken back.
 pub(super) struct Names {
@@ -73,7 +76,7 @@ impl Swap<'_> {
         let brought = match (from, to) {
             (from, Some(to)) => self.fill(from, to).and_then(|()| match from {
                 None => self.create(),
-                Some(from) => self.replace(from),
+                Some(from) => self.replace(from, to),
             }),
             (Some(from), None) => self.remove(from),
             (None, None) => Ok(Swapped::Done),
@@ -113,9 +116,9 @@ impl Swap<'_> {
         if name.is_none() && start.is_some() {
             return self.place_it(&self.names.swap);
         }
-        if name == goal && swap != start {
+        if let Some(goal) = goal.filter(|_| name == goal && swap != start) {
             // Somebody wrote between the last look and the swap: theirs it is.
-            return self.exchange_back();
+            return self.exchange_back(goal);
         }
         if name == start || name == goal {
             // It was displaced as it should be, or a power cut left it torn.
@@ -127,8 +130,8 @@ impl Swap<'_> {
     /// Writes the content beside its place, complete or not at all.
     fn fill(&self, from: Option<State>, to: State) -> io::Result<()> {
         fault::point();
-        self.drop_name(&self.names.part)?;
         if to.is_link() {
+            self.drop_name(&self.names.part)?;
             let target = self.ground.content(to.id).map_err(io::Error::other)?;
             symlinkat(&target[..], self.folder, self.names.part.as_str())?;
         } else {
@@ -137,9 +140,17 @@ impl Swap<'_> {
                 | OFlag::O_EXCL
                 | OFlag::O_NOFOLLOW
                 | OFlag::O_CLOEXEC;
-            let part = self.names.part.as_str();
-            let file = openat(self.folder, part, flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
-            let mut file = File::from(file);
+            let open = || {
+                let part = self.names.part.as_str();
+                openat(self.folder, part, flags, Mode::S_IRUSR | Mode::S_IWUSR)
+            };
+            let mut file = File::from(match open() {
+                Err(Errno::EEXIST) => {
+                    self.drop_name(&self.names.part)?;
+                    open()?
+                }
+                opened => opened?,
+            });
             fault::point();
             self.ground
                 .pour(to.id, &mut file)
@@ -169,7 +180,7 @@ impl Swap<'_> {
         }
     }
 
-    fn replace(&self, from: State) -> io::Result<Swapped> {
+    fn replace(&self, from: State, to: State) -> io::Result<Swapped> {
         fault::point();
         let exchanged = self.exchange();
         if is_taken(&exchanged) {
@@ -184,7 +195,7 @@ impl Swap<'_> {
         }
         fault::point();
         if !self.is(self.names.swap.as_bytes(), from)? {
-            self.exchange_back()?;
+            self.exchange_back(to)?;
             return Ok(Swapped::Other);
         }
         fault::point();
@@ -232,7 +243,9 @@ impl Swap<'_> {
             }
             _ => fstat(self.folder)?.st_mode & 0o664,
         };
+        let stays = from.is_some_and(|from| !from.is_link()) && !self.ground.modes;
         let mode = match to.mode {
+            _ if stays => mode | 0o600,
             // Who may read it may run it.
             PROGRAM => mode | 0o600 | (mode | 0o600) >> 2 & 0o111,
             _ => mode & 0o666 | 0o600,
@@ -304,12 +317,43 @@ impl Swap<'_> {
         placed
     }
 
-    /// Gives the place back what changed places with what was written.
-    fn exchange_back(&self) -> io::Result<()> {
-        match self.exchange() {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => self.drop_name(&self.names.swap),
+    /// Gives the place back what changed places with `put`.
+    ///
+    /// Somebody may write there until it has: what comes away from the place is
+    /// looked at too, and where it is not what was put there it is newer, and
+    /// takes the place again. Of all that was written the last stays, as if we
+    /// had never been there; each turn needs somebody who writes within it.
+    fn exchange_back(&self, put: State) -> io::Result<()> {
+        let swap = self.names.swap.as_bytes();
+        let mut placed = None;
+        for _ in 0..MAX_TURNS {
+            fault::point();
+            let gives = self.trace(swap);
+            match self.exchange() {
+                // What was written last has the place; this was there before it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => break,
+                exchanged => exchanged?,
+            }
+            fault::point();
+            let is_last = match placed {
+                None => self.is(swap, put)?,
+                Some(placed) => self.trace(swap) == placed,
+            };
+            if is_last {
+                break;
+            }
+            placed = Some(gives);
         }
+        self.drop_name(&self.names.swap)
+    }
+
+    /// What tells a file that nobody wrote to, wherever it was moved.
+    fn trace(&self, name: &[u8]) -> Option<(u64, i64, i64, i64)> {
+        let found = fstatat(self.folder, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
+        let FileStat {
+            st_ino, st_size, ..
+        } = found;
+        Some((st_ino, st_size, found.st_mtime, found.st_mtime_nsec))
     }
 
     fn rename2(&self, from: &[u8], to: &[u8], flags: RenameFlags) -> nix::Result<()> {

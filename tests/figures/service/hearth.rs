@@ -211,18 +211,7 @@ impl Hearth {
     }
 
     pub(crate) fn rss_mb(&self) -> f64 {
-        let pid = self.child.as_ref().and_then(Child::id).expect("a service");
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .expect("a size");
-        let kib: f64 = line
-            .trim()
-            .trim_end_matches(" kB")
-            .parse()
-            .expect("a number");
-        kib / 1024.0
+        resident_mb(self.child.as_ref().and_then(Child::id).expect("a service"))
     }
 
     async fn post(&self, path: &str, body: Value) -> Value {
@@ -264,6 +253,21 @@ impl Hearth {
             lines[3].trim().parse().expect("a port"),
         )
     }
+}
+
+/// Resident memory of one process.
+pub(crate) fn resident_mb(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("a size");
+    let kib: f64 = line
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("a number");
+    kib / 1024.0
 }
 
 async fn ready(http: &reqwest::Client, home: &Path, pid: Option<u32>) -> String {

@@ -1,11 +1,11 @@
 //! Who gets in.
 
 use hearth::http::state::Origin;
-use hearth_actors::ids::SessionKey;
+use hearth_actors::ids::{SessionKey, TaskId};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::fixture::{TOKEN, answer, service};
+use super::fixture::{Service, TOKEN, answer, service};
 
 #[tokio::test]
 async fn nothing_but_bare_health_is_shown_without_the_token() {
@@ -139,11 +139,16 @@ async fn an_agents_tool_may_create_tasks_and_read_and_no_more() {
     }
 }
 
+async fn project_of(service: &Service, task: TaskId) -> Value {
+    let (_, task) = service.get(&format!("/api/tasks/{task}")).await;
+    task["project_id"].clone()
+}
+
 #[tokio::test]
 async fn an_agents_task_gets_no_policy_of_its_choice() {
     let service = service().await;
-    let project = service.project().await;
     let (parent, key) = service.running_task().await;
+    let project = project_of(&service, parent).await;
     service.callers.are(Origin::Agent(Some(key)));
     let mut task = json!({ "project_id": project, "input": "x", "agent": "demo" });
     let (status, body) = service.post("/api/tasks", &task).await;
@@ -161,9 +166,9 @@ async fn an_agents_task_gets_no_policy_of_its_choice() {
 #[tokio::test]
 async fn an_agents_task_belongs_to_the_one_that_it_works_on() {
     let service = service().await;
-    let project = service.project().await;
     let (_, other) = service.task().await;
     let (parent, key) = service.running_task().await;
+    let project = project_of(&service, parent).await;
     let mut task = json!({ "project_id": project, "input": "x", "agent": "demo" });
     let refused = async |task: &Value| {
         let (status, body) = service.post("/api/tasks", task).await;
@@ -204,6 +209,46 @@ async fn an_agents_task_belongs_to_the_one_that_it_works_on() {
         (&seen["agent"], &seen["task_id"]),
         (&json!(false), &Value::Null)
     );
+}
+
+#[tokio::test]
+async fn an_agents_task_stays_where_the_agent_works() {
+    let service = service().await;
+    let (parent, key) = service.running_task().await;
+    let (_, row) = service.get(&format!("/api/tasks/{parent}")).await;
+    let project = row["project_id"].clone();
+    let (_, strange) = service
+        .post("/api/sessions", &json!({ "project_id": project }))
+        .await;
+    let elsewhere = service.repository("elsewhere");
+    let (status, elsewhere) = service
+        .post("/api/projects", &json!({ "path": elsewhere }))
+        .await;
+    assert_eq!(status, 201, "{elsewhere}");
+    let agent = Origin::Agent(Some(key));
+    service.callers.are(agent.clone());
+    for (name, session, project) in [
+        ("session_id", strange["id"].clone(), project.clone()),
+        ("project_id", Value::Null, elsewhere["id"].clone()),
+    ] {
+        let task = json!({ "project_id": project, "session_id": session, "input": "x",
+            "agent": "demo" });
+        let (status, body) = service.post("/api/tasks", &task).await;
+        assert_eq!((status, &body["code"]), (403, &json!("agent_not_allowed")));
+        assert_eq!(body["errors"][0]["pointer"], format!("#/{name}"), "{body}");
+        // A person may.
+        service.callers.are(Origin::Elsewhere);
+        assert_eq!(service.post("/api/tasks", &task).await.0, 202, "{name}");
+        service.callers.are(agent.clone());
+    }
+    let own = json!({ "project_id": project, "session_id": row["session_id"], "input": "x",
+        "agent": "demo" });
+    let (status, body) = service.post("/api/tasks", &own).await;
+    assert_eq!(status, 202, "{body}");
+    let (_, made) = service
+        .get(&format!("/api/tasks/{}", body["task_id"].as_str().unwrap()))
+        .await;
+    assert_eq!(made["session_id"], row["session_id"]);
 }
 
 #[tokio::test]

@@ -40,6 +40,7 @@ pub(crate) const TOKEN: &str = "0123456789abcdef-test";
 pub(crate) struct Asked {
     pub(crate) wakeups: usize,
     pub(crate) arena_looks: usize,
+    pub(crate) budget_looks: usize,
     pub(crate) cancels: Vec<TaskId>,
     pub(crate) keys: Vec<String>,
     pub(crate) orders: Vec<Order>,
@@ -67,6 +68,10 @@ impl Tree for StillTree {
 
     fn look_at_arenas(&self) {
         self.asked(|asked| asked.arena_looks += 1);
+    }
+
+    fn look_at_budgets(&self) {
+        self.asked(|asked| asked.budget_looks += 1);
     }
 
     fn cancel(&self, task: TaskId) {
@@ -145,6 +150,7 @@ impl Repositories for Git {
         Ok(Repository {
             root: root.canonicalize().map_err(|error| error.to_string())?,
             dirty: true,
+            uncommitted: Vec::new(),
         })
     }
 }

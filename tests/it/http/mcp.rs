@@ -65,8 +65,30 @@ async fn the_guards_of_all_routes_hold_for_mcp() {
         let request = service
             .request(method, "/mcp")
             .header("accept", "text/event-stream");
-        assert_eq!(answer(request).await.0, 405);
+        let (status, body) = answer(request).await;
+        assert_eq!((status, &body["code"]), (405, &json!("method_not_allowed")));
+        assert!(body["detail"].as_str().unwrap().contains("POST"), "{body}");
     }
+    let deaf = post(&service)
+        .header("accept", "text/html")
+        .json(&json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" }));
+    let deaf = deaf.send().await.unwrap();
+    assert_eq!(deaf.headers()["content-type"], "application/problem+json");
+    let body: Value = deaf.json().await.unwrap();
+    assert_eq!(
+        (&body["status"], &body["code"]),
+        (&json!(406), &json!("not_acceptable"))
+    );
+    let broken = post(&service)
+        .header("accept", "application/json, text/event-stream")
+        .header("content-type", "application/json")
+        .body("{\"half\": ");
+    let (status, body) = answer(broken).await;
+    assert_eq!(
+        (status, &body["code"]),
+        (400, &json!("malformed_json")),
+        "{body}"
+    );
 }
 
 #[tokio::test]

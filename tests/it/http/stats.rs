@@ -166,6 +166,15 @@ async fn budgets_are_set_listed_and_refused() {
             "{problem}"
         );
     }
+    let path = format!("/api/sessions/{id}/budget");
+    let raised = service.request(reqwest::Method::PUT, &path);
+    let raised = raised.json(&json!({"tokens": 50})).send().await.unwrap();
+    assert_eq!(raised.status(), 200);
+    assert_eq!(
+        service.tree.asked(|asked| asked.budget_looks),
+        1,
+        "what runs looks at it"
+    );
     let (status, problem) = service.get("/api/stats/budgets?limit=0").await;
     assert_eq!((status, &problem["code"]), (400, &json!("invalid_query")));
 }

@@ -3,6 +3,7 @@
 mod choice;
 mod cut_off;
 mod refused;
+mod stream;
 mod verdicts;
 
 use std::path::{Path, PathBuf};

@@ -73,6 +73,30 @@ async fn a_tool_of_an_agent_may_create_a_task_and_control_nothing() {
     );
     let created = answer(&service, file).await;
     assert!(created.starts_with("HTTP/1.1 202"), "{created}");
+    // What only people choose.
+    for (field, value) in [
+        ("policy", json!("ask")),
+        ("mode_id", json!("yolo")),
+        ("feature_values", json!({ "x": true })),
+        ("on_interrupt", json!("retry")),
+    ] {
+        let mut wish = json!({ "project_id": project, "agent": "demo", "input": "say child" });
+        wish[field] = value;
+        let file = dir.path().join(field);
+        let command = call(&service, "POST", "/api/tasks", &wish.to_string(), &file);
+        asked.push(
+            service
+                .say(&chat, &format!("run bash -c '{command}'"))
+                .await,
+        );
+        let refused = answer(&service, file).await;
+        assert!(refused.starts_with("HTTP/1.1 403"), "{field}: {refused}");
+        assert!(refused.contains("agent_not_allowed"), "{field}: {refused}");
+        assert!(
+            refused.contains(&format!("#/{field}")),
+            "{field}: {refused}"
+        );
+    }
     let file = dir.path().join("list");
     let command = call(&service, "GET", "/api/tasks", "", &file);
     asked.push(

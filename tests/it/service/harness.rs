@@ -25,6 +25,8 @@ pub(super) struct Service {
     http: reqwest::Client,
     database: Database,
     config: Option<String>,
+    /// Longest wait for what it should do.
+    pub(super) patience: Duration,
     _dir: Option<TempDir>,
 }
 
@@ -73,9 +75,11 @@ impl Service {
             self.database.clone(),
             self.config.clone(),
         );
+        let patience = self.patience;
         drop(self);
         let mut service = Self::launch(home, database, config).await;
         service._dir = dir;
+        service.patience = patience;
         service
     }
 
@@ -108,6 +112,7 @@ impl Service {
             http: http_client(),
             database,
             config,
+            patience: SOON,
             _dir: None,
         };
         service
@@ -358,19 +363,19 @@ impl Service {
         .await
     }
 
-    /// Tries until it is `Ok`; fails with the last error after [`SOON`].
+    /// Tries until it is `Ok`; fails with the last error when patience is over.
     pub(super) async fn until<T, E: std::fmt::Debug>(
         &self,
         what: &str,
         mut look: impl AsyncFnMut() -> Result<T, E>,
     ) -> T {
-        let started = Instant::now();
+        let (started, bound) = (Instant::now(), self.patience);
         loop {
             match look().await {
                 Ok(found) => return found,
                 Err(last) => assert!(
-                    started.elapsed() < SOON,
-                    "{what}: not within {SOON:?}; last seen {last:#?}; the log says:\n{}",
+                    started.elapsed() < bound,
+                    "{what}: not within {bound:?}; last seen {last:#?}; the log says:\n{}",
                     std::fs::read_to_string(self.home.join("log")).unwrap_or_default()
                 ),
             }

@@ -294,3 +294,70 @@ async fn a_days_budget_holds_back_every_chat_until_the_day_ends() {
         .num_seconds();
     assert!(!(60..86_340).contains(&off), "{resets}");
 }
+
+/// One chat found out for all; it survives a kill.
+#[tokio::test]
+async fn a_quota_holds_back_the_other_chats_of_its_agent() {
+    let mut service = Service::start().await;
+    let chat = service.chat().await;
+    let task = service
+        .say(&chat, "fail your quota is used up, try again in 2h")
+        .await;
+    let row = parked(&service, &task).await;
+    assert_eq!(row["parked_reason"], "quota", "{row:#}");
+    service.kill().await;
+    let service = service.again().await;
+    let other = service.chat().await;
+    let waits = service.say(&other, "say hello").await;
+    let row = parked(&service, &waits).await;
+    assert_eq!(row["parked_reason"], "quota", "{row:#}");
+    let detail = row["parked_detail"].as_str().unwrap();
+    assert!(detail.contains("your quota is used up"), "{detail}");
+    let until: chrono::DateTime<chrono::Utc> =
+        row["parked_until"].as_str().unwrap().parse().unwrap();
+    let wait = (until - chrono::Utc::now()).num_minutes();
+    assert!((110..=125).contains(&wait), "{wait} min");
+    assert_eq!(row["turns"].as_array().unwrap().len(), 0, "never prompted");
+    // It is over, in one way or another: whoever comes first finds it out.
+    sqlx::query(
+        "with over as (update hearth.agent_rests set until = now())
+         update hearth.queue set not_before = now() where task_id = $1::uuid",
+    )
+    .bind(&waits)
+    .execute(&service.pool().await)
+    .await
+    .unwrap();
+    assert_eq!(service.outcome(&waits).await, "ok");
+}
+
+/// By whatever program sets it.
+#[tokio::test]
+async fn a_new_budget_ends_a_turn_that_runs_without_one() {
+    let service = Service::start().await;
+    let chat = service.chat().await;
+    let spends = service.say(&chat, "say some words").await;
+    assert_eq!(service.outcome(&spends).await, "ok");
+    for by_sql in [false, true] {
+        let task = service.say(&chat, "say more\nwait 300s").await;
+        service.state(&chat, "running").await;
+        let set = json!({ "tokens": 3 });
+        if by_sql {
+            sqlx::query("update hearth.gates set budget = $2 where session_id = $1::uuid")
+                .bind(&chat.session)
+                .bind(set)
+                .execute(&service.pool().await)
+                .await
+                .unwrap();
+        } else {
+            let path = format!("/api/sessions/{}/budget", chat.session);
+            let (status, uses) = put(&service, &path, set).await;
+            assert_eq!(status, 200, "{uses}");
+        }
+        assert_eq!(service.outcome(&task).await, "budget");
+        sqlx::query("update hearth.gates set budget = null where session_id = $1::uuid")
+            .bind(&chat.session)
+            .execute(&service.pool().await)
+            .await
+            .unwrap();
+    }
+}

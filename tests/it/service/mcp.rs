@@ -2,9 +2,12 @@
 
 mod client;
 
-use serde_json::{Value, json};
+use std::process::Stdio;
 
-use super::harness::Service;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+
+use super::harness::{SOON, Service};
 use client::{Mcp, Way};
 
 /// The round of a person's program: work, watch, review. Both transports.
@@ -13,6 +16,11 @@ async fn round(way: Way) {
     let project = service.project().await;
     let mut mcp = Mcp::open(&service, way).await;
     let tools = mcp.tools().await;
+    let page = include_str!("../../../README.md");
+    for tool in &tools {
+        let row = format!("`{}`", tool["name"].as_str().unwrap());
+        assert!(page.contains(&row), "{row} is in the README");
+    }
     for (name, reads, destroys) in [
         ("task_follow", true, false),
         ("task_create", false, false),
@@ -338,4 +346,39 @@ async fn a_program_of_an_agent_creates_lists_and_looks_and_no_more() {
         );
         assert_eq!(service.outcome(made.as_str().unwrap()).await, "ok");
     }
+}
+
+#[tokio::test]
+async fn a_line_that_is_no_json_is_answered_and_the_next_one_is_read() {
+    let service = Service::start().await;
+    let mut program = super::harness::command(&service.home, &service.database());
+    let mut mcp = program
+        .arg("mcp")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = mcp.stdin.take().unwrap();
+    let mut lines = BufReader::new(mcp.stdout.take().unwrap()).lines();
+    let mut next = async || {
+        let line = tokio::time::timeout(SOON, lines.next_line()).await;
+        let line = line.expect("an answer in time").unwrap().expect("a line");
+        serde_json::from_str::<Value>(&line).unwrap()
+    };
+    let hello = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-06-18", "capabilities": {},
+        "clientInfo": { "name": "by hand", "version": "0" } } });
+    input
+        .write_all(format!("{{\"half\": \n{hello}\n").as_bytes())
+        .await
+        .unwrap();
+    let refused = next().await;
+    assert_eq!(refused["error"]["code"], -32700, "{refused}");
+    assert_eq!(refused["id"], Value::Null);
+    let answered = next().await;
+    assert_eq!(answered["id"], 1, "{answered}");
+    assert_eq!(answered["result"]["serverInfo"]["name"], "hearth");
+    drop(input);
+    let ended = tokio::time::timeout(SOON, mcp.wait()).await;
+    assert!(ended.expect("it ends").unwrap().success());
 }

@@ -13,13 +13,13 @@ use super::harness::{Chat, SOON, Service, command, git, id_of};
 /// Files of the big operations: enough to be killed among.
 const MANY: usize = 1500;
 
-async fn turn(service: &Service, chat: &Chat, words: &str) {
+pub(super) async fn turn(service: &Service, chat: &Chat, words: &str) {
     let task = service.say(chat, words).await;
     let ended = service.ended(&task).await;
     assert_eq!(ended["outcome"], "ok", "{words}: {ended}");
 }
 
-async fn checkout(service: &Service, chat: &Chat) -> PathBuf {
+pub(super) async fn checkout(service: &Service, chat: &Chat) -> PathBuf {
     let session = service
         .get(&format!("/api/sessions/{}", chat.session))
         .await;
@@ -38,7 +38,7 @@ async fn worktree(service: &Service, chat: &Chat) -> PathBuf {
     PathBuf::from(session["worktree_path"].as_str().unwrap())
 }
 
-async fn changes(service: &Service, chat: &Chat, status: &str) -> Vec<Value> {
+pub(super) async fn changes(service: &Service, chat: &Chat, status: &str) -> Vec<Value> {
     let mut rows = Vec::new();
     let mut cursor = String::new();
     loop {
@@ -250,7 +250,7 @@ async fn what_stands_in_the_way_is_told_and_nothing_is_written() {
     assert!(!conflicts[0]["reason"].as_str().unwrap().is_empty());
     assert_eq!(files(&root), before);
     let output = hearth(&service, &root, &["apply", "--all"]).await;
-    assert_eq!(output.code, Some(1), "{output:?}");
+    assert_eq!(output.code, Some(4), "{output:?}");
     assert!(output.err.contains("readme.md (line 1): "), "{output:?}");
     assert_eq!(
         paths(&changes(&service, &chat, "pending").await),
@@ -399,15 +399,16 @@ async fn a_restore_that_is_killed_is_finished_or_never_began() {
     gate_is_free(&service, &chat).await;
 }
 
+/// What a command left.
 #[derive(Debug)]
-struct Output {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub(super) struct Output {
+    pub(super) code: Option<i32>,
+    pub(super) out: String,
+    pub(super) err: String,
 }
 
 /// The program as it is typed in a directory.
-async fn hearth(service: &Service, directory: &Path, arguments: &[&str]) -> Output {
+pub(super) async fn hearth(service: &Service, directory: &Path, arguments: &[&str]) -> Output {
     let mut program = command(&service.home, &service.database());
     program
         .args(arguments)

@@ -162,6 +162,14 @@ impl StoreUnderTest for RealStore {
         .expect("trim");
     }
 
+    async fn wants_retry(&self, task: TaskId) {
+        sqlx::query("update hearth.queue set on_interrupt = 'retry' where task_id = $1")
+            .bind(task.0)
+            .execute(self.store.pool())
+            .await
+            .expect("the task exists");
+    }
+
     async fn request_cancel(&self, task: TaskId) {
         self.store
             .request_cancel(task)
@@ -322,6 +330,7 @@ mod arenas {
                 input: "compete".into(),
                 contestants: vec![one; many],
                 check,
+                budget: None,
                 idempotency_key: None,
             };
             let made = match self.store.create_arena(&new).await {

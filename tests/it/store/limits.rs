@@ -1,14 +1,16 @@
 //! Budgets of families and days, refusals over an hour, and what people do about
 //! it: what only SQL can tell.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hearth::store::{NewTask, Store, StoreError};
-use hearth_actors::ids::{NodeId, ProjectId, TaskId};
+use hearth::store::{NewArena, NewContestant, NewGround, NewTask, Store, StoreError};
+use hearth_actors::arena::Base;
+use hearth_actors::ids::{NodeId, ProjectId, SessionId, TaskId};
 use hearth_actors::limits::{Budget, BudgetSettings, Measure, ParkReason, Parked, Scope};
 use hearth_actors::model::{Assignment, TurnEnd, Usage};
 use hearth_actors::outcome::{Outcome, TaskState};
-use hearth_actors::ports::{Journal as _, Limits as _};
+use hearth_actors::ports::{Arenas as _, Journal as _, Limits as _};
 use hearth_actors::rules::budget::{Start, before_start};
 use hearth_actors::testing::contract_store::{
     AGENT, StoreUnderTest, acquire, batch, claim, claim_one, finish, open, turn_ref,
@@ -343,12 +345,237 @@ async fn a_claim_without_a_budget_sums_nothing_up() {
         .unwrap();
     let plan: Vec<String> = lines.iter().map(|line| line.get(0)).collect();
     let plan = plan.join("\n");
-    for word in [
-        "spent_by_task",
-        "spent_in_session",
-        "spent_today",
-        "Aggregate on hearth.turns",
-    ] {
+    for word in ["spent", "spenders", "payers"] {
         assert!(!plan.contains(word), "{plan}");
     }
+    // A function that is inlined leaves no name: of turns a claim reads nothing, it
+    // writes one.
+    assert_eq!(plan.matches(" on turns").count(), 1, "{plan}");
+    assert!(plan.contains("Insert on turns"), "{plan}");
+    for unread in ["hearth.prompts", "on prompts", "parent"] {
+        assert!(!plan.contains(unread), "{unread}: {plan}");
+    }
+}
+
+async fn project_of(store: &RealStore, session: SessionId) -> ProjectId {
+    let project = sqlx::query_scalar("select project_id from sessions where id = $1")
+        .bind(session.0)
+        .fetch_one(store.store.pool())
+        .await;
+    ProjectId(project.unwrap())
+}
+
+fn arena_in(session: SessionId, budget: Option<Budget>) -> NewArena {
+    let one = NewContestant {
+        agent: AGENT.into(),
+        model: None,
+        mode: None,
+        thinking: None,
+        features: BTreeMap::new(),
+        policy: None,
+    };
+    NewArena {
+        ground: NewGround::Session(session),
+        input: "compete".into(),
+        contestants: vec![one; 2],
+        check: None,
+        budget,
+        idempotency_key: None,
+    }
+}
+
+/// What is used of this session's tokens, as the turn sees it.
+async fn used_of(store: &RealStore, session: SessionId, turn: &Assignment) -> Option<f64> {
+    let gauges = store.store.gauges(&turn_ref(turn)).await.unwrap();
+    let own = session.to_string();
+    let of_session = gauges.iter().find(|gauge| gauge.subject == own);
+    of_session.map(|gauge| gauge.used)
+}
+
+/// Wherever it runs: in hidden sessions of children and of contestants, and of
+/// what these ask for.
+#[tokio::test]
+async fn a_session_pays_for_all_that_is_asked_for_in_it() {
+    let store = RealStore::fresh().await;
+    acquire(&store).await;
+    let session = store.insert_session().await;
+    let project = project_of(&store, session).await;
+    let own = store.insert_task(Some(session), None, AGENT).await;
+    let set = store.store.set_session_budget(session, &tokens(100)).await;
+    set.unwrap();
+    let own_turn = claim_one(&store).await;
+    open(&store, &own_turn).await;
+    spend(&store, &own_turn, 10).await;
+    let child = new(project, Some(own), None);
+    let child = store.store.create_task(&child).await.unwrap();
+    assert_ne!(child.session, session, "it has a hidden session of its own");
+    let child_turn = claim_one(&store).await;
+    assert!(child_turn.budgeted);
+    open(&store, &child_turn).await;
+    spend(&store, &child_turn, 20).await;
+    assert_eq!(used_of(&store, session, &own_turn).await, Some(30.0));
+    assert_eq!(used_of(&store, session, &child_turn).await, Some(30.0));
+    for turn in [&own_turn, &child_turn] {
+        finish(&store, turn, Outcome::Ok).await;
+    }
+
+    let made = store
+        .store
+        .create_arena(&arena_in(session, None))
+        .await
+        .unwrap();
+    let base = Base {
+        commit: "c0ffee".into(),
+        source: None,
+    };
+    store.store.begin(made.arena, &base).await.unwrap();
+    let mut contestants = claim(&store, 5).await.assignments;
+    let other = contestants.pop().expect("two");
+    let one = contestants.pop().expect("two");
+    for turn in [&one, &other] {
+        assert!(turn.budgeted, "its arena's session may be bounded");
+        open(&store, turn).await;
+    }
+    spend(&store, &one, 40).await;
+    let asked = new(project, Some(one.fence.task), None);
+    store.store.create_task(&asked).await.unwrap();
+    let below = claim_one(&store).await;
+    open(&store, &below).await;
+    spend(&store, &below, 35).await;
+    for turn in [&one, &other, &below] {
+        assert_eq!(used_of(&store, session, turn).await, Some(105.0));
+        let gauges = store.store.gauges(&turn_ref(turn)).await.unwrap();
+        assert!(
+            matches!(before_start(&gauges), Start::Wait(_)),
+            "{gauges:?}"
+        );
+    }
+    let listed = store.store.budgets(Some(session), 10).await.unwrap();
+    assert_eq!(listed[0].used, 105.0);
+
+    // Raised, all of them are looked at again.
+    let parked = Parked {
+        open_ended: true,
+        ..Parked::until(ParkReason::Budget, Duration::from_secs(86_400))
+    };
+    finish(&store, &below, Outcome::Ok).await;
+    let waits = new(project, Some(one.fence.task), None);
+    let waits = store.store.create_task(&waits).await.unwrap().task;
+    let turn = claim_one(&store).await;
+    store
+        .queue()
+        .release(&turn.fence, Some(&parked))
+        .await
+        .unwrap();
+    assert!(claim(&store, 5).await.assignments.is_empty());
+    let raised = store.store.set_session_budget(session, &tokens(900)).await;
+    raised.unwrap();
+    assert_eq!(claim_one(&store).await.fence.task, waits);
+}
+
+#[tokio::test]
+async fn an_arenas_budget_is_that_of_each_contestant_and_no_looser_than_the_settings() {
+    let store = bounded(BudgetSettings {
+        task: tokens(50),
+        ..BudgetSettings::default()
+    })
+    .await;
+    acquire(&store).await;
+    let session = store.insert_session().await;
+    let looser = store
+        .store
+        .create_arena(&arena_in(session, Some(tokens(51))))
+        .await;
+    assert!(
+        matches!(
+            looser,
+            Err(StoreError::Invalid {
+                field: "budget",
+                ..
+            })
+        ),
+        "{looser:?}"
+    );
+    let made = store
+        .store
+        .create_arena(&arena_in(session, Some(tokens(40))))
+        .await;
+    let base = Base {
+        commit: "c0ffee".into(),
+        source: None,
+    };
+    store.store.begin(made.unwrap().arena, &base).await.unwrap();
+    for turn in claim(&store, 5).await.assignments {
+        let gauges = store.store.gauges(&turn_ref(&turn)).await.unwrap();
+        assert_eq!((gauges.len(), gauges[0].limit), (1, 40.0), "{gauges:?}");
+    }
+}
+
+/// The plan of a statement, when nothing but indexes may be used.
+async fn plan_of(store: &RealStore, sql: &str) -> String {
+    let mut transaction = store.store.pool().begin().await.unwrap();
+    sqlx::query("set local enable_seqscan = off")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    let sql = sqlx::AssertSqlSafe(format!("explain (costs off) {sql}"));
+    let lines = sqlx::query(sql).fetch_all(&mut *transaction).await.unwrap();
+    let lines: Vec<String> = lines.iter().map(|line| line.get(0)).collect();
+    lines.join("\n")
+}
+
+/// Both are asked for at moments when many wait: neither reads all that ever was.
+#[tokio::test]
+async fn refusals_and_warnings_are_found_by_an_index() {
+    let store = RealStore::fresh().await;
+    let refusals = plan_of(
+        &store,
+        "select count(*) from hearth.turns u where u.outcome in ('overload', 'quota')
+            and u.ended_at > now() - interval '1 hour' and u.agent = 'demo'",
+    )
+    .await;
+    assert!(refusals.contains("turns_refused_idx"), "{refusals}");
+    let warned = plan_of(
+        &store,
+        "select from hearth.notices n where n.kind = 'budget' and n.subject = 'x'",
+    )
+    .await;
+    assert!(warned.contains("notices_budget_idx"), "{warned}");
+}
+
+/// The inbox's index holds what people must see, not every refusal that ever was.
+#[tokio::test]
+async fn a_refused_turn_is_settled_when_its_task_goes_on() {
+    let store = RealStore::fresh().await;
+    acquire(&store).await;
+    store.insert_task(None, None, AGENT).await;
+    let unsettled = async || -> i64 {
+        sqlx::query_scalar(
+            "select count(*) from hearth.turns
+             where outcome not in ('ok', 'cancelled') and not settled",
+        )
+        .fetch_one(store.store.pool())
+        .await
+        .unwrap()
+    };
+    let end = TurnEnd {
+        outcome: Outcome::Overload,
+        detail: None,
+        diff: None,
+        usage: Usage::default(),
+        taken: None,
+    };
+    let turn = claim_one(&store).await;
+    open(&store, &turn).await;
+    let parked = Parked::until(ParkReason::Overload, Duration::ZERO);
+    store
+        .store
+        .park(&turn_ref(&turn), &end, &parked)
+        .await
+        .unwrap();
+    assert_eq!(unsettled().await, 0);
+    let again = claim_one(&store).await;
+    open(&store, &again).await;
+    finish(&store, &again, Outcome::Overload).await;
+    assert_eq!(unsettled().await, 1, "it failed for good");
 }

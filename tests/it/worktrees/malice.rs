@@ -274,19 +274,32 @@ async fn ten_thousand_changed_files_are_listed_in_part_and_all_go_back() {
 /// Bytes that one process of ours may hold while it works on a huge file.
 const MOST_HELD: u64 = 120 * 1024 * 1024;
 
-/// Size of the file: reading it takes 10 s where nothing is optimised. `HUGE_MIB`
-/// makes it another.
+/// Size of the file that the player plays with.
+const HUGE_MIB: &str = "HUGE_MIB";
+
 fn huge() -> u64 {
-    let mib = std::env::var("HUGE_MIB").ok();
-    mib.and_then(|mib| mib.parse().ok()).unwrap_or(256) * 1024 * 1024
+    let mib = std::env::var(HUGE_MIB).expect("a size");
+    mib.parse::<u64>().expect("a number") * 1024 * 1024
+}
+
+/// Reading it takes 10 s where nothing is optimised.
+#[test]
+fn a_huge_sparse_file_is_not_held_in_memory() {
+    is_not_held(256);
 }
 
 #[test]
-fn a_huge_sparse_file_is_not_held_in_memory() {
+#[ignore = "takes minutes: cargo test --test it a_file_of_1_gib -- --ignored"]
+fn a_file_of_1_gib_is_not_held_in_memory() {
+    is_not_held(1024);
+}
+
+fn is_not_held(mib: u64) {
     let program = std::env::current_exe().expect("this program");
     let player = "worktrees::malice::plays_with_a_huge_file";
     let done = Command::new(program)
         .args(["--exact", player, "--ignored", "--nocapture"])
+        .env(HUGE_MIB, mib.to_string())
         .output()
         .expect("it runs");
     let told = String::from_utf8_lossy(&done.stdout).into_owned();
@@ -301,7 +314,7 @@ fn a_huge_sparse_file_is_not_held_in_memory() {
 }
 
 #[tokio::test]
-#[ignore = "a player of the test above, in a process of its own"]
+#[ignore = "a player of the tests above, in a process of its own"]
 async fn plays_with_a_huge_file() {
     let lab = Lab::unsynced();
     let worktree = lab.worktree().await;

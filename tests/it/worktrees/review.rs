@@ -5,5 +5,6 @@ mod desk;
 mod hostile;
 mod kinds;
 mod model;
+mod modes;
 mod property;
 mod things;

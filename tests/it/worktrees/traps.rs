@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hearth::worktrees::inspect_project;
+use hearth_actors::ids::CheckpointId;
 use hearth_actors::model::{Diff, Worktree};
 use hearth_actors::ports::{WorktreeError, Worktrees};
 use nix::sys::stat::Mode;
@@ -171,4 +172,112 @@ async fn a_huge_ignore_file_has_no_say_and_is_told() {
         warnings.contains("src/.gitignore is over 1 MiB"),
         "{warnings}"
     );
+}
+
+/// What cannot be opened, or not without waiting, in place of git's own files.
+#[derive(Clone, Copy, Debug)]
+enum Instead {
+    Fifo,
+    Folder,
+    Device,
+}
+
+impl Instead {
+    const ALL: [Self; 3] = [Self::Fifo, Self::Folder, Self::Device];
+
+    fn put(self, at: &Path) {
+        match self {
+            Self::Fifo => mkfifo(at, Mode::S_IRWXU).expect("a FIFO"),
+            Self::Folder => fs::create_dir(at).expect("a folder"),
+            Self::Device => std::os::unix::fs::symlink("/dev/zero", at).expect("a link"),
+        }
+    }
+
+    fn remove(self, at: &Path) {
+        match self {
+            Self::Folder => fs::remove_dir(at).expect("removed"),
+            Self::Fifo | Self::Device => fs::remove_file(at).expect("removed"),
+        }
+    }
+}
+
+/// The error must name the place and the cure, and come at once.
+async fn refused<T: std::fmt::Debug>(
+    at: &Path,
+    work: impl std::future::Future<Output = Result<T, WorktreeError>>,
+) {
+    let answer = timeout(LIMIT, work).await.expect("no endless wait");
+    let Err(WorktreeError::Unusable(text)) = answer else {
+        panic!("{} must be refused: {answer:?}", at.display());
+    };
+    let name = at.file_name().expect("a name").to_string_lossy();
+    assert!(text.contains(&*name), "{text}");
+    assert!(text.contains("remove it"), "{text}");
+}
+
+#[tokio::test]
+async fn what_has_the_place_of_gits_own_files_is_refused_with_the_cure() {
+    let lab = Lab::new();
+    let worktree = lab.worktree().await;
+    let checkpoint = lab.port.checkpoint(&worktree, CheckpointId::new(), None);
+    checkpoint.await.expect("a checkpoint");
+    git(&lab.project, ["pack-refs", "--all"]);
+    let common = lab.project.join(".git");
+    let link = fs::read_to_string(worktree.path.join(".git")).expect("a link");
+    let own = Path::new(link.trim().strip_prefix("gitdir: ").expect("a link"));
+    let files = [
+        (common.join("config"), true),
+        (common.join("packed-refs"), true),
+        (common.join("HEAD"), true),
+        (own.join("index"), false),
+        (own.join("HEAD"), false),
+        (own.join("commondir"), false),
+        (own.join("config.worktree"), false),
+    ];
+    let aside = lab.project.join("aside");
+    for (at, shared) in &files {
+        let there = at.exists();
+        for instead in Instead::ALL {
+            if there {
+                fs::rename(at, &aside).expect("moved aside");
+            }
+            instead.put(at);
+            refused(at, lab.port.diff(&worktree)).await;
+            let checkpoint = lab.port.checkpoint(&worktree, CheckpointId::new(), None);
+            refused(at, checkpoint).await;
+            if *shared {
+                let project = lab.project.clone();
+                let look = tokio::task::spawn_blocking(move || inspect_project(&project));
+                refused(at, async { look.await.expect("no panic") }).await;
+                refused(at, lab.port.head(&lab.project)).await;
+            }
+            instead.remove(at);
+            if there {
+                fs::rename(&aside, at).expect("moved back");
+            }
+            expect_as_git(&lab, &worktree).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn hooks_that_are_no_files_are_not_waited_for() {
+    let lab = Lab::new();
+    let worktree = lab.worktree().await;
+    scanned(&lab, &worktree).await;
+    let hooks = lab.project.join(".git/hooks");
+    fs::create_dir_all(&hooks).expect("a folder");
+    fifo(&hooks, "post-checkout");
+    let told = scanned(&lab, &worktree).await.warnings.join("\n");
+    assert!(told.contains("hooks folder changed"), "{told}");
+    for instead in [Instead::Fifo, Instead::Device] {
+        fs::rename(&hooks, lab.project.join("aside")).expect("moved aside");
+        instead.put(&hooks);
+        let told = scanned(&lab, &worktree).await.warnings.join("\n");
+        assert!(told.contains("hooks folder changed"), "{told}");
+        instead.remove(&hooks);
+        fs::rename(lab.project.join("aside"), &hooks).expect("moved back");
+        scanned(&lab, &worktree).await;
+    }
+    expect_as_git(&lab, &worktree).await;
 }

@@ -12,7 +12,7 @@ use hearth_actors::review::Planned;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::checkpoints::{Edit, edits, perform};
+use super::random::{Edit, edits, perform};
 use super::restoring::{everything, order};
 use super::scratch::{Lab, git, reference_tree};
 

@@ -30,7 +30,7 @@ pub(super) async fn complete(
     Json(body): Json<Value>,
 ) -> Response {
     let chat = as_chat(&body);
-    let plan = Plan::of(&chat);
+    let mut plan = Plan::of(&chat);
     let Some(number) = shared.take_in(&plan, chat) else {
         return (StatusCode::INSUFFICIENT_STORAGE, "too many requests").into_response();
     };
@@ -44,6 +44,9 @@ pub(super) async fn complete(
             return refuse(*status, *retry_after, refusal.as_ref());
         }
         Ending::Hang => tokio::time::sleep(MAX_HANG).await,
+        Ending::Cut(_, Some(times)) if shared.failed_before(&plan.prompt) >= *times => {
+            plan.ending = Ending::Well;
+        }
         _ => {}
     }
     tokio::time::sleep(plan.delay).await;
@@ -90,12 +93,11 @@ async fn stream_out(
     plan: Plan,
     chunks: mpsc::Sender<io::Result<Bytes>>,
 ) {
-    let again = shared.is_repeated(&plan, number);
     let mut pieces = 0;
     for event in events(&plan, number) {
         if event["type"] == "content_block_delta" {
             // The piece that says who speaks counts elsewhere, so that the numbers agree.
-            if plan.ending == Ending::Cut(pieces + 1) && !again {
+            if matches!(plan.ending, Ending::Cut(cut, _) if cut == pieces + 1) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 let _ = chunks
                     .send(Err(io::ErrorKind::ConnectionReset.into()))

@@ -148,17 +148,6 @@ impl Shared {
         seen[number].first_word = Some(Instant::now());
     }
 
-    /// The same prompt was asked before in a request with as many messages: the agent
-    /// tries again what broke.
-    fn is_repeated(&self, plan: &Plan, number: usize) -> bool {
-        let seen = self.seen();
-        let length = |seen: &Seen| seen.body["messages"].as_array().map_or(0, Vec::len);
-        let now = length(&seen[number]);
-        seen[..number]
-            .iter()
-            .any(|before| before.prompt == plan.prompt && length(before) == now)
-    }
-
     /// How often the directives of this prompt have failed before; counts this time
     /// too. What an agent puts in front of them makes no other prompt.
     fn failed_before(&self, prompt: &str) -> usize {
@@ -185,7 +174,7 @@ fn routes(shared: Arc<Shared>) -> Router {
 }
 
 async fn complete(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) -> Response {
-    let plan = Plan::of(&body);
+    let mut plan = Plan::of(&body);
     let Some(number) = shared.take_in(&plan, body.clone()) else {
         return (StatusCode::INSUFFICIENT_STORAGE, "too many requests").into_response();
     };
@@ -199,6 +188,9 @@ async fn complete(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) ->
             return refuse(*status, *retry_after, refusal.as_ref());
         }
         Ending::Hang => tokio::time::sleep(MAX_HANG).await,
+        Ending::Cut(_, Some(times)) if shared.failed_before(&plan.prompt) >= *times => {
+            plan.ending = Ending::Well;
+        }
         _ => {}
     }
     tokio::time::sleep(plan.delay).await;
@@ -242,7 +234,7 @@ async fn stream_out(
     chunks: mpsc::Sender<io::Result<Bytes>>,
 ) {
     for (index, delta) in plan.deltas().into_iter().enumerate() {
-        if plan.ending == Ending::Cut(index) {
+        if matches!(plan.ending, Ending::Cut(pieces, _) if pieces == index) {
             // What was said must be on its way before the connection breaks.
             tokio::time::sleep(Duration::from_millis(50)).await;
             let _ = chunks

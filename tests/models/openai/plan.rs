@@ -21,8 +21,8 @@ pub(crate) enum Ending {
         /// Type and words; the model's usual ones if none.
         refusal: Option<(String, String)>,
     },
-    /// The connection breaks before this piece.
-    Cut(usize),
+    /// The connection breaks before this piece, so many times or always.
+    Cut(usize, Option<usize>),
     Hang,
 }
 
@@ -181,7 +181,7 @@ fn ending(script: &Script) -> Ending {
             refusal: script.refusal.clone(),
         },
         // The piece that says who speaks does not count.
-        (None, Some(pieces)) => Ending::Cut(pieces + 1),
+        (None, Some((pieces, times))) => Ending::Cut(pieces + 1, times),
         (None, None) if script.hang => Ending::Hang,
         (None, None) => Ending::Well,
     }

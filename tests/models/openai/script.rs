@@ -13,7 +13,7 @@
 //! | `[[error:STATUS]]`, `[[error:STATUS,N]]` | refuses with this status, always or N times |
 //! | `[[retry_after:SECONDS]]` | the refusal has this header |
 //! | `[[refusal:KIND,words]]` | the refusal's type and code, and its words |
-//! | `[[cut:N]]` | breaks the connection after N pieces; of Anthropic's messages the first time only |
+//! | `[[cut:N]]`, `[[cut:N,TIMES]]` | breaks the connection after N pieces, always or so many times |
 //! | `[[hang]]` | never answers |
 //!
 //! Only the last line that has directives counts: some agents put a message that
@@ -33,7 +33,7 @@ pub(crate) struct Script {
     pub(crate) error: Option<(u16, Option<usize>)>,
     pub(crate) retry_after: Option<u64>,
     pub(crate) refusal: Option<(String, String)>,
-    pub(crate) cut: Option<usize>,
+    pub(crate) cut: Option<(usize, Option<usize>)>,
     pub(crate) hang: bool,
 }
 
@@ -73,7 +73,10 @@ impl Script {
                 let (kind, words) = pair(',');
                 self.refusal = Some((kind.to_owned(), words.to_owned()));
             }
-            "cut" => self.cut = Some(number(argument)),
+            "cut" => {
+                let (pieces, times) = pair(',');
+                self.cut = Some((number(pieces), times.parse().ok()));
+            }
             "hang" => self.hang = true,
             "tool" => {
                 let (tool, arguments) = pair(' ');

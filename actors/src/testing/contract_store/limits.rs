@@ -9,7 +9,7 @@ use super::parts::{
 use super::{AGENT, StoreUnderTest};
 use crate::event::{Batch, FrameKind};
 use crate::limits::{Budget, Gauge, Measure, ParkReason, Parked, Scope};
-use crate::model::{Assignment, Usage};
+use crate::model::{Assignment, TurnEnd, Usage};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::JournalError;
 
@@ -203,4 +203,54 @@ pub async fn a_budget_is_warned_of_once(store: &dyn StoreUnderTest) {
     assert_eq!(again, []);
     let raised = store.limits().warn(&reference, &of(110.0)).await.unwrap();
     assert_eq!(raised.len(), 1);
+}
+
+/// All chats of the agent are told, by their claims, until it answers again.
+pub async fn an_agent_rests_until_its_quota_is_reset(store: &dyn StoreUnderTest) {
+    acquire(store).await;
+    let first = store.insert_task(None, None, AGENT).await;
+    let turn = claim_one(store).await;
+    assert_eq!((turn.fence.task, &turn.rests), (first, &None));
+    open(store, &turn).await;
+    let ended = TurnEnd {
+        detail: Some("the plan's limit".into()),
+        ..end(Outcome::Quota)
+    };
+    let parked = Parked::until(ParkReason::Quota, Duration::from_secs(2));
+    let frames = store.limits().park(&turn_ref(&turn), &ended, &parked).await;
+    frames.expect("ours");
+    store.insert_task(None, None, AGENT).await;
+    let other = claim_one(store).await;
+    let rest = other.rests.clone().expect("its agent rests");
+    assert!(
+        !rest.left.is_zero() && rest.left <= parked.after,
+        "{rest:?}"
+    );
+    assert_eq!(rest.because.as_deref(), Some("the plan's limit"));
+    let agent = &other.key.agent;
+    store.limits().answers(agent).await.expect("written");
+    store
+        .queue()
+        .release(&other.fence, None)
+        .await
+        .expect("ours");
+    let other = claim_one(store).await;
+    assert!(other.rests.is_some(), "it is no end before its time");
+    store
+        .queue()
+        .release(&other.fence, None)
+        .await
+        .expect("ours");
+
+    tokio::time::sleep(parked.after).await;
+    let other = claim_one(store).await;
+    let rest = other.rests.clone().expect("nobody has tried yet");
+    assert_eq!(rest.left, Duration::ZERO);
+    store.limits().answers(agent).await.expect("written");
+    store
+        .queue()
+        .release(&other.fence, None)
+        .await
+        .expect("ours");
+    assert_eq!(claim_one(store).await.rests, None);
 }

@@ -6,6 +6,7 @@
 mod contexts;
 mod detached;
 mod endings;
+mod going_back;
 mod journal;
 mod limits;
 mod lives;
@@ -39,6 +40,10 @@ pub use endings::{
     a_finished_session_takes_its_next_task, a_turn_may_end_unprompted,
     each_outcome_leaves_its_state, finish_happens_once,
 };
+pub use going_back::{
+    a_restore_trims_its_chat_and_marks_the_others,
+    a_retry_comes_too_late_when_something_worked_since, a_retry_goes_back_and_queues_its_task_once,
+};
 pub use journal::{
     a_cancelled_turn_is_not_opened, a_checkpoint_is_replaced_after_the_opening_only,
     an_old_attempt_is_fenced, append_numbers_frames_without_holes, nul_characters_are_stored,
@@ -46,7 +51,8 @@ pub use journal::{
 };
 pub use limits::{
     a_budget_is_warned_of_once, a_cancelled_turn_is_not_parked, a_parked_task_says_why,
-    a_refused_turn_waits_and_is_counted, gauges_count_what_was_reported,
+    a_refused_turn_waits_and_is_counted, an_agent_rests_until_its_quota_is_reset,
+    gauges_count_what_was_reported,
 };
 pub use lives::{
     a_released_lease_claims_nothing, an_old_life_cannot_renew_or_claim,
@@ -59,8 +65,7 @@ pub use next_turn::{
 };
 pub use operations::{
     a_beginning_brings_what_planning_needs, a_new_life_takes_operations_over,
-    a_reject_ends_the_change, a_restore_trims_its_chat_and_marks_the_others,
-    a_rewind_makes_the_file_pending_again, an_apply_moves_the_baseline,
+    a_reject_ends_the_change, a_rewind_makes_the_file_pending_again, an_apply_moves_the_baseline,
     an_operation_is_completed_once, an_order_that_does_not_fit_is_refused,
     an_unknown_operation_is_abandoned_in_peace, turns_and_operations_exclude_each_other,
     what_was_not_intended_is_not_completed, without_a_lease_no_operation_begins,
@@ -125,6 +130,8 @@ pub trait StoreUnderTest: Send + Sync {
     async fn reset_contexts(&self, chat: ChatId, why: &str);
     /// Takes this message and all behind it out of a chat, as a restore does.
     async fn trim(&self, chat: ChatId, from: MessageId);
+    /// A waiting task is to be tried again by itself when it is interrupted.
+    async fn wants_retry(&self, task: TaskId);
     /// Asks for the end of a task.
     async fn request_cancel(&self, task: TaskId);
     /// `tasks.state`.
@@ -224,6 +231,9 @@ macro_rules! store_contract {
             a_new_life_takes_operations_over,
             without_a_lease_no_operation_begins,
             a_restore_trims_its_chat_and_marks_the_others,
+            a_retry_goes_back_and_queues_its_task_once,
+            a_retry_comes_too_late_when_something_worked_since,
+            an_agent_rests_until_its_quota_is_reset,
         }
     };
     (@tests $test:tt $store:expr; $($promise:ident),+ $(,)?) => {

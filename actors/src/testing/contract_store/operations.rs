@@ -1,12 +1,10 @@
 //! Promises about the journal of operations.
 
-use super::parts::{
-    acquire, change, claim, claim_one, finish_with, open, open_turn, paths, turn_ref,
-};
+use super::parts::{acquire, change, claim, claim_one, finish_with, open, paths};
 use super::{AGENT, StoreUnderTest};
 use crate::event::FrameKind;
 use crate::ids::{ChangeId, ChatId, OperationId, SessionId};
-use crate::model::{Assignment, Diff, FileChange};
+use crate::model::{Diff, FileChange};
 use crate::operation::{Abandoned, Asked, Begun, OperationState, Owner, Started};
 use crate::ports::OperationsError;
 use crate::review::{FileState, Order, Plan, Step};
@@ -14,7 +12,7 @@ use crate::review::{FileState, Order, Plan, Step};
 /// The tree that a comparison after an operation reports.
 const AFTER: &str = "tree after";
 
-fn asked(session: SessionId, order: Order) -> Asked {
+pub(super) fn asked(session: SessionId, order: Order) -> Asked {
     Asked {
         id: OperationId::new(),
         session,
@@ -30,7 +28,7 @@ fn apply(changes: &[ChangeId]) -> Order {
     }
 }
 
-async fn begin(store: &dyn StoreUnderTest, session: SessionId, order: Order) -> Started {
+pub(super) async fn begin(store: &dyn StoreUnderTest, session: SessionId, order: Order) -> Started {
     match store.operations().begin(&asked(session, order)).await {
         Ok(Begun::Work(started)) => *started,
         other => panic!("not begun: {other:?}"),
@@ -38,7 +36,7 @@ async fn begin(store: &dyn StoreUnderTest, session: SessionId, order: Order) -> 
 }
 
 /// What a plan for the started work may be: everything goes to where it should.
-fn plan(started: &Started) -> Plan {
+pub(super) fn plan(started: &Started) -> Plan {
     let steps = |change: &crate::review::Recorded| {
         vec![Step {
             path: change.path.clone(),
@@ -63,7 +61,7 @@ fn plan(started: &Started) -> Plan {
     }
 }
 
-fn diff(changes: Vec<FileChange>) -> Diff {
+pub(super) fn diff(changes: Vec<FileChange>) -> Diff {
     Diff {
         tree: AFTER.into(),
         changes,
@@ -108,7 +106,7 @@ async fn ids(store: &dyn StoreUnderTest, session: SessionId) -> Vec<ChangeId> {
     changes.iter().map(|change| change.id).collect()
 }
 
-fn assert_code<T: std::fmt::Debug>(came: Result<T, OperationsError>, wanted: &str) {
+pub(super) fn assert_code<T: std::fmt::Debug>(came: Result<T, OperationsError>, wanted: &str) {
     match came {
         Err(OperationsError::Wrong { code, .. }) => assert_eq!(code, wanted),
         other => panic!("not {wanted}: {other:?}"),
@@ -426,91 +424,4 @@ pub async fn without_a_lease_no_operation_begins(store: &dyn StoreUnderTest) {
         matches!(refused, Err(OperationsError::Fenced)),
         "{refused:?}"
     );
-}
-
-struct Talk {
-    session: SessionId,
-    turns: Vec<Assignment>,
-    chats: [ChatId; 2],
-}
-
-/// Two turns of one chat, then one of another.
-async fn talked(store: &dyn StoreUnderTest) -> Talk {
-    acquire(store).await;
-    let session = store.insert_session().await;
-    let chats = [
-        store.insert_chat(session).await,
-        store.insert_chat(session).await,
-    ];
-    let mut turns = Vec::new();
-    for chat in [chats[0], chats[0], chats[1]] {
-        store.insert_task(Some(session), Some(chat), AGENT).await;
-        let turn = claim_one(store).await;
-        let opening = open_turn(&turn);
-        let opened = store.journal().open(&turn_ref(&turn), &opening).await;
-        opened.expect("ours");
-        finish_with(store, &turn, &[("a", "1")]).await;
-        turns.push(turn);
-    }
-    Talk {
-        session,
-        turns,
-        chats,
-    }
-}
-
-/// A restore trims its chat from the checkpoint's turn on and marks the others,
-/// whose work must not go unasked.
-pub async fn a_restore_trims_its_chat_and_marks_the_others(store: &dyn StoreUnderTest) {
-    let talk = talked(store).await;
-    let checkpoint = store
-        .checkpoint_id(&talk.turns[1])
-        .await
-        .expect("a checkpoint");
-    let order = |consent| Order::Restore {
-        checkpoint,
-        chat: talk.chats[0],
-        consent,
-    };
-    let refused = store
-        .operations()
-        .begin(&asked(talk.session, order(false)))
-        .await;
-    match refused {
-        Err(OperationsError::NeedsConsent(chats)) => assert_eq!(chats, [talk.chats[1]]),
-        other => panic!("{other:?}"),
-    }
-    let started = begin(store, talk.session, order(true)).await;
-    let target = started.work.checkpoint.as_ref().expect("a checkpoint");
-    assert_eq!((target.id, target.commit.as_str()), (checkpoint, "c0"));
-    let plan = plan(&started);
-    let operations = store.operations();
-    operations
-        .intend(&started.owner, &plan)
-        .await
-        .expect("ours");
-    let frames = operations
-        .complete(&started.owner, &plan, &diff(Vec::new()))
-        .await
-        .expect("ours");
-    let kinds: Vec<_> = frames
-        .iter()
-        .map(|frame| (frame.kind, frame.chat_id))
-        .collect();
-    assert_eq!(
-        kinds,
-        [
-            (FrameKind::MessagesTrimmed, Some(talk.chats[0])),
-            (FrameKind::MessageComplete, Some(talk.chats[1])),
-            (FrameKind::PendingChangesUpdated, None),
-        ]
-    );
-    let kept = [true, false, true];
-    for (turn, kept) in talk.turns.iter().zip(kept) {
-        for message in [turn.user_message, turn.assistant_message] {
-            let there = store.message(message).await.is_some();
-            assert_eq!(there, kept, "message {message}");
-        }
-    }
-    assert!(store.changes(talk.session).await.is_empty());
 }

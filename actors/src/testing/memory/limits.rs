@@ -11,7 +11,7 @@ use super::MemoryStore;
 use super::rows::Rows;
 use crate::event::{Frame, FrameKind, TurnRef};
 use crate::handover::Taken;
-use crate::ids::TaskId;
+use crate::ids::{AgentName, TaskId};
 use crate::limits::{Budget, Gauge, Measure, Parked, Refusals, Scope};
 use crate::model::TurnEnd;
 use crate::outcome::{Outcome, TaskState};
@@ -34,6 +34,17 @@ impl Limits for MemoryStore {
     ) -> Result<Vec<Frame>, JournalError> {
         self.reach().await.map_err(JournalError::Unavailable)?;
         self.with(|rows| rows.park(turn, end, parked))
+    }
+
+    async fn answers(&self, agent: &AgentName) -> Result<(), JournalError> {
+        self.reach().await.map_err(JournalError::Unavailable)?;
+        self.with(|rows| {
+            let over = |rest: &(Instant, Option<String>)| rest.0 <= Instant::now();
+            if rows.rests.get(agent).is_some_and(over) {
+                rows.rests.remove(agent);
+            }
+        });
+        Ok(())
     }
 
     async fn gauges(&self, turn: &TurnRef) -> Result<Vec<Gauge>, JournalError> {
@@ -104,6 +115,14 @@ impl Rows {
             task.state = TaskState::Pending;
             task.not_before = Some(Instant::now() + parked.after);
             task.parked = Some(parked.clone());
+        }
+        if end.outcome == Outcome::Quota
+            && !parked.open_ended
+            && let Some(task) = self.tasks.get(&turn.fence.task)
+        {
+            let until = Instant::now() + parked.after;
+            let rest = (until, end.detail.clone());
+            self.rests.insert(task.key.agent.clone(), rest);
         }
         let message = self.messages.entry(turn.message).or_default();
         message.status = end.outcome.message_status();

@@ -52,7 +52,7 @@ fn states(order: &Order) -> (&'static str, &'static str) {
         Order::Reject { .. } => ("pending", "rejected"),
         Order::Rewind { .. } => ("applied", "reverted"),
         Order::Adopt { .. } => ("pending", "adopted"),
-        Order::Apply { .. } | Order::Restore { .. } => ("pending", "applied"),
+        Order::Apply { .. } | Order::Restore { .. } | Order::Retry { .. } => ("pending", "applied"),
     }
 }
 
@@ -74,27 +74,25 @@ impl Rows {
         };
         let (mut changes, mut already, mut left_alone) = (Vec::new(), Vec::new(), Vec::new());
         let mut checkpoint = None;
-        if let Order::Restore {
-            checkpoint: id,
-            chat,
-            consent,
-        } = &asked.order
-        {
+        if let Some(back) = asked.order.goes_back() {
+            if back.retries.is_some_and(|task| !self.may_be_retried(task)) {
+                return Err(wrong("not_retryable"));
+            }
             let mut turns = self.turns.values();
             let turn = turns.find(|turn| {
                 turn.reference.session == session
-                    && turn.reference.chat == *chat
+                    && turn.reference.chat == back.chat
                     && turn
                         .checkpoint
                         .as_ref()
-                        .is_some_and(|taken| taken.id == *id)
+                        .is_some_and(|taken| taken.id == back.checkpoint)
             });
             let Some(turn) = turn else {
                 return Err(wrong("not_found"));
             };
             checkpoint.clone_from(&turn.checkpoint);
-            let others = self.later_chats(session, *id);
-            if !others.is_empty() && !consent {
+            let others = self.later_chats(session, back.checkpoint);
+            if !others.is_empty() && !back.consent {
                 return Err(OperationsError::NeedsConsent(others));
             }
         } else {
@@ -195,11 +193,8 @@ impl Rows {
         let order = row.order.clone();
         let session = owner.session;
         let mut frames = Vec::new();
-        if let Order::Restore {
-            checkpoint, chat, ..
-        } = &order
-        {
-            frames.extend(self.go_back(session, *checkpoint, *chat));
+        if let Some(back) = order.goes_back() {
+            frames.extend(self.go_back(session, back.checkpoint, back.chat));
         }
         let (_, done) = states(&order);
         let adopted = matches!(order, Order::Adopt { .. });
@@ -224,6 +219,9 @@ impl Rows {
         frames.push(self.session_frame(session, None, FrameKind::PendingChangesUpdated, data));
         if let Order::Adopt { arena, task, .. } = &order {
             frames.extend(self.decide(*arena, *task));
+        }
+        if let Order::Retry { task, .. } = &order {
+            self.queue_again(*task);
         }
         self.end_operation(owner, OperationState::Done);
         if let Some(row) = self.operations.get_mut(&owner.id) {

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::rows::{MessageRow, Rows, TurnRow};
 use crate::event::{Frame, FrameKind};
-use crate::ids::{ChatId, CheckpointId, MessageId, SessionId};
+use crate::ids::{ChatId, CheckpointId, MessageId, SessionId, TaskId};
+use crate::outcome::{Outcome, TaskState};
 
 impl Rows {
     /// Other chats of the session with turns since the checkpoint's.
@@ -20,6 +21,41 @@ impl Rows {
         chats.sort_unstable();
         chats.dedup();
         chats
+    }
+
+    /// It was interrupted, not tried again yet, and nothing was prompted in its
+    /// session since.
+    pub(super) fn may_be_retried(&self, task: TaskId) -> bool {
+        let own = |turn: &&TurnRow| turn.reference.fence.task == task;
+        let last = self
+            .turns
+            .values()
+            .filter(own)
+            .max_by_key(|turn| turn.order);
+        last.is_some_and(|last| {
+            let session = last.reference.session;
+            let later = self.turns.values().any(|turn| {
+                turn.reference.session == session && turn.prompted && turn.order > last.order
+            });
+            last.outcome == Some(Outcome::Interrupted)
+                && self
+                    .tasks
+                    .get(&task)
+                    .is_some_and(|row| row.state == TaskState::Failed)
+                && self.to_retry.contains(&task)
+                && !self.retried.contains(&task)
+                && !later
+        })
+    }
+
+    pub(super) fn queue_again(&mut self, task: TaskId) {
+        let Some(row) = self.tasks.get(&task) else {
+            return;
+        };
+        let (session, key, input) = (row.session, row.key.clone(), row.input.clone());
+        if self.retried.insert(task) {
+            self.insert(session, key, &input);
+        }
     }
 
     pub(super) fn go_back(

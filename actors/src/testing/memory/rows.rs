@@ -16,7 +16,7 @@ use crate::ids::{
     AgentName, ArenaId, ChangeId, ChatId, MessageId, NodeId, OperationId, ProjectId, PromptId,
     SessionId, SessionKey, TaskId, TurnId,
 };
-use crate::limits::{Budget, Measure, Parked};
+use crate::limits::{AgentRest, Budget, Measure, Parked};
 use crate::model::{Assignment, Checkpoint, Fence, Policy, Resume, Usage, Worktree, WorktreeSpec};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Claim, Reconciled};
@@ -138,6 +138,12 @@ pub struct Rows {
     pub prompts: BTreeMap<PromptId, PromptRow>,
     /// Keys of which people were told that they cool down, and in which chat.
     pub open_circuits: BTreeMap<SessionKey, ChatId>,
+    /// Agents that rest: until when, and why.
+    pub rests: BTreeMap<AgentName, (Instant, Option<String>)>,
+    /// Tasks that are to be tried again by themselves.
+    pub to_retry: BTreeSet<TaskId>,
+    /// Tasks that were tried again.
+    pub retried: BTreeSet<TaskId>,
     /// What sessions may spend.
     pub budgets: BTreeMap<SessionId, Budget>,
     /// Limits that people were warned of: whose, of what, how much in bits.
@@ -350,6 +356,13 @@ impl Rows {
             last_tree: last_tree.flatten(),
             context,
             goes_on: row.goes_on.as_ref().map(|(_, given)| given.clone()),
+            rests: self
+                .rests
+                .get(&row.key.agent)
+                .map(|(until, because)| AgentRest {
+                    left: until.saturating_duration_since(Instant::now()),
+                    because: because.clone(),
+                }),
         };
         self.turns.insert(reference.fence.turn, turn);
         Some(assignment)

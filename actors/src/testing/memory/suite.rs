@@ -109,6 +109,10 @@ impl StoreUnderTest for MemoryStore {
         self.with(|rows| rows.trim(chat, from));
     }
 
+    async fn wants_retry(&self, task: TaskId) {
+        self.with(|rows| rows.to_retry.insert(task));
+    }
+
     async fn request_cancel(&self, task: TaskId) {
         MemoryStore::request_cancel(self, task);
     }

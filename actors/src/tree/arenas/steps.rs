@@ -5,7 +5,6 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::arena::{Archived, Arena, Base, CheckEnd, CheckResult, Contestant, Ground};
-use crate::event::Frame;
 use crate::ids::{CheckpointId, TaskId};
 use crate::model::WorktreeSpec;
 use crate::outcome::Outcome;
@@ -13,8 +12,10 @@ use crate::ports::{ArenasError, WorktreeError};
 use crate::rules::arena::Step;
 use crate::tree::addr::Addr;
 use crate::tree::pool;
-use crate::tree::shared::{Backoff, Shared, with_source};
+use crate::tree::shared::{Shared, until_written, with_source};
 
+/// Longest wait for agents to stop: the ladder of one that ignores it.
+const QUIET_BOUND: Duration = Duration::from_secs(20);
 /// Longest work on a worktree.
 const WORKTREE_BOUND: Duration = Duration::from_secs(600);
 
@@ -54,7 +55,7 @@ pub(super) async fn carry_out(
         (Step::Examine { check, .. }, Some(one)) => {
             return examine(shared, arena, one, check).await;
         }
-        (Step::Archive(_), Some(one)) => return archive(shared, one).await,
+        (Step::Archive(_), Some(one)) => return archive(shared, pool, one).await,
         (Step::Conclude(state), _) => arenas.conclude(arena.id, state).await?,
         (Step::Examine { .. } | Step::Archive(_), None) => Vec::new(),
     };
@@ -157,9 +158,21 @@ fn why_skipped(arena: &Arena, one: &Contestant) -> &'static str {
     }
 }
 
-async fn archive(shared: &Shared, one: &Contestant) -> Result<Ended, ArenasError> {
+/// The gate is held, so that no turn begins; whoever is still warm there would hold
+/// on to a folder that goes.
+async fn archive(
+    shared: &Shared,
+    pool: &Addr<pool::Msg>,
+    one: &Contestant,
+) -> Result<Ended, ArenasError> {
     let arenas = &shared.ports.arenas;
     if !arenas.archive(one.task).await? {
+        return Ok(Ended::NotNow);
+    }
+    let emptied = pool
+        .call(|reply| pool::Msg::Empty(one.session, reply), QUIET_BOUND)
+        .await;
+    if emptied.is_none() {
         return Ok(Ended::NotNow);
     }
     let note = match &one.worktree {
@@ -178,18 +191,4 @@ async fn archive(shared: &Shared, one: &Contestant) -> Result<Ended, ArenasError
     };
     arenas.archived(one.task, note.as_deref()).await?;
     Ok(Ended::Done)
-}
-
-/// Repeats a write until it is done or refused; the lease bounds how long.
-async fn until_written<F>(mut call: impl FnMut() -> F) -> Result<Vec<Frame>, ArenasError>
-where
-    F: Future<Output = Result<Vec<Frame>, ArenasError>>,
-{
-    let mut backoff = Backoff::new();
-    loop {
-        match call().await {
-            Err(ArenasError::Unavailable(_)) => backoff.wait().await,
-            written => return written,
-        }
-    }
 }

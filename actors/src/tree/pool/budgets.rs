@@ -11,6 +11,7 @@ use crate::ports::JournalError;
 use crate::rules::budget::{self, Start};
 use crate::tree::addr::report;
 use crate::tree::dispatcher;
+use crate::tree::session;
 use crate::tree::shared::{Shared, until_written};
 
 impl State {
@@ -30,6 +31,16 @@ impl State {
         let lost = move |why| Msg::Weighed(id, Err(why));
         self.tasks.retain(|task| !task.is_finished());
         self.tasks.push(report(&self.me, work, lost));
+    }
+
+    /// What waits for a slot looks when it runs, as what runs does.
+    pub(super) fn budget_set(&mut self) {
+        for waiting in &mut self.waiting {
+            waiting.assignment.budgeted = true;
+        }
+        for live in self.live.values().filter(|live| live.turn.is_some()) {
+            live.addr.cast(session::Msg::BudgetSet);
+        }
     }
 
     pub(super) async fn weighed(&mut self, turn: TurnId, gauges: Result<Vec<Gauge>, String>) {
@@ -60,6 +71,7 @@ impl State {
     /// Ends a claimed task that never had a session.
     fn end_unstarted(&mut self, assignment: &Assignment, outcome: Outcome, why: String) {
         let turn = HeldTurn::reference_of(assignment);
+        self.tried(turn.fence.turn, Some(outcome));
         let (shared, pool) = (self.shared.clone(), self.dispatcher.clone());
         tracing::info!(task = %turn.fence.task, %outcome, detail = %why, "turn ended");
         self.tasks.push(crate::tree::addr::Task::spawn(async move {

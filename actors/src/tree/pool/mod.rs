@@ -7,6 +7,7 @@
 
 pub(crate) mod budgets;
 mod circuits;
+mod rests;
 mod servers;
 mod slots;
 mod verbs;
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
 use crate::event::TurnRef;
-use crate::ids::{ChatId, Generation, SessionId, SessionKey, TaskId, TurnId};
+use crate::ids::{AgentName, ChatId, Generation, SessionId, SessionKey, TaskId, TurnId};
 use crate::limits::Gauge;
 use crate::model::Assignment;
 use crate::outcome::Outcome;
@@ -41,6 +42,10 @@ pub(crate) enum Msg {
     Assign(Box<Assignment>),
     /// What is used of a claimed turn's budgets, or why nobody knows.
     Weighed(TurnId, Result<Vec<Gauge>, String>),
+    /// Somebody set a budget: what runs may be bounded by it.
+    BudgetSet,
+    /// It is written down that this agent rests no more.
+    Answers(AgentName),
     /// A session is through with its turn.
     TurnOver(SessionKey, Generation, Option<Outcome>),
     /// A session's agent crashed or did not start.
@@ -65,6 +70,8 @@ pub(crate) enum Msg {
     Restart(SessionKey, RpcReplyPort<Result<(), Refusal>>),
     /// Stop the agents of this chat, between turns; replies when all are gone.
     Quiet(ChatId, RpcReplyPort<()>),
+    /// The same for all chats of this workspace.
+    Empty(SessionId, RpcReplyPort<()>),
     /// Replies when no turn runs.
     WhenQuiet(RpcReplyPort<()>),
     /// Interrupts all turns and stops all sessions; replies when all are gone. What
@@ -91,13 +98,15 @@ pub(crate) struct State {
     /// Shared servers, by definition.
     servers: BTreeMap<String, servers::Shared>,
     servers_stop: bool,
+    /// Which turn tries whether a rested agent answers again.
+    trying: BTreeMap<AgentName, TurnId>,
     /// Claimed tasks whose budgets are looked at; bounded like those that wait.
     weighing: Vec<Assignment>,
     /// Claimed tasks that wait for a slot; bounded by the dispatcher's credit.
     waiting: VecDeque<Waiting>,
     evictions: Vec<(SessionKey, RpcReplyPort<Result<(), Refusal>>)>,
     quiet: Vec<RpcReplyPort<()>>,
-    leaving: Vec<(ChatId, RpcReplyPort<()>)>,
+    leaving: Vec<(Of, RpcReplyPort<()>)>,
     stopped: Vec<RpcReplyPort<()>>,
     stopping: bool,
     /// Why sessions refused to go, counted since the start.
@@ -139,6 +148,22 @@ struct Record {
     noticed: bool,
 }
 
+/// Whose agents are meant.
+#[derive(Clone, Copy)]
+enum Of {
+    Chat(ChatId),
+    Session(SessionId),
+}
+
+impl Of {
+    fn has(self, live: &Live) -> bool {
+        match self {
+            Self::Chat(chat) => live.chat == chat,
+            Self::Session(session) => live.session == session,
+        }
+    }
+}
+
 struct Waiting {
     assignment: Box<Assignment>,
     refused: Vec<SessionKey>,
@@ -172,6 +197,7 @@ impl Actor for PoolActor {
             circuits: BTreeMap::new(),
             servers: BTreeMap::new(),
             servers_stop: false,
+            trying: BTreeMap::new(),
             weighing: Vec::new(),
             waiting: VecDeque::new(),
             evictions: Vec::new(),
@@ -199,6 +225,8 @@ impl Actor for PoolActor {
             Msg::Dispatcher(dispatcher) => state.dispatcher = Some(dispatcher),
             Msg::Assign(assignment) => state.assign(assignment).await,
             Msg::Weighed(turn, gauges) => state.weighed(turn, gauges).await,
+            Msg::BudgetSet => state.budget_set(),
+            Msg::Answers(agent) => drop(state.trying.remove(&agent)),
             Msg::TurnOver(key, generation, outcome) => {
                 state.turn_over(&key, generation, outcome).await
             }
@@ -214,7 +242,8 @@ impl Actor for PoolActor {
             Msg::CloseSession(session) => state.close(|_, of| of == session),
             Msg::Evict(key, reply) => state.evict(key, reply),
             Msg::Restart(key, reply) => state.restart(&key, reply),
-            Msg::Quiet(chat, reply) => state.quiet(chat, reply),
+            Msg::Quiet(chat, reply) => state.quiet(Of::Chat(chat), reply),
+            Msg::Empty(session, reply) => state.quiet(Of::Session(session), reply),
             Msg::WhenQuiet(reply) => state.quiet.push(reply),
             Msg::StopAll(reply) => state.stop_all(reply),
         }
@@ -283,7 +312,7 @@ impl State {
         let live = &self.live;
         for (_, reply) in self
             .leaving
-            .extract_if(.., |(chat, _)| live.values().all(|live| live.chat != *chat))
+            .extract_if(.., |(of, _)| live.values().all(|live| !of.has(live)))
         {
             let _ = reply.send(());
         }

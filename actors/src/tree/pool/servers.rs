@@ -66,7 +66,8 @@ impl State {
             shared: self.shared.clone(),
             name: name.to_string(),
             backend,
-            spawn: entry.deadlines.spawn,
+            // The rest is for a process of its own, where the server does not start.
+            spawn: entry.deadlines.spawn / 2,
             idle_ttl: entry.idle_ttl,
             depth: depth.clone(),
         };

@@ -50,6 +50,9 @@ impl State {
         if let Some(parked) = self.resting(key, task.assignment.chat) {
             return self.park(&task.assignment, parked);
         }
+        if let Some(parked) = self.agent_rests(&task.assignment) {
+            return self.park(&task.assignment, parked);
+        }
         let slots = self
             .live
             .iter()
@@ -166,8 +169,12 @@ impl State {
         };
         live.slot.busy = false;
         live.slot.used = now;
-        let held = live.turn.take().is_some();
+        let turn = live.turn.take();
+        let held = turn.is_some();
         let chat = live.chat;
+        if let Some(turn) = turn {
+            self.tried(turn.reference.fence.turn, outcome);
+        }
         if outcome == Some(Outcome::Ok) {
             self.worked(key, chat);
         }
@@ -198,7 +205,8 @@ impl State {
         live.ended = true;
         live.slot.leaving = true;
         let (join, turn, generation) = (live.join.take(), live.turn.take(), live.generation);
-        if turn.is_some() {
+        if let Some(turn) = &turn {
+            self.tried(turn.reference.fence.turn, None);
             self.credit();
         }
         let (shared, me) = (self.shared.clone(), self.me.clone());
@@ -257,6 +265,7 @@ impl State {
 
     fn release(&mut self, assignment: &Assignment, parked: Option<Parked>) {
         let (fence, shared) = (assignment.fence, self.shared.clone());
+        self.tried(fence.turn, None);
         let dispatcher = self.dispatcher.clone();
         self.tasks.retain(|task| !task.is_finished());
         self.tasks.push(Task::spawn(async move {

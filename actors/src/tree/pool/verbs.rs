@@ -2,7 +2,7 @@
 
 use ractor::RpcReplyPort;
 
-use super::{State, Waiting};
+use super::{Of, State, Waiting};
 use crate::ids::{ChatId, Generation, SessionId, SessionKey, TaskId};
 use crate::model::Assignment;
 use crate::rules::pool as rule;
@@ -167,12 +167,12 @@ impl State {
     }
 
     /// The caller holds the session's gate: no turn runs or begins in it.
-    pub(super) fn quiet(&mut self, chat: ChatId, reply: RpcReplyPort<()>) {
-        for live in self.live.values_mut().filter(|live| live.chat == chat) {
+    pub(super) fn quiet(&mut self, of: Of, reply: RpcReplyPort<()>) {
+        for live in self.live.values_mut().filter(|live| of.has(live)) {
             live.slot.leaving = true;
             live.addr.cast(session::Msg::Stop);
         }
-        self.leaving.push((chat, reply));
+        self.leaving.push((of, reply));
     }
 
     pub(super) fn stop_all(&mut self, reply: RpcReplyPort<()>) {

@@ -95,6 +95,10 @@ impl Life {
         self.memory
     }
 
+    pub(super) fn stderr(&self) -> String {
+        self.server.stderr_tail()
+    }
+
     pub(super) fn health(&self) -> Health {
         self.monitor.health()
     }

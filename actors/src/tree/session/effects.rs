@@ -11,7 +11,7 @@ use super::{LiveLink, Msg, State};
 use crate::event::AgentEvent;
 use crate::model::{Assignment, Continuity};
 use crate::outcome::Outcome;
-use crate::ports::{LinkSpec, LinkStatus, StartError};
+use crate::ports::{AgentBackend, LinkSpec, LinkStatus, StartError};
 use crate::rules::session::{Effect, Input, LinkNo};
 use crate::tree::addr::{Addr, report};
 use crate::tree::pool;
@@ -147,7 +147,7 @@ impl State {
             }
             let starting = async {
                 match server {
-                    Some(server) => tenancy(&server, spec, sender, deadlines.spawn).await,
+                    Some(server) => in_server(&server, &*backend, spec, sender).await,
                     None => backend.start(spec, sender).await,
                 }
             };
@@ -238,22 +238,45 @@ impl State {
     }
 }
 
-/// A session in the shared server, which may have to be started first.
-async fn tenancy(
+/// A session in the shared server, which may have to be started first; where there
+/// is none to be had, a process of its own.
+///
+/// # Errors
+/// [`StartError::Server`] names both reasons when the process does not start either.
+async fn in_server(
     server: &Addr<server::Msg>,
-    spec: LinkSpec,
+    backend: &dyn AgentBackend,
+    mut spec: LinkSpec,
     events: mpsc::Sender<AgentEvent>,
-    bound: Duration,
 ) -> server::Tenancy {
+    let bound = spec.deadlines.spawn;
     let ask = |reply| {
         server::Msg::Attach(Box::new(server::Tenant {
-            spec,
-            events,
+            spec: spec.clone(),
+            events: events.clone(),
             reply,
         }))
     };
-    let gone = || StartError::Server("its supervisor ended".into());
-    server.call(ask, bound).await.unwrap_or_else(|| Err(gone()))
+    let mut tenancy = server.call(ask, bound).await;
+    if tenancy.is_none() {
+        // It ended just then: there is another, or a reason.
+        tenancy = server.call(ask, bound).await;
+    }
+    let ended = || StartError::Server("it ended as the chat was opened".into());
+    let why = match tenancy.unwrap_or_else(|| Err(ended())) {
+        Err(StartError::Server(why)) => why,
+        settled => return settled,
+    };
+    tracing::warn!(session = %spec.key, %why, "a chat gets a process of its own");
+    if spec.resume.is_some() && spec.forgotten.is_none() {
+        let why = format!("its server cannot be used ({why}), and another process runs it");
+        spec.forgotten = Some(why);
+    }
+    let started = backend.start(spec, events).await;
+    started.map_err(|error| match error {
+        StartError::Auth(_) => error,
+        _ => StartError::Server(format!("{error}\nIts server: {why}")),
+    })
 }
 
 /// Why this agent cannot go on with the turn, if it is one that goes on and the

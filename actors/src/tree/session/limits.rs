@@ -67,6 +67,15 @@ impl State {
         spent.filter(|_| outcome == Outcome::Budget)
     }
 
+    /// The running turn may be bounded from here on.
+    pub(super) fn budget_set(&mut self) {
+        if let Some(turn) = &mut self.turn {
+            turn.assignment.budgeted = true;
+            let id = turn.reference.fence.turn;
+            self.look_at_budgets(id);
+        }
+    }
+
     /// The turn spent something, or time: looks at its budgets, once at a time.
     pub(super) fn look_at_budgets(&mut self, id: TurnId) {
         let shared = self.to.shared.clone();
@@ -107,6 +116,8 @@ impl State {
                 return;
             }
         };
+        // A budget that is set later is told.
+        turn.assignment.budgeted = again || !gauges.is_empty();
         let look = budget::while_running(&gauges);
         turn.limited.clock = look
             .again

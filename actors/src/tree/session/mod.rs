@@ -66,6 +66,8 @@ pub(crate) enum Msg {
     Settled(PromptId, bool),
     /// Slash commands on offer.
     Commands(Vec<Command>),
+    /// Somebody set a budget that may bound the turn.
+    BudgetSet,
     /// The turn reported what it spent, or a budget's clock ran out.
     Spent(TurnId),
     /// What is used of the turn's budgets, or why nobody knows.
@@ -311,6 +313,7 @@ impl State {
                 self.commands = commands;
                 self.show();
             }
+            Msg::BudgetSet => self.budget_set(),
             Msg::Spent(turn) => self.look_at_budgets(turn),
             Msg::Weighed(turn, gauges) => self.weighed(turn, gauges).await,
             Msg::Cancel(task, why) => {

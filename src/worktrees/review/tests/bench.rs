@@ -94,10 +94,7 @@ impl Bench {
         fs::create_dir_all(root).expect("a folder");
         let repo = Repository::init(root).expect("a repository");
         let root = fs::canonicalize(root).expect("a path");
-        let ground = Ground {
-            repo,
-            root: Root::open(&root).expect("a root"),
-        };
+        let ground = Ground::new(repo, Root::open(&root).expect("a root"));
         let state = |thing: &Thing| {
             let (content, mode) = match thing {
                 Thing::File(content) => (&content[..], 0o100_644),

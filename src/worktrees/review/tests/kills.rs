@@ -61,10 +61,10 @@ impl Part {
 fn role_carrier() {
     let file: PathBuf = std::env::var_os(PART).expect("a part").into();
     let part: Part = serde_json::from_slice(&fs::read(file).expect("a file")).expect("a part");
-    let ground = Ground {
-        repo: Repository::open(&part.plan.root).expect("a repository"),
-        root: Root::open(&part.plan.root).expect("a root"),
-    };
+    let ground = Ground::new(
+        Repository::open(&part.plan.root).expect("a repository"),
+        Root::open(&part.plan.root).expect("a root"),
+    );
     strike::rename_plainly(part.plain);
     if part.point != NO_KILL {
         strike::at(part.point);

@@ -1,10 +1,12 @@
 //! Somebody else writes while a plan is carried out: what they wrote is there
 //! afterwards, and nothing outside the root changes.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::super::fault::strike;
 use super::super::steps::{carry_out, take_back};
@@ -91,6 +93,77 @@ fn an_edit_beside_a_creation() {
 fn an_edit_beside_a_removal() {
     never_lost(&ONE, &[], save);
     never_lost(&ONE, &[], write_over);
+}
+
+/// As an editor that saves once more.
+fn save_again(root: &Path) {
+    let beside = root.join("a/beside");
+    fs::create_dir_all(root.join("a")).expect("a folder");
+    fs::write(&beside, "theirs again\n").expect("written");
+    fs::rename(beside, root.join("a/file")).expect("renamed");
+}
+
+fn write_over_again(root: &Path) {
+    fs::create_dir_all(root.join("a")).expect("a folder");
+    fs::write(root.join("a/file"), "theirs again\n").expect("written");
+}
+
+/// An edit at each point, and another one at each point after it: the last stays.
+#[test]
+fn two_edits_beside_an_edit() {
+    let mut pairs = 0;
+    let mut late = 0;
+    for (plain, first, second) in [
+        (false, save as fn(&Path), save_again as fn(&Path)),
+        (false, save, write_over_again),
+        (false, write_over, save_again),
+        (false, write_over, write_over_again),
+        (true, save, save_again),
+        (true, save, write_over_again),
+    ] {
+        strike::rename_plainly(plain);
+        let dir = tempfile::tempdir().expect("a folder");
+        let bench = Bench::new(&dir.path().join("root"), files(&ONE), files(&TWO));
+        for one in 0..8 {
+            for two in 0..8 {
+                bench.set(&bench.before);
+                let root = bench.root.clone();
+                let done = Rc::new(Cell::new(0));
+                let (counted, again) = (Rc::clone(&done), Rc::clone(&done));
+                strike::meanwhile(one, move || {
+                    counted.set(1);
+                    first(&root);
+                    strike::meanwhile(two, move || {
+                        again.set(2);
+                        second(&root);
+                    });
+                });
+                let conflicts = carry_out(&bench.ground, &bench.plan, false).expect("an answer");
+                strike::forget();
+                if !conflicts.is_empty() {
+                    take_back(&bench.ground, &bench.plan, false).expect("an answer");
+                }
+                let wanted = match done.get() {
+                    0 => "two\n",
+                    1 => "theirs\n",
+                    _ => "theirs again\n",
+                };
+                let text = fs::read_to_string(bench.root.join("a/file"));
+                let at = format!("at {one} and {two}, plain {plain}");
+                assert_eq!(text.ok().as_deref(), Some(wanted), "{at}");
+                // The earlier one may be left under a name of ours where names
+                // cannot be exchanged: the place is empty for a moment there.
+                let ours = |name: &String| plain && name.contains("/.hearth-");
+                let names = bench.files().into_keys();
+                let names: Vec<String> = names.filter(|name| !ours(name)).collect();
+                assert_eq!(names, ["a/file"], "{at}");
+                pairs += usize::from(done.get() == 2);
+                late += usize::from(done.get() == 2 && !conflicts.is_empty());
+            }
+        }
+        strike::rename_plainly(false);
+    }
+    assert!(pairs >= 60 && late >= 20, "only {pairs}, {late} refused");
 }
 
 /// Texts by name, without names of ours.

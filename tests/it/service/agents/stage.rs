@@ -8,15 +8,27 @@ use serde_json::{Value, json};
 
 use crate::models::openai::{Model, Seen};
 pub(super) use crate::real_agents::Agent;
-use crate::real_agents::install::installed;
+use crate::real_agents::install::{Installed, installed};
 use crate::service::harness::{Chat, Service, id_of};
 
 /// At most this many real agents' tests run at a time: each agent takes up to
 /// half a gigabyte and a core while it starts.
 const SEATS: usize = 2;
 
+/// Longest wait for what a real agent should do: they take many seconds to start on a
+/// busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// Longest wait for a seat: all other tests of this room before this one.
 const SEAT_WAIT: Duration = Duration::from_secs(600);
+
+const AGENTS: [Agent; 5] = [
+    Agent::Goose,
+    Agent::Qwen,
+    Agent::Opencode,
+    Agent::OpencodeServer,
+    Agent::Claude,
+];
 
 /// See the module. Everything ends with it.
 pub(super) struct Stage {
@@ -34,14 +46,22 @@ impl Stage {
 
     /// With these lines at the head of `hearth.toml`.
     pub(super) async fn with(agent: Agent, settings: &str) -> Self {
+        Self::of(agent, |installed, model| {
+            let tables = AGENTS.map(|each| each.table(installed, model)).concat();
+            format!("{settings}\n{tables}")
+        })
+        .await
+    }
+
+    /// With such a `hearth.toml`, written for the programs and the model's address.
+    pub(super) async fn of(agent: Agent, config: impl FnOnce(&Installed, &str) -> String) -> Self {
         let seat = seat().await;
         let installed = tokio::task::spawn_blocking(installed).await.unwrap();
         let model = Model::start();
-        let tables: String = [Agent::Goose, Agent::Qwen, Agent::Opencode, Agent::Claude]
-            .map(|each| each.table(installed, model.url()))
-            .concat();
-        let service = Service::with_config(Some(&format!("{settings}\n{tables}"))).await;
-        for each in [Agent::Goose, Agent::Qwen, Agent::Opencode] {
+        let config = config(installed, model.url());
+        let mut service = Service::with_config(Some(&config)).await;
+        service.patience = PATIENCE;
+        for each in AGENTS {
             each.furnish(&service.home.join("homes").join(each.name()), model.url());
         }
         Self {
@@ -163,6 +183,24 @@ impl Stage {
         let worktrees = self.service.home.join("worktrees");
         let path = worktrees.join(project).join(&chat.session).join(file);
         path.to_str().unwrap().to_owned()
+    }
+
+    /// What the service's health tells of the agent's server, once `seen` is content.
+    pub(super) async fn server(&self, what: &str, seen: impl Fn(&Value) -> bool) -> Value {
+        let name = self.agent.name();
+        self.service
+            .until(what, async || {
+                let health = self.service.get("/api/health").await;
+                let servers = health["servers"].as_array().cloned().unwrap_or_default();
+                let server = servers.into_iter().find(|server| server["name"] == name);
+                let server = server.unwrap_or(health);
+                if seen(&server) {
+                    Ok(server)
+                } else {
+                    Err(server)
+                }
+            })
+            .await
     }
 
     pub(super) async fn cancel(&self, task: &str) {

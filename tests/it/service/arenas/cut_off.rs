@@ -73,11 +73,12 @@ async fn a_killed_service_goes_on_with_turns_checks_and_gates() {
     assert_eq!(of(&shown, "blue")["outcome"], "interrupted");
     assert_eq!(of(&shown, "blue")["check"], "skipped");
     assert_eq!(std::fs::read_to_string(&counter).unwrap(), "x\nx\n");
-    let held: i64 =
-        sqlx::query_scalar("select count(*) from hearth.gates where operation is not null")
-            .fetch_one(&service.pool().await)
-            .await
-            .unwrap();
+    let held: i64 = sqlx::query_scalar(
+        "select count(*) from hearth.gates where num_nonnulls(operation, arena) > 0",
+    )
+    .fetch_one(&service.pool().await)
+    .await
+    .unwrap();
     assert_eq!(held, 0, "no gate is held by nobody");
 }
 
@@ -95,11 +96,11 @@ async fn an_arena_whose_beginning_was_cut_off_begins_later() {
             from sessions s join hearth.gates g on g.session_id = s.id where s.id = '{0}'
             returning id
         )
-        update hearth.gates set operation = 'arena ' || arena.id from arena where session_id = '{0}';
+        update hearth.gates set arena = arena.id from arena where session_id = '{0}';
         insert into sessions(project_id, name)
         select project_id, 'competes' from sessions, generate_series(1, 2) where id = '{0}';
-        insert into hearth.gates(session_id, hidden, operation)
-        select id, true, 'arena aaaaaaaa-0000-7000-8000-000000000001' from sessions where name = 'competes';
+        insert into hearth.gates(session_id, hidden, arena)
+        select id, true, 'aaaaaaaa-0000-7000-8000-000000000001'::uuid from sessions where name = 'competes';
         insert into tasks(project_id, session_id, agent, input, arena_id)
         select project_id, id, 'red', 'run cat draft.txt > seen.txt',
             'aaaaaaaa-0000-7000-8000-000000000001'::uuid

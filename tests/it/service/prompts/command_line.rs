@@ -139,5 +139,5 @@ async fn a_run_without_a_terminal_tells_how_to_answer() {
         &id[id.len() - 8..]
     );
     assert!(told.contains(&how), "{told}");
-    assert!(told.contains("answered: Allow"), "{told}");
+    assert!(told.contains("answer: Allow"), "{told}");
 }

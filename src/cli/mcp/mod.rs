@@ -1,9 +1,12 @@
 //! `mcp`: the MCP server on standard input and output, a client of the running
 //! service. Standard output carries the protocol and nothing else.
 
+mod lines;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
@@ -11,16 +14,20 @@ use futures::stream::{self, BoxStream};
 use rmcp::ServiceExt as _;
 use rmcp::model::Extensions;
 use rmcp::service::ServerInitializeError;
-use rmcp::transport::stdio;
 use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
 use uuid::Uuid;
+
+use lines::Lines;
 
 use super::client::Client;
 use super::discover;
 use super::failure::{Exit, Failure};
 use crate::mcp::api::{self, Api, Ask, Fault};
 use crate::mcp::{Door, Face};
+
+/// Longest wait for the last answers to be taken.
+const LAST_LINES: Duration = Duration::from_secs(5);
 
 /// Serves until standard input ends.
 ///
@@ -39,12 +46,19 @@ pub(super) async fn mcp(home: &Path, env: &BTreeMap<String, String>) -> Result<E
     let failed = |error: &dyn std::error::Error| {
         Failure::plain(Exit::Failed, format!("MCP cannot be spoken: {error}"))
     };
-    let running = match face.serve(stdio()).await {
+    let Lines {
+        input,
+        output,
+        written,
+    } = lines::checked(tokio::io::stdin(), tokio::io::stdout());
+    let running = match face.serve((input, output)).await {
         // Nobody came.
         Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(Exit::Ok),
         started => started.map_err(|error| failed(&error))?,
     };
     running.waiting().await.map_err(|error| failed(&error))?;
+    // Who does not read is not waited for.
+    let _ = tokio::time::timeout(LAST_LINES, written).await;
     Ok(Exit::Ok)
 }
 

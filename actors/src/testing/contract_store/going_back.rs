@@ -1,0 +1,192 @@
+//! Promises about orders that bring a session back to what it was.
+
+use super::operations::{asked, assert_code, begin, diff, plan};
+use super::parts::{acquire, claim, claim_one, finish, finish_with, open_turn, turn_ref};
+use super::{AGENT, StoreUnderTest};
+use crate::event::FrameKind;
+use crate::ids::{ChatId, SessionId};
+use crate::model::Assignment;
+use crate::operation::Abandoned;
+use crate::outcome::{Outcome, TaskState};
+use crate::ports::OperationsError;
+use crate::review::Order;
+
+struct Talk {
+    session: SessionId,
+    turns: Vec<Assignment>,
+    chats: [ChatId; 2],
+}
+
+/// Two turns of one chat, then one of another.
+async fn talked(store: &dyn StoreUnderTest) -> Talk {
+    acquire(store).await;
+    let session = store.insert_session().await;
+    let chats = [
+        store.insert_chat(session).await,
+        store.insert_chat(session).await,
+    ];
+    let mut turns = Vec::new();
+    for chat in [chats[0], chats[0], chats[1]] {
+        store.insert_task(Some(session), Some(chat), AGENT).await;
+        let turn = claim_one(store).await;
+        open_with_checkpoint(store, &turn).await;
+        finish_with(store, &turn, &[("a", "1")]).await;
+        turns.push(turn);
+    }
+    Talk {
+        session,
+        turns,
+        chats,
+    }
+}
+
+async fn open_with_checkpoint(store: &dyn StoreUnderTest, turn: &Assignment) {
+    let opening = open_turn(turn);
+    let opened = store.journal().open(&turn_ref(turn), &opening).await;
+    opened.expect("ours");
+}
+
+/// A restore trims its chat from the checkpoint's turn on and marks the others,
+/// whose work must not go unasked.
+pub async fn a_restore_trims_its_chat_and_marks_the_others(store: &dyn StoreUnderTest) {
+    let talk = talked(store).await;
+    let checkpoint = store
+        .checkpoint_id(&talk.turns[1])
+        .await
+        .expect("a checkpoint");
+    let order = |consent| Order::Restore {
+        checkpoint,
+        chat: talk.chats[0],
+        consent,
+    };
+    let refused = store
+        .operations()
+        .begin(&asked(talk.session, order(false)))
+        .await;
+    match refused {
+        Err(OperationsError::NeedsConsent(chats)) => assert_eq!(chats, [talk.chats[1]]),
+        other => panic!("{other:?}"),
+    }
+    let started = begin(store, talk.session, order(true)).await;
+    let target = started.work.checkpoint.as_ref().expect("a checkpoint");
+    assert_eq!((target.id, target.commit.as_str()), (checkpoint, "c0"));
+    let plan = plan(&started);
+    let operations = store.operations();
+    operations
+        .intend(&started.owner, &plan)
+        .await
+        .expect("ours");
+    let frames = operations
+        .complete(&started.owner, &plan, &diff(Vec::new()))
+        .await
+        .expect("ours");
+    let kinds: Vec<_> = frames
+        .iter()
+        .map(|frame| (frame.kind, frame.chat_id))
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            (FrameKind::MessagesTrimmed, Some(talk.chats[0])),
+            (FrameKind::MessageComplete, Some(talk.chats[1])),
+            (FrameKind::PendingChangesUpdated, None),
+        ]
+    );
+    let kept = [true, false, true];
+    for (turn, kept) in talk.turns.iter().zip(kept) {
+        for message in [turn.user_message, turn.assistant_message] {
+            let there = store.message(message).await.is_some();
+            assert_eq!(there, kept, "message {message}");
+        }
+    }
+    assert!(store.changes(talk.session).await.is_empty());
+}
+
+/// A turn that Hearth interrupted and whose task is to be tried again.
+async fn interrupted(store: &dyn StoreUnderTest) -> (Assignment, Order) {
+    acquire(store).await;
+    let session = store.insert_session().await;
+    let chat = store.insert_chat(session).await;
+    let task = store.insert_task(Some(session), Some(chat), AGENT).await;
+    store.wants_retry(task).await;
+    let turn = claim_one(store).await;
+    open_with_checkpoint(store, &turn).await;
+    finish(store, &turn, Outcome::Interrupted).await;
+    let order = Order::Retry {
+        checkpoint: store.checkpoint_id(&turn).await.expect("a checkpoint"),
+        chat,
+        task,
+    };
+    (turn, order)
+}
+
+async fn retry(store: &dyn StoreUnderTest, turn: &Assignment, order: &Order) -> Assignment {
+    let started = begin(store, turn.session, order.clone()).await;
+    let plan = plan(&started);
+    let operations = store.operations();
+    let intended = operations.intend(&started.owner, &plan).await;
+    intended.expect("ours");
+    assert!(
+        claim(store, 5).await.assignments.is_empty(),
+        "nothing is queued before the files are back"
+    );
+    let none = diff(Vec::new());
+    for _ in 0..2 {
+        let completed = operations.complete(&started.owner, &plan, &none).await;
+        completed.expect("ours");
+    }
+    let mut queued = claim(store, 5).await.assignments;
+    assert_eq!(queued.len(), 1, "one, however often it is completed");
+    queued.remove(0)
+}
+
+/// The files, and with them the new task: both or neither.
+pub async fn a_retry_goes_back_and_queues_its_task_once(store: &dyn StoreUnderTest) {
+    let (turn, order) = interrupted(store).await;
+    let left = begin(store, turn.session, order.clone()).await;
+    let abandoned = store
+        .operations()
+        .abandon(&left.owner, &Abandoned::default())
+        .await;
+    abandoned.expect("ours");
+    assert!(
+        claim(store, 5).await.assignments.is_empty(),
+        "what was not carried out queues nothing"
+    );
+    let again = retry(store, &turn, &order).await;
+    assert_ne!(again.fence.task, turn.fence.task);
+    assert_eq!(
+        (again.session, &again.key, &again.input),
+        (turn.session, &turn.key, &turn.input)
+    );
+    let trimmed = store.message(turn.assistant_message).await;
+    assert_eq!(trimmed, None, "the chat went back too");
+    finish(store, &again, Outcome::Ok).await;
+    let refused = store.operations().begin(&asked(turn.session, order)).await;
+    assert_code(refused, "not_retryable");
+    assert_eq!(store.task_state(turn.fence.task).await, TaskState::Failed);
+}
+
+/// Whoever asks has looked before something else worked: it is looked at again
+/// when nothing can come in between any more.
+pub async fn a_retry_comes_too_late_when_something_worked_since(store: &dyn StoreUnderTest) {
+    let (turn, order) = interrupted(store).await;
+    let unprompted = store.insert_task(Some(turn.session), None, AGENT).await;
+    let later = claim_one(store).await;
+    assert_eq!(later.fence.task, unprompted);
+    let busy = store
+        .operations()
+        .begin(&asked(turn.session, order.clone()))
+        .await;
+    assert!(matches!(busy, Err(OperationsError::Busy(_))), "{busy:?}");
+    open_with_checkpoint(store, &later).await;
+    finish_with(store, &later, &[("a", "its work")]).await;
+    let refused = store.operations().begin(&asked(turn.session, order)).await;
+    assert_code(refused, "not_retryable");
+    assert!(
+        claim(store, 5).await.assignments.is_empty(),
+        "nothing is queued"
+    );
+    let kept = store.message(turn.assistant_message).await;
+    assert!(kept.is_some(), "nothing was trimmed");
+}

@@ -1,0 +1,126 @@
+//! Streams of many sessions, and streams that break.
+
+use serde_json::json;
+
+use super::super::stage::Stage;
+use super::AGENT;
+
+const SESSIONS: usize = 20;
+
+/// All at once, in worktrees of their own: one process, and nobody hears another.
+#[tokio::test]
+async fn twenty_sessions_share_one_server_and_do_not_mix() {
+    let stage = Stage::with(AGENT, "pool.max_live = 24").await;
+    let project = stage.service.project().await;
+    let mut turns = Vec::new();
+    let mut first = None;
+    for number in 0..SESSIONS {
+        let chat = stage.service.chat_of(&project).await;
+        let prompt = format!("[[slow:30x20]] lynx-{number}-");
+        let task = stage.say(&chat, &prompt).await;
+        if first.is_none() {
+            let up = stage.server("a server", |server| server["rss_bytes"].is_u64());
+            first = up.await["rss_bytes"].as_u64();
+        }
+        turns.push((chat, task));
+    }
+    let wanted: String = (1..=30).map(|tick| format!("tick{tick} ")).collect();
+    let mut pids = Vec::new();
+    let mut sessions = Vec::new();
+    for (chat, task) in &turns {
+        let task = stage.service.ended(task).await;
+        assert_eq!(task["outcome"], "ok", "{task:#}\n{}", stage.service.log());
+        let id = task["id"].as_str().unwrap();
+        assert_eq!(stage.streamed(id, "delta").await.trim(), wanted.trim());
+        let (pid, session) = stage.live(chat).await;
+        pids.push(pid);
+        sessions.push(session);
+    }
+    pids.dedup();
+    assert_eq!(pids.len(), 1, "one process");
+    sessions.sort();
+    sessions.dedup();
+    assert_eq!(sessions.len(), SESSIONS, "a session each");
+
+    let server = stage
+        .server("all tenants", |server| {
+            server["tenants"] == SESSIONS && server["turns"] == 0
+        })
+        .await;
+    assert_eq!(server["crashes"], 0, "{server:#}");
+    assert_eq!(server["pid"], pids[0], "{server:#}");
+    let last = server["rss_bytes"].as_u64().unwrap();
+    let megabytes = |bytes: u64| bytes / (1024 * 1024);
+    println!(
+        "server of {SESSIONS} sessions: {} MB at its start, {} MB with all, {} MB each",
+        megabytes(first.unwrap()),
+        megabytes(last),
+        megabytes(last.saturating_sub(first.unwrap())) / SESSIONS as u64
+    );
+    stage.strike().await;
+}
+
+/// A proxy cuts the stream of events every 300 ms of a turn of 4 s.
+#[tokio::test]
+async fn a_stream_that_is_cut_again_and_again_loses_and_repeats_nothing() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let stage = Stage::of(AGENT, |installed, model| {
+        let (program, mut args, mut env) = AGENT.launch(installed, model);
+        let proxy = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/agents/proxy.cjs");
+        args.insert(0, proxy);
+        env.push(("PROXY_PROGRAM", program.display().to_string()));
+        env.push(("PROXY_LOG", log.path().display().to_string()));
+        env.push(("PROXY_AFTER_MS", "300".into()));
+        AGENT.table_named(AGENT.name(), &installed.node, &args, &env)
+    })
+    .await;
+    let chat = stage.service.chat().await;
+    let file = stage.below(&chat, "poem.txt").await;
+    let write = json!({"path": file, "content": "tides turn\n"});
+    for (number, prompt) in [
+        "[[slow:80x50]] lynx".to_owned(),
+        "[[reason:I ponder the zebra.]][[slow:40x50]] heron".to_owned(),
+        format!("[[tool:write {write}]][[slow:40x50]] otter"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let task = stage.say(&chat, &prompt).await;
+        let task = stage.service.ended(&task).await;
+        assert_eq!(task["outcome"], "ok", "{task:#}\n{}", stage.service.log());
+        let id = task["id"].as_str().unwrap();
+        let ticks = if number == 0 { 80 } else { 40 };
+        let wanted: String = (1..=ticks).map(|tick| format!("tick{tick} ")).collect();
+        assert_eq!(stage.streamed(id, "delta").await.trim(), wanted.trim());
+        let reasoning = stage.streamed(id, "reasoning_delta").await;
+        let pondered = if number == 1 {
+            "I ponder the zebra."
+        } else {
+            ""
+        };
+        assert_eq!(reasoning, pondered);
+        let frames = stage.frames(id).await;
+        let results = frames.iter().filter(|(kind, _)| kind == "tool_result");
+        assert_eq!(results.count(), usize::from(number == 2), "{frames:#?}");
+    }
+    let cuts = std::fs::read_to_string(log.path()).unwrap().lines().count();
+    println!("{cuts} cuts");
+    assert!(cuts >= 15, "{cuts} cuts");
+    stage.strike().await;
+}
+
+/// opencode asks the model again, which begins anew: people read its answer once.
+#[tokio::test]
+async fn an_answer_that_broke_off_is_told_once() {
+    let stage = Stage::set(AGENT).await;
+    let chat = stage.service.chat().await;
+    let prompt = "[[deltas:8]][[reason:Hm, zebras.]][[text:The river carries the moon to sea.]][[cut:6,2]] lynx";
+    let task = stage.turn(&chat, prompt).await;
+    let id = task["id"].as_str().unwrap();
+    let streamed = stage.streamed(id, "delta").await;
+    assert_eq!(streamed, "The river carries the moon to sea.");
+    assert_eq!(stage.streamed(id, "reasoning_delta").await, "Hm, zebras.");
+    assert_eq!(stage.service.answers(&chat).await, [streamed]);
+    assert_eq!(stage.model.asked_about("lynx").len(), 3, "it broke twice");
+    stage.strike().await;
+}

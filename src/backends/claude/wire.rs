@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::transcript::lines::whole_characters;
+
 /// One line of the program.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Frame {
@@ -342,9 +344,17 @@ struct System {
 }
 
 impl Frame {
-    /// Reads one line. None for what is no frame or of no use.
+    /// Reads one line. None for what is no frame or of no use. Half a character in it,
+    /// as of a text that was cut, does not cost the frame.
     #[must_use]
     pub fn read(line: &str) -> Option<Self> {
+        Self::read_whole(line).or_else(|| match whole_characters(line) {
+            Cow::Owned(mended) => Self::read_whole(&mended),
+            Cow::Borrowed(_) => None,
+        })
+    }
+
+    fn read_whole(line: &str) -> Option<Self> {
         let head: Head<'_> = serde_json::from_str(line).ok()?;
         let frame = match &*head.kind {
             "stream_event" => Self::Stream(parsed(line)?),

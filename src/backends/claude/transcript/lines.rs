@@ -54,7 +54,8 @@ pub fn parse(line: &str) -> Option<Value> {
 }
 
 /// JSON without escapes of half characters (surrogates that have no partner).
-fn whole_characters(json: &str) -> Cow<'_, str> {
+#[must_use]
+pub fn whole_characters(json: &str) -> Cow<'_, str> {
     let mut mended = String::new();
     let mut kept = 0;
     let mut at = 0;
@@ -106,6 +107,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::backends::claude::wire::Frame;
 
     #[test]
     fn a_cut_last_line_is_left_out_and_a_bad_one_counted() {
@@ -113,6 +115,18 @@ mod tests {
         assert_eq!(lines.entries, [json!({"a": 1}), json!({"b": 2})]);
         assert_eq!(lines.unreadable, 2);
         assert_eq!(read(b"{\"a\":1}").entries, [json!({"a": 1})]);
+    }
+
+    #[test]
+    fn half_a_character_does_not_cost_a_frame() {
+        let mirrored = r#"{"type":"transcript_mirror","filePath":"/f","entries":[{"t":"\ud83d"}]}"#;
+        let frame = Frame::read(mirrored);
+        let whole = json!({"t": "\u{fffd}"});
+        assert!(
+            matches!(&frame, Some(Frame::Mirror { entries, .. }) if *entries == [whole]),
+            "{frame:?}"
+        );
+        assert!(Frame::read(r#"{"type":"nobody knows","t":"\ud83d"}"#).is_none());
     }
 
     #[test]

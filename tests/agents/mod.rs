@@ -17,7 +17,6 @@ pub(crate) enum Agent {
     Opencode,
     /// One server for all of them.
     OpencodeServer,
-    #[allow(dead_code, reason = "the figures do not measure it")]
     Claude,
 }
 

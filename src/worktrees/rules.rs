@@ -48,6 +48,14 @@ impl Rules {
     }
 }
 
+/// Whether the permissions of files are believed (`core.fileMode`).
+pub(super) fn believes_modes(repo: &Repository) -> bool {
+    let says = repo
+        .config()
+        .and_then(|config| config.get_bool("core.fileMode"));
+    says.unwrap_or(true)
+}
+
 /// Whether a file of this name has a say in what other files are.
 pub(super) fn is_rule(name: &[u8]) -> bool {
     matches!(name, b".gitignore" | b".gitattributes")

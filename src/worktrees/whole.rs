@@ -13,8 +13,9 @@ use hearth_actors::ports::WorktreeError;
 use super::errors::Context;
 use super::index::may_be_absent;
 use super::notes::Notes;
+use super::rules;
 use super::scan::Shadow;
-use super::stat::SUBMODULE;
+use super::stat::{FILE, PROGRAM, SUBMODULE};
 use super::traps::{self, Walked};
 
 /// Finds the tree of all files. Nothing is remembered.
@@ -33,8 +34,9 @@ pub(super) fn scan(repo: &Repository, index: &mut Index) -> Result<Shadow, Workt
     for gone in &moves.gone {
         forget(index, gone).cannot("update the index", at)?;
     }
+    let modes = rules::believes_modes(repo);
     for path in &moves.present {
-        take_up(repo, index, path, &mut notes)?;
+        take_up(repo, index, path, modes, &mut notes)?;
     }
     for nested in &moves.nested {
         notes.add(nested, "is a repository of its own");
@@ -110,9 +112,10 @@ fn take_up(
     repo: &Repository,
     index: &mut Index,
     path: &Path,
+    modes: bool,
     notes: &mut Notes,
 ) -> Result<(), WorktreeError> {
-    let Err(error) = index.add_path(path) else {
+    let Err(error) = add(index, path, modes) else {
         return Ok(());
     };
     let full = repo.workdir().unwrap_or(repo.path()).join(path);
@@ -124,6 +127,25 @@ fn take_up(
             Ok(())
         }
         WhyNot::Failed => Err(error).cannot("store the file", &full),
+    }
+}
+
+/// Adds the file. An index that was not opened through its repository does not
+/// know that permissions are not to be believed: then a file keeps the mode that
+/// it has there, and a new one is no program.
+fn add(index: &mut Index, path: &Path, modes: bool) -> Result<(), git2::Error> {
+    let ordinary = |entry: &IndexEntry| matches!(entry.mode, FILE | PROGRAM);
+    let before = index.get_path(path, 0).filter(ordinary);
+    index.add_path(path)?;
+    if modes {
+        return Ok(());
+    }
+    match index.get_path(path, 0).filter(ordinary) {
+        Some(entry) => index.add(&IndexEntry {
+            mode: before.map_or(FILE, |before| before.mode),
+            ..entry
+        }),
+        None => Ok(()),
     }
 }
 

@@ -180,6 +180,10 @@ impl Progress {
 
     fn tool_call(&mut self, data: &Value) -> Vec<Show> {
         let id = data["id"].as_str().unwrap_or_default().to_owned();
+        if id.is_empty() {
+            // A question that no tool asks.
+            return Vec::new();
+        }
         let tool = self.tools.entry(id).or_default();
         if let Some(title) = data["title"].as_str().or_else(|| data["kind"].as_str()) {
             tool.title = one_line(title);
@@ -189,6 +193,9 @@ impl Progress {
 
     fn tool_result(&mut self, data: &Value) -> Vec<Show> {
         let id = data["id"].as_str().unwrap_or_default().to_owned();
+        if id.is_empty() {
+            return Vec::new();
+        }
         let tool = self.tools.entry(id).or_default();
         if std::mem::replace(&mut tool.shown, true) {
             return Vec::new();
@@ -324,6 +331,8 @@ mod tests {
                     "answer": {"label": "Allow"}}),
             ),
             event("tool_result", json!({"id": "2", "status": "failed"})),
+            event("tool_call", json!({"id": "", "status": null})),
+            event("tool_result", json!({"id": "", "status": "failed"})),
             event("delta", json!({"text": "Done.\n"})),
             event("usage", json!({"cost": 1})),
             event(

@@ -43,11 +43,11 @@ where
         let mut done = Vec::new();
         loop {
             let begin = next.fetch_add(RUN, Ordering::Relaxed);
-            for number in begin..(begin + RUN).min(things.len()) {
+            for (number, thing) in things.iter().enumerate().skip(begin).take(RUN) {
                 if stop.load(Ordering::Relaxed) {
                     return Ok(done);
                 }
-                match each(ground, &things[number]) {
+                match each(ground, thing) {
                     Ok(answer) => done.push((number, answer)),
                     Err(error) => {
                         stop.store(true, Ordering::Relaxed);

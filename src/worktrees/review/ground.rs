@@ -11,8 +11,8 @@ use hearth_actors::review::FileState;
 use nix::sys::stat::FileStat;
 
 use super::super::errors::{Context, failed};
-use super::super::guard;
 use super::super::stat::{FILE, LINK, PROGRAM};
+use super::super::{guard, rules};
 use super::beneath::{Bar, Entry, Inside, Root, Way, entry, file, own_path, read, target};
 use super::known::Known;
 use super::place::Place;
@@ -93,11 +93,8 @@ pub(super) struct Ground {
 
 impl Ground {
     pub(super) fn new(repo: Repository, root: Root) -> Self {
-        let modes = repo
-            .config()
-            .and_then(|config| config.get_bool("core.fileMode"));
         Self {
-            modes: modes.unwrap_or(true),
+            modes: rules::believes_modes(&repo),
             repo,
             root,
             known: Arc::default(),

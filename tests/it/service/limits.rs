@@ -190,8 +190,9 @@ async fn a_sessions_budget_warns_stops_and_can_be_raised() {
     let row = parked(&service, &waiting).await;
     assert_eq!(row["parked_reason"], "budget", "{row:#}");
     assert_eq!(row["parked_until"], Value::Null, "only a person raises it");
+    let cure = format!("hearth budgets {} --tokens N", chat.session);
     assert!(
-        row["parked_detail"].as_str().unwrap().contains(&budget),
+        row["parked_detail"].as_str().unwrap().contains(&cure),
         "{row:#}"
     );
     assert_eq!(row["turns"], json!([]), "it was not prompted");

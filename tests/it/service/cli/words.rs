@@ -29,14 +29,12 @@ async fn each_way_to_end_has_its_code_and_no_words_of_programs() {
         session: one.session.clone(),
     };
     let away = Path::new("/");
-    let mut first = None;
     for (chat, prompt) in [
         (&one, "create a.txt with 1"),
         (&other, "create b.txt with 2"),
     ] {
         let task = service.say(chat, prompt).await;
         assert_eq!(service.outcome(&task).await, "ok");
-        first.get_or_insert(task);
     }
     let points = service
         .get(&format!("/api/sessions/{}/checkpoints", one.session))
@@ -72,7 +70,7 @@ async fn each_way_to_end_has_its_code_and_no_words_of_programs() {
         hearth(&service, away, &["cancel", &short(task)])
             .await
             .is(0, &[]);
-        assert_eq!(service.outcome(task).await == "ok", false);
+        assert_ne!(service.outcome(task).await, "ok");
     }
     let over = hearth(&service, away, &["cancel", &running]).await;
     over.is(2, &["has ended", "hearth attach"]).lacks(&JARGON);

@@ -110,14 +110,14 @@ async fn a_question_is_answered_at_the_command_line() {
     let id = id_of(&prompt);
     let short = &id[id.len() - 8..];
     let listed = hearth(&service, &["prompts"]).await;
+    let how = format!("hearth answer {short} deny|--text \"…\"");
     assert!(
-        listed.contains("which colour?") && listed.contains("(Your words)"),
+        listed.contains("which colour?") && listed.contains(&how),
         "{listed}"
     );
     let listed = hearth(&service, &["inbox"]).await;
-    let how = format!("hearth answer {short} \"…\"");
     assert!(listed.contains(&how), "{listed}");
-    let said = hearth(&service, &["answer", short, "deep blue"]).await;
+    let said = hearth(&service, &["answer", short, "--text", "deep blue"]).await;
     assert_eq!(said, "which colour?: deep blue\n");
     assert_eq!(service.outcome(&task).await, "ok");
     let (task, prompt) = asked(&service, &chat, "choose which: red | blue").await;

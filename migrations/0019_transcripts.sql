@@ -6,8 +6,10 @@ set local search_path = public, pg_temp;
 -- Who may write a session's entries: the node, in the life in which it took the
 -- session; null when nobody has it. `epoch` tells owners apart, also of a session
 -- that was deleted in between. `written` is the number of the owner's last write, so
--- that a write that is tried again is known. A row lasts as long as its chat;
--- `chat_id` is null until the chat says that it goes on with the session.
+-- that a write that is tried again is known. A row lasts as long as its chat; `chat_id`
+-- is null until the chat says that it goes on with the session, and where none ever
+-- does, as of work that no chat asked for, the row is deleted some time after it was
+-- taken.
 create sequence hearth.transcript_epochs;
 create table hearth.transcripts (
     session_id text primary key,
@@ -15,9 +17,11 @@ create table hearth.transcripts (
     node uuid,
     incarnation bigint not null default 0,
     epoch bigint not null default 0,
-    written bigint not null default 0
+    written bigint not null default 0,
+    taken_at timestamptz not null default clock_timestamp()
 );
 create index transcripts_chat_idx on hearth.transcripts(chat_id);
+create index transcripts_stray_idx on hearth.transcripts(taken_at) where chat_id is null;
 
 -- Whether an entry is stored is asked for each new one, and a session is deleted as
 -- a whole. Not unique: the table may hold repeats. A uuid has 36 characters; what is

@@ -243,3 +243,70 @@ pub fn uuid_of(entry: &Value) -> Option<&str> {
     let uuid = entry.get("uuid")?.as_str()?;
     (!uuid.is_empty() && uuid.len() <= MAX_UUID).then_some(uuid)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn names_that_could_lead_elsewhere_are_none() {
+        let long = "x".repeat(MAX_NAME + 1);
+        for bad in ["", "..", "a/b", "a b", "a.b", "a\0", "é", long.as_str()] {
+            assert!(ProjectKey::parse(bad).is_err(), "{bad:?}");
+            assert!(TranscriptId::parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(ProjectKey::parse("-home-me").is_ok());
+        assert!(TranscriptId::parse("--resume").is_err());
+        let deep = "a/".repeat(MAX_DEPTH) + "a";
+        let wide = ["a".repeat(MAX_NAME).as_str(); 5].join("/");
+        for bad in [
+            "",
+            "/",
+            "/a",
+            "a/",
+            "a//b",
+            ".",
+            "a/../b",
+            "..",
+            "a/.b",
+            "a\\b",
+            "a\0b",
+            "a.jsonl/b",
+            "a.jsonl",
+            &deep,
+            &wide,
+            &long,
+        ] {
+            let problem = Subpath::parse(bad).expect_err(bad);
+            assert_eq!(problem.field, "subpath");
+        }
+        assert!(Subpath::parse("subagents/agent-a1.2_x").is_ok());
+    }
+
+    #[test]
+    fn a_key_says_where_it_is() {
+        let main = TranscriptKey::main(
+            ProjectKey::parse("-p").unwrap(),
+            TranscriptId::parse("s").unwrap(),
+        );
+        let beside = main.beside(Subpath::parse("subagents/agent-1").unwrap());
+        assert_eq!(beside.to_string(), "-p/s/subagents/agent-1");
+        let problem = Subpath::parse("../x").unwrap_err().to_string();
+        assert_eq!(problem, "subpath \"../x\": a part of it begins with `.`");
+    }
+
+    #[test]
+    fn only_a_short_text_is_a_uuid() {
+        assert_eq!(uuid_of(&json!({"uuid": "a"})), Some("a"));
+        for none in [
+            json!({}),
+            json!({"uuid": null}),
+            json!({"uuid": ""}),
+            json!({"uuid": "x".repeat(65)}),
+        ] {
+            assert_eq!(uuid_of(&none), None, "{none}");
+        }
+    }
+}

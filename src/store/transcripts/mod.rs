@@ -3,6 +3,9 @@
 
 mod read;
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use async_trait::async_trait;
 use hearth_actors::ports::{TranscriptError, Transcripts};
 use hearth_actors::transcript::{
@@ -13,9 +16,9 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 use uuid::Uuid;
 
-use super::Store;
 use super::error::is_transient;
 use super::text::json;
+use super::{Store, StoreError};
 
 const APPEND: &str = include_str!("../sql/transcript_append.sql");
 const REPLACE: &str = include_str!("../sql/transcript_replace.sql");
@@ -26,7 +29,8 @@ const OWN: &str = "\
     insert into hearth.transcripts as t (session_id, node, incarnation, epoch)
     values ($1, $2, $3, nextval('hearth.transcript_epochs'))
     on conflict (session_id) do update set
-        node = excluded.node, incarnation = excluded.incarnation, epoch = excluded.epoch, written = 0
+        node = excluded.node, incarnation = excluded.incarnation, epoch = excluded.epoch,
+        written = 0, taken_at = excluded.taken_at
     where t.node is null or t.node = excluded.node or not exists (
         select 1 from hearth.nodes n
         where n.id = t.node and n.incarnation = t.incarnation and n.lease_until > clock_timestamp())
@@ -50,6 +54,18 @@ const DELETE_OWNER: &str = "\
 const DELETE_SUBPATH: &str = "\
     delete from claude_session_entries
     where session_id = $1 and project_key = $2 and subpath = $3";
+
+/// No chat goes on with it, and nobody writes it: the entries go with the row.
+const PRUNE: &str = "\
+    delete from hearth.transcripts where session_id in (
+        select t.session_id from hearth.transcripts t
+        where t.chat_id is null and t.taken_at < clock_timestamp() - make_interval(secs => $1)
+            and not exists (
+                select 1 from hearth.nodes n
+                where n.id = t.node and n.incarnation = t.incarnation and n.lease_until > clock_timestamp())
+        limit $2)";
+/// Sessions deleted by one statement, each with all its entries.
+const PRUNED_AT_ONCE: i64 = 20;
 
 #[async_trait]
 impl Transcripts for Store {
@@ -142,6 +158,27 @@ impl Transcripts for Store {
 }
 
 impl Store {
+    /// Deletes sessions that were taken longer than `keep` ago and that no chat goes
+    /// on with, such as those of tasks that ran for themselves, and returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn prune_transcripts(&self, keep: Duration) -> Result<u64, StoreError> {
+        let mut deleted = 0;
+        loop {
+            let batch = sqlx::query(PRUNE)
+                .bind(keep.as_secs_f64())
+                .bind(PRUNED_AT_ONCE)
+                .execute(&self.pool)
+                .await?
+                .rows_affected();
+            deleted += batch;
+            if batch < PRUNED_AT_ONCE.unsigned_abs() {
+                return Ok(deleted);
+            }
+        }
+    }
+
     /// On the journal's pool: its plans are index probes, however large the table
     /// and however old its statistics.
     async fn write_entries(
@@ -156,7 +193,7 @@ impl Store {
         }
         let mut uuids: Vec<Option<&str>> = Vec::with_capacity(entries.len());
         let mut texts = Vec::with_capacity(entries.len());
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         for entry in entries {
             let uuid = uuid_of(entry);
             if uuid.is_none_or(|uuid| seen.insert(uuid)) {

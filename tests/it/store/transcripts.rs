@@ -1,5 +1,7 @@
 //! Transcripts on a real PostgreSQL.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use hearth::store::Store;
 use hearth_actors::ids::NodeId;
@@ -144,6 +146,46 @@ async fn transcripts_go_with_their_chat() {
         .await
         .unwrap();
     assert_eq!(real.store.load(&theirs).await.expect("read"), None);
+}
+
+/// Work that no chat asked for leaves a session that nobody resumes.
+#[tokio::test]
+async fn sessions_of_no_chat_go_after_a_while() {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let real = Real::on(pg::database().await).await;
+    let pool = real.store.pool();
+    let (stray, held, young, resumed, theirs) = (
+        fresh_key(),
+        fresh_key(),
+        fresh_key(),
+        fresh_key(),
+        fresh_key(),
+    );
+    for key in [&stray, &held, &young, &resumed] {
+        let mut owner = real
+            .store
+            .own(&key.session_id)
+            .await
+            .expect("nobody has it");
+        let stored = real.store.append(&owner.write(), key, &[entry("a")]).await;
+        stored.expect("stored");
+        if key != &held {
+            real.store.disown(&owner).await.expect("given up");
+        }
+    }
+    real.insert(&theirs, &[entry("a")]).await;
+    resumes(pool, chat(pool).await, &resumed).await;
+    sqlx::query("update hearth.transcripts set taken_at = taken_at - interval '2 days' where session_id <> $1")
+        .bind(young.session_id.as_str())
+        .execute(pool)
+        .await
+        .unwrap();
+    assert_eq!(real.store.prune_transcripts(3 * DAY).await.unwrap(), 0);
+    assert_eq!(real.store.prune_transcripts(DAY).await.unwrap(), 1);
+    assert_eq!(real.rows(&stray).await, Vec::<Value>::new());
+    for kept in [&held, &young, &resumed, &theirs] {
+        assert_eq!(real.rows(kept).await, [entry("a")], "{kept}");
+    }
 }
 
 /// However long the session and however wrong the statistics, an entry is looked

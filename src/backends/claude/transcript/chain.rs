@@ -265,7 +265,8 @@ mod tests {
         assert_eq!(stored.metadata, Some(json!({"agentType": "new"})));
         assert_eq!(stored.clone().into_entries(), [of("new"), entry.clone()]);
 
-        let with = |metadata: &[Value]| Transcript::of([metadata, std::slice::from_ref(&entry)].concat());
+        let with =
+            |metadata: &[Value]| Transcript::of([metadata, std::slice::from_ref(&entry)].concat());
         assert_eq!(compare(&stored, &with(&[of("new")])), Standing::Same);
         assert_eq!(compare(&stored, &with(&[of("old")])), Standing::Older);
         assert_eq!(compare(&stored, &with(&[])), Standing::Older);

@@ -90,7 +90,7 @@ pub struct Abandoned {
 }
 
 /// An operation that somebody else began, or whose worker is gone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftBehind {
     /// What its writers must show from here on.
     pub owner: Owner,

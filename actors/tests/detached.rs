@@ -176,38 +176,48 @@ async fn a_cancel_ends_a_task_that_waits_without_a_turn() {
 async fn no_question_is_open_without_a_frame() {
     for latency in [0, 1, 5, 20, 100] {
         for kill_after in (0..=10 * latency).step_by((latency / 2).max(1) as usize) {
-            let (harness, session, key) = harness(vec![Step::AskAtOnce(6)]).await;
-            harness
-                .store
-                .break_it(|faults| faults.latency = Duration::from_millis(latency));
-            let task = harness.enqueue(session, &key, "x");
-            harness
-                .until("a prompted agent", |harness| {
-                    (!harness.backend.prompts().is_empty()).then_some(())
-                })
-                .await;
-            tokio::time::sleep(Duration::from_millis(kill_after)).await;
-            harness.backend.kill_one(0);
-            assert_eq!(harness.outcome(task).await, Outcome::AgentCrashed);
-            harness.store.with(|rows| {
-                let told = |kind, id| {
-                    let mut frames = rows.frames[&session].iter();
-                    frames.any(|frame| frame.kind == kind && frame.data["id"] == id)
-                };
-                for (id, row) in &rows.prompts {
-                    let id = serde_json::json!(id);
-                    let asked = told(FrameKind::PermissionRequested, id.clone());
-                    let resolved = told(FrameKind::PermissionResolved, id);
-                    let settled = row.settled.is_some();
-                    assert!(
-                        asked && resolved && settled,
-                        "latency {latency} ms, killed after {kill_after} ms: {asked} {resolved} {settled}"
-                    );
-                }
-            });
-            harness.shutdown().await;
+            killed_while_it_asks(latency, kill_after, None).await;
         }
     }
+    // Calls of one task of the session overtake those of another.
+    for seed in 0..200 {
+        killed_while_it_asks(50, 2 * seed, Some(fastrand::Rng::with_seed(seed))).await;
+    }
+}
+
+async fn killed_while_it_asks(latency: u64, kill_after: u64, dice: Option<fastrand::Rng>) {
+    let what = format!("latency {latency} ms, killed after {kill_after} ms, {dice:?}");
+    let (harness, session, key) = harness(vec![Step::AskAtOnce(6)]).await;
+    harness.store.break_it(|faults| {
+        faults.latency = Duration::from_millis(latency);
+        faults.dice = dice;
+    });
+    let task = harness.enqueue(session, &key, "x");
+    harness
+        .until("a prompted agent", |harness| {
+            (!harness.backend.prompts().is_empty()).then_some(())
+        })
+        .await;
+    tokio::time::sleep(Duration::from_millis(kill_after)).await;
+    harness.backend.kill_one(0);
+    assert_eq!(harness.outcome(task).await, Outcome::AgentCrashed);
+    harness.store.with(|rows| {
+        let told = |kind, id| {
+            let mut frames = rows.frames[&session].iter();
+            frames.any(|frame| frame.kind == kind && frame.data["id"] == id)
+        };
+        for (id, row) in &rows.prompts {
+            let id = serde_json::json!(id);
+            let asked = told(FrameKind::PermissionRequested, id.clone());
+            let resolved = told(FrameKind::PermissionResolved, id);
+            let settled = row.settled.is_some();
+            assert!(
+                asked && resolved && settled,
+                "{what}: {asked} {resolved} {settled}"
+            );
+        }
+    });
+    harness.shutdown().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -459,3 +459,39 @@ async fn a_restore_asks_before_others_lose_their_work() {
     assert!(pending(&harness, session).is_empty());
     harness.shutdown().await;
 }
+
+/// Four work at a time. Who gave up while an order waited for that was told that
+/// nothing is done: then nothing is.
+#[tokio::test(start_paused = true)]
+async fn an_order_that_nobody_waits_for_any_more_is_not_begun() {
+    let harness = Harness::start(Setup::default()).await;
+    let mut sessions = Vec::new();
+    for _ in 0..6 {
+        sessions.push(worked(&harness, &[("a", "1")]).await.0);
+    }
+    harness.worktrees.slow(Duration::from_secs(60));
+    let busy = sessions[..4].iter().map(|id| order(&harness, *id, all()));
+    let busy = futures::future::join_all(busy);
+    let given_up = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let asked = |session| Asked {
+            id: OperationId::new(),
+            session,
+            order: Order::Reject {
+                changes: Vec::new(),
+            },
+            caller: "test".into(),
+        };
+        let patience = Duration::from_secs(2);
+        let gone = harness.tree.operate(asked(sessions[4]), patience).await;
+        assert!(gone.is_none(), "{gone:?}");
+        order(&harness, sessions[5], all()).await
+    };
+    let (done, last) = tokio::join!(busy, given_up);
+    assert!(done.iter().all(Result::is_ok), "{done:?}");
+    assert!(last.is_ok(), "{last:?}");
+    assert_eq!(pending(&harness, sessions[4]), ["a"], "nothing was done");
+    let begun = harness.store.with(|rows| rows.operations.len());
+    assert_eq!(begun, 5);
+    harness.shutdown().await;
+}

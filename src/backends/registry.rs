@@ -10,7 +10,7 @@ use hearth_actors::ids::AgentName;
 use hearth_actors::ports::{AgentBackend, AgentEntry, Agents, ServerBackend, Transcripts};
 use tokio::sync::mpsc;
 
-use super::acp::{AcpBackend, Launch};
+use super::acp::{AcpBackend, Launch, Learn};
 use super::claude::ClaudeBackend;
 use super::opencode::OpencodeBackend;
 use crate::config::agents::{self, AgentDef, Home, Program, Protocol};
@@ -168,7 +168,7 @@ fn backend(
 }
 
 /// Passes on what sessions of this agent tell.
-fn learn(name: &AgentName, means: &Means) -> Option<Arc<dyn Fn(&Catalog) + Send + Sync>> {
+fn learn(name: &AgentName, means: &Means) -> Option<Learn> {
     let (learned, name) = (means.learned.clone()?, name.clone());
     Some(Arc::new(move |catalog: &Catalog| {
         if learned.try_send((name.clone(), catalog.clone())).is_err() {

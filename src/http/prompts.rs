@@ -1,12 +1,13 @@
 //! Requests of agents that wait for a human.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use hearth_actors::event::{AskKind, AskOption};
 use hearth_actors::ids::{PromptId, TaskId};
 use hearth_actors::prompt::{AnsweredBy, PromptState, Settled};
-use hearth_actors::tree::handle::Refusal;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use super::error::{ApiError, ApiResult, Code, ProblemBody};
 use super::extract::{Body, Id, Params};
 use super::page::{Page, slice};
-use super::state::{AppState, CLI_AGENT};
+use super::state::{AppState, CLI_AGENT, Readiness};
 use crate::store::rows::prompts::{self, Choice, Filter, Prompt};
 
 /// Which prompts to list.
@@ -35,6 +36,13 @@ pub(super) struct ListPrompts {
     /// `next_cursor` of the page before.
     cursor: Option<String>,
 }
+
+/// Longest wait for an answer to be written down.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The same from when the service begins to stop.
+const LAST_PATIENCE: Duration = Duration::from_millis(1500);
+/// Between two tries to give an answer to a turn that is about to end.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Longest answer in one's own words, in characters.
 const MAX_TEXT: usize = 4000;
@@ -118,39 +126,60 @@ pub(super) async fn answer(
     let prompt = find(&state, id).await?;
     let wanted = choose(&prompt, &body)?;
     let by = by(&headers);
-    let mut told = Ok(());
-    let mut prompt = prompt;
-    // The agent may go while the answer is on its way to it.
-    for _ in 0..2 {
-        if prompt.state != PromptState::Open.as_str() {
-            break;
-        }
-        if prompt.detached_at.is_none() {
+    let late = over(&state);
+    tokio::pin!(late);
+    tokio::select! {
+        biased;
+        prompt = put(&state, prompt, &wanted, by) => settled(prompt?, &wanted),
+        () = &mut late => Err(ApiError::new(
+            Code::TreeUnavailable,
+            format!(
+                "nobody knows yet whether the answer came in time: look at GET /api/prompts/{id}, \
+                 or give it again"
+            ),
+        )
+        .with_header(header::RETRY_AFTER, "1")),
+    }
+}
+
+/// Gives the answer to whoever has the prompt, until its row says that it is
+/// settled: the agent may go while the answer is on its way to it.
+async fn put(
+    state: &AppState,
+    mut prompt: Prompt,
+    wanted: &AskOption,
+    by: AnsweredBy,
+) -> ApiResult<Prompt> {
+    let id = PromptId(prompt.id);
+    while prompt.state == PromptState::Open.as_str() {
+        let was_live = prompt.detached_at.is_none();
+        if was_live {
             let task = TaskId(prompt.task_id);
-            told = state
-                .tree
-                .answer(task, PromptId(id), wanted.clone(), by)
-                .await;
+            // What it says is said by the row, too.
+            let _ = state.tree.answer(task, id, wanted.clone(), by).await;
         } else {
             let settled = Settled::answered(wanted.clone(), by);
-            let frames = state.store.answer_detached(PromptId(id), &settled).await?;
+            let frames = state.store.answer_detached(id, &settled).await?;
             state.tree.hub().publish(frames);
             state.tree.wakeup();
         }
-        // Whatever was told, the row knows who won.
-        prompt = find(&state, id).await?;
+        // Whoever won, the row knows.
+        prompt = find(state, id.0).await?;
+        let is_open = prompt.state == PromptState::Open.as_str();
+        if is_open && was_live == prompt.detached_at.is_none() {
+            tokio::time::sleep(AGAIN).await;
+        }
     }
-    if prompt.state != PromptState::Open.as_str() {
-        return settled(prompt, &wanted);
+    Ok(prompt)
+}
+
+/// Returns when whoever answers has waited long enough.
+async fn over(state: &AppState) {
+    let mut health = state.health.clone();
+    let stops = health.wait_for(|health| health.readiness == Readiness::Stopping);
+    if tokio::time::timeout(PATIENCE, stops).await.is_ok() {
+        tokio::time::sleep(LAST_PATIENCE).await;
     }
-    Err(match told {
-        Err(Refusal::Unavailable(why)) => Refusal::Unavailable(why).into(),
-        _ => ApiError::new(
-            Code::TreeUnavailable,
-            format!("the turn that asked is about to end: look at GET /api/prompts/{id}"),
-        )
-        .with_header(header::RETRY_AFTER, "1"),
-    })
 }
 
 async fn find(state: &AppState, id: Uuid) -> ApiResult<Prompt> {

@@ -34,6 +34,10 @@ const OPEN: &str = "\
         t.assistant_message_id as message_id
     from hearth.prompts p join tasks k on k.id = p.task_id join hearth.turns t on t.id = p.turn_id
     where p.state = 'open' and p.detached_at is not null and k.state = 'blocked'";
+const PLACE: &str = "\
+    select t.task_id, t.session_id, k.chat_id, t.agent, t.assistant_message_id as message_id
+    from hearth.turns t join tasks k on k.id = t.task_id
+    where t.id = $1";
 const SETTLE: &str = "\
     update hearth.prompts set state = $2, answer = $3::jsonb, answered_by = $4, reason = $5,
         resolved_seq = $6, resolved_at = $7
@@ -56,12 +60,19 @@ const TELL: &str = "\
 struct Open {
     id: Uuid,
     turn_id: Uuid,
+    #[sqlx(flatten)]
+    place: Place,
+    options: Json<Vec<AskOption>>,
+    expired: bool,
+}
+
+/// What the frames about a turn's prompts say of it.
+#[derive(FromRow)]
+struct Place {
     task_id: Uuid,
     session_id: Uuid,
     chat_id: Option<Uuid>,
     agent: String,
-    options: Json<Vec<AskOption>>,
-    expired: bool,
     message_id: Uuid,
 }
 
@@ -77,9 +88,14 @@ impl Store {
         &self,
         turn: &TurnRef,
         why: &str,
+        unheard: &[PromptId],
     ) -> Result<Vec<Frame>, JournalError> {
         let mut connection = self.journal.acquire().await.map_err(journal_error)?;
-        let rows = detach_on(&mut connection, turn, why).await;
+        let rows = if unheard.is_empty() {
+            detach_on(&mut connection, turn, why, &[]).await
+        } else {
+            detach_answered(&mut connection, turn, why, unheard).await
+        };
         Ok(in_order(rows.map_err(journal_error)?))
     }
 
@@ -118,13 +134,7 @@ impl Store {
             settled.clone()
         };
         let mut frames = settle(&mut tx, &open, &settled).await?;
-        let asked: Vec<Asked> = sqlx::query_as(ANSWERS)
-            .bind(open.turn_id)
-            .fetch_all(&mut *tx)
-            .await?;
-        if asked.iter().all(|asked| !asked.open) {
-            frames.extend(go_on(&mut tx, &open, asked).await?);
-        }
+        frames.extend(go_on_if_answered(&mut tx, &open.place, open.turn_id).await?);
         tx.commit().await?;
         Ok(in_order(frames))
     }
@@ -163,13 +173,52 @@ pub(super) async fn detach_on(
     connection: &mut PgConnection,
     turn: &TurnRef,
     why: &str,
+    unheard: &[PromptId],
 ) -> sqlx::Result<Vec<FrameRow>> {
+    let unheard: Vec<Uuid> = unheard.iter().map(|prompt| prompt.0).collect();
     fenced(DETACH, &turn.fence)
         .bind(turn.session.0)
         .bind(turn.chat.0)
         .bind(clean(why))
+        .bind(unheard)
         .fetch_all(connection)
         .await
+}
+
+/// The same where answers wait for the agent already: perhaps all of them.
+async fn detach_answered(
+    connection: &mut PgConnection,
+    turn: &TurnRef,
+    why: &str,
+    unheard: &[PromptId],
+) -> sqlx::Result<Vec<FrameRow>> {
+    let mut tx = connection.begin().await?;
+    let mut frames = detach_on(&mut tx, turn, why, unheard).await?;
+    if !frames.is_empty() {
+        let place: Place = sqlx::query_as(PLACE)
+            .bind(turn.fence.turn.0)
+            .fetch_one(&mut *tx)
+            .await?;
+        frames.extend(go_on_if_answered(&mut tx, &place, turn.fence.turn.0).await?);
+    }
+    tx.commit().await?;
+    Ok(frames)
+}
+
+/// Behind the last answer the task waits for its next turn.
+async fn go_on_if_answered(
+    tx: &mut PgConnection,
+    place: &Place,
+    turn: Uuid,
+) -> sqlx::Result<Vec<FrameRow>> {
+    let asked: Vec<Asked> = sqlx::query_as(ANSWERS)
+        .bind(turn)
+        .fetch_all(&mut *tx)
+        .await?;
+    if asked.iter().any(|asked| asked.open) {
+        return Ok(Vec::new());
+    }
+    go_on(tx, place, asked).await
 }
 
 /// Cancels a task that waits for answers without a turn, behind its gate; no
@@ -206,10 +255,10 @@ pub(super) async fn cancel_detached(
         ),
         (
             FrameKind::AgentStatusUpdated,
-            json!({ "agent": first.agent, "status": "idle" }),
+            json!({ "agent": first.place.agent, "status": "idle" }),
         ),
     ];
-    frames.extend(tell(tx, first, &told).await?);
+    frames.extend(tell(tx, &first.place, &told).await?);
     Ok(frames)
 }
 
@@ -223,7 +272,7 @@ async fn settle(
         "id": open.id, "state": settled.state, "answer": settled.answer,
         "answered_by": by, "reason": settled.reason,
     });
-    let frames = tell(tx, open, &[(FrameKind::PermissionResolved, data)]).await?;
+    let frames = tell(tx, &open.place, &[(FrameKind::PermissionResolved, data)]).await?;
     let place: Option<(i64, DateTime<Utc>)> = frames.first().map(FrameRow::place);
     let answer = settled.answer.as_ref();
     sqlx::query(SETTLE)
@@ -243,7 +292,7 @@ async fn settle(
 /// agent will be told is a message of the chat.
 async fn go_on(
     tx: &mut PgConnection,
-    open: &Open,
+    place: &Place,
     asked: Vec<Asked>,
 ) -> sqlx::Result<Vec<FrameRow>> {
     let given: Vec<Given> = asked
@@ -254,7 +303,7 @@ async fn go_on(
         })
         .collect();
     let request: String = sqlx::query_scalar("select input from tasks where id = $1")
-        .bind(open.task_id)
+        .bind(place.task_id)
         .fetch_one(&mut *tx)
         .await?;
     let (message, told) = (MessageId::new(), going_on::message(&request, &given));
@@ -263,7 +312,7 @@ async fn go_on(
          select $1, t.session_id, t.chat_id, 'system', $3, 'complete' from tasks t where t.id = $2",
     )
     .bind(message.0)
-    .bind(open.task_id)
+    .bind(place.task_id)
     .bind(clean(&told))
     .execute(&mut *tx)
     .await?;
@@ -271,31 +320,31 @@ async fn go_on(
     sqlx::query(
         "update hearth.queue set goes_on = $2::jsonb, not_before = null where task_id = $1",
     )
-    .bind(open.task_id)
+    .bind(place.task_id)
     .bind(text(&goes_on))
     .execute(&mut *tx)
     .await?;
     // Wakes the dispatcher.
     sqlx::query("update tasks set state = 'pending' where id = $1 and state = 'blocked'")
-        .bind(open.task_id)
+        .bind(place.task_id)
         .execute(&mut *tx)
         .await?;
-    let data = json!({ "state": "pending", "agent": open.agent });
-    tell(tx, open, &[(FrameKind::TaskUpdated, data)]).await
+    let data = json!({ "state": "pending", "agent": place.agent });
+    tell(tx, place, &[(FrameKind::TaskUpdated, data)]).await
 }
 
 async fn tell(
     tx: &mut PgConnection,
-    open: &Open,
+    place: &Place,
     told: &[(FrameKind, Value)],
 ) -> sqlx::Result<Vec<FrameRow>> {
     let kinds: Vec<&str> = told.iter().map(|(kind, _)| kind.as_str()).collect();
     let data: Vec<String> = told.iter().map(|(_, data)| text(data)).collect();
     sqlx::query_as(TELL)
-        .bind(open.session_id)
-        .bind(open.chat_id)
-        .bind(open.task_id)
-        .bind(open.message_id)
+        .bind(place.session_id)
+        .bind(place.chat_id)
+        .bind(place.task_id)
+        .bind(place.message_id)
         .bind(kinds)
         .bind(data)
         .fetch_all(tx)

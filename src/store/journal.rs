@@ -227,8 +227,13 @@ impl Journal for Store {
         self.write_decision(turn, prompt, settled).await
     }
 
-    async fn detach(&self, turn: &TurnRef, why: &str) -> Result<Vec<Frame>, JournalError> {
-        self.detach_turn(turn, why).await
+    async fn detach(
+        &self,
+        turn: &TurnRef,
+        why: &str,
+        unheard: &[PromptId],
+    ) -> Result<Vec<Frame>, JournalError> {
+        self.detach_turn(turn, why, unheard).await
     }
 
     async fn note_link(&self, note: &LinkNote) -> Result<(), JournalError> {

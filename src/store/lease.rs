@@ -126,7 +126,7 @@ impl Store {
                 }
                 Some(end) => {
                     if end.outcome == Outcome::Interrupted {
-                        let rows = detach_on(&mut tx, &turn.turn_ref(), DETACHED).await?;
+                        let rows = detach_on(&mut tx, &turn.turn_ref(), DETACHED, &[]).await?;
                         if !rows.is_empty() {
                             reconciled.interrupted += 1;
                             reconciled.detached += 1;

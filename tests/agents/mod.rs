@@ -17,7 +17,6 @@ pub(crate) enum Agent {
     Opencode,
     /// One server for all of them.
     OpencodeServer,
-    #[allow(dead_code, reason = "the figures do not measure it")]
     Claude,
 }
 
@@ -35,7 +34,7 @@ impl Agent {
     /// Its table of `hearth.toml`; it may do everything and has a home of its own.
     pub(crate) fn table(self, installed: &Installed, model: &str) -> String {
         let (command, args, env) = self.launch(installed, model);
-        self.table_named(self.name(), command, &args, &env)
+        self.table_named(self.name(), command, &args, &env) + &patience(self.name())
     }
 
     /// The same under another name, and started so.
@@ -145,6 +144,11 @@ impl Agent {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, settings.to_string()).unwrap();
     }
+}
+
+/// Deadlines for an agent that starts on a machine with much else to do.
+pub(crate) fn patience(name: &str) -> String {
+    format!("[agents.{name}.deadlines]\nspawn_ms = 240000\n")
 }
 
 fn offline() -> Vec<(&'static str, String)> {

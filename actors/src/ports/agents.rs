@@ -95,6 +95,12 @@ pub trait Link: Send + Sync {
     /// Who it is.
     fn facts(&self) -> LinkFacts;
 
+    /// Its context can be continued by its next process, as far as is known. What
+    /// is not known to can be, is not stopped while a human is asked in it.
+    fn can_continue(&self) -> bool {
+        false
+    }
+
     /// Hands the prompt over; never waits for the answer. One prompt is in
     /// flight at a time, which the turn guard sees to.
     fn prompt(&self, turn: TurnId, prompt: &Prompt) -> Result<(), LinkError>;

@@ -70,10 +70,18 @@ pub trait Journal: Send + Sync {
 
     /// Ends the turn `interrupted`, because of `why`, and keeps what it asks: its
     /// prompts stay open, its task stays `blocked` and holds no slot; the answers
-    /// let it go on. No frames, and nothing written, where that cannot be: when
-    /// nothing is open, the agent has no session that could be resumed, or a
-    /// cancel came first. Then [`Journal::finish`] it.
-    async fn detach(&self, turn: &TurnRef, why: &str) -> Result<Vec<Frame>, JournalError>;
+    /// let it go on. `unheard` are prompts that were settled and whose answers the
+    /// agent was not told: they count as answers behind the turn's end, so that the
+    /// task goes on at once if no other is open. No frames, and nothing written,
+    /// where that cannot be: when nothing is open or unheard, the agent has no
+    /// session that could be resumed, or a cancel came first. Then
+    /// [`Journal::finish`] it.
+    async fn detach(
+        &self,
+        turn: &TurnRef,
+        why: &str,
+        unheard: &[PromptId],
+    ) -> Result<Vec<Frame>, JournalError>;
 
     /// Keeps `agent_sessions` true about a warm session.
     async fn note_link(&self, note: &LinkNote) -> Result<(), JournalError>;

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use super::Source;
 use crate::event::Frame;
-use crate::ids::{ChatId, OperationId};
+use crate::ids::{ChatId, OperationId, SessionId};
 use crate::model::Diff;
 use crate::operation::{Abandoned, Asked, Begun, LeftBehind, Owner};
 use crate::review::{Conflict, Plan};
@@ -40,12 +40,15 @@ pub trait Operations: Send + Sync {
     /// The private refs of an ended operation are as they should be.
     async fn settled(&self, id: OperationId) -> Result<(), OperationsError>;
 
-    /// What was left behind by lives before this one of the node, or by the
-    /// worker of this one operation; oldest first. Who began them is refused
-    /// from here on. Also those that ended and are not settled, whose plan then
-    /// has the baseline as it is stored.
-    async fn take_over(&self, one: Option<OperationId>)
-    -> Result<Vec<LeftBehind>, OperationsError>;
+    /// What was left behind by lives before this one of the node, oldest first,
+    /// each until it is taken over. Also those that ended and are not settled.
+    async fn left_behind(&self) -> Result<Vec<(OperationId, SessionId)>, OperationsError>;
+
+    /// Takes this operation over: who worked on it is refused from here on. Of one
+    /// that ended the plan has the baseline as it is stored. None when there is no
+    /// such one, or nothing left to do. Repeatable: an answer that is lost loses
+    /// nothing.
+    async fn take_over(&self, id: OperationId) -> Result<Option<LeftBehind>, OperationsError>;
 }
 
 /// Why an operation did not begin or end.

@@ -19,7 +19,8 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// The dispatcher's state.
 #[derive(Clone, Debug)]
 pub struct Dispatch {
-    credit: usize,
+    /// Below zero: so many turns must end before the next.
+    credit: isize,
     claiming: bool,
     look_again: bool,
     /// The last claim left entries in the queue, or nobody knows.
@@ -34,7 +35,7 @@ impl Dispatch {
     #[must_use]
     pub fn new(now: Moment, credit: usize) -> Self {
         Self {
-            credit,
+            credit: credit.cast_signed(),
             claiming: false,
             look_again: true,
             left: true,
@@ -58,8 +59,13 @@ impl Dispatch {
 
     /// Turns were given back: their tasks wait again.
     pub fn credit(&mut self, turns: usize) {
-        self.credit += turns;
+        self.credit += turns.cast_signed();
         self.look_again = true;
+    }
+
+    /// A turn that had lent its credit, because it waited for a human, takes it back.
+    pub fn debit(&mut self) {
+        self.credit -= 1;
     }
 
     /// Claim nothing any more.
@@ -73,12 +79,12 @@ impl Dispatch {
     pub fn begin(&mut self, now: Moment) -> Option<usize> {
         let is_due = now >= self.next_look;
         let look = is_due || (self.look_again && self.failures == 0);
-        if !look || self.claiming || self.paused || self.credit == 0 {
+        if !look || self.claiming || self.paused || self.available() == 0 {
             return None;
         }
         self.claiming = true;
         self.look_again = false;
-        Some(self.credit)
+        Some(self.available())
     }
 
     /// The claim brought `taken` tasks. `more`: heads were left; `left`: entries
@@ -94,7 +100,7 @@ impl Dispatch {
         self.left = left;
         self.claiming = false;
         self.failures = 0;
-        self.credit = self.credit.saturating_sub(taken);
+        self.credit -= taken.cast_signed();
         self.look_again |= more;
         self.next_look = now + next_due.map_or(POLL, |due| due.clamp(SOONEST, POLL));
     }
@@ -116,7 +122,7 @@ impl Dispatch {
     /// Turns that may still be started.
     #[must_use]
     pub fn available(&self) -> usize {
-        self.credit
+        self.credit.max(0).cast_unsigned()
     }
 
     /// A claim is under way.

@@ -131,12 +131,12 @@ impl Course {
         }
     }
 
-    /// One that was left behind in this state.
+    /// One that an earlier life left behind.
     #[must_use]
-    pub fn resume(state: OperationState) -> Self {
+    pub fn resume() -> Self {
         Self {
             quiets: false,
-            act: after_recall(state),
+            act: Act::Recall,
             tries: 0,
             laps: 0,
         }

@@ -9,6 +9,14 @@ use std::time::Duration;
 use crate::ids::SessionKey;
 use crate::rules::moment::Moment;
 
+/// A session that waits for a human keeps its agent at least so long: who sits in
+/// front of it answers within seconds, and to start it again may take as long.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// A task that finds every session busy waits so long before it is claimed again.
+pub const FULL_WAIT: Duration = Duration::from_secs(1);
+/// The same where nothing but people can make room.
+pub const PEOPLE_WAIT: Duration = Duration::from_secs(5);
+
 /// What the pool knows of one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
@@ -20,6 +28,26 @@ pub struct Slot {
     pub used: Moment,
     /// Unused this long, it may go.
     pub idle_ttl: Duration,
+    /// Its turn waits for a human.
+    pub asks: Option<Asks>,
+}
+
+/// A turn that waits for a human.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asks {
+    /// Since when.
+    pub since: Moment,
+    /// Its agent may go, and what it asks stays open.
+    pub can_leave: bool,
+}
+
+impl Slot {
+    fn may_go(&self, now: Moment) -> bool {
+        match self.asks {
+            Some(asks) => asks.can_leave && now.since(asks.since) >= PATIENCE,
+            None => !self.busy,
+        }
+    }
 }
 
 /// What to do with an assignment.
@@ -33,18 +61,21 @@ pub enum Admission {
     After(SessionKey),
     /// The key is on its way out: decide again when it is gone.
     Wait,
-    /// Everyone is busy or refuses: give the task back for a while.
-    Full,
+    /// Everyone is busy or refuses: give the task back for so long.
+    Full(Duration),
 }
 
-/// Decides about an assignment for `key` with at most `max_live` sessions.
-/// `refused` are keys that were asked for this assignment and would not go.
+/// Decides about an assignment for `key` with at most `max_live` sessions: idle ones
+/// make room first, least recently used before others; then those that wait for a
+/// human, longest asking before others. `refused` are keys that were asked for this
+/// assignment and would not go.
 #[must_use]
 pub fn admit(
     slots: &BTreeMap<SessionKey, Slot>,
     key: &SessionKey,
     max_live: usize,
     refused: &[SessionKey],
+    now: Moment,
 ) -> Admission {
     match slots.get(key) {
         Some(slot) if slot.leaving => return Admission::Wait,
@@ -57,11 +88,22 @@ pub fn admit(
     if slots.values().any(|slot| slot.leaving) {
         return Admission::Wait;
     }
-    slots
+    let victim = slots
         .iter()
-        .filter(|(key, slot)| !slot.busy && !refused.contains(key))
-        .min_by_key(|(_, slot)| slot.used)
-        .map_or(Admission::Full, |(key, _)| Admission::After(key.clone()))
+        .filter(|(key, slot)| slot.may_go(now) && !refused.contains(key))
+        .min_by_key(|(_, slot)| match slot.asks {
+            Some(asks) => (true, asks.since),
+            None => (false, slot.used),
+        });
+    if let Some((victim, _)) = victim {
+        return Admission::After(victim.clone());
+    }
+    let stays = |slot: &Slot| slot.asks.is_some_and(|asks| !asks.can_leave);
+    Admission::Full(if slots.values().all(stays) {
+        PEOPLE_WAIT
+    } else {
+        FULL_WAIT
+    })
 }
 
 /// Keys whose idle time is over, longest unused first.

@@ -97,6 +97,7 @@ struct State {
     told: Vec<ToldContext>,
     contexts: u64,
     refuses_renewals: bool,
+    cannot_continue: bool,
     answers: Vec<(String, Answer)>,
     started: Vec<SessionKey>,
     most_alive: usize,
@@ -127,6 +128,11 @@ impl FakeBackend {
     /// From here on no agent begins a fresh context while it runs.
     pub fn refuse_renewals(&self) {
         self.with(|state| state.refuses_renewals = true);
+    }
+
+    /// From here on no agent says that its context can be continued.
+    pub fn deny_continuing(&self) {
+        self.with(|state| state.cannot_continue = true);
     }
 
     /// What every prompt that reached an agent had in front of it, in order.
@@ -365,6 +371,10 @@ impl Link for FakeLink {
             backend: "acp_warm".into(),
             continuity,
         }
+    }
+
+    fn can_continue(&self) -> bool {
+        self.backend.with(|state| !state.cannot_continue)
     }
 
     fn prompt(&self, turn: TurnId, prompt: &Prompt) -> Result<(), LinkError> {

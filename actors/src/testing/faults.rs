@@ -73,6 +73,9 @@ pub enum Event {
     PanicReview(u32),
     /// The workspace of one of the chats may spend so many tokens.
     Bound(usize, i64),
+    /// The service is stopped with this grace, and another one starts on what it
+    /// left.
+    Stop(Duration),
 }
 
 /// What a human wants done with files.
@@ -150,6 +153,7 @@ impl Plan {
         events.extend(contexts(seed));
         events.extend(reviews(seed));
         events.extend(limits(seed));
+        events.extend(questions(seed));
         events.sort_by_key(|(at, _)| *at);
         let stop = (random.u8(0..4) == 0).then(|| Duration::from_millis(random.u64(0..20_000)));
         Self { seed, events, stop }
@@ -207,6 +211,39 @@ fn reviews(seed: u64) -> Vec<(Duration, Event)> {
             )
         })
         .collect()
+}
+
+/// In half of the plans the service is stopped on the way, with whatever grace; in
+/// those whose people are asked, it meets turns that ask again and again. From
+/// numbers of their own, as above.
+fn questions(seed: u64) -> Vec<(Duration, Event)> {
+    let mut random = fastrand::Rng::with_seed(seed ^ 0xa5_4ed);
+    let moment = |random: &mut fastrand::Rng| Duration::from_millis(random.u64(0..120_000));
+    let mut events = Vec::new();
+    if seed % 2 == 0 {
+        for _ in 0..random.usize(1..4) {
+            let grace = Duration::from_millis(random.u64(0..20_000));
+            events.push((moment(&mut random), Event::Stop(grace)));
+        }
+    }
+    if player::asks_people(seed) {
+        for _ in 0..10 {
+            let pause = Step::Wait(Duration::from_millis(random.u64(0..8_000)));
+            let script = match random.u8(0..4) {
+                0 => vec![Step::Ask, pause, Step::Ask],
+                1 => vec![Step::AskAtOnce(3), Step::Say("x"), Step::Ask],
+                2 => vec![pause, Step::AskAtOnce(2), Step::Hang],
+                _ => vec![Step::Say("x"), Step::Ask, Step::Say("y")],
+            };
+            let prompt = Event::Prompt {
+                chat: random.usize(0..CHATS),
+                script,
+                told: random.u8(0..10) > 0,
+            };
+            events.push((moment(&mut random), prompt));
+        }
+    }
+    events
 }
 
 /// In a third of the plans models refuse prompts, and workspaces have budgets.

@@ -30,7 +30,13 @@ pub(super) async fn play(plan: Plan) -> Played {
     let started = Instant::now();
     for (at, event) in plan.events {
         player.quiet_until(started + at).await;
-        player.happen(event);
+        match event {
+            Event::Stop(grace) => {
+                player.harness = player.harness.start_over(grace, setup.clone()).await;
+                people = People::of(&player.harness, plan.seed);
+            }
+            event => player.happen(event),
+        }
         invariants::check(&player.harness.store, &player.harness.backend);
     }
     if let Some(grace) = plan.stop {
@@ -77,7 +83,7 @@ fn setup(seed: u64) -> Setup {
 }
 
 /// In a quarter of the plans people are asked.
-fn asks_people(seed: u64) -> bool {
+pub(super) fn asks_people(seed: u64) -> bool {
     seed % 4 == 2
 }
 
@@ -278,6 +284,8 @@ impl Player {
             Event::BreakOperations(calls, lost) => {
                 harness.store.break_operations_after(calls, lost);
             }
+            // Its player's.
+            Event::Stop(_) => {}
             Event::PanicReview(times) => harness.worktrees.panic_review(times),
             Event::CloseSession(chat) => {
                 let session = self.chats[chat].0;

@@ -24,6 +24,8 @@ pub(crate) enum Msg {
     Ended,
     /// Turns were given back.
     Credit(usize),
+    /// A turn that had given its credit back goes on.
+    Debit,
     /// Claim nothing any more.
     Pause,
 }
@@ -88,6 +90,7 @@ impl Actor for DispatcherActor {
             Msg::Tick => {}
             Msg::Ended => state.rule.ended(),
             Msg::Credit(turns) => state.rule.credit(turns),
+            Msg::Debit => state.rule.debit(),
             Msg::Pause => state.rule.pause(),
             Msg::Claimed(Ok(claim)) => {
                 state.claim = None;

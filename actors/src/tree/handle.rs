@@ -201,7 +201,7 @@ impl TreeHandle {
     }
 
     /// Stops claiming, lets turns finish for `grace`, then stops and awaits
-    /// everything.
+    /// everything. Turns that wait for a human end at once: what they ask stays open.
     pub async fn shutdown(&self, grace: Duration) {
         let bound = grace + Duration::from_secs(40);
         self.root
@@ -237,6 +237,9 @@ impl TreeHandle {
         self.root
             .call(|reply| root::Msg::Pool(message(reply)), ANSWER_BOUND)
             .await
-            .unwrap_or_else(|| Err(Refusal::Unavailable("no answer within 20 s".into())))
+            .unwrap_or_else(|| {
+                let why = "it is starting, stopping, or too busy to answer within 20 s";
+                Err(Refusal::Unavailable(why.into()))
+            })
     }
 }

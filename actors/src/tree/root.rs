@@ -84,6 +84,8 @@ pub(crate) struct State {
     lease: Option<Addr<lease::Msg>>,
     operations: Option<Operations>,
     pool: Option<(Addr<pool::Msg>, ractor::concurrency::JoinHandle<()>)>,
+    /// The pool that is being stopped: its turns can be answered and cancelled still.
+    last_pool: Option<Addr<pool::Msg>>,
     dispatcher: Option<(Addr<dispatcher::Msg>, ractor::concurrency::JoinHandle<()>)>,
     arenas: Option<(Addr<arenas::Msg>, ractor::concurrency::JoinHandle<()>)>,
     failures: History,
@@ -121,6 +123,7 @@ impl Actor for Root {
             lease: None,
             operations: None,
             pool: None,
+            last_pool: None,
             dispatcher: None,
             arenas: None,
             failures: History::default(),
@@ -157,7 +160,8 @@ impl Actor for Root {
                 }
             }
             Msg::Pool(message) => {
-                if let Some((pool, _)) = &state.pool {
+                let pool = state.pool.as_ref().map(|(pool, _)| pool);
+                if let Some(pool) = pool.or(state.last_pool.as_ref()) {
                     pool.cast(message);
                 }
             }
@@ -382,6 +386,7 @@ impl State {
     fn stop_workers(&mut self) {
         let grace = self.grace;
         let (dispatcher, pool) = (self.dispatcher.take(), self.pool.take());
+        self.last_pool = pool.as_ref().map(|(pool, _)| pool.clone());
         let arenas = self.arenas.take();
         let operations = self.operations.take();
         let (me, lease) = (self.me.clone(), self.to.shared.ports.lease.clone());
@@ -395,7 +400,7 @@ impl State {
             let drained = drain(&operations, grace.max(STOP_BOUND));
             let stopped = async {
                 if let Some((pool, _)) = &pool {
-                    let _ = pool.call(pool::Msg::WhenQuiet, grace).await;
+                    let _ = pool.call(pool::Msg::Drain, grace).await;
                     let _ = pool.call(pool::Msg::StopAll, STOP_BOUND).await;
                 }
             };

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use hearth_actors::ids::{ChatId, SessionKey};
-use hearth_actors::rules::pool::{Admission, Slot, admit, expired};
+use hearth_actors::rules::moment::Moment;
+use hearth_actors::rules::pool::{
+    Admission, Asks, FULL_WAIT, PATIENCE, PEOPLE_WAIT, Slot, admit, expired,
+};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -22,6 +25,20 @@ fn idle(used: u64) -> Slot {
         leaving: false,
         used: at(used),
         idle_ttl: secs(60),
+        asks: None,
+    }
+}
+
+/// Its turn has waited for a human since then.
+fn asking(since: u64, can_leave: bool) -> Slot {
+    let asks = Asks {
+        since: at(since),
+        can_leave,
+    };
+    Slot {
+        busy: true,
+        asks: Some(asks),
+        ..idle(0)
     }
 }
 
@@ -35,13 +52,28 @@ fn slot() -> impl Strategy<Value = Slot> {
         prop::bool::weighted(0.2),
         0u64..100_000,
         0u64..100_000,
+        prop::option::of((0u64..10_000, any::<bool>())),
     )
-        .prop_map(|(busy, leaving, used, ttl)| Slot {
+        .prop_map(|(busy, leaving, used, ttl, asks)| Slot {
             busy,
             leaving,
             used: at(used),
             idle_ttl: millis(ttl),
+            // Only turns ask.
+            asks: asks.filter(|_| busy).map(|(since, can_leave)| Asks {
+                since: at(since),
+                can_leave,
+            }),
         })
+}
+
+/// The model: who may make room, and who before whom.
+fn rank(slot: &Slot, now: Moment) -> Option<(bool, Moment)> {
+    match slot.asks {
+        None => (!slot.busy).then_some((false, slot.used)),
+        Some(asks) if !asks.can_leave || now.since(asks.since) < PATIENCE => None,
+        Some(asks) => Some((true, asks.since)),
+    }
 }
 
 proptest! {
@@ -51,10 +83,14 @@ proptest! {
         wanted in (0u8..12).prop_map(key),
         max in 0usize..10,
         refused in prop::collection::vec((0u8..12).prop_map(key), 0..6),
+        now in 0u64..20_000,
     ) {
-        let may_go = |key: &SessionKey, slot: &Slot| !slot.busy && !refused.contains(key);
+        let now = at(now);
+        let rank = |key: &SessionKey, slot: &Slot| {
+            rank(slot, now).filter(|_| !refused.contains(key))
+        };
         let leaving = slots.values().any(|slot| slot.leaving);
-        match admit(&slots, &wanted, max, &refused) {
+        match admit(&slots, &wanted, max, &refused, now) {
             Admission::Reuse => prop_assert!(!slots[&wanted].leaving),
             Admission::Spawn => {
                 prop_assert!(!slots.contains_key(&wanted));
@@ -63,14 +99,16 @@ proptest! {
             Admission::Wait => prop_assert!(leaving),
             Admission::After(victim) => {
                 prop_assert!(!slots.contains_key(&wanted) && slots.len() >= max && !leaving);
-                prop_assert!(may_go(&victim, &slots[&victim]));
+                let first = rank(&victim, &slots[&victim]);
+                prop_assert!(first.is_some(), "{victim} must stay");
                 for (key, slot) in &slots {
-                    prop_assert!(!may_go(key, slot) || slot.used >= slots[&victim].used);
+                    prop_assert!(rank(key, slot).is_none_or(|rank| Some(rank) >= first));
                 }
             }
-            Admission::Full => {
+            Admission::Full(wait) => {
                 prop_assert!(!slots.contains_key(&wanted) && slots.len() >= max && !leaving);
-                prop_assert!(!slots.iter().any(|(key, slot)| may_go(key, slot)));
+                prop_assert!(slots.iter().all(|(key, slot)| rank(key, slot).is_none()));
+                prop_assert!(wait == FULL_WAIT || wait == PEOPLE_WAIT);
             }
         }
     }
@@ -95,10 +133,10 @@ fn the_least_recently_used_idle_one_is_asked_then_the_next() {
     let mut busy = idle(0);
     busy.busy = true;
     let slots = slots(&[(1, busy), (2, idle(20)), (3, idle(10))]);
-    let ask = |refused: &[SessionKey]| admit(&slots, &key(9), 3, refused);
+    let ask = |refused: &[SessionKey]| admit(&slots, &key(9), 3, refused, at(30));
     assert_eq!(ask(&[]), Admission::After(key(3)));
     assert_eq!(ask(&[key(3)]), Admission::After(key(2)));
-    assert_eq!(ask(&[key(3), key(2)]), Admission::Full);
+    assert_eq!(ask(&[key(3), key(2)]), Admission::Full(FULL_WAIT));
 }
 
 #[test]
@@ -106,11 +144,39 @@ fn one_at_a_time_is_asked_to_go() {
     let mut leaving = idle(0);
     leaving.leaving = true;
     let slots = slots(&[(1, leaving), (2, idle(20))]);
-    assert_eq!(admit(&slots, &key(9), 2, &[]), Admission::Wait);
+    assert_eq!(admit(&slots, &key(9), 2, &[], at(0)), Admission::Wait);
     assert_eq!(
-        admit(&slots, &key(1), 9, &[]),
+        admit(&slots, &key(1), 9, &[], at(0)),
         Admission::Wait,
         "it comes back later"
     );
-    assert_eq!(admit(&slots, &key(2), 2, &[]), Admission::Reuse);
+    let again = admit(&slots, &key(2), 2, &[], at(0));
+    assert_eq!(again, Admission::Reuse);
+}
+
+#[test]
+fn who_waits_for_a_human_makes_room_after_a_while_and_after_all_others() {
+    let (first, second) = (asking(2_000, true), asking(3_000, true));
+    let admitted = |of: &[(u8, Slot)], now| admit(&slots(of), &key(9), of.len(), &[], at(now));
+    let patience = u64::try_from(PATIENCE.as_millis()).expect("small");
+    let two = [(1, second), (2, first)];
+    assert_eq!(
+        admitted(&two, 2_000 + patience - 1),
+        Admission::Full(FULL_WAIT)
+    );
+    assert_eq!(admitted(&two, 2_000 + patience), Admission::After(key(2)));
+    let three = [(1, second), (2, first), (3, idle(60_000))];
+    assert_eq!(admitted(&three, 90_000), Admission::After(key(3)));
+}
+
+#[test]
+fn a_pool_of_questions_that_cannot_leave_is_full_for_longer() {
+    let stays = asking(0, false);
+    let admitted = |of: &[(u8, Slot)]| admit(&slots(of), &key(9), of.len(), &[], at(90_000));
+    let full = admitted(&[(1, stays), (2, stays)]);
+    assert_eq!(full, Admission::Full(PEOPLE_WAIT));
+    let mut busy = idle(0);
+    busy.busy = true;
+    let full = admitted(&[(1, stays), (2, busy)]);
+    assert_eq!(full, Admission::Full(FULL_WAIT), "it may end at any time");
 }

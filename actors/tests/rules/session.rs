@@ -7,7 +7,7 @@ use hearth_actors::ids::TurnId;
 use hearth_actors::model::Deadlines;
 use hearth_actors::outcome::Outcome;
 use hearth_actors::rules::moment::Moment;
-use hearth_actors::rules::session::{Effect, Input, LinkNo, Session};
+use hearth_actors::rules::session::{Effect, Input, LinkNo, STOPPED, Session};
 use hearth_actors::rules::turn::Why;
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -40,6 +40,8 @@ enum Op {
     Stop,
     /// To come back: what is asked stays open.
     Leave,
+    /// Turns may end, and none may wait for a human.
+    Drain,
     /// The agent has not the context that the turn wants.
     Unfit,
     /// All that was said before and is out of date is said again.
@@ -60,6 +62,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => prop_oneof![Just(Why::Asked), Just(Why::Interrupted)].prop_map(Op::Cancel),
         1 => Just(Op::Stop),
         1 => Just(Op::Leave),
+        1 => Just(Op::Drain),
         1 => Just(Op::Unfit),
         4 => Just(Op::Late),
         2 => Just(Op::Tick),
@@ -116,6 +119,7 @@ struct World {
     link: Option<LinkNo>,
     link_is_up: bool,
     stopping: bool,
+    draining: bool,
     stopped: bool,
 }
 
@@ -131,6 +135,7 @@ impl World {
             link: None,
             link_is_up: false,
             stopping: false,
+            draining: false,
             stopped: false,
         }
     }
@@ -177,7 +182,11 @@ impl World {
             Op::Leave => {
                 self.stopping = true;
                 self.turn.cancelled = true;
-                self.step(Input::Leave);
+                self.step(Input::Leave(STOPPED));
+            }
+            Op::Drain => {
+                self.draining = true;
+                self.step(Input::Drain);
             }
             Op::Unfit => {
                 if let Some(turn) = self.turn.id {
@@ -387,7 +396,10 @@ impl World {
                 self.jobs.push(Job::Finish(of_turn()));
             }
             Effect::Detach(_) => {
-                assert!(matches!(cause, Input::Leave) && self.turn.prompted);
+                let left = matches!(cause, Input::Leave(_)) || self.draining;
+                assert!(left && self.turn.prompted);
+                self.stopping = true;
+                self.turn.cancelled = true;
                 assert!(
                     !std::mem::replace(&mut self.turn.ended, true),
                     "ended twice"
@@ -425,6 +437,7 @@ impl World {
         );
         assert!(!machine.is_warm() || self.link == Some(machine.link_no()));
         assert_eq!(machine.is_stopping(), self.stopping);
+        assert!(!self.draining || !machine.waits_for_human(), "{machine:?}");
         assert!(!machine.is_idle() || self.turn.id.is_none());
         assert!(!machine.waits_for_human() || self.turn.prompted);
     }
@@ -468,7 +481,7 @@ impl Job {
 
 fn is_stale(input: &Input, turn: Option<TurnId>, link: LinkNo) -> bool {
     match input {
-        Input::Assign { .. } | Input::Stop | Input::Leave | Input::Tick => false,
+        Input::Assign { .. } | Input::Stop | Input::Leave(_) | Input::Drain | Input::Tick => false,
         Input::LinkReady(no)
         | Input::LinkFailed(no, ..)
         | Input::ServerFailed(no, _)

@@ -1,10 +1,11 @@
 //! The session machine: the ways of one turn, and what once went wrong.
 
 use hearth_actors::event::{AgentStop, ExitInfo};
+use hearth_actors::handover::Taken;
 use hearth_actors::ids::TurnId;
 use hearth_actors::model::Deadlines;
 use hearth_actors::outcome::Outcome;
-use hearth_actors::rules::session::{Effect, Input, LinkNo, Session};
+use hearth_actors::rules::session::{Effect, Input, LinkNo, STOPPED, Session};
 use hearth_actors::rules::turn::Why;
 
 use super::at;
@@ -256,4 +257,25 @@ fn a_fenced_turn_stops_the_agent_that_works_for_it_and_writes_nothing() {
     feed(&mut session, [assign(next)]);
     let effects = feed(&mut session, [Input::LinkStopped(LINK)]);
     assert_eq!(effects, [Effect::DropLink, Effect::StartLink(LinkNo(2))]);
+}
+
+/// Who asks has taken the prompt: what stood in front of it is not told again, however
+/// the turn ends that is left.
+#[test]
+fn a_turn_that_is_left_while_it_asks_has_taken_its_prompt() {
+    for input in [Input::Leave(STOPPED), Input::Drain] {
+        let turn = TurnId::new();
+        let mut session = opening(turn);
+        feed(&mut session, [Input::Opened(turn)]);
+        session.step(at(10), Input::Asked(turn));
+        let effects = session.step(at(11), input);
+        let left = effects.iter().find_map(|effect| match effect {
+            Effect::Detach(verdict) => Some(verdict.clone()),
+            _ => None,
+        });
+        let verdict = left.expect("it leaves");
+        assert_eq!(verdict.taken, Taken::Yes);
+        assert_eq!(verdict.outcome, Outcome::Interrupted);
+        assert!(session.is_stopping() && !session.waits_for_human());
+    }
 }

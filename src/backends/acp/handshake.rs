@@ -322,6 +322,13 @@ impl Opening<'_> {
     }
 }
 
+/// What the agent that answered so to `initialize` says of its sessions: the next
+/// process can go on with them.
+pub(super) fn can_continue(agent: &Value) -> bool {
+    let abilities = abilities(&agent["agentCapabilities"]);
+    abilities.resume || abilities.load
+}
+
 fn abilities(capabilities: &Value) -> Abilities {
     let offered = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
     Abilities {

@@ -14,7 +14,7 @@ use hearth_actors::model::{Deadlines, LinkFacts, Resume};
 use hearth_actors::ports::{Link, LinkError, LinkSpec, Prompt};
 
 use super::connection::Caller;
-use super::handshake::{Established, Trouble, choose, renew};
+use super::handshake::{Established, Trouble, can_continue, choose, renew};
 use super::settings::Wanted;
 use super::shared::{Shared, Word};
 use crate::backends::launch::Identity;
@@ -90,6 +90,10 @@ impl Link for AcpLink {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    fn can_continue(&self) -> bool {
+        can_continue(&self.shared.state().agent)
     }
 
     fn prompt(&self, turn: TurnId, prompt: &Prompt) -> Result<(), LinkError> {

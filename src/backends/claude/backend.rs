@@ -196,7 +196,7 @@ impl ClaudeBackend {
 
     /// Goes on with a former session. The inner value of an error is the reason why
     /// there is none to go on with.
-    #[allow(clippy::too_many_arguments, reason = "all of one start")]
+    #[expect(clippy::too_many_arguments, reason = "all of one start")]
     async fn resumed(
         &self,
         spec: &LinkSpec,
@@ -264,7 +264,7 @@ impl ClaudeBackend {
         continuity: Continuity,
         events: mpsc::Sender<AgentEvent>,
     ) -> Result<Arc<dyn Link>, Failure> {
-        let told = |error| Failure::Told(error);
+        let told = Failure::Told;
         let mut process = attempt.process.clone();
         process.args.extend(FLAGS.iter().map(OsString::from));
         let flag = if attempt.resume {

@@ -38,6 +38,11 @@ impl Link for ClaudeLink {
         self.facts.clone()
     }
 
+    /// Whoever is asked something is asked in a turn, whose prompt is in the transcript.
+    fn can_continue(&self) -> bool {
+        true
+    }
+
     fn prompt(&self, turn: TurnId, prompt: &Prompt) -> Result<(), LinkError> {
         if self.shared.over.is_cancelled() || self.shared.hangup.is_cancelled() {
             return Err(LinkError::Gone);

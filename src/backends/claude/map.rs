@@ -2,12 +2,12 @@
 //!
 //! | heard in the running turn | said |
 //! |---|---|
-//! | pieces of text and thinking, then the whole block | [`Said::Text`], [`Said::Reasoning`], each once: [`super::answer`] |
+//! | pieces of text and thinking, then the whole block | [`Said::Text`], [`Said::Reasoning`], each once: `answer` |
 //! | a call that begins, then its arguments, then its result | [`Said::Tool`], to be upserted by id |
 //! | the same of a subagent | its calls with its name in front; its text as [`Said::Raw`] `subagent` |
 //! | `api_retry`, `task_…` and other news | [`Said::Raw`] |
 //! | a change of the mode, at any time | [`Said::Mode`] |
-//! | what ends the turn, see [`super::turn`] | [`Said::Usage`], then [`Said::TurnEnded`] |
+//! | what ends the turn, see `turn` | [`Said::Usage`], then [`Said::TurnEnded`] |
 //!
 //! A turn that nobody asked for (a subagent in the background is done, where those are
 //! allowed) is kept and told with the next prompt's words: [`Said::Raw`]

@@ -125,7 +125,7 @@ impl Pump {
                 }
                 (turn, state.mapper.give_up(stop))
             }
-            Word::Said(turn, said) => (turn, Some(said)),
+            Word::Said(turn, said) => (turn, Some(*said)),
         };
         if self.shared.state().turn == Some(turn) {
             self.say_all(said.into_iter().collect()).await;

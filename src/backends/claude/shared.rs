@@ -41,7 +41,7 @@ pub(super) enum Word {
     /// The turn ends without a word of the program.
     Ended(TurnId, AgentStop),
     /// Another question of a request.
-    Said(TurnId, Said),
+    Said(TurnId, Box<Said>),
 }
 
 /// See the module.
@@ -289,7 +289,9 @@ impl Shared {
                 drop(state);
                 if let Some(turn) = turn {
                     let shared = Arc::clone(self);
-                    tokio::spawn(async move { shared.tell(Word::Said(turn, said)).await });
+                    tokio::spawn(
+                        async move { shared.tell(Word::Said(turn, Box::new(said))).await },
+                    );
                 }
                 true
             }

@@ -137,6 +137,10 @@ impl Link for Tenancy {
         self.facts.clone()
     }
 
+    fn can_continue(&self) -> bool {
+        true
+    }
+
     fn prompt(&self, turn: TurnId, prompt: &Prompt) -> Result<(), LinkError> {
         if self.shared.over.is_cancelled() {
             return Err(LinkError::Gone);

@@ -14,8 +14,9 @@
 //! Events of other turns, such as the late words of an aborted one, say nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use hearth_actors::event::{AgentStop, Answer, Said};
+use hearth_actors::event::{AgentStop, Answer, Said, Tool};
 use serde_json::{Value, json};
 
 use super::heard::{Body, Delta, Heard, Part, What};
@@ -33,6 +34,9 @@ pub struct Mapper {
     guard: Option<Guard>,
     /// Text parts of the running turn, by id.
     texts: BTreeMap<String, Told>,
+    /// What was last said of its tool calls, hashed, by their ids: what is stored comes
+    /// again with each gap.
+    tools: BTreeMap<String, u64>,
     /// Steps of it that began or ended, by the ids of the parts that say so.
     steps: BTreeSet<String>,
     answer: Once,
@@ -93,6 +97,7 @@ impl Mapper {
             session: session.to_owned(),
             guard: None,
             texts: BTreeMap::new(),
+            tools: BTreeMap::new(),
             steps: BTreeSet::new(),
             answer: Once::default(),
             reasoning: Once::default(),
@@ -256,7 +261,10 @@ impl Mapper {
         match part.body {
             Body::Text(text) => self.whole(part.id, &text, false),
             Body::Reasoning(text) => self.whole(part.id, &text, true),
-            Body::Tool(mut call) => tool::read(&mut call).map(Said::Tool).into_iter().collect(),
+            Body::Tool(mut call) => {
+                let tool = tool::read(&mut call).filter(|tool| self.is_news(tool));
+                tool.map(Said::Tool).into_iter().collect()
+            }
             Body::StepStart => {
                 if self.steps.insert(part.id) {
                     self.texts.values_mut().for_each(|told| told.broken = true);
@@ -275,6 +283,13 @@ impl Mapper {
                 said
             }
         }
+    }
+
+    fn is_news(&mut self, tool: &Tool) -> bool {
+        let mut hasher = DefaultHasher::new();
+        format!("{tool:?}").hash(&mut hasher);
+        let hash = hasher.finish();
+        self.tools.insert(tool.id.clone(), hash) != Some(hash)
     }
 
     /// Nothing of the step comes again.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use hearth_actors::event::Said;
+use hearth_actors::event::{Said, ToolStatus};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -214,6 +214,8 @@ struct Sum {
     text: String,
     reasoning: String,
     tools: BTreeMap<String, String>,
+    /// Ends of tool calls, each of which comes once.
+    tool_ends: usize,
     output_tokens: i64,
     cost: f64,
     ends: usize,
@@ -226,6 +228,8 @@ impl Sum {
                 Said::Text(text) => self.text.push_str(&text),
                 Said::Reasoning(text) => self.reasoning.push_str(&text),
                 Said::Tool(tool) => {
+                    let is_final = tool.status.is_some_and(ToolStatus::is_final);
+                    self.tool_ends += usize::from(is_final);
                     self.tools.insert(tool.id, format!("{:?}", tool.status));
                 }
                 Said::Usage(usage) => {
@@ -307,6 +311,7 @@ proptest! {
             prop_assert_eq!(&sum.text, &whole.text, "{} {}..{}", name, gap, again);
             prop_assert_eq!(&sum.reasoning, &whole.reasoning);
             prop_assert_eq!(&sum.tools, &whole.tools);
+            prop_assert_eq!(sum.tool_ends, whole.tool_ends, "{} {}..{}", name, gap, again);
             prop_assert_eq!(sum.output_tokens, whole.output_tokens);
             prop_assert!((sum.cost - whole.cost).abs() < 1e-9);
             prop_assert_eq!(sum.ends, whole.ends, "{} {}..{}", name, gap, again);

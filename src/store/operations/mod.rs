@@ -34,7 +34,7 @@ const MAX_FILES: usize = 1000;
 const MAX_CONFLICTS: usize = 200;
 /// Longest reason, in characters.
 const MAX_DETAIL: usize = 2000;
-/// Operations taken over at a time: there is at most one open a session.
+/// Operations of earlier lives that are looked for: there is at most one open a session.
 const MAX_LEFT: i64 = 1000;
 
 /// This life is the newest and holds its lease. Locks the node's row against a
@@ -66,23 +66,21 @@ const ABANDON: &str = "\
         update hearth.gates g set operation = null
         from ended where g.session_id = ended.session_id and g.operation = ended.id)
     select true from ended";
+const LEFT_BEHIND: &str = "\
+    select o.id, o.session_id from hearth.operations o
+    where o.node = $1 and o.incarnation < $2 and not o.settled
+    order by o.created_at, o.id limit $3";
 const TAKE_OVER: &str = "\
-    with mine as (
-        select o.id from hearth.operations o
-        where o.node = $1 and not o.settled
-            and case when $3::uuid is null then o.incarnation < $2 else o.id = $3 end
-        order by o.created_at, o.id limit $4
-        for no key update),
-    taken as (
-        update hearth.operations o set incarnation = $2 from mine where o.id = mine.id
-        returning o.id, o.session_id, o.state, o.asked, o.plan, o.created_at)
+    with taken as (
+        update hearth.operations o set incarnation = $2
+        where o.id = $3 and o.node = $1 and not o.settled
+        returning o.id, o.session_id, o.state, o.asked, o.plan)
     select t.id, t.session_id, t.state, t.asked, t.plan,
         w.id as worktree_id, w.path as worktree_path, w.branch, w.base_commit,
         coalesce(hw.baseline, w.base_commit) as baseline
     from taken t
         left join worktrees w on w.session_id = t.session_id and w.status = 'active'
-        left join hearth.worktrees hw on hw.worktree_id = w.id
-    order by t.created_at, t.id";
+        left join hearth.worktrees hw on hw.worktree_id = w.id";
 
 #[async_trait]
 impl Operations for Store {
@@ -163,32 +161,44 @@ impl Operations for Store {
         Ok(())
     }
 
-    async fn take_over(
-        &self,
-        one: Option<OperationId>,
-    ) -> Result<Vec<LeftBehind>, OperationsError> {
+    async fn left_behind(&self) -> Result<Vec<(OperationId, SessionId)>, OperationsError> {
+        let incarnation = self.incarnation();
+        let mut connection = self.pool.acquire().await.map_err(operations_error)?;
+        newest(&mut connection, STILL, self.node.0, incarnation).await?;
+        let rows: Vec<(Uuid, Uuid)> = sqlx::query_as(LEFT_BEHIND)
+            .bind(self.node.0)
+            .bind(incarnation)
+            .bind(MAX_LEFT)
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(operations_error)?;
+        let left = rows.into_iter();
+        Ok(left
+            .map(|(id, session)| (OperationId(id), SessionId(session)))
+            .collect())
+    }
+
+    async fn take_over(&self, id: OperationId) -> Result<Option<LeftBehind>, OperationsError> {
         let incarnation = self.incarnation();
         let mut connection = self.pool.acquire().await.map_err(operations_error)?;
         let mut tx = connection.begin().await.map_err(operations_error)?;
         alive(&mut tx, self.node.0, incarnation).await?;
-        let rows: Vec<LeftRow> = sqlx::query_as(TAKE_OVER)
+        let row: Option<LeftRow> = sqlx::query_as(TAKE_OVER)
             .bind(self.node.0)
             .bind(incarnation)
-            .bind(one.map(|id| id.0))
-            .bind(MAX_LEFT)
-            .fetch_all(&mut *tx)
+            .bind(id.0)
+            .fetch_optional(&mut *tx)
             .await
             .map_err(operations_error)?;
         tx.commit().await.map_err(operations_error)?;
-        let left = rows.into_iter().filter_map(|row| {
-            let id = row.id;
+        let left = row.and_then(|row| {
             row.left_behind(self, incarnation)
                 .inspect_err(|why| {
                     tracing::error!(operation = %id, why, "an operation cannot be read: its session stays closed");
                 })
                 .ok()
         });
-        Ok(left.collect())
+        Ok(left)
     }
 }
 

@@ -1,7 +1,8 @@
 -- Ends turn $1 (attempt $2, node $3, life $4) of session $5 and chat $6 as
 -- interrupted, because of $7, and keeps what it asks: its prompts stay open, and
--- its task stays blocked, parked until they are answered. No row comes back when
--- nothing is open, the agent has no session of its own to be resumed, a cancel
+-- its task stays blocked, parked until they are answered. The prompts $8 were
+-- answered already, and the agent was not told. No row comes back when nothing is
+-- open or unheard, the agent has no session of its own to be resumed, a cancel
 -- came first, or the fence is old.
 with gate as materialized (
     select g.session_id from hearth.gates g
@@ -15,9 +16,12 @@ turn as (
     where t.id = $1 and t.session_id = g.session_id and k.id = t.task_id
         and t.attempt = $2 and t.node = $3 and t.incarnation = $4
         and t.ended_at is null and t.prompted_at is not null and t.cancel_requested_at is null
-        and k.state = 'blocked' and k.chat_id is not null
+        and k.state in ('running', 'blocked') and k.chat_id is not null
+        and (t.open_prompts > 0 or exists (
+            select 1 from hearth.prompts p where p.turn_id = t.id and p.id = any($8)
+                and p.state in ('answered', 'expired')))
         -- one that was asked behind our snapshot is not lost here
-        and t.open_prompts > 0 and t.open_prompts = (
+        and t.open_prompts = (
             select count(*) from hearth.prompts p where p.turn_id = t.id and p.state = 'open')
         and hearth.is_chat_turn(k.id)
         and exists (
@@ -45,10 +49,10 @@ opened as (
 ),
 prompts as (
     update hearth.prompts p set detached_at = clock_timestamp()
-    from turn where p.turn_id = turn.id and p.state = 'open'
+    from turn where p.turn_id = turn.id and (p.state = 'open' or p.id = any($8))
 ),
 task as (
-    update tasks t set cost_tokens = least(
+    update tasks t set state = 'blocked', cost_tokens = least(
         coalesce(t.cost_tokens, 0) + turn.input_tokens + turn.output_tokens, 2147483647)::integer
     from turn where t.id = turn.task_id
 ),

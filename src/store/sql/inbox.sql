@@ -39,7 +39,8 @@ detached as (
         and ($4::uuid is null or k.session_id = $4)
     order by asked.at desc, k.id desc limit $3
 ),
--- What waits for seconds only backs off.
+-- What waits for seconds only backs off; what has found no place for longer may
+-- wait for people.
 parked as (
     select 'task:' || k.id, k.id as row_id, 'parked', coalesce(q.parked_reason, (
             select t.outcome from hearth.turns t where t.task_id = k.id order by t.attempt desc limit 1
@@ -47,8 +48,10 @@ parked as (
         case when q.parked_reason is null then q.not_before else q.parked_until end,
         k.session_id, k.chat_id, k.id, nullif(q.agent, ''), array['retry']
     from hearth.queue q join tasks k on k.id = q.task_id
-    where q.waiting and q.not_before > clock_timestamp() + interval '10 seconds'
+    where q.waiting and q.not_before > clock_timestamp() - interval '5 seconds'
         and q.not_before < 'infinity'
+        and (q.not_before > clock_timestamp() + interval '10 seconds' or (
+            q.parked_reason = 'pool_full' and k.created_at < clock_timestamp() - interval '10 seconds'))
         and ($1::timestamptz is null or (k.created_at, k.id) < ($1, $2::uuid))
         and ($4::uuid is null or k.session_id = $4)
     order by k.created_at desc, k.id desc limit $3

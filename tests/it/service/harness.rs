@@ -439,7 +439,6 @@ pub(super) fn command(home: &Path, database: &Database) -> Command {
         .env("HEARTH_HOME", home)
         .env("HEARTH_LISTEN", "127.0.0.1:0")
         .env("HEARTH_LOG", "info,hearth=debug,hearth_actors=debug")
-        .env("AGENT_POOL_MAX_LIVE", "20")
         // No process that no test asked for.
         .env("HEARTH_PROBE_EVERY_MS", "0")
         .stdin(Stdio::null())
@@ -450,6 +449,10 @@ pub(super) fn command(home: &Path, database: &Database) -> Command {
         command.env("DATABASE_URL", url);
     }
     let config = parent.join("hearth.toml");
+    let settings = std::fs::read_to_string(&config).unwrap_or_default();
+    if !settings.contains("max_live") {
+        command.env("AGENT_POOL_MAX_LIVE", "20");
+    }
     if config.exists() {
         command.env("HEARTH_CONFIG", config);
     }

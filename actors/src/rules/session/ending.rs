@@ -92,14 +92,16 @@ impl Session {
     }
 
     /// The agent goes; what it asked is answered to its next process.
-    pub(super) fn detach(&mut self, out: &mut Vec<Effect>) {
+    pub(super) fn detach(&mut self, why: &'static str, out: &mut Vec<Effect>) {
+        self.stopping = true;
         self.stop_link(true, out);
         self.phase = Phase::Finishing(Some(Outcome::Interrupted));
         out.push(Effect::StopListening);
-        out.push(Effect::Detach(Verdict::because(
-            Outcome::Interrupted,
-            "Hearth stopped while a human was asked",
-        )));
+        // Who asks has taken the prompt, and what stood in front of it.
+        out.push(Effect::Detach(Verdict {
+            taken: Taken::Yes,
+            ..Verdict::because(Outcome::Interrupted, why)
+        }));
     }
 
     pub(super) fn turn_over(

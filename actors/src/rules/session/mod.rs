@@ -64,6 +64,11 @@ enum Link {
     },
 }
 
+/// Why a turn was left while a human was asked, when Hearth stops.
+pub const STOPPED: &str = "Hearth stopped while a human was asked";
+/// The same, when another turn needs the place of its agent.
+pub const MADE_ROOM: &str = "its agent made room for another while a human was asked";
+
 /// The machine.
 #[derive(Clone, Debug)]
 pub struct Session {
@@ -73,6 +78,8 @@ pub struct Session {
     link_no: LinkNo,
     worktree_known: bool,
     stopping: bool,
+    /// Turns may end, and none may wait for a human.
+    draining: bool,
     /// The turn's prompt was tried in two contexts: there is no third.
     renewed: bool,
     /// [`Effect::StopSelf`] was given: nothing follows it.
@@ -91,6 +98,7 @@ impl Session {
             link_no: LinkNo::default(),
             worktree_known: false,
             stopping: false,
+            draining: false,
             renewed: false,
             over: false,
             since: now,
@@ -104,6 +112,9 @@ impl Session {
             return effects;
         }
         self.react(now, input, &mut effects);
+        if self.draining && self.waits_for_human() {
+            self.detach(STOPPED, &mut effects);
+        }
         if let Link::Stopping { gone: true, .. } = self.link {
             // Perhaps nobody waits for last words any more.
             self.stopping_went_on(true, false, &mut effects);
@@ -230,10 +241,11 @@ impl Session {
                 self.stopping = true;
                 self.cancel(now, Why::Interrupted, out);
             }
-            Input::Leave => {
+            Input::Drain => self.draining = true,
+            Input::Leave(why) => {
                 self.stopping = true;
                 if self.waits_for_human() {
-                    self.detach(out);
+                    self.detach(why, out);
                 } else {
                     self.cancel(now, Why::Interrupted, out);
                 }

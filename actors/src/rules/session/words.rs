@@ -79,8 +79,12 @@ pub enum Input {
     Unfit(TurnId, String),
     /// End the turn if one runs, then the link, then yourself.
     Stop,
-    /// The same for a session that comes back: what a human is asked stays open.
-    Leave,
+    /// The same for a session that comes back: what a human is asked stays open,
+    /// and this is why.
+    Leave(&'static str),
+    /// Finish the turn in the time that is left. One that waits for a human has
+    /// nothing to finish: it leaves as soon as it does.
+    Drain,
     /// Time passed.
     Tick,
 }

@@ -5,6 +5,7 @@ use super::parts::{acquire, assert_fenced, claim, claim_one, finish, open, turn_
 use super::prompts::{ask, kinds, prompt, running};
 use super::{AGENT, StoreUnderTest};
 use crate::event::{Frame, FrameKind};
+use crate::ids::PromptId;
 use crate::model::{Assignment, Continuity, LinkFacts, Resume};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{LinkNote, LinkStatus};
@@ -89,9 +90,7 @@ pub async fn the_last_answer_lets_a_detached_task_go_on(store: &dyn StoreUnderTe
     assert_eq!(next.fence.attempt, turn.fence.attempt + 1);
     let given = next.goes_on.clone().expect("it goes on");
     assert_eq!(given.len(), 2);
-    let answer = |given: &Given| given.answer.as_ref().map(|answer| answer.id.clone());
-    let answers: Vec<_> = given.iter().map(answer).collect();
-    assert_eq!(answers, [Some("yes".into()), Some("no".into())]);
+    assert_eq!(given_answers(&given), ["yes", "no"]);
     assert_eq!(next.input, going_on::message(&turn.input, &given));
     assert_eq!(next.resume, Some(resume()));
     open(store, &next).await;
@@ -102,6 +101,63 @@ pub async fn the_last_answer_lets_a_detached_task_go_on(store: &dyn StoreUnderTe
     for (frame, seq) in frames.iter().zip(1..) {
         assert_eq!(frame.seq, seq);
     }
+}
+
+/// The row was faster than the agent, which is gone: the answer goes to its next
+/// process, without another word of anybody.
+pub async fn an_answer_that_the_agent_did_not_hear_goes_on(store: &dyn StoreUnderTest) {
+    let (turn, asked) = asking(store).await;
+    settle(store, &turn, &asked, 0).await;
+    assert_eq!(
+        detach(store, &turn).await,
+        [],
+        "the agent may have heard it"
+    );
+    let frames = leave(store, &turn, &[asked.id]).await;
+    assert_eq!(
+        kinds(&frames),
+        [
+            FrameKind::MessageComplete,
+            FrameKind::TaskUpdated,
+            FrameKind::AgentStatusUpdated,
+            FrameKind::TaskUpdated
+        ]
+    );
+    assert_eq!(frames[1].data["state"], "blocked");
+    assert_eq!(frames[3].data["state"], "pending");
+    assert_eq!(leave(store, &turn, &[asked.id]).await, [], "once");
+    let next = claim_one(store).await;
+    assert_eq!(next.fence.task, turn.fence.task);
+    let given = next.goes_on.clone().expect("it goes on");
+    assert_eq!(given_answers(&given), ["yes"]);
+    assert_eq!(next.input, going_on::message(&turn.input, &given));
+    open(store, &next).await;
+    finish(store, &next, Outcome::Ok).await;
+    let frames = store.frames(turn.session).await;
+    assert!(frames.iter().zip(1..).all(|(frame, seq)| frame.seq == seq));
+}
+
+/// Of several prompts some are open, one was answered unheard, and one heard: the
+/// last open one decides when the task goes on, which is told what was not heard.
+pub async fn what_was_heard_is_not_told_again(store: &dyn StoreUnderTest) {
+    let (turn, heard) = asking(store).await;
+    let (unheard, still_open) = (prompt(), prompt());
+    ask(store, &turn, &unheard).await;
+    ask(store, &turn, &still_open).await;
+    settle(store, &turn, &heard, 0).await;
+    settle(store, &turn, &unheard, 1).await;
+    let frames = leave(store, &turn, &[unheard.id]).await;
+    assert_eq!(frames.len(), 3, "{frames:?}");
+    assert_eq!(store.task_state(turn.fence.task).await, TaskState::Blocked);
+    assert!(claim(store, 1).await.assignments.is_empty());
+    let yes = Settled::answered(still_open.options[0].clone(), AnsweredBy::Cli);
+    assert_eq!(store.answer_detached(unheard.id, &yes).await, []);
+    assert_eq!(store.answer_detached(still_open.id, &yes).await.len(), 2);
+    let next = claim_one(store).await;
+    let given = next.goes_on.clone().expect("it goes on");
+    assert_eq!(given_answers(&given), ["no", "yes"]);
+    open(store, &next).await;
+    finish(store, &next, Outcome::Ok).await;
 }
 
 /// A cancel ends it at once, and lets the chat go on.
@@ -142,7 +198,7 @@ pub async fn what_cannot_be_resumed_is_not_detached(store: &dyn StoreUnderTest) 
 }
 
 /// A turn of an agent that can be resumed, with a prompt.
-async fn asking(store: &dyn StoreUnderTest) -> (Assignment, NewPrompt) {
+pub(super) async fn asking(store: &dyn StoreUnderTest) -> (Assignment, NewPrompt) {
     let turn = of_a_chat(store).await;
     note(store, &turn).await;
     let asked = prompt();
@@ -161,9 +217,29 @@ async fn of_a_chat(store: &dyn StoreUnderTest) -> Assignment {
     turn
 }
 
-async fn detach(store: &dyn StoreUnderTest, turn: &Assignment) -> Vec<Frame> {
+pub(super) async fn detach(store: &dyn StoreUnderTest, turn: &Assignment) -> Vec<Frame> {
+    leave(store, turn, &[]).await
+}
+
+/// The agent has not heard how these were settled.
+async fn leave(store: &dyn StoreUnderTest, turn: &Assignment, unheard: &[PromptId]) -> Vec<Frame> {
     let (journal, turn) = (store.journal(), turn_ref(turn));
-    journal.detach(&turn, "stopped").await.expect("an answer")
+    let left = journal.detach(&turn, "stopped", unheard).await;
+    left.expect("an answer")
+}
+
+/// Settles a prompt of the live turn, as its session does.
+async fn settle(store: &dyn StoreUnderTest, turn: &Assignment, prompt: &NewPrompt, option: usize) {
+    let answer = prompt.options[option].clone();
+    let settled = Settled::answered(answer, AnsweredBy::Http);
+    let (journal, turn) = (store.journal(), turn_ref(turn));
+    let frames = journal.settle(&turn, prompt.id, &settled).await;
+    assert_eq!(frames.expect("ours").len(), 2);
+}
+
+fn given_answers(given: &[Given]) -> Vec<&str> {
+    let answers = given.iter().filter_map(|given| given.answer.as_ref());
+    answers.map(|answer| answer.id.as_str()).collect()
 }
 
 async fn note(store: &dyn StoreUnderTest, turn: &Assignment) {

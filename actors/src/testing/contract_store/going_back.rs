@@ -1,5 +1,6 @@
 //! Promises about orders that bring a session back to what it was.
 
+use super::detached::{asking, detach};
 use super::operations::{asked, assert_code, begin, diff, plan};
 use super::parts::{acquire, claim, claim_one, finish, finish_with, open_turn, turn_ref};
 use super::{AGENT, StoreUnderTest};
@@ -9,6 +10,7 @@ use crate::model::Assignment;
 use crate::operation::Abandoned;
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::OperationsError;
+use crate::prompt::{AnsweredBy, PromptState, Settled};
 use crate::review::Order;
 
 struct Talk {
@@ -189,4 +191,33 @@ pub async fn a_retry_comes_too_late_when_something_worked_since(store: &dyn Stor
     );
     let kept = store.message(turn.assistant_message).await;
     assert!(kept.is_some(), "nothing was trimmed");
+}
+
+/// A restore to before a question ends the task that waits for its answer: nobody
+/// could go on behind it.
+pub async fn a_restore_ends_what_waits_for_an_answer(store: &dyn StoreUnderTest) {
+    let (turn, question) = asking(store).await;
+    assert_eq!(detach(store, &turn).await.len(), 3);
+    let checkpoint = store.checkpoint_id(&turn).await.expect("a checkpoint");
+    let order = Order::Restore {
+        checkpoint,
+        chat: turn.key.chat,
+        consent: false,
+    };
+    let started = begin(store, turn.session, order).await;
+    let (operations, plan) = (store.operations(), plan(&started));
+    operations
+        .intend(&started.owner, &plan)
+        .await
+        .expect("ours");
+    operations
+        .complete(&started.owner, &plan, &diff(Vec::new()))
+        .await
+        .expect("ours");
+    let state = store.task_state(turn.fence.task).await;
+    assert_eq!(state, TaskState::Cancelled);
+    let prompt = store.prompt(question.id).await;
+    assert_eq!(prompt, Some(PromptState::Cancelled));
+    let yes = Settled::answered(question.options[0].clone(), AnsweredBy::Http);
+    assert_eq!(store.answer_detached(question.id, &yes).await, []);
 }

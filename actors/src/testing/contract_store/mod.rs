@@ -33,15 +33,16 @@ pub use contexts::{
 };
 pub use detached::{
     a_detached_task_can_be_cancelled, a_detached_turn_leaves_its_prompts_open,
-    take_over_detaches_what_waits_for_a_human, the_last_answer_lets_a_detached_task_go_on,
-    what_cannot_be_resumed_is_not_detached,
+    an_answer_that_the_agent_did_not_hear_goes_on, take_over_detaches_what_waits_for_a_human,
+    the_last_answer_lets_a_detached_task_go_on, what_cannot_be_resumed_is_not_detached,
+    what_was_heard_is_not_told_again,
 };
 pub use endings::{
     a_finished_session_takes_its_next_task, a_turn_may_end_unprompted,
     each_outcome_leaves_its_state, finish_happens_once,
 };
 pub use going_back::{
-    a_restore_trims_its_chat_and_marks_the_others,
+    a_restore_ends_what_waits_for_an_answer, a_restore_trims_its_chat_and_marks_the_others,
     a_retry_comes_too_late_when_something_worked_since, a_retry_goes_back_and_queues_its_task_once,
 };
 pub use journal::{
@@ -217,6 +218,8 @@ macro_rules! store_contract {
             a_detached_turn_leaves_its_prompts_open,
             take_over_detaches_what_waits_for_a_human,
             the_last_answer_lets_a_detached_task_go_on,
+            an_answer_that_the_agent_did_not_hear_goes_on,
+            what_was_heard_is_not_told_again,
             a_detached_task_can_be_cancelled,
             what_cannot_be_resumed_is_not_detached,
             turns_and_operations_exclude_each_other,
@@ -230,6 +233,7 @@ macro_rules! store_contract {
             what_was_not_intended_is_not_completed,
             a_new_life_takes_operations_over,
             without_a_lease_no_operation_begins,
+            a_restore_ends_what_waits_for_an_answer,
             a_restore_trims_its_chat_and_marks_the_others,
             a_retry_goes_back_and_queues_its_task_once,
             a_retry_comes_too_late_when_something_worked_since,

@@ -5,7 +5,7 @@ use super::{AGENT, StoreUnderTest};
 use crate::event::FrameKind;
 use crate::ids::{ChangeId, ChatId, OperationId, SessionId};
 use crate::model::{Diff, FileChange};
-use crate::operation::{Abandoned, Asked, Begun, OperationState, Owner, Started};
+use crate::operation::{Abandoned, Asked, Begun, LeftBehind, OperationState, Owner, Started};
 use crate::ports::OperationsError;
 use crate::review::{FileState, Order, Plan, Step};
 
@@ -354,6 +354,27 @@ pub async fn what_was_not_intended_is_not_completed(store: &dyn StoreUnderTest) 
     assert_eq!(paths(&store.changes(session).await), ["a"]);
 }
 
+/// Takes over all that earlier lives left, as one whose answers are lost does: it
+/// asks for everything twice.
+async fn take_over(store: &dyn StoreUnderTest) -> Vec<LeftBehind> {
+    let operations = store.operations();
+    let found = operations.left_behind().await.expect("ours");
+    let again = operations.left_behind().await.expect("ours");
+    assert_eq!(found, again, "nothing is taken over by being looked for");
+    let mut left = Vec::new();
+    for (id, session) in found {
+        let first = operations.take_over(id).await.expect("ours");
+        let again = operations.take_over(id).await.expect("ours");
+        assert_eq!(first, again);
+        let taken = again.expect("it was left");
+        assert_eq!((taken.owner.id, taken.owner.session), (id, session));
+        left.push(taken);
+    }
+    let rest = operations.left_behind().await.expect("ours");
+    assert!(rest.is_empty(), "{rest:?}");
+    left
+}
+
 /// A new life finds what the last one left, and the last one is refused.
 pub async fn a_new_life_takes_operations_over(store: &dyn StoreUnderTest) {
     let session = worked(store, &[("a", "1")]).await;
@@ -361,7 +382,7 @@ pub async fn a_new_life_takes_operations_over(store: &dyn StoreUnderTest) {
     let started = begin(store, session, apply(&[])).await;
     let plan = plan(&started);
     assert!(
-        operations.take_over(None).await.expect("ours").is_empty(),
+        operations.left_behind().await.expect("ours").is_empty(),
         "it lives"
     );
 
@@ -372,7 +393,7 @@ pub async fn a_new_life_takes_operations_over(store: &dyn StoreUnderTest) {
         matches!(refused, Err(OperationsError::Fenced)),
         "{refused:?}"
     );
-    let left = twin.operations().take_over(None).await.expect("ours");
+    let left = take_over(&*twin).await;
     assert_eq!((left.len(), left[0].state), (1, OperationState::Planning));
     let empty = left[0].plan.as_ref().expect("an empty plan");
     assert!(empty.steps.is_empty());
@@ -388,7 +409,7 @@ pub async fn a_new_life_takes_operations_over(store: &dyn StoreUnderTest) {
         .expect("ours");
     let third = store.twin().await;
     third.lease().acquire().await.expect("the node's own");
-    let left = third.operations().take_over(None).await.expect("ours");
+    let left = take_over(&*third).await;
     // The first one's refs were never put right either.
     assert_eq!(left.len(), 2);
     let intended = left
@@ -411,7 +432,7 @@ pub async fn a_new_life_takes_operations_over(store: &dyn StoreUnderTest) {
     }
     let fourth = store.twin().await;
     fourth.lease().acquire().await.expect("the node's own");
-    let left = fourth.operations().take_over(None).await.expect("ours");
+    let left = take_over(&*fourth).await;
     assert!(left.is_empty(), "{left:?}");
 }
 

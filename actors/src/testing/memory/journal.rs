@@ -112,6 +112,7 @@ impl Rows {
             settled: None,
             asked_seq: frames[0].seq,
             settled_seq: 0,
+            detached: false,
         };
         self.prompts.insert(prompt.id, row);
         Ok(frames)
@@ -168,6 +169,7 @@ impl Rows {
             settled: Some(settled.clone()),
             asked_seq: frames[0].seq,
             settled_seq: frames[0].seq,
+            detached: false,
         };
         self.prompts.insert(prompt.id, row);
         Ok(frames)

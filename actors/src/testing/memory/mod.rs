@@ -60,6 +60,9 @@ pub struct Faults {
     pub down: bool,
     /// Every call takes so long.
     pub latency: Duration,
+    /// Each call takes a part of that, as these dice fall: then calls overtake each
+    /// other.
+    pub dice: Option<fastrand::Rng>,
     /// So many of the next appends panic.
     pub append_panics: u32,
     /// What breaks of the coming calls about operations: for each whether, and
@@ -150,13 +153,13 @@ impl MemoryStore {
     }
 
     async fn reach(&self) -> Result<(), Source> {
-        let faults = self
-            .faults
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        tokio::time::sleep(faults.latency).await;
-        if faults.down {
+        let (latency, down) = {
+            let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+            let part = faults.dice.as_mut().map_or(1.0, fastrand::Rng::f64);
+            (faults.latency.mul_f64(part), faults.down)
+        };
+        tokio::time::sleep(latency).await;
+        if down {
             return Err("the fake store is down".into());
         }
         Ok(())
@@ -291,9 +294,14 @@ impl Journal for MemoryStore {
         self.with(|rows| rows.decided(turn, prompt, settled))
     }
 
-    async fn detach(&self, turn: &TurnRef, _why: &str) -> Result<Vec<Frame>, JournalError> {
+    async fn detach(
+        &self,
+        turn: &TurnRef,
+        _why: &str,
+        unheard: &[PromptId],
+    ) -> Result<Vec<Frame>, JournalError> {
         self.reach().await.map_err(JournalError::Unavailable)?;
-        self.with(|rows| rows.detach(turn))
+        self.with(|rows| rows.detach(turn, unheard))
     }
 
     async fn notice(&self, notice: &Notice) -> Result<(), JournalError> {
@@ -348,11 +356,12 @@ impl Operations for MemoryStore {
         .await
     }
 
-    async fn take_over(
-        &self,
-        one: Option<OperationId>,
-    ) -> Result<Vec<LeftBehind>, OperationsError> {
-        self.operate(|rows| Ok(rows.take_over(one))).await
+    async fn left_behind(&self) -> Result<Vec<(OperationId, SessionId)>, OperationsError> {
+        self.operate(|rows| Ok(rows.left_behind())).await
+    }
+
+    async fn take_over(&self, id: OperationId) -> Result<Option<LeftBehind>, OperationsError> {
+        self.operate(|rows| Ok(rows.take_over(id))).await
     }
 }
 

@@ -255,42 +255,38 @@ impl Rows {
         }
     }
 
-    pub(super) fn take_over(&mut self, one: Option<OperationId>) -> Vec<LeftBehind> {
+    pub(super) fn left_behind(&self) -> Vec<(OperationId, SessionId)> {
+        let rows = self.operations.iter();
+        rows.filter(|(_, row)| row.incarnation < self.incarnation && !row.settled)
+            .map(|(id, row)| (*id, row.session))
+            .collect()
+    }
+
+    pub(super) fn take_over(&mut self, id: OperationId) -> Option<LeftBehind> {
         let incarnation = self.incarnation;
-        let mut left = Vec::new();
-        for (id, row) in &mut self.operations {
-            let mine = match one {
-                Some(one) => one == *id,
-                None => row.incarnation < incarnation,
-            };
-            if !mine || row.settled {
-                continue;
-            }
-            row.incarnation = incarnation;
-            let worktree = self
-                .worktrees
-                .get(&row.session)
-                .map(|(worktree, _)| worktree);
-            let mut plan = row
-                .plan
-                .clone()
-                .or_else(|| worktree.map(|worktree| Plan::nothing(*id, worktree.clone())));
-            if let (Some(plan), Some(worktree), true) = (&mut plan, worktree, row.ends > 0) {
-                plan.baseline.clone_from(&worktree.baseline);
-            }
-            left.push(LeftBehind {
-                owner: Owner {
-                    id: *id,
-                    session: row.session,
-                    node: NodeId(uuid::Uuid::nil()),
-                    incarnation,
-                },
-                order: row.order.clone(),
-                state: row.state,
-                plan,
-            });
+        let row = self.operations.get_mut(&id)?;
+        if row.settled {
+            return None;
         }
-        left
+        row.incarnation = incarnation;
+        let worktree = self
+            .worktrees
+            .get(&row.session)
+            .map(|(worktree, _)| worktree);
+        let mut plan = row
+            .plan
+            .clone()
+            .or_else(|| worktree.map(|worktree| Plan::nothing(id, worktree.clone())));
+        if let (Some(plan), Some(worktree), true) = (&mut plan, worktree, row.ends > 0) {
+            plan.baseline.clone_from(&worktree.baseline);
+        }
+        let (order, state, session) = (row.order.clone(), row.state, row.session);
+        Some(LeftBehind {
+            owner: self.owner(id, session),
+            order,
+            state,
+            plan,
+        })
     }
 
     fn owner(&self, id: OperationId, session: SessionId) -> Owner {

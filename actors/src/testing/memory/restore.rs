@@ -65,7 +65,13 @@ impl Rows {
         chat: ChatId,
     ) -> Vec<Frame> {
         let mut trimmed: Vec<MessageId> = Vec::new();
+        let mut asking: Vec<TaskId> = Vec::new();
         if let Some(target) = self.turn_of(checkpoint) {
+            let asks = |turn: &&TurnRow| {
+                turn.reference.chat == chat && self.tasks[&turn.reference.fence.task].detached
+            };
+            let tasks = self.later(session, target).filter(asks);
+            asking.extend(tasks.map(|turn| turn.reference.fence.task));
             let own = |turn: &&TurnRow| turn.reference.chat == chat;
             for turn in self.later(session, target).filter(own) {
                 trimmed.extend([turn.user_message, turn.reference.message]);
@@ -78,6 +84,10 @@ impl Rows {
                 .flat_map(|turn| [turn.user_message, turn.reference.message])
                 .collect();
             trimmed.retain(|id| !kept.contains(id));
+        }
+        // Nobody could go on behind an answer to what is gone.
+        for task in asking {
+            self.request_cancel(task);
         }
         trimmed.retain(|id| self.trim_message(*id));
         let data = json!({ "checkpoint_id": checkpoint, "message_ids": trimmed });

@@ -110,6 +110,8 @@ pub struct PromptRow {
     pub asked_seq: i64,
     /// Seq of the frame that told how it was settled.
     pub settled_seq: i64,
+    /// Its agent was gone before it heard an answer.
+    pub detached: bool,
 }
 
 /// A message as the store knows it.
@@ -414,7 +416,7 @@ impl Rows {
                 }
             };
             found.interrupted += usize::from(outcome == Outcome::Interrupted);
-            let kept = self.detach_turn(&turn.reference);
+            let kept = self.detach_turn(&turn.reference, &[]);
             if !kept.is_empty() {
                 found.detached += 1;
                 found.frames.extend(kept);

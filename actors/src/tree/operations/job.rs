@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::ids::{OperationId, SessionId};
 use crate::model::{Diff, Worktree};
-use crate::operation::{Abandoned, Asked, Begun, Done, LeftBehind, OperationState, Owner};
+use crate::operation::{Abandoned, Asked, Begun, Done, OperationState, Owner};
 use crate::ports::{OperationsError, WorktreeError};
 use crate::prompt::Notice;
 use crate::review::{Conflict, Order, Plan, Planned, Work};
@@ -65,15 +65,12 @@ impl Job {
         }
     }
 
-    pub(super) fn resume(shared: Arc<Shared>, left: LeftBehind) -> Self {
+    /// One that an earlier life of the node left behind.
+    pub(super) fn resume(shared: Arc<Shared>, id: OperationId, session: SessionId) -> Self {
         Self {
-            id: left.owner.id,
-            session: left.owner.session,
-            order: left.order,
-            owner: Some(left.owner),
-            plan: left.plan,
-            inherited: left.state == OperationState::Intended,
-            ..Self::bare(shared, Course::resume(left.state))
+            id,
+            session,
+            ..Self::bare(shared, Course::resume())
         }
     }
 
@@ -180,7 +177,7 @@ impl Job {
         };
         let quiet = match &self.pool {
             Some(pool) => {
-                pool.call(|reply| pool::Msg::Quiet(chat, reply), QUIET_BOUND)
+                pool.call(|reply| pool::Msg::StopAgents(chat, reply), QUIET_BOUND)
                     .await
             }
             None => None,
@@ -365,11 +362,11 @@ impl Job {
     }
 
     async fn recall(&mut self) -> Came {
-        match self.shared.ports.operations.take_over(Some(self.id)).await {
-            Ok(left) => {
-                let Some(left) = left.into_iter().find(|left| left.owner.id == self.id) else {
-                    return Came::Found(None);
-                };
+        match self.shared.ports.operations.take_over(self.id).await {
+            Ok(None) => Came::Found(None),
+            Ok(Some(left)) => {
+                let is_ours = self.asked.is_some();
+                self.inherited |= !is_ours && left.state == OperationState::Intended;
                 self.owner = Some(left.owner);
                 self.order = left.order;
                 if left.plan.is_some() {
@@ -452,7 +449,10 @@ impl Job {
             &["root", "operations", &self.id.to_string()],
             Snapshot {
                 kind: "operation".into(),
-                name: format!("{} of {}", self.order.kind(), self.session),
+                name: match (&self.asked, &self.owner) {
+                    (None, None) => format!("one left behind of {}", self.session),
+                    _ => format!("{} of {}", self.order.kind(), self.session),
+                },
                 state: self.course.act().as_str().into(),
                 detail: json!({
                     "session_id": self.session,

@@ -16,7 +16,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde_json::json;
 
 use crate::ids::{OperationId, SessionId};
-use crate::operation::{Asked, Done, LeftBehind};
+use crate::operation::{Asked, Done};
 use crate::ports::OperationsError;
 use crate::tree::addr::{Addr, Depth, Task, report};
 use crate::tree::board::Snapshot;
@@ -41,7 +41,7 @@ pub(crate) type Reply = RpcReplyPort<Result<Done, OperationsError>>;
 /// What the supervisor of operations is told.
 pub(crate) enum Msg {
     /// What earlier lives left.
-    Left(Result<Vec<LeftBehind>, OperationsError>),
+    Left(Result<Vec<(OperationId, SessionId)>, OperationsError>),
     /// Look for it.
     Look,
     /// It takes too long to end all of that.
@@ -146,12 +146,12 @@ impl Actor for OperationsActor {
 impl State {
     fn look(&mut self) {
         let operations = self.to.shared.ports.operations.clone();
-        let work = async move { Msg::Left(operations.take_over(None).await) };
+        let work = async move { Msg::Left(operations.left_behind().await) };
         let lost = |why: String| Msg::Left(Err(OperationsError::Unavailable(why.into())));
         self.look = Some(report(&self.me, work, lost));
     }
 
-    fn left(&mut self, found: Result<Vec<LeftBehind>, OperationsError>) {
+    fn left(&mut self, found: Result<Vec<(OperationId, SessionId)>, OperationsError>) {
         match found {
             Ok(found) => {
                 if !found.is_empty() {
@@ -160,8 +160,8 @@ impl State {
                         "earlier lives left operations behind"
                     );
                 }
-                for left in found {
-                    let job = Job::resume(self.to.shared.clone(), left);
+                for (id, session) in found {
+                    let job = Job::resume(self.to.shared.clone(), id, session);
                     self.waiting.push_back((job, None));
                 }
                 if self.recovery == Recovery::Looking {

@@ -54,6 +54,9 @@ pub(crate) enum Msg {
     Refused(SessionKey, Generation, Refusal),
     /// A session's actor, state and processes are gone.
     Gone(SessionKey, Generation),
+    /// A session's turn waits for a human, and whether its agent may go meanwhile;
+    /// none: not any more.
+    Asks(SessionKey, Generation, Option<bool>),
     /// Look for sessions whose idle time is over.
     Sweep,
     /// End the turn of this task, if it runs here.
@@ -69,11 +72,12 @@ pub(crate) enum Msg {
     /// Stop a session and forget its crashes.
     Restart(SessionKey, RpcReplyPort<Result<(), Refusal>>),
     /// Stop the agents of this chat, between turns; replies when all are gone.
-    Quiet(ChatId, RpcReplyPort<()>),
+    StopAgents(ChatId, RpcReplyPort<()>),
     /// The same for all chats of this workspace.
     Empty(SessionId, RpcReplyPort<()>),
-    /// Replies when no turn runs.
-    WhenQuiet(RpcReplyPort<()>),
+    /// Begin no turn any more, and leave those that wait for a human; replies when
+    /// none runs.
+    Drain(RpcReplyPort<()>),
     /// Interrupts all turns and stops all sessions; replies when all are gone. What
     /// people are asked stays open.
     StopAll(RpcReplyPort<()>),
@@ -105,12 +109,17 @@ pub(crate) struct State {
     /// Claimed tasks that wait for a slot; bounded by the dispatcher's credit.
     waiting: VecDeque<Waiting>,
     evictions: Vec<(SessionKey, RpcReplyPort<Result<(), Refusal>>)>,
-    quiet: Vec<RpcReplyPort<()>>,
-    leaving: Vec<(Of, RpcReplyPort<()>)>,
+    /// Who waits for the agents of a chat or workspace to be gone.
+    agents_gone: Vec<(Of, RpcReplyPort<()>)>,
+    /// Who waits for the last turn.
+    drained: Vec<RpcReplyPort<()>>,
+    draining: bool,
     stopped: Vec<RpcReplyPort<()>>,
     stopping: bool,
     /// Why sessions refused to go, counted since the start.
     refusals: BTreeMap<String, u64>,
+    /// Tasks that found no place, counted since the start.
+    turned_away: u64,
     evicted: u64,
     tasks: Vec<Task>,
     _sweep: Task,
@@ -129,6 +138,8 @@ struct Live {
     /// The definition of the shared server it lives in, if it does.
     server: Option<String>,
     turn: Option<HeldTurn>,
+    /// Its turn waits for a human, and gave its credit back meanwhile.
+    lent: bool,
     /// Its actor is gone, its clean-up is not.
     ended: bool,
 }
@@ -201,11 +212,13 @@ impl Actor for PoolActor {
             weighing: Vec::new(),
             waiting: VecDeque::new(),
             evictions: Vec::new(),
-            quiet: Vec::new(),
-            leaving: Vec::new(),
+            agents_gone: Vec::new(),
+            drained: Vec::new(),
+            draining: false,
             stopped: Vec::new(),
             stopping: false,
             refusals: BTreeMap::new(),
+            turned_away: 0,
             evicted: 0,
             tasks: Vec::new(),
             _sweep: sweep,
@@ -235,6 +248,7 @@ impl Actor for PoolActor {
                 state.refused(&key, generation, refusal).await
             }
             Msg::Gone(key, generation) => state.gone(&key, generation).await,
+            Msg::Asks(key, generation, asks) => state.asks(&key, generation, asks),
             Msg::Sweep => state.sweep(),
             Msg::Cancel(task) => state.cancel(task, Why::Asked),
             Msg::Answer(task, reply) => state.answer(task, reply),
@@ -242,9 +256,9 @@ impl Actor for PoolActor {
             Msg::CloseSession(session) => state.close(|_, of| of == session),
             Msg::Evict(key, reply) => state.evict(key, reply),
             Msg::Restart(key, reply) => state.restart(&key, reply),
-            Msg::Quiet(chat, reply) => state.quiet(Of::Chat(chat), reply),
-            Msg::Empty(session, reply) => state.quiet(Of::Session(session), reply),
-            Msg::WhenQuiet(reply) => state.quiet.push(reply),
+            Msg::StopAgents(chat, reply) => state.stop_agents(Of::Chat(chat), reply),
+            Msg::Empty(session, reply) => state.stop_agents(Of::Session(session), reply),
+            Msg::Drain(reply) => state.drain(reply),
             Msg::StopAll(reply) => state.stop_all(reply),
         }
         state.tell_servers();
@@ -299,19 +313,25 @@ impl State {
         }
     }
 
+    fn debit(&self) {
+        if let Some(dispatcher) = &self.dispatcher {
+            dispatcher.cast(dispatcher::Msg::Debit);
+        }
+    }
+
     fn settle_replies(&mut self) {
-        if !self.quiet.is_empty()
+        if !self.drained.is_empty()
             && self.waiting.is_empty()
             && self.weighing.is_empty()
             && self.live.values().all(|live| live.turn.is_none())
         {
-            for reply in self.quiet.drain(..) {
+            for reply in self.drained.drain(..) {
                 let _ = reply.send(());
             }
         }
         let live = &self.live;
         for (_, reply) in self
-            .leaving
+            .agents_gone
             .extract_if(.., |(of, _)| live.values().all(|live| !of.has(live)))
         {
             let _ = reply.send(());

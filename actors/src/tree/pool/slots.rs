@@ -20,8 +20,8 @@ use crate::tree::board::Snapshot;
 use crate::tree::session::{self, SessionActor};
 use crate::tree::shared::{Backoff, Shared, until_written};
 
-/// A task that finds every session busy waits this long before it is claimed again.
-const FULL_WAIT: Duration = Duration::from_secs(1);
+/// A task whose agent cannot be had waits this long before it is claimed again.
+const NO_AGENT_WAIT: Duration = Duration::from_secs(1);
 /// Longest wait for the processes of a session that ended.
 const GONE_BOUND: Duration = Duration::from_secs(15);
 
@@ -32,7 +32,7 @@ impl State {
         if routing::route(assignment.origin, can_be_warm) == Route::OneShot {
             routing::make_one_shot(&mut assignment);
         }
-        if assignment.budgeted && !self.stopping {
+        if assignment.budgeted && !self.draining && !self.stopping {
             return self.weigh(assignment);
         }
         self.place(Waiting {
@@ -44,7 +44,7 @@ impl State {
 
     pub(super) async fn place(&mut self, task: Waiting) {
         let key = &task.assignment.key;
-        if self.stopping {
+        if self.draining || self.stopping {
             return self.give_back(&task.assignment);
         }
         if let Some(parked) = self.resting(key, task.assignment.chat) {
@@ -58,7 +58,8 @@ impl State {
             .iter()
             .map(|(key, live)| (key.clone(), live.slot))
             .collect();
-        match rule::admit(&slots, key, self.shared.settings.max_live, &task.refused) {
+        let (now, max_live) = (self.shared.now(), self.shared.settings.max_live);
+        match rule::admit(&slots, key, max_live, &task.refused, now) {
             Admission::Reuse => self.hand_over(task.assignment),
             Admission::Spawn => self.spawn(task).await,
             Admission::After(victim) => {
@@ -66,10 +67,14 @@ impl State {
                 self.waiting.push_back(task);
             }
             Admission::Wait => self.waiting.push_back(task),
-            Admission::Full => {
-                let parked = Parked::until(ParkReason::PoolFull, FULL_WAIT);
-                let most = self.shared.settings.max_live;
-                let detail = format!("all {most} warm sessions are busy, or wait for people");
+            Admission::Full(wait) => {
+                self.turned_away += 1;
+                let parked = Parked::until(ParkReason::PoolFull, wait);
+                let asking = self.asking();
+                let detail = format!(
+                    "all {max_live} warm sessions are busy; {asking} of them wait for people, \
+                     whose answers make room"
+                );
                 self.park(&task.assignment, parked.because(detail));
             }
         }
@@ -79,7 +84,7 @@ impl State {
         let key = task.assignment.key.clone();
         let Some(entry) = self.shared.ports.agents.get(&key.agent) else {
             tracing::warn!(agent = %key.agent, "a task was claimed for an agent that is gone");
-            let parked = Parked::until(ParkReason::BackOff, FULL_WAIT);
+            let parked = Parked::until(ParkReason::BackOff, NO_AGENT_WAIT);
             let detail = format!("agent {} is not configured any more", key.agent);
             return self.park(&task.assignment, parked.because(detail));
         };
@@ -126,9 +131,11 @@ impl State {
                             leaving: false,
                             used: self.shared.now(),
                             idle_ttl,
+                            asks: None,
                         },
                         server: definition,
                         turn: None,
+                        lent: false,
                         ended: false,
                     },
                 );
@@ -136,7 +143,7 @@ impl State {
             }
             Err(error) => {
                 tracing::error!(session = %key, %error, "a session actor did not start");
-                let parked = Parked::until(ParkReason::BackOff, FULL_WAIT);
+                let parked = Parked::until(ParkReason::BackOff, NO_AGENT_WAIT);
                 self.park(&task.assignment, parked.because(error.to_string()));
             }
         }
@@ -157,6 +164,33 @@ impl State {
         live.addr.cast(session::Msg::Assign(assignment, prompted));
     }
 
+    /// A turn that waits for a human lends its credit: what is claimed with it may
+    /// have its place, if it can leave, or says that it waits for one.
+    pub(super) fn asks(&mut self, key: &SessionKey, generation: Generation, asks: Option<bool>) {
+        let now = self.shared.now();
+        let Some(live) = self.live_now(key, generation) else {
+            return;
+        };
+        live.slot.asks = asks
+            .filter(|_| live.turn.is_some())
+            .map(|can_leave| rule::Asks {
+                since: now,
+                can_leave,
+            });
+        let lent = live.slot.asks.is_some();
+        match (std::mem::replace(&mut live.lent, lent), lent) {
+            (false, true) => self.credit(),
+            (true, false) => self.debit(),
+            _ => {}
+        }
+    }
+
+    /// Sessions whose turns wait for people.
+    fn asking(&self) -> usize {
+        let live = self.live.values();
+        live.filter(|live| live.slot.asks.is_some()).count()
+    }
+
     pub(super) async fn turn_over(
         &mut self,
         key: &SessionKey,
@@ -169,11 +203,15 @@ impl State {
         };
         live.slot.busy = false;
         live.slot.used = now;
+        live.slot.asks = None;
         let turn = live.turn.take();
         let held = turn.is_some();
-        let chat = live.chat;
+        let (chat, lent) = (live.chat, std::mem::take(&mut live.lent));
         if let Some(turn) = turn {
             self.tried(turn.reference.fence.turn, outcome);
+        }
+        if lent {
+            self.debit();
         }
         if outcome == Some(Outcome::Ok) {
             self.worked(key, chat);
@@ -204,7 +242,11 @@ impl State {
         };
         live.ended = true;
         live.slot.leaving = true;
+        live.slot.asks = None;
         let (join, turn, generation) = (live.join.take(), live.turn.take(), live.generation);
+        if std::mem::take(&mut live.lent) {
+            self.debit();
+        }
         if let Some(turn) = &turn {
             self.tried(turn.reference.fence.turn, None);
             self.credit();
@@ -303,7 +345,9 @@ impl State {
                     "live": self.live.len(),
                     "busy": self.live.values().filter(|live| live.slot.busy).count(),
                     "max_live": self.shared.settings.max_live,
+                    "asking": self.asking(),
                     "waiting": self.waiting.len(),
+                    "turned_away": self.turned_away,
                     "evicted": self.evicted,
                     "refusals": self.refusals,
                     "weighing": self.weighing.len(),
@@ -333,7 +377,7 @@ async fn settle_orphan(shared: &Shared, turn: &HeldTurn) {
         };
         let journal = &shared.ports.journal;
         let why = end.detail.as_deref().unwrap_or_default();
-        match until_written(|| journal.detach(&turn.reference, why)).await {
+        match until_written(|| journal.detach(&turn.reference, why, &[])).await {
             Ok(frames) if frames.is_empty() => {}
             Ok(frames) => return shared.hub.publish(frames),
             Err(error) => {

@@ -43,6 +43,15 @@ impl State {
         let Some(live) = self.live_now(key, generation) else {
             return;
         };
+        if let Some(asks) = live
+            .slot
+            .asks
+            .as_mut()
+            .filter(|_| refusal == Refusal::OpenPrompt)
+        {
+            // It knows better than what it told before; an answer may be on its way.
+            asks.since = now;
+        }
         if refusal != Refusal::Stopping {
             // A refusal starts its idle time anew.
             live.slot.leaving = false;
@@ -167,12 +176,24 @@ impl State {
     }
 
     /// The caller holds the session's gate: no turn runs or begins in it.
-    pub(super) fn quiet(&mut self, of: Of, reply: RpcReplyPort<()>) {
+    pub(super) fn stop_agents(&mut self, of: Of, reply: RpcReplyPort<()>) {
         for live in self.live.values_mut().filter(|live| of.has(live)) {
             live.slot.leaving = true;
             live.addr.cast(session::Msg::Stop);
         }
-        self.leaving.push((of, reply));
+        self.agents_gone.push((of, reply));
+    }
+
+    pub(super) fn drain(&mut self, reply: RpcReplyPort<()>) {
+        self.draining = true;
+        self.give_back_weighing(|_| true);
+        while !self.waiting.is_empty() {
+            self.give_back_waiting(0);
+        }
+        for live in self.live.values() {
+            live.addr.cast(session::Msg::Drain);
+        }
+        self.drained.push(reply);
     }
 
     pub(super) fn stop_all(&mut self, reply: RpcReplyPort<()>) {

@@ -181,7 +181,7 @@ impl Life {
         let work = async move {
             let answer = match timeout(bound, server.probe()).await {
                 Ok(answer) => answer,
-                Err(_) => Err(format!("no answer within {} s", bound.as_secs())),
+                Err(_) => Err(format!("no answer within {bound:?}")),
             };
             Msg::Probed(number, probe, answer)
         };

@@ -33,6 +33,7 @@ impl State {
         for effect in effects {
             self.carry_out(effect).await;
         }
+        self.tell_asks();
         self.arm_timer();
         if changed {
             self.show();
@@ -273,9 +274,10 @@ async fn in_server(
         spec.forgotten = Some(why);
     }
     let started = backend.start(spec, events).await;
-    started.map_err(|error| match error {
-        StartError::Auth(_) => error,
-        _ => StartError::Server(format!("{error}\nIts server: {why}")),
+    started.map_err(|error| match (error, why) {
+        (error @ StartError::Auth(_), _) => error,
+        (error, why) if error.to_string() == why => StartError::Server(why),
+        (error, why) => StartError::Server(format!("its server: {why}\nand without it: {error}")),
     })
 }
 

@@ -22,7 +22,7 @@ use crate::model::{Assignment, Checkpoint, Diff, Policy, Worktree};
 use crate::outcome::Outcome;
 use crate::ports::{AgentEntry, Link, Prompt};
 use crate::rules::permission;
-use crate::rules::session::{Input, LinkNo, Session};
+use crate::rules::session::{Input, LinkNo, MADE_ROOM, STOPPED, Session};
 use crate::rules::turn::Why;
 use crate::tree::addr::{Addr, Depth, Task};
 use crate::tree::handle::Refusal;
@@ -80,6 +80,8 @@ pub(crate) enum Msg {
     Stop,
     /// The same, to come back: what a human is asked stays open.
     Leave,
+    /// Hearth stops: finish the turn, but wait for no human.
+    Drain,
     /// A clock ran out.
     Tick,
     /// The turn's end cannot be written: start over, the pool settles the turn.
@@ -122,6 +124,8 @@ pub(crate) struct State {
     /// Starting the link, or stopping it. Outlives turns.
     link_task: Option<Task>,
     timer: Option<(crate::rules::moment::Moment, Task)>,
+    /// The pool knows that a human is asked.
+    asks: bool,
 }
 
 /// The turn it works on. Dropping it forgets the tasks that work for it.
@@ -137,6 +141,8 @@ struct Turn {
     prompts: BTreeMap<PromptId, prompts::Open>,
     /// What is to be written of prompts, in order; none before the first.
     words: Option<words::Words>,
+    /// They stay behind, open, when it ends.
+    leaves_prompts: bool,
     /// Requests that were written down although nobody was asked.
     decided: usize,
     /// The worktree was made sure of in this turn.
@@ -184,6 +190,7 @@ impl Actor for SessionActor {
             commands: Vec::new(),
             link_task: None,
             timer: None,
+            asks: false,
         };
         state.show();
         Ok(state)
@@ -330,8 +337,9 @@ impl State {
                 Some(refusal) => {
                     self.tell_pool(|key, generation| pool::Msg::Refused(key, generation, refusal))
                 }
-                None => self.step(Input::Stop).await,
+                None => self.step(Input::Leave(MADE_ROOM)).await,
             },
+            Msg::Drain => self.step(Input::Drain).await,
             Msg::Stop => {
                 self.withdraw_prompts("its session was stopped");
                 self.step(Input::Stop).await;
@@ -340,7 +348,7 @@ impl State {
                 if !self.machine.waits_for_human() {
                     self.withdraw_prompts("its session was stopped");
                 }
-                self.step(Input::Leave).await;
+                self.step(Input::Leave(STOPPED)).await;
             }
             Msg::Tick => {
                 self.timer = None;
@@ -396,6 +404,7 @@ impl State {
             handover: None,
             prompts: BTreeMap::new(),
             words: None,
+            leaves_prompts: false,
             decided: 0,
             ensured: false,
             limited: limits::Limited::default(),
@@ -425,11 +434,33 @@ impl State {
         if self.machine.is_stopping() {
             Some(Refusal::Stopping)
         } else if self.machine.waits_for_human() {
-            Some(Refusal::OpenPrompt)
+            (!self.may_leave_prompts()).then_some(Refusal::OpenPrompt)
         } else if self.turn.is_some() {
             Some(Refusal::TurnRunning)
         } else {
             None
+        }
+    }
+
+    /// What it asks may stay open without its process: the answers go to the next
+    /// one.
+    fn may_leave_prompts(&self) -> bool {
+        let answered = self.turn.as_ref().is_some_and(Turn::is_being_answered);
+        self.can_leave_prompts() && !answered
+    }
+
+    /// The same, whatever is under way.
+    fn can_leave_prompts(&self) -> bool {
+        let link = self.link.as_ref();
+        !self.to.is_one_shot() && link.is_some_and(|live| live.link.can_continue())
+    }
+
+    /// Tells the pool when its turn begins or ceases to wait for a human.
+    fn tell_asks(&mut self) {
+        let asks = self.machine.waits_for_human();
+        if std::mem::replace(&mut self.asks, asks) != asks {
+            let can_leave = asks.then(|| self.can_leave_prompts());
+            self.tell_pool(|key, generation| pool::Msg::Asks(key, generation, can_leave));
         }
     }
 

@@ -5,7 +5,8 @@
 //! second learns what the row says. The row is written before the agent is told,
 //! so that a crash in between leaves an agent without an answer, never one with
 //! another answer than the row's. Only a withdrawal is told at once: the turn is
-//! ending, and whatever ends it writes the same.
+//! ending, and whatever ends it writes the same. A turn that leaves while a human
+//! is asked settles nothing any more: whoever answers then answers the row.
 
 use ractor::RpcReplyPort;
 
@@ -43,6 +44,21 @@ pub(super) struct Open {
 }
 
 impl Turn {
+    /// From here on nothing of it is settled: what is open stays so. Returns what was
+    /// answered already and the agent does not know.
+    pub(super) fn leave_prompts(&mut self) -> Vec<PromptId> {
+        self.leaves_prompts = true;
+        let open = self.prompts.iter();
+        open.filter(|(_, open)| open.settling.is_some() && !open.told_agent)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// An answer is on its way to the journal, and then to the agent.
+    pub(super) fn is_being_answered(&self) -> bool {
+        self.prompts.values().any(|open| open.settling.is_some())
+    }
+
     /// What a human answered to the same request before the agent's process
     /// ended: given once.
     fn given_before(&mut self, ask: &Ask) -> Option<AskOption> {
@@ -136,6 +152,7 @@ impl State {
         let open = self
             .turn
             .as_mut()
+            .filter(|turn| !turn.leaves_prompts)
             .and_then(|turn| turn.prompts.get_mut(&reply.prompt));
         match open {
             Some(open) if permission::fits(&open.ask.options, &reply.answer) => {
@@ -160,7 +177,8 @@ impl State {
     /// Whatever ends the turn does not want the questions answered any more. An
     /// answer that is being written stands.
     pub(super) fn withdraw_prompts(&mut self, reason: &str) {
-        let Some(turn) = self.turn.as_mut() else {
+        let turn = self.turn.as_mut().filter(|turn| !turn.leaves_prompts);
+        let Some(turn) = turn else {
             return;
         };
         let mut withdrawn = Vec::new();
@@ -185,7 +203,8 @@ impl State {
             return;
         };
         let id = turn.reference.fence.turn;
-        if written && !open.told_agent {
+        // What is left behind is told to the agent's next process.
+        if written && !open.told_agent && !turn.leaves_prompts {
             let answer = open.settling.and_then(|settled| settled.answer);
             self.answer_agent(&open.ask.id, &permission::answer_of(answer.as_ref()));
         }
@@ -200,7 +219,7 @@ impl State {
     }
 
     fn settle(&mut self, prompt: PromptId, settled: Settled) {
-        let turn = self.turn.as_mut();
+        let turn = self.turn.as_mut().filter(|turn| !turn.leaves_prompts);
         let Some(open) = turn.and_then(|turn| turn.prompts.get_mut(&prompt)) else {
             return;
         };

@@ -9,6 +9,7 @@ use super::handover::{tell, write_link};
 use super::limits::{park, warn_of};
 use super::{Msg, State};
 use crate::event::TurnRef;
+use crate::ids::PromptId;
 use crate::model::{TurnEnd, Usage};
 use crate::ports::{JournalError, LinkNote, LinkStatus, OpenTurn};
 use crate::rules::session::Input;
@@ -99,6 +100,10 @@ impl State {
         self.set_current(None);
         let (refused, spent) = (self.refused(verdict.outcome), self.spent(verdict.outcome));
         let Some(turn) = &mut self.turn else { return };
+        let unheard = match ending {
+            Ending::Final => Vec::new(),
+            Ending::Detached => turn.leave_prompts(),
+        };
         let words = turn.words.take();
         let reference = turn.reference;
         let budgeted = turn.assignment.budgeted;
@@ -118,7 +123,7 @@ impl State {
         let work = async move {
             if let Some(words) = words {
                 words.written().await;
-                if ending == Ending::Detached && detach(&shared, &reference, &end).await {
+                if ending == Ending::Detached && detach(&shared, &reference, &end, &unheard).await {
                     return Msg::Input(Input::Finished(reference.fence.turn));
                 }
                 withdraw(&shared, &reference).await;
@@ -224,9 +229,9 @@ pub(super) enum Ending {
 }
 
 /// False when nothing was written.
-async fn detach(shared: &Shared, turn: &TurnRef, end: &TurnEnd) -> bool {
+async fn detach(shared: &Shared, turn: &TurnRef, end: &TurnEnd, unheard: &[PromptId]) -> bool {
     let why = end.detail.as_deref().unwrap_or_default();
-    match until_written(|| shared.ports.journal.detach(turn, why)).await {
+    match until_written(|| shared.ports.journal.detach(turn, why, unheard)).await {
         Ok(frames) if frames.is_empty() => false,
         Ok(frames) => {
             tracing::info!(task = %turn.fence.task, "the task waits for its answers");

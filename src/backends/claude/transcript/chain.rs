@@ -261,11 +261,12 @@ mod tests {
         let of = |kind: &str| json!({"type": "agent_metadata", "agentType": kind});
         let entry = json!({"uuid": "a"});
         let stored = Transcript::of(vec![of("old"), entry.clone(), of("new")]);
-        assert_eq!(stored.entries, [entry.clone()]);
+        assert_eq!(stored.entries, std::slice::from_ref(&entry));
         assert_eq!(stored.metadata, Some(json!({"agentType": "new"})));
         assert_eq!(stored.clone().into_entries(), [of("new"), entry.clone()]);
 
-        let with = |metadata: &[Value]| Transcript::of([metadata, &[entry.clone()]].concat());
+        let with =
+            |metadata: &[Value]| Transcript::of([metadata, std::slice::from_ref(&entry)].concat());
         assert_eq!(compare(&stored, &with(&[of("new")])), Standing::Same);
         assert_eq!(compare(&stored, &with(&[of("old")])), Standing::Older);
         assert_eq!(compare(&stored, &with(&[])), Standing::Older);

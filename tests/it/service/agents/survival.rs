@@ -6,10 +6,15 @@ use super::permission::{answer, ask};
 use super::stage::{Agent, Stage};
 use crate::service::harness::id_of;
 
+/// Longest stop with a question open: the ladder of the agent's processes, TERM and 2 s
+/// and KILL, on a busy machine.
+const LADDER: std::time::Duration = std::time::Duration::from_secs(6);
+
 /// What was asked when Hearth ended is answered when it is back: the agent goes on
 /// in its own session, does what was allowed, and nobody is asked twice.
 pub(super) async fn asked(agent: Agent) {
-    let mut stage = Stage::with(agent, "shutdown_grace_ms = 200").await;
+    // With the usual grace: a stop waits for no human.
+    let mut stage = Stage::set(agent).await;
     let chat = stage.service.chat().await;
     stage.turn(&chat, "[[text:The word is tamarind.]]").await;
     for (how, file) in [("kill", "one.txt"), ("stop", "two.txt")] {
@@ -18,7 +23,10 @@ pub(super) async fn asked(agent: Agent) {
         if how == "kill" {
             stage.service.kill().await;
         } else {
+            let began = std::time::Instant::now();
             assert!(stage.service.terminate().await.success());
+            let took = began.elapsed();
+            assert!(took < LADDER, "it stopped after {took:?}");
         }
         stage.service = stage.service.again().await;
         let open = format!("/api/prompts/{}", id_of(&prompt));

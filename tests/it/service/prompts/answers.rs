@@ -88,7 +88,7 @@ async fn a_question_is_answered_over_http_once() {
 async fn of_two_answers_at_once_exactly_one_wins() {
     let service = Service::start().await;
     let chat = service.chat().await;
-    for _ in 0..5 {
+    for _ in 0..50 {
         let (task, prompt) = ask(&service, &chat).await;
         let (yes, no) = tokio::join!(
             answer(&service, &prompt, json!({ "kind": "allow_once" })),

@@ -4,8 +4,10 @@ mod answers;
 mod command_line;
 mod ends;
 mod inbox;
+mod places;
 mod policies;
 mod questions;
+mod races;
 mod survival;
 
 use std::process::Stdio;

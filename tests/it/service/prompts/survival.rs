@@ -1,6 +1,8 @@
 //! Questions that outlive Hearth: they stay open, and their answers let the
 //! agent go on in its own session.
 
+use std::time::{Duration, Instant};
+
 use super::*;
 
 /// How Hearth ends while a question is open.
@@ -279,42 +281,157 @@ async fn a_deadline_holds_beyond_a_restart() {
 }
 
 #[tokio::test]
-async fn answers_race_a_stop_and_exactly_one_wins() {
-    for delay in [0_u64, 20, 60, 120] {
-        let service = Service::with_config(Some("shutdown_grace_ms = 0\n")).await;
+async fn a_stop_waits_for_no_human() {
+    let service = Service::start().await;
+    let chat = service.chat().await;
+    let (task, prompt) = ask(&service, &chat).await;
+    let mut service = service;
+    let began = Instant::now();
+    assert!(service.terminate().await.success(), "{}", service.log());
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(3), "it stopped after {took:?}");
+    assert_eq!(service.processes(), Vec::<i32>::new());
+    let service = service.again().await;
+    waits(&service, &task, 1).await;
+    let (status, settled) = answer(&service, &prompt, json!({ "kind": "allow_once" })).await;
+    assert_eq!(status, 200, "{settled}");
+    assert_eq!(service.outcome(&task).await, "ok");
+}
+
+/// A turn that works is waited for; when it asks meanwhile, it is not.
+#[tokio::test]
+async fn a_stop_waits_for_work_until_it_asks() {
+    let mut service = Service::start().await;
+    let (works, asks) = (service.chat().await, service.chat().await);
+    let working = service.say(&works, "wait 2s\nsay done").await;
+    let asking = service.say(&asks, "wait 1s\nask may I?").await;
+    service.state(&works, "running").await;
+    service.state(&asks, "running").await;
+    assert!(service.terminate().await.success(), "{}", service.log());
+    let service = service.again().await;
+    assert_eq!(service.outcome(&working).await, "ok");
+    waits(&service, &asking, 1).await;
+    let prompt = open_prompt(&service, &asking).await;
+    let (status, _) = answer(&service, &prompt, json!({ "kind": "allow_once" })).await;
+    assert_eq!(status, 200);
+    assert_eq!(service.outcome(&asking).await, "ok");
+}
+
+/// Whoever answers while Hearth stops is told at once; what was taken is acted on, by
+/// the agent that lives or by its next process.
+#[tokio::test]
+async fn an_answer_that_races_a_stop_is_never_lost() {
+    for delay in [-40_i64, -10, -3, 0, 0, 2, 5, 10, 20, 40, 80, 200] {
+        let mut service = Service::start().await;
         let chat = service.chat().await;
         let (task, prompt) = ask(&service, &chat).await;
         let pid = service.pid();
         let path = format!("/api/prompts/{}/answer", id_of(&prompt));
         let (url, token) = (service.url().to_owned(), service.token().to_owned());
+        let after = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or_default());
         let stop = async {
-            tokio::time::sleep(std::time::Duration::from_millis(delay)).await;
+            tokio::time::sleep(after(-delay)).await;
             super::super::harness::signal(pid, nix::sys::signal::Signal::SIGTERM);
         };
         let request = reqwest::Client::builder().no_proxy().build().unwrap();
         let request = request.post(format!("{url}{path}")).bearer_auth(token);
-        let post = request.json(&json!({ "kind": "allow_once" })).send();
-        let (_, answered) = tokio::join!(stop, post);
-        let accepted = answered.is_ok_and(|answer| answer.status().is_success());
-        let mut service = service;
+        let post = async {
+            tokio::time::sleep(after(delay)).await;
+            let began = Instant::now();
+            let post = request.json(&json!({ "kind": "allow_once" }));
+            (post.send().await, began.elapsed())
+        };
+        let (_, (answered, took)) = tokio::join!(stop, post);
+        assert!(took < Duration::from_secs(3), "{delay}: {took:?}");
+        // Refused connections are answers, too: the service is gone.
+        let status = answered.map(|answer| answer.status().as_u16());
         service.exited().await;
         let service = service.again().await;
         let row = service
             .get(&format!("/api/prompts/{}", id_of(&prompt)))
             .await;
-        if accepted {
-            assert_eq!(row["state"], "answered", "{row}");
+        match status {
+            Ok(200) => assert_eq!(row["state"], "answered", "{delay}: {row}"),
+            Ok(503) | Err(_) => {}
+            Ok(other) => panic!("{delay}: {other}"),
         }
         if row["state"] == "open" {
             let (status, body) = answer(&service, &prompt, json!({ "kind": "allow_once" })).await;
             assert_eq!(status, 200, "{body}");
         }
-        // An answer that won is never lost without a word: the turn went on, or
-        // says that it was interrupted.
-        let outcome = service.outcome(&task).await;
-        assert!(
-            ["ok", "interrupted"].contains(&outcome.as_str()),
-            "{outcome}"
-        );
+        let ended = service.ended(&task).await;
+        assert_eq!(ended["outcome"], "ok", "{delay}: {ended}");
+        let answers = service.answers(&chat).await.join("\n");
+        assert!(answers.contains("Allowed"), "{delay}: {answers}");
     }
+}
+
+/// A `run` that carries its own service leaves when its turn is over, though another
+/// task waits for an answer, and one behind that for its turn.
+#[tokio::test]
+async fn a_run_does_not_stay_for_a_question() {
+    let mut service = start().await;
+    let chat = service.chat().await;
+    let (task, prompt) = ask(&service, &chat).await;
+    let behind = service.say(&chat, "say behind").await;
+    service.kill().await;
+    let repository = service.home.parent().unwrap().join("another");
+    super::super::harness::repository_at(&repository);
+    let mut run = command(&service.home, &service.database());
+    run.args(["run", "--agent", "demo", "say hi"])
+        .current_dir(&repository)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let run = tokio::time::timeout(super::super::harness::SOON, run.output()).await;
+    let done = run.expect("it leaves").unwrap();
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success(), "{said}");
+    assert!(!said.contains("it stays for them"), "{said}");
+    let service = service.again().await;
+    waits(&service, &task, 1).await;
+    let (status, _) = answer(&service, &prompt, json!({ "kind": "allow_once" })).await;
+    assert_eq!(status, 200);
+    for task in [&task, &behind] {
+        assert_eq!(service.outcome(task).await, "ok");
+    }
+}
+
+/// Files and transcript went back to before the question: nobody waits for its answer.
+#[tokio::test]
+async fn a_restore_ends_what_waits_for_an_answer() {
+    let service = start().await;
+    let chat = service.chat().await;
+    let first = service.say(&chat, "create one.txt with 1").await;
+    assert_eq!(service.outcome(&first).await, "ok");
+    let task = service
+        .say(&chat, "create two.txt with 2\nask may I?")
+        .await;
+    let prompt = open_prompt(&service, &task).await;
+    let service = over(service, End::Terminated).await;
+    waits(&service, &task, 1).await;
+    let checkpoint: String =
+        sqlx::query_scalar("select checkpoint_id::text from hearth.turns where task_id = $1::uuid")
+            .bind(&task)
+            .fetch_one(&service.pool().await)
+            .await
+            .unwrap();
+    let path = format!(
+        "/api/sessions/{}/checkpoints/{checkpoint}/restore",
+        chat.session
+    );
+    let (status, done) = service.post(&path, json!({})).await;
+    assert_eq!(status, 200, "{done}");
+    let row = service.get(&format!("/api/tasks/{task}")).await;
+    assert_eq!(row["state"], "cancelled", "{row}");
+    let late = answer(&service, &prompt, json!({ "kind": "allow_once" })).await;
+    assert_eq!(
+        (late.0, late.1["code"].as_str()),
+        (410, Some("prompt_closed")),
+        "{late:?}"
+    );
+    let both = ["permission_requested", "permission_resolved cancelled"];
+    assert_eq!(told(&service, &task).await, both);
+    assert_eq!(inbox(&service).await, Vec::<Value>::new());
+    let next = service.say(&chat, "say next").await;
+    assert_eq!(service.outcome(&next).await, "ok");
 }

@@ -64,14 +64,14 @@ fn tails(stage: &Stage) -> Vec<i32> {
         .collect()
 }
 
-/// Probes every half second that may take as long, deaf after three: 4 s at most,
-/// and with a turn 6 s from the last sign of life. The rest is for its end by KILL
+/// Probes every second that may take three, deaf after three of them: 12 s at most,
+/// and with a turn 25 s from the last sign of life. The rest is for its end by KILL
 /// and for a busy machine.
 #[tokio::test]
 async fn a_server_that_stands_still_is_replaced_in_time() {
     const LIMITS: &str = "[agents.opencode-server.server]\n\
-        probe_ms = 500\nprobe_timeout_ms = 500\nbusy_grace_ms = 6000\n";
-    const REST: Duration = Duration::from_secs(5);
+        probe_ms = 1000\nprobe_timeout_ms = 3000\nbusy_grace_ms = 25000\n";
+    const REST: Duration = Duration::from_secs(8);
     let stage = Stage::with(AGENT, LIMITS).await;
     let chats = chats(&stage, 2).await;
     let mut sessions = Vec::new();
@@ -87,7 +87,7 @@ async fn a_server_that_stands_still_is_replaced_in_time() {
         .await;
     println!("stopped idle server to its end: {:?}", stopped.elapsed());
     assert!(
-        stopped.elapsed() < Duration::from_secs(4) + REST,
+        stopped.elapsed() < Duration::from_secs(12) + REST,
         "{server:#}"
     );
     assert_eq!(server["last_restart"], "it did not answer", "{server:#}");
@@ -101,10 +101,10 @@ async fn a_server_that_stands_still_is_replaced_in_time() {
     let task = stage.service.ended(&task).await;
     println!("stopped busy server to outcome: {:?}", stopped.elapsed());
     assert!(
-        stopped.elapsed() < Duration::from_secs(6) + REST,
+        stopped.elapsed() < Duration::from_secs(25) + REST,
         "{task:#}"
     );
-    assert!(stopped.elapsed() > Duration::from_secs(5), "it has time");
+    assert!(stopped.elapsed() > Duration::from_secs(20), "it has time");
     assert_eq!(task["outcome"], "agent_crashed", "{task:#}");
     stage.turn(&chats[1], "[[text:Still here.]] stoat").await;
     assert_eq!(stage.live(&chats[1]).await.1, sessions[1]);

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::stage::{Agent, Stage};
 use super::AGENT;
+use crate::real_agents::patience;
 use crate::service::harness::command;
 
 const PRETENDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/agents/pretender.cjs");
@@ -23,7 +24,7 @@ async fn what_keeps_a_server_from_starting_is_told() {
             tables += &AGENT.table_named(mode, &installed.node, &args, &env);
         }
         tables += &AGENT.table_named("missing", "/nowhere/opencode".as_ref(), &[], &env);
-        format!("deadlines.spawn_ms = 12000\n{tables}")
+        format!("deadlines.spawn_ms = 12000\n{tables}{}", patience("late"))
     })
     .await;
     let late = stage.service.home.join("homes/late");
@@ -91,7 +92,7 @@ async fn chats_of_the_built_in_agent_share_a_server_and_one_shots_do_not() {
     let stage = Stage::of(Agent::Opencode, |installed, model| {
         let (program, _, env) = AGENT.launch(installed, model);
         let table = AGENT.table_named("opencode", program, &["--pure"], &env);
-        table.replace("protocol = \"opencode\"\n", "")
+        table.replace("protocol = \"opencode\"\n", "") + &patience("opencode")
     })
     .await;
     let chat = stage.service.chat().await;

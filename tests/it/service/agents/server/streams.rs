@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::super::stage::Stage;
 use super::AGENT;
+use crate::real_agents::patience;
 
 const SESSIONS: usize = 20;
 
@@ -71,7 +72,7 @@ async fn a_stream_that_is_cut_again_and_again_loses_and_repeats_nothing() {
         env.push(("PROXY_PROGRAM", program.display().to_string()));
         env.push(("PROXY_LOG", log.path().display().to_string()));
         env.push(("PROXY_AFTER_MS", "300".into()));
-        AGENT.table_named(AGENT.name(), &installed.node, &args, &env)
+        AGENT.table_named(AGENT.name(), &installed.node, &args, &env) + &patience(AGENT.name())
     })
     .await;
     let chat = stage.service.chat().await;

@@ -220,13 +220,12 @@ async fn a_full_pool_of_questions_makes_room_and_the_answer_goes_on() {
     );
     detached(&harness, task).await;
     assert_eq!(harness.open_prompts(1).await, open);
-    assert_eq!(
+    assert!(
         harness
             .tree
             .board()
             .get(&["root", "pool", &key.to_string()])
-            .is_some(),
-        false
+            .is_none()
     );
     let again = vec![Step::Ask, Step::Say("thanks")];
     harness.backend.next_turn(again);

@@ -220,7 +220,7 @@ fn questions(seed: u64) -> Vec<(Duration, Event)> {
     let mut random = fastrand::Rng::with_seed(seed ^ 0xa5_4ed);
     let moment = |random: &mut fastrand::Rng| Duration::from_millis(random.u64(0..120_000));
     let mut events = Vec::new();
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         for _ in 0..random.usize(1..4) {
             let grace = Duration::from_millis(random.u64(0..20_000));
             events.push((moment(&mut random), Event::Stop(grace)));

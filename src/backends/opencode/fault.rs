@@ -12,15 +12,18 @@ use crate::backends::provider::by_words;
 /// waits, where people see it.
 const TRIES: u64 = 3;
 
+/// How an abort is told that came before the model was asked.
+const INTERRUPTED: &str = "All fibers interrupted";
+
 /// Reads `{name, data: {message, statusCode?}}`. The status decides where there is
 /// one: opencode keeps the provider's.
 pub(super) fn read(error: &Value) -> Option<Stop> {
     let name = error["name"].as_str()?;
-    if name == "MessageAbortedError" {
-        return Some(Stop::Aborted);
-    }
     let data = &error["data"];
     let message = data["message"].as_str().unwrap_or(name);
+    if name == "MessageAbortedError" || message.contains(INTERRUPTED) {
+        return Some(Stop::Aborted);
+    }
     let class = match data["statusCode"].as_u64() {
         _ if name == "ProviderAuthError" => FaultClass::Auth,
         Some(401 | 403) => FaultClass::Auth,

@@ -97,8 +97,8 @@ async fn session(
     former: Result<(), String>,
 ) -> Result<(String, Continuity), CallError> {
     let why = match (&spec.resume, former) {
-        (None, _) => None,
-        (Some(_), Err(why)) => Some(why),
+        (_, Err(why)) => Some(why),
+        (None, Ok(())) => None,
         (Some(known), Ok(())) => {
             let id = &known.agent_session_id;
             if !client.knows(id).await? {

@@ -70,7 +70,10 @@ impl Guard {
             }
             What::Assistant(answer) if answer.parent == self.message => self.answered(answer),
             What::Idle if self.seen => self.all_answered().then_some(AgentStop::EndTurn),
-            What::Failed(stop) if self.seen && self.answers.is_empty() => Some(stopped(stop)),
+            // An abort that no answer tells of may be the end of the turn before.
+            What::Failed(Stop::Fault(fault)) if self.seen && self.answers.is_empty() => {
+                Some(AgentStop::Error(fault.clone()))
+            }
             What::Retry(attempt, why) if self.seen => {
                 fault::too_often(*attempt, why).map(AgentStop::Error)
             }
@@ -110,5 +113,66 @@ fn stopped(stop: &Stop) -> AgentStop {
     match stop {
         Stop::Aborted => AgentStop::Cancelled,
         Stop::Fault(fault) => AgentStop::Error(fault.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::heard::Heard;
+    use super::*;
+
+    fn error(name: &str, message: &str) -> What {
+        let error = json!({"name": name, "data": {"message": message}});
+        let properties = json!({"sessionID": "s", "error": error});
+        let event = json!({"type": "session.error", "properties": properties});
+        Heard::read(event).expect("an error").what
+    }
+
+    fn answer(completed: bool) -> What {
+        What::Assistant(Assistant {
+            id: "a".into(),
+            parent: "m".into(),
+            completed,
+            finish: completed.then(|| "stop".to_owned()),
+            failed: None,
+        })
+    }
+
+    #[test]
+    fn the_late_words_of_an_aborted_turn_do_not_end_the_next() {
+        let mut guard = Guard::new("m");
+        let late = [
+            error("MessageAbortedError", "Aborted"),
+            error(
+                "UnknownError",
+                "Error: All fibers interrupted without error",
+            ),
+            What::Idle,
+        ];
+        for what in &late {
+            assert_eq!(guard.step(what), None, "before it began");
+        }
+        assert_eq!(guard.step(&What::User("m".into())), None);
+        for what in &late {
+            assert_eq!(guard.step(what), None, "before it was answered");
+        }
+        assert_eq!(guard.step(&answer(false)), None);
+        for what in &late {
+            assert_eq!(guard.step(what), None, "while it is answered");
+        }
+        assert_eq!(guard.step(&answer(true)), Some(AgentStop::EndTurn));
+        assert_eq!(guard.step(&answer(true)), None, "once");
+    }
+
+    #[test]
+    fn an_error_before_any_answer_ends_the_turn_that_began() {
+        let unknown = error("UnknownError", "Model not found: mock/none.");
+        let mut guard = Guard::new("m");
+        assert_eq!(guard.step(&unknown), None);
+        assert_eq!(guard.step(&What::User("m".into())), None);
+        let end = guard.step(&unknown);
+        assert!(matches!(end, Some(AgentStop::Error(_))), "{end:?}");
     }
 }

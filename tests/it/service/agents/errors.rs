@@ -24,8 +24,11 @@ pub(super) async fn failing(agent: Agent) {
     const SILENCE: &str = "no word from the agent within 4 s of the prompt";
     const GIVEN_UP: &str = "after 3 tries: ";
     const SUSPECTED: &str = "suspected failure: the agent ended the turn as done";
-    let tells = matches!(agent, Agent::Goose | Agent::Claude | Agent::OpencodeServer);
-    let first_byte = if tells { 25_000 } else { 4_000 };
+    let first_byte = match agent {
+        Agent::Goose | Agent::Claude => 25_000,
+        Agent::OpencodeServer => 100_000,
+        _ => 4_000,
+    };
     let settings = format!("[deadlines]\nfirst_byte_ms = {first_byte}\n[retry]\nattempts = 1\n");
     let stage = Stage::with(agent, &settings).await;
     let gave_up = |words: &'static str| match agent {

@@ -16,4 +16,5 @@ pub mod review;
 pub mod rules;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod transcript;
 pub mod tree;

@@ -166,3 +166,42 @@ mod arenas {
         contract_checks::check(&fake, &commands, "/".as_ref(), || fake.alive().0).await;
     }
 }
+
+mod transcripts {
+    use async_trait::async_trait;
+    use hearth_actors::ports::Transcripts;
+    use hearth_actors::testing::contract_transcripts::{TranscriptsUnderTest, check};
+    use hearth_actors::testing::memory::MemoryTranscripts;
+    use hearth_actors::transcript::TranscriptKey;
+    use serde_json::Value;
+
+    struct Fake(MemoryTranscripts);
+
+    #[async_trait]
+    impl TranscriptsUnderTest for Fake {
+        fn port(&self) -> &dyn Transcripts {
+            &self.0
+        }
+
+        async fn twin(&self) -> Box<dyn TranscriptsUnderTest> {
+            Box::new(Self(self.0.twin()))
+        }
+
+        async fn end_life(&self) {
+            self.0.end_life();
+        }
+
+        async fn insert(&self, key: &TranscriptKey, entries: &[Value]) {
+            self.0.insert(key, entries);
+        }
+
+        async fn rows(&self, key: &TranscriptKey) -> Vec<Value> {
+            self.0.rows(key)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_fake_keeps_the_contract() {
+        check(&Fake(MemoryTranscripts::default())).await;
+    }
+}

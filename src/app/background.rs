@@ -24,6 +24,9 @@ const CANCEL_LOOK: Duration = Duration::from_secs(1);
 const EXPIRY_LOOK: Duration = Duration::from_secs(1);
 /// Between two looks for what was kept long enough.
 const RETENTION_LOOK: Duration = Duration::from_secs(60 * 60);
+/// A transcript that no chat goes on with is kept this long at least: the chat may be
+/// about to say so.
+const LONELY_TRANSCRIPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long a finished operation can be looked into: as long as checkpoints.
 const KEEP_OPERATIONS: Duration = Duration::from_secs(14 * 24 * 60 * 60);
@@ -115,6 +118,11 @@ pub(super) async fn keep_for_a_time(store: Store, git: GitWorktrees, frames: Dur
             Err(error) => {
                 tracing::warn!(%error, "old notices, decisions and operations stay for now")
             }
+        }
+        match store.prune_transcripts(frames.max(LONELY_TRANSCRIPT)).await {
+            Ok(0) => {}
+            Ok(deleted) => tracing::info!(deleted, "transcripts that no chat goes on with"),
+            Err(error) => tracing::warn!(%error, "transcripts of no chat stay for now"),
         }
         tokio::time::sleep(RETENTION_LOOK.min(frames)).await;
     }

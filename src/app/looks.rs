@@ -2,7 +2,6 @@
 //! they bring something new.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
@@ -32,7 +31,7 @@ pub async fn look_at_agents(settings: &Settings) -> anyhow::Result<Vec<Found>> {
         shim: ShimPath::SelfExe,
         node: uuid::Uuid::new_v4().simple().to_string(),
     })?;
-    let means = means(&settings.home, room)?;
+    let means = means(settings, room)?;
     let prober = Prober::new(&settings.agents, &means, place.join("probe"));
     let mut found = Vec::new();
     for name in prober.names() {
@@ -110,12 +109,14 @@ pub(super) async fn keep(mut tellings: mpsc::Receiver<(AgentName, Catalog)>, sto
     }
 }
 
-pub(super) fn means(home: &Path, room: Room) -> anyhow::Result<Means> {
+pub(super) fn means(settings: &Settings, room: Room) -> anyhow::Result<Means> {
     Ok(Means {
         room,
         hearth: std::env::current_exe().context("Hearth's own file cannot be found")?,
-        homes: home.join("homes"),
+        homes: settings.home.join("homes"),
         environment: std::env::vars_os().collect(),
         learned: None,
+        transcripts: None,
+        warm_claude: settings.claude_sdk_backend,
     })
 }

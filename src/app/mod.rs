@@ -141,7 +141,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     let (learned, tellings) = mpsc::channel(TELLINGS);
     let means = Means {
         learned: Some(learned),
-        ..means(&settings.home, room.clone())?
+        transcripts: Some(Arc::new(store.clone())),
+        ..means(&settings, room.clone())?
     };
     let registry = Registry::new(&settings.agents, &means);
     let prober = Prober::new(&settings.agents, &means, settings.home.join("probe"));

@@ -3,8 +3,10 @@
 
 pub mod acp;
 mod cap;
+pub mod claude;
 pub mod demo;
 mod launch;
+mod lines;
 pub mod opencode;
 pub mod probe;
 mod provider;

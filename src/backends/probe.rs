@@ -19,12 +19,13 @@ use std::time::Duration;
 use hearth_actors::catalog::Catalog;
 use hearth_actors::ids::{AgentName, ChatId, Generation, SessionId, SessionKey};
 use hearth_actors::model::Deadlines;
-use hearth_actors::ports::{AgentBackend as _, LinkSpec};
+use hearth_actors::ports::{AgentBackend, LinkSpec};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::acp::{AcpBackend, Launch};
+use super::claude::ClaudeBackend;
 use super::opencode;
 use super::registry::{self, Means};
 use crate::config::agents::{Agents, Program, Protocol};
@@ -72,6 +73,7 @@ pub struct Prober {
 
 struct Target {
     launch: Launch,
+    protocol: Protocol,
     deadlines: Deadlines,
     /// Why it cannot be asked.
     unusable: Option<String>,
@@ -88,7 +90,9 @@ impl Prober {
             let target = Target {
                 launch: registry::launch(name, def, means),
                 deadlines: def.deadlines,
-                unusable: (!registry::speaks_acp(def)).then(|| registry::no_backend(name, def)),
+                protocol: def.protocol,
+                unusable: (!registry::has_backend(def, means))
+                    .then(|| registry::no_backend(name, def)),
                 built_in: def.command == Program::Hearth,
                 is_server: def.protocol == Protocol::Opencode,
             };
@@ -186,9 +190,14 @@ impl Prober {
         let (seen, mut told) = watch::channel(None::<Catalog>);
         let learn =
             Arc::new(move |catalog: &Catalog| drop(seen.send_replace(Some(catalog.clone()))));
-        let backend = AcpBackend::new(target.launch.clone(), self.room.clone())
-            .telling(learn)
-            .owned_by(owner);
+        let (launch, room) = (target.launch.clone(), self.room.clone());
+        let backend: Box<dyn AgentBackend> = match target.protocol {
+            Protocol::Claude => {
+                let backend = ClaudeBackend::new(launch, room, None);
+                Box::new(backend.telling(learn).owned_by(owner))
+            }
+            _ => Box::new(AcpBackend::new(launch, room).telling(learn).owned_by(owner)),
+        };
         let (events, mut unread) = mpsc::channel(EVENTS);
         tokio::spawn(async move { while unread.recv().await.is_some() {} });
         let limit = target.deadlines.spawn.min(SESSION_DEADLINE);

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use hearth_actors::catalog::Catalog;
 use hearth_actors::ids::AgentName;
-use hearth_actors::ports::{AgentBackend, AgentEntry, Agents, ServerBackend};
+use hearth_actors::ports::{AgentBackend, AgentEntry, Agents, ServerBackend, Transcripts};
 use tokio::sync::mpsc;
 
-use super::acp::{AcpBackend, Launch};
+use super::acp::{AcpBackend, Launch, Learn};
+use super::claude::ClaudeBackend;
 use super::opencode::OpencodeBackend;
 use crate::config::agents::{self, AgentDef, Home, Program, Protocol};
 use crate::process::Room;
@@ -29,6 +30,10 @@ pub struct Means {
     /// Takes what live sessions tell about their agents. What finds it full is
     /// lost, and told again by the next session.
     pub learned: Option<mpsc::Sender<(AgentName, Catalog)>>,
+    /// Where claude's transcripts are kept.
+    pub transcripts: Option<Arc<dyn Transcripts>>,
+    /// Claude is run warm (`CLAUDE_SDK_BACKEND`).
+    pub warm_claude: bool,
 }
 
 /// The configured agents, by name and alias.
@@ -141,25 +146,49 @@ fn backend(
     def: &AgentDef,
     means: &Means,
 ) -> Result<Arc<dyn AgentBackend>, String> {
+    let launch = launch(name, def, means);
     match def.protocol {
         _ if speaks_acp(def) => {
-            let backend = AcpBackend::new(launch(name, def, means), means.room.clone());
-            let Some(learned) = means.learned.clone() else {
-                return Ok(Arc::new(backend));
-            };
-            let name = name.clone();
-            Ok(Arc::new(backend.telling(Arc::new(move |catalog| {
-                if learned.try_send((name.clone(), catalog.clone())).is_err() {
-                    tracing::debug!(agent = %name, "what a session told was not taken");
-                }
-            }))))
+            let backend = AcpBackend::new(launch, means.room.clone());
+            Ok(match learn(name, means) {
+                Some(learn) => Arc::new(backend.telling(learn)),
+                None => Arc::new(backend),
+            })
+        }
+        Protocol::Claude if means.warm_claude => {
+            let transcripts = means.transcripts.clone();
+            let backend = ClaudeBackend::new(launch, means.room.clone(), transcripts);
+            Ok(match learn(name, means) {
+                Some(learn) => Arc::new(backend.telling(learn)),
+                None => Arc::new(backend),
+            })
         }
         _ => Err(no_backend(name, def)),
     }
 }
 
+/// Passes on what sessions of this agent tell.
+fn learn(name: &AgentName, means: &Means) -> Option<Learn> {
+    let (learned, name) = (means.learned.clone()?, name.clone());
+    Some(Arc::new(move |catalog: &Catalog| {
+        if learned.try_send((name.clone(), catalog.clone())).is_err() {
+            tracing::debug!(agent = %name, "what a session told was not taken");
+        }
+    }))
+}
+
+/// Whether a backend runs agents of this definition.
+pub(super) fn has_backend(def: &AgentDef, means: &Means) -> bool {
+    speaks_acp(def) || (def.protocol == Protocol::Claude && means.warm_claude)
+}
+
 /// Why an agent of a protocol without a backend cannot be run, and the cure.
 pub(super) fn no_backend(name: &AgentName, def: &AgentDef) -> String {
+    if def.protocol == Protocol::Claude {
+        return format!(
+            "the warm backend of {name} is switched off, and Hearth has no other for it yet: set CLAUDE_SDK_BACKEND=1, or give [agents.{name}] another protocol"
+        );
+    }
     format!(
         "Hearth has no backend for protocol = \"{}\" yet: use \"acp\" in [agents.{name}] if the agent speaks it",
         def.protocol.as_str()

@@ -187,7 +187,22 @@ fn read_agent(
             "leave it out, or write protocol = \"acp\"",
         );
     }
+    if def.protocol == Protocol::Claude
+        && def.permission != Policy::AllowAll
+        && def.args.iter().any(|arg| skips_questions(arg))
+    {
+        fields.problem(
+            "args",
+            "let claude skip its questions, which only permission = \"allow_all\" may",
+            "leave that out: Hearth answers them by `permission`",
+        );
+    }
     agents.defs.insert(name, def);
+}
+
+/// `--permission-mode bypassPermissions` in two words is found by the second.
+fn skips_questions(arg: &str) -> bool {
+    arg.contains("dangerously-skip-permissions") || arg.ends_with("bypassPermissions")
 }
 
 fn read_server(fields: &mut Fields<'_>, def: &mut AgentDef) {

@@ -54,8 +54,7 @@ pub struct Settings {
     pub keep_frames: Duration,
     /// Between two sweeps of the reaper (`lifecycle_sweep_ms`, 60 s).
     pub lifecycle_sweep: Duration,
-    /// Reserved for a backend that runs claude warm by its own protocol
-    /// (`claude_sdk_backend`, on): accepted, without an effect yet.
+    /// Agents with `protocol = "claude"` are run warm (`claude_sdk_backend`, on).
     pub claude_sdk_backend: bool,
     /// Who runs tasks that name no agent (`default_agent`); none leaves them unclaimed.
     pub default_agent: Option<String>,

@@ -4,7 +4,7 @@
 //! # Lock order
 //! Every transaction takes its row locks in this order and never goes back:
 //! node → arena → gate → turn or operation → prompts → task → queue entry → agent rests → messages → worktree → changes →
-//! `agent_sessions` → `agent_links` → untold → stream → frames. A claim alone starts in the middle of
+//! `agent_sessions` → `agent_links` → transcripts → their entries → untold → stream → frames. A claim alone starts in the middle of
 //! the order, and takes gate, entry and task with `skip locked`: it never waits
 //! for what another transaction holds.
 
@@ -38,6 +38,7 @@ mod retry;
 pub mod rows;
 mod snapshot;
 mod text;
+mod transcripts;
 mod worktree_row;
 
 use std::collections::BTreeSet;

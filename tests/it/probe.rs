@@ -43,6 +43,8 @@ fn fixture(text: &str) -> Fixture {
         homes: directory.path().join("homes"),
         environment: std::env::vars_os().collect(),
         learned: None,
+        transcripts: None,
+        warm_claude: true,
     };
     let prober = Prober::new(&agents, &means, directory.path().join("probe"));
     Fixture { directory, prober }

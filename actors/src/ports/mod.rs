@@ -10,6 +10,7 @@ mod processes;
 mod queue;
 mod review;
 mod servers;
+mod transcripts;
 mod worktrees;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub use processes::ProcessLedger;
 pub use queue::{Claim, NodeLease, QueueError, Reconciled, TaskQueue};
 pub use review::Review;
 pub use servers::{Server, ServerBackend, ServerFacts};
+pub use transcripts::{TranscriptError, Transcripts};
 pub use worktrees::{WorktreeError, Worktrees};
 
 /// The library error behind a port's error.

@@ -8,6 +8,7 @@ pub mod contract_backend;
 pub mod contract_checks;
 pub mod contract_review;
 pub mod contract_store;
+pub mod contract_transcripts;
 pub mod contract_worktrees;
 pub mod faults;
 pub mod harness;

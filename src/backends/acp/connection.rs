@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::map::{question, raw};
 use super::shared::{Reply, Shared, Word};
-use super::wire::write_line;
+use crate::backends::lines::write_line;
 use hearth_actors::event::Said;
 
 /// A way to call the agent. Cheap to clone.

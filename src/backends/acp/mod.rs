@@ -46,7 +46,6 @@ pub mod quirks;
 mod recordings;
 mod settings;
 mod shared;
-mod wire;
 
 use std::sync::Arc;
 

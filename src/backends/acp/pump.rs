@@ -13,11 +13,15 @@ use tokio::sync::{mpsc, watch};
 
 use super::map::{Mapped, Mapper, fault, raw};
 use super::shared::{Shared, Word};
-use super::wire::{Line, Lines};
 use crate::backends::cap::head;
+use crate::backends::lines::{Line, Lines};
 
 /// Lines that are no JSON are told of this often per link, then only counted.
 const MAX_NOISE: usize = 20;
+
+/// Longest line that is taken: 8 MiB. The longest seen from an agent is 0.6 MB
+/// (its command list); a tool's result may carry a large file.
+const MAX_LINE: usize = 8 * 1024 * 1024;
 
 /// Bytes told of such a line.
 const NOISE_HEAD: usize = 1024;
@@ -59,7 +63,7 @@ impl Pump {
 
     /// Reads to the end of the agent, then tells of it.
     pub(super) async fn run(mut self, stdout: impl AsyncRead + Unpin) {
-        self.read(Lines::new(stdout)).await;
+        self.read(Lines::new(stdout, MAX_LINE)).await;
         while let Ok(word) = self.words.try_recv() {
             self.word(word).await;
         }

@@ -31,6 +31,7 @@ const INSTALL: &[(&str, &str)] = &[
         "npm install -g @qwen-code/qwen-code (needs Node 22 or newer)",
     ),
     ("opencode", "npm install -g opencode-ai"),
+    ("claude", "npm install -g @anthropic-ai/claude-code"),
 ];
 
 /// Something is wrong with an agent.

@@ -21,6 +21,7 @@ mod models;
 #[path = "../../npm.rs"]
 mod npm;
 #[path = "../../agents/mod.rs"]
+#[expect(dead_code, reason = "claude is not measured")]
 mod real_agents;
 mod served;
 #[path = "../service/stream.rs"]

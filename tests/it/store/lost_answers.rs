@@ -158,7 +158,7 @@ async fn somebody_waits_for_a_lock(store: &RealStore) {
     }
 }
 
-async fn behind_a_proxy() -> (RealStore, Proxy) {
+pub(super) async fn behind_a_proxy() -> (RealStore, Proxy) {
     let connect = pg::database().await;
     let name = format!(".s.PGSQL.{}", connect.get_port());
     let server = connect.get_socket().expect("a socket").join(&name);
@@ -177,17 +177,17 @@ async fn behind_a_proxy() -> (RealStore, Proxy) {
     )
 }
 
-struct Proxy {
+pub(super) struct Proxy {
     swallow: Arc<AtomicBool>,
     _folder: tempfile::TempDir,
 }
 
 impl Proxy {
-    fn swallow_next_answer(&self) {
+    pub(super) fn swallow_next_answer(&self) {
         self.swallow.store(true, Ordering::SeqCst);
     }
 
-    fn swallowed(&self) -> bool {
+    pub(super) fn swallowed(&self) -> bool {
         !self.swallow.load(Ordering::SeqCst)
     }
 }

@@ -12,5 +12,6 @@ mod limits;
 mod listen;
 mod lost_answers;
 mod migrations;
-mod pg;
+pub(crate) mod pg;
 mod retries;
+mod transcripts;

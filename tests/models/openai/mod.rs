@@ -1,7 +1,8 @@
-//! A model server that speaks OpenAI's chat completions, steered by directives
-//! in the prompt (see [`script`]). It runs on a thread of its own, records every
+//! A model server that speaks OpenAI's chat completions and Anthropic's messages,
+//! steered by directives in the prompt (see [`script`]). It runs on a thread of its own, records every
 //! request, and ends with its handle.
 
+mod anthropic;
 pub(crate) mod plan;
 pub(crate) mod script;
 
@@ -124,6 +125,29 @@ impl Shared {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Remembers a request; its number. None when there are too many.
+    fn take_in(&self, plan: &Plan, body: Value) -> Option<usize> {
+        let mut seen = self.seen();
+        if seen.len() >= MAX_SEEN {
+            return None;
+        }
+        seen.push(Seen {
+            prompt: plan.prompt.clone(),
+            body,
+            aside: plan.aside,
+            usage: None,
+            first_word: None,
+        });
+        Some(seen.len() - 1)
+    }
+
+    /// A request was answered in one piece.
+    fn told(&self, number: usize, usage: (i64, i64)) {
+        let mut seen = self.seen();
+        seen[number].usage = Some(usage);
+        seen[number].first_word = Some(Instant::now());
+    }
+
     /// How often the directives of this prompt have failed before; counts this time
     /// too. What an agent puts in front of them makes no other prompt.
     fn failed_before(&self, prompt: &str) -> usize {
@@ -144,25 +168,15 @@ fn routes(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/models", get(async move || Json(models.clone())))
         .route("/v1/chat/completions", post(complete))
+        .route("/v1/messages", post(anthropic::complete))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(shared)
 }
 
 async fn complete(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) -> Response {
     let mut plan = Plan::of(&body);
-    let number = {
-        let mut seen = shared.seen();
-        if seen.len() >= MAX_SEEN {
-            return (StatusCode::INSUFFICIENT_STORAGE, "too many requests").into_response();
-        }
-        seen.push(Seen {
-            prompt: plan.prompt.clone(),
-            body: body.clone(),
-            aside: plan.aside,
-            usage: None,
-            first_word: None,
-        });
-        seen.len() - 1
+    let Some(number) = shared.take_in(&plan, body.clone()) else {
+        return (StatusCode::INSUFFICIENT_STORAGE, "too many requests").into_response();
     };
     match &plan.ending {
         Ending::Error {
@@ -189,10 +203,7 @@ async fn complete(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) ->
             .body(Body::from_stream(ReceiverStream::new(stream)))
             .unwrap();
     }
-    let mut seen = shared.seen();
-    seen[number].usage = Some(plan.usage);
-    seen[number].first_word = Some(Instant::now());
-    drop(seen);
+    shared.told(number, plan.usage);
     Json(plan.whole(number)).into_response()
 }
 

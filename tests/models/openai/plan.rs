@@ -36,9 +36,9 @@ pub(crate) struct Plan {
     pub(crate) gap: Duration,
     pub(crate) usage: (i64, i64),
     pub(crate) ending: Ending,
-    reasoning: Vec<String>,
-    text: Vec<String>,
-    call: Option<Value>,
+    pub(super) reasoning: Vec<String>,
+    pub(super) text: Vec<String>,
+    pub(super) call: Option<Value>,
 }
 
 impl Plan {
@@ -191,8 +191,8 @@ fn ending(script: &Script) -> Ending {
 /// the same tool and the same argument.
 fn call(tool: &str, arguments: &str, offered: &[Value], id: String) -> Value {
     const TOOLS: &[(&str, &[&str])] = &[
-        ("write", &["write", "write_file"]),
-        ("shell", &["shell", "bash", "run_shell_command"]),
+        ("write", &["write", "write_file", "Write"]),
+        ("shell", &["shell", "bash", "run_shell_command", "Bash"]),
     ];
     const ARGUMENTS: &[&[&str]] = &[
         &["path", "file_path", "filePath"],

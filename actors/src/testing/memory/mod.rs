@@ -12,6 +12,7 @@ mod operations;
 mod restore;
 mod rows;
 mod suite;
+mod transcripts;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,6 +39,7 @@ pub use arenas::{ArenaRow, ContestantRow};
 pub use contexts::ContextRow;
 pub use operations::{ChangeRow, OperationRow};
 pub use rows::{MessageRow, PromptRow, Rows, TaskRow, TurnRow};
+pub use transcripts::{MemoryTranscripts, TranscriptFaults};
 
 /// The lease's length, as in the real store.
 const LEASE: Duration = Duration::from_secs(30);

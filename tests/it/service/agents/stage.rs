@@ -22,11 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Longest wait for a seat: all other tests of this room before this one.
 const SEAT_WAIT: Duration = Duration::from_secs(600);
 
-const AGENTS: [Agent; 4] = [
+const AGENTS: [Agent; 5] = [
     Agent::Goose,
     Agent::Qwen,
     Agent::Opencode,
     Agent::OpencodeServer,
+    Agent::Claude,
 ];
 
 /// See the module. Everything ends with it.

@@ -103,7 +103,7 @@ pub(super) async fn counted(agent: Agent) {
         let sum = counts.iter().fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
         let last = *counts.last().unwrap();
         let expected = match agent {
-            Agent::Qwen | Agent::OpencodeServer => sum,
+            Agent::Qwen | Agent::OpencodeServer | Agent::Claude => sum,
             // It tells of each call, but divides only the last.
             Agent::Goose => (sum.0 + sum.1 - last.1, last.1),
             // It is silent about the calls before the last.

@@ -1,17 +1,12 @@
 //! Lines over pipes, from programs that may print anything.
 //!
-//! The reader hands out one line at a time and never holds more than
-//! [`MAX_LINE`] of it. Bad UTF-8 is replaced, not refused: one stray byte must
+//! The reader hands out one line at a time and never holds more of it than its limit. Bad UTF-8 is replaced, not refused: one stray byte must
 //! not end a session.
 
 use std::borrow::Cow;
 use std::io;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
-
-/// Longest line that is taken: 8 MiB. The longest seen from an agent is 0.6 MB
-/// (its command list); a tool's result may carry a large file.
-pub(super) const MAX_LINE: usize = 8 * 1024 * 1024;
 
 /// A line buffer that grew beyond this is given back after use.
 const KEEP: usize = 256 * 1024;
@@ -29,6 +24,8 @@ pub(super) enum Line<'a> {
 #[derive(Debug)]
 pub(super) struct Lines<R> {
     reader: BufReader<R>,
+    /// Longest line that is taken, in bytes.
+    limit: usize,
     line: Vec<u8>,
     /// Bytes of the current line so far, those dropped included.
     length: usize,
@@ -37,9 +34,11 @@ pub(super) struct Lines<R> {
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
-    pub(super) fn new(reader: R) -> Self {
+    /// Takes lines of at most `limit` bytes.
+    pub(super) fn new(reader: R, limit: usize) -> Self {
         Self {
             reader: BufReader::with_capacity(64 * 1024, reader),
+            limit,
             line: Vec::new(),
             length: 0,
             taken: false,
@@ -64,7 +63,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             let part = &bytes[..end.unwrap_or(bytes.len())];
             let ended = end.is_some() || bytes.is_empty();
             self.length += part.len();
-            if self.length <= MAX_LINE {
+            if self.length <= self.limit {
                 self.line.extend_from_slice(part);
             } else {
                 self.line = Vec::new();
@@ -79,7 +78,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     }
 
     fn current(&self) -> Line<'_> {
-        if self.length > MAX_LINE {
+        if self.length > self.limit {
             return Line::TooLong(self.length);
         }
         Line::Text(String::from_utf8_lossy(self.line.trim_ascii()))
@@ -110,8 +109,10 @@ pub(super) async fn write_line(
 mod tests {
     use super::*;
 
+    const MAX_LINE: usize = 8 * 1024 * 1024;
+
     async fn texts(input: &[u8]) -> Vec<String> {
-        let mut lines = Lines::new(input);
+        let mut lines = Lines::new(input, MAX_LINE);
         let mut texts = Vec::new();
         while let Some(line) = lines.next().await.expect("bytes in memory") {
             texts.push(match line {
@@ -145,7 +146,7 @@ mod tests {
     #[tokio::test]
     async fn a_cancelled_read_loses_nothing() {
         let (mut far, near) = tokio::io::duplex(64);
-        let mut lines = Lines::new(near);
+        let mut lines = Lines::new(near, MAX_LINE);
         far.write_all(b"first half, ").await.expect("duplex");
         tokio::select! {
             biased;

@@ -1,0 +1,26 @@
+//! Transcripts of claude: from its own files into a store, and back.
+//!
+//! The program appends each entry to a file below `projects/` of its configuration
+//! directory and says so on its output. [`Mirror`] brings what it says into the
+//! store, [`rebuild`] writes the files again before a session is resumed. What belongs
+//! together is pure: [`keys`] names, [`lines`] reads and prints, [`chain`] compares.
+//! [`import()`] makes a transcript of another agent's words, and [`trim`] a shorter one
+//! of a session's own.
+
+pub mod chain;
+pub mod import;
+pub mod keys;
+pub mod lines;
+mod local;
+mod mirror;
+mod rebuild;
+#[cfg(test)]
+mod rebuild_tests;
+#[cfg(test)]
+mod testing;
+pub mod trim;
+
+pub use import::{Speaker, Spoken, import};
+pub use mirror::{FLUSH_WAIT, Flushed, Health, Mirror};
+pub use rebuild::{Found, RebuildError, Rebuilt, rebuild};
+pub use trim::{TrimError, Trimmed, trim_after};

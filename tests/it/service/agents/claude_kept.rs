@@ -1,0 +1,146 @@
+//! Claude's sessions, kept in the database.
+
+use std::path::Path;
+
+use super::stage::{Agent, Stage};
+use crate::service::hand_over::told;
+
+/// Everything that claude keeps itself is gone, after a stop and after a kill in the
+/// middle of a turn: its sessions go on from the database.
+pub(super) async fn bereft(agent: Agent) {
+    let mut stage = Stage::with(agent, "shutdown_grace_ms = 200").await;
+    let chat = stage.service.chat().await;
+    stage.turn(&chat, "[[text:The word is tamarind.]]").await;
+    let inner = r#"\u005b\u005btext:The subagent saw a heron.\u005d\u005d look"#;
+    let prompt = format!(
+        r#"[[tool:Agent {{"description":"looker","subagent_type":"general-purpose","prompt":"{inner}"}}]] send one"#
+    );
+    stage.turn(&chat, &prompt).await;
+    let (_, session) = stage.live(&chat).await;
+    for how in ["stop", "kill"] {
+        if how == "stop" {
+            assert!(stage.service.terminate().await.success());
+        } else {
+            let task = stage.say(&chat, "[[slow:600x50]] half a lynx").await;
+            stage.answering("half a lynx").await;
+            stage.service.kill().await;
+            println!("killed in the middle of {task}");
+        }
+        let home = stage.service.home.join("homes/claude");
+        std::fs::remove_dir_all(&home).unwrap();
+        std::fs::create_dir(&home).unwrap();
+        stage.service = stage.service.again().await;
+        stage
+            .turn(&chat, &format!("[[text:Back again.]] after a {how}"))
+            .await;
+        assert_eq!(stage.live(&chat).await.1, session, "{how}: its own session");
+        let seen = stage.asked(&format!("after a {how}")).await;
+        for words in ["tamarind", "saw a heron"] {
+            assert!(
+                seen.knows(words),
+                "{how}: no {words} in {:#}",
+                seen.body["messages"]
+            );
+        }
+    }
+    assert!(
+        stage.asked("after a kill").await.knows("half a lynx"),
+        "the prompt was stored"
+    );
+    let files = walk(&stage.service.home.join("homes/claude/.claude/projects"));
+    let beside: Vec<_> = files
+        .iter()
+        .filter(|file| file.contains("/subagents/"))
+        .collect();
+    assert!(
+        beside.len() >= 2,
+        "its transcript and what is known of it: {files:?}"
+    );
+    stage.strike().await;
+}
+
+fn walk(folder: &Path) -> Vec<String> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files.extend(walk(&path));
+        } else {
+            files.push(path.display().to_string());
+        }
+    }
+    files
+}
+
+/// Twenty turns with a stop and a kill of Hearth between them: what they are said to
+/// have spent is what the model counted.
+pub(super) async fn totals(agent: Agent) {
+    let mut stage = Stage::set(agent).await;
+    let chat = stage.service.chat().await;
+    let (mut tokens, mut cost) = (0, 0.0);
+    for round in 0..20 {
+        if round == 7 {
+            assert!(stage.service.terminate().await.success());
+            stage.service = stage.service.again().await;
+        }
+        if round == 14 {
+            stage.service.kill().await;
+            stage.service = stage.service.again().await;
+        }
+        let tool = match round % 5 {
+            0 => r#"[[tool:shell {"command":"true"}]]"#,
+            _ => "",
+        };
+        let task = stage
+            .turn(
+                &chat,
+                &format!("{tool}[[usage:{},{}]] {round}", 1000 + round, 10 + round),
+            )
+            .await;
+        tokens += task["cost_tokens"].as_i64().unwrap();
+        cost += task["turns"][0]["cost"].as_f64().unwrap();
+    }
+    let calls = stage.model.asked();
+    let (input, output) = calls
+        .iter()
+        .filter_map(|call| call.usage)
+        .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    assert_eq!(tokens, input + output, "{} calls", calls.len());
+    // The list price of claude-sonnet-4-5: 3 and 15 dollars for a million.
+    let price = (input as f64 * 3.0 + output as f64 * 15.0) / 1e6;
+    assert!((cost - price).abs() < 1e-9, "{cost} is not {price}");
+    let path = format!("/api/sessions/{}/agent-sessions", chat.session);
+    let row = &stage.service.get(&path).await["items"][0];
+    assert_eq!(
+        row["input_tokens"].as_i64().unwrap() + row["output_tokens"].as_i64().unwrap(),
+        tokens
+    );
+    stage.strike().await;
+}
+
+/// A session that claude does not know is not a silent loss.
+pub(super) async fn unknown(agent: Agent) {
+    let mut stage = Stage::set(agent).await;
+    let chat = stage.service.chat().await;
+    stage.turn(&chat, "[[text:The word is tamarind.]]").await;
+    let (_, former) = stage.live(&chat).await;
+    assert!(stage.service.terminate().await.success());
+    let query = "update agent_sessions set agent_session_id = gen_random_uuid()::text where agent_session_id = $1";
+    let pool = stage.service.pool().await;
+    let changed = sqlx::query(query)
+        .bind(&former)
+        .execute(&pool)
+        .await
+        .unwrap();
+    assert_eq!(changed.rows_affected(), 1);
+    stage.service = stage.service.again().await;
+    let task = stage.turn(&chat, "[[text:fine]] heron").await;
+    let why = told(&task).to_string();
+    assert!(why.contains("does not know the former session"), "{why}");
+    assert!(
+        stage.asked("heron").await.knows("tamarind"),
+        "told what was said"
+    );
+    assert_ne!(stage.live(&chat).await.1, former);
+    stage.strike().await;
+}

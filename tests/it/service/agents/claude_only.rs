@@ -1,0 +1,297 @@
+//! What only claude does.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::permission::ask;
+use super::stage::{Agent, Stage};
+use crate::real_agents::install::installed;
+use crate::service::harness::id_of;
+
+/// Stops of one run.
+const STOPS: usize = 50;
+
+/// A stop at a random moment (before the prompt is written, before the model's first
+/// byte, in mid-stream, while a command runs, when all is said) and at once a new
+/// message: each turn ends once, the new one with its own answer, and one process does
+/// it all.
+pub(super) async fn stops(agent: Agent) {
+    let seed = std::env::var("SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let stage = Stage::set(agent).await;
+    let chat = stage.service.chat().await;
+    stage.turn(&chat, "[[text:ready]]").await;
+    let before = stage.live(&chat).await;
+    let mut outcomes = Vec::new();
+    for round in 0..STOPS {
+        let prompt = match random.u8(..4) {
+            0 => "[[slow:400x10]]",
+            1 => "[[hang]]",
+            2 => r#"[[tool:shell {"command":"tail -f /dev/null"}]]"#,
+            _ => "[[text:soon done]]",
+        };
+        let stopped = stage.say(&chat, &format!("{prompt} stop {round}")).await;
+        tokio::time::sleep(Duration::from_millis(random.u64(..300))).await;
+        let path = format!("/api/tasks/{stopped}/cancel");
+        let (status, told) = stage.service.post(&path, json!({})).await;
+        assert!(
+            status < 300 || told["code"] == "task_ended",
+            "{status} {told}"
+        );
+        let next = stage.say(&chat, &format!("[[text:Answer {round}.]]")).await;
+        let stopped = stage.service.ended(&stopped).await;
+        let next = stage.service.ended(&next).await;
+        assert_eq!(
+            next["outcome"],
+            "ok",
+            "round {round}: {next:#}\n{}",
+            stage.service.log()
+        );
+        let text = stage.streamed(next["id"].as_str().unwrap(), "delta").await;
+        assert_eq!(
+            text,
+            format!("Answer {round}."),
+            "round {round} after {prompt}"
+        );
+        let outcome = stopped["outcome"]
+            .as_str()
+            .unwrap_or("never ran")
+            .to_owned();
+        assert!(
+            matches!(&*outcome, "cancelled" | "never ran")
+                || (outcome == "ok" && prompt.contains("soon")),
+            "round {round} after {prompt}: {stopped:#}"
+        );
+        for task in [&stopped, &next] {
+            assert!(task["turns"].as_array().unwrap().len() <= 1, "{task:#}");
+        }
+        outcomes.push(outcome);
+    }
+    assert_eq!(
+        stage.live(&chat).await,
+        before,
+        "one process, one session: {outcomes:?}"
+    );
+    let cancelled = outcomes
+        .iter()
+        .filter(|outcome| *outcome == "cancelled")
+        .count();
+    println!("{cancelled} of {STOPS} cancelled while they ran");
+    stage.strike().await;
+}
+
+/// Two questions of one request are put one after the other; words and choices reach
+/// the model. A policy that denies declines for nobody.
+pub(super) async fn questions(agent: Agent) {
+    let stage = Stage::set(agent).await;
+    let chat = stage.service.chat().await;
+    let prompt = concat!(
+        r#"[[tool:AskUserQuestion {"questions":["#,
+        r#"{"question":"Which?","header":"Pick","options":[{"label":"A","description":"a"},{"label":"B","description":"b"}],"multiSelect":false},"#,
+        r#"{"question":"How many?","header":"Count","options":[{"label":"1","description":"x"},{"label":"2","description":"y"}],"multiSelect":true} ]}]]"#,
+    );
+    let task = stage.say(&chat, &format!("{prompt} lynx")).await;
+    for (question, body) in [
+        ("Which?", json!({"option_id": "B"})),
+        ("How many?", json!({"text": "1, 2"})),
+    ] {
+        let asked = open_prompt(&stage, &task).await;
+        let said = asked["request"]["question"].as_str().unwrap_or_default();
+        assert!(said.starts_with(question), "{asked:#}");
+        answer(&stage, &asked, body).await;
+    }
+    assert_eq!(stage.service.outcome(&task).await, "ok");
+    let seen = stage.asked("lynx").await;
+    for words in [r#"\"Which?\"=\"B\""#, r#"\"How many?\"=\"1, 2\""#] {
+        assert!(
+            seen.body["messages"]
+                .to_string()
+                .contains(&words.replace('\\', r"\\\")),
+            "{words}: {:#}",
+            seen.body["messages"]
+        );
+    }
+    let task = stage
+        .say_under("deny", &chat, &format!("{prompt} heron"))
+        .await;
+    assert_eq!(stage.service.outcome(&task).await, "ok");
+    assert!(stage.asked("heron").await.knows("did not answer"));
+    stage.strike().await;
+}
+
+/// A refusal in words is what the model reads.
+pub(super) async fn refused_with_words(agent: Agent) {
+    let stage = Stage::set(agent).await;
+    let chat = stage.service.chat().await;
+    let (task, path, prompt) = ask(&stage, &chat, "denied.txt").await;
+    answer(
+        &stage,
+        &prompt,
+        json!({"text": "Put it into the cellar instead."}),
+    )
+    .await;
+    assert_eq!(stage.service.outcome(&task).await, "ok");
+    assert!(!Path::new(&path).exists(), "it was refused");
+    let seen = stage.asked("denied.txt").await;
+    assert!(seen.knows("into the cellar"), "{:#}", seen.body);
+    stage.strike().await;
+}
+
+/// A message's model, mode and effort hold for that message, in the process that runs.
+pub(super) async fn changed(agent: Agent) {
+    let stage = Stage::set(agent).await;
+    let chat = stage.service.chat().await;
+    stage.turn(&chat, "[[text:plain]] lynx").await;
+    let before = stage.live(&chat).await;
+    let path = format!("/api/chats/{}/messages", chat.id);
+    let body = json!({"content": "[[text:other]] heron", "agent": "claude", "model": "opus",
+        "mode_id": "plan", "thinking_option_id": "low"});
+    let (status, accepted) = stage.service.post(&path, body).await;
+    assert_eq!(status, 202, "{accepted}");
+    let task = accepted["task_id"].as_str().unwrap();
+    let task = stage.service.ended(task).await;
+    assert_eq!(task["outcome"], "ok", "{task:#}");
+    stage.turn(&chat, "[[text:plain]] otter").await;
+    let seen = async |word: &str| stage.asked(word).await.body;
+    let (first, other, last) = (seen("lynx").await, seen("heron").await, seen("otter").await);
+    assert_eq!(first["model"], "claude-sonnet-4-5");
+    assert!(
+        other["model"].as_str().unwrap().contains("opus"),
+        "{}",
+        other["model"]
+    );
+    assert_eq!(other["output_config"]["effort"], "low");
+    assert!(
+        other["messages"].to_string().contains("lan mode"),
+        "{:#}",
+        other["messages"]
+    );
+    assert_eq!(last["model"], "claude-sonnet-4-5");
+    assert_eq!(stage.live(&chat).await, before, "one process, one session");
+
+    let body = json!({"content": "vole", "agent": "claude", "mode_id": "bypassPermissions"});
+    let (status, refused) = stage.service.post(&path, body).await;
+    assert_eq!(status, 422, "{refused}");
+    stage.strike().await;
+}
+
+/// What a subagent does carries its name, its words are apart from the answer, and what
+/// it spends is counted.
+pub(super) async fn subagent(agent: Agent) {
+    let stage = Stage::set(agent).await;
+    let chat = stage.service.chat().await;
+    let inner = r#"\u005b\u005btool:shell {\"command\":\"touch dug.txt\"}\u005d\u005d dig"#;
+    let prompt = format!(
+        r#"[[tool:Agent {{"description":"digger","subagent_type":"general-purpose","prompt":"{inner}"}}]] lynx"#
+    );
+    let task = stage.turn(&chat, &prompt).await;
+    let frames = stage.frames(task["id"].as_str().unwrap()).await;
+    let titles: Vec<&str> = frames
+        .iter()
+        .filter(|(kind, _)| kind == "tool_call")
+        .filter_map(|(_, data)| data["title"].as_str())
+        .collect();
+    assert!(titles.contains(&"digger: Bash touch dug.txt"), "{titles:?}");
+    assert_eq!(
+        stage.pending(&chat).await,
+        [("dug.txt".to_owned(), "create".to_owned())]
+    );
+    let said = stage.streamed(task["id"].as_str().unwrap(), "delta").await;
+    assert_eq!(said, "The tool is done.", "only the answer itself");
+    let calls = stage.model.asked();
+    let spent: i64 = calls
+        .iter()
+        .filter_map(|call| call.usage)
+        .map(|(a, b)| a + b)
+        .sum();
+    assert_eq!(task["cost_tokens"], spent, "{} calls", calls.len());
+    stage.strike().await;
+}
+
+/// The model's connection breaks in the middle of an answer: it is told once.
+pub(super) async fn broken(agent: Agent) {
+    let stage = Stage::set(agent).await;
+    let chat = stage.service.chat().await;
+    for (round, cut) in [1, 3, 6].into_iter().enumerate() {
+        let prompt = format!(
+            "[[deltas:8]][[text:The connection breaks here.]][[cut:{cut},1]] otter {round}"
+        );
+        let task = stage.turn(&chat, &prompt).await;
+        let id = task["id"].as_str().unwrap();
+        let said = stage.streamed(id, "delta").await;
+        assert_eq!(said, "The connection breaks here.", "after {cut} pieces");
+        assert_eq!(
+            stage.model.asked_about(&format!("otter {round}")).len(),
+            2,
+            "asked again"
+        );
+    }
+    let answers = stage.service.answers(&chat).await;
+    assert_eq!(answers, ["The connection breaks here."; 3]);
+    stage.strike().await;
+}
+
+/// Without a login the turn ends with a name that says what to do.
+pub(super) async fn not_logged_in(agent: Agent) {
+    let programs = tokio::task::spawn_blocking(installed).await.unwrap();
+    let table = agent.table(programs, "http://127.0.0.1:9");
+    let table = table.replace("[agents.claude]", "[agents.stranger]");
+    let stage = Stage::with(agent, &table.replace("\"none\"", "\"\"")).await;
+    let chat = stage.service.chat().await;
+    let task = stage.service.say_to("stranger", &chat, "hello").await;
+    let task = stage.service.ended(&task).await;
+    assert_eq!(task["outcome"], "auth", "{task:#}");
+    let detail = task["outcome_detail"].as_str().unwrap();
+    assert!(detail.starts_with("Not logged in"), "{detail}");
+    stage.strike().await;
+}
+
+/// From the message to the model's first word at the client, in the first turn and in
+/// the next ones.
+pub(super) async fn first_words(agent: Agent) {
+    let stage = Stage::set(agent).await;
+    let chat = stage.service.chat().await;
+    let mut times = Vec::new();
+    for round in 0..6 {
+        let started = Instant::now();
+        let task = stage
+            .say(&chat, &format!("[[text:word]] round {round}"))
+            .await;
+        stage.answering(&format!("round {round}")).await;
+        let seen = stage.asked(&format!("round {round}")).await;
+        times.push(seen.first_word.unwrap() - started);
+        assert_eq!(stage.service.outcome(&task).await, "ok");
+    }
+    let (cold, mut warm) = (times[0], times[1..].to_vec());
+    warm.sort();
+    println!(
+        "message to the model's first word: cold {cold:?}, warm {:?} (median)",
+        warm[2]
+    );
+    assert!(warm[2] < cold, "a warm process is faster");
+    stage.strike().await;
+}
+
+async fn open_prompt(stage: &Stage, task: &str) -> Value {
+    let open = format!("/api/prompts?state=open&task_id={task}");
+    stage
+        .service
+        .until("an open prompt", async || {
+            let page = stage.service.get(&open).await;
+            let first = page["items"].get(0).cloned();
+            first.ok_or(page)
+        })
+        .await
+}
+
+async fn answer(stage: &Stage, prompt: &Value, body: Value) {
+    let path = format!("/api/prompts/{}/answer", id_of(prompt));
+    let (status, settled) = stage.service.post(&path, body).await;
+    assert_eq!(status, 200, "{settled:#}");
+}

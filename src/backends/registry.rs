@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_actors::catalog::Catalog;
 use hearth_actors::ids::AgentName;
@@ -78,6 +79,36 @@ impl Registry {
     #[must_use]
     pub fn unusable(&self) -> &BTreeMap<AgentName, String> {
         &self.unusable
+    }
+}
+
+/// The agents as they are set at this moment.
+pub struct LiveRegistry(RwLock<Arc<Registry>>);
+
+impl LiveRegistry {
+    /// These, until others are set.
+    #[must_use]
+    pub fn new(registry: Registry) -> Self {
+        Self(RwLock::new(Arc::new(registry)))
+    }
+
+    /// From now on these, all at once. What runs goes on as it was started.
+    pub fn set(&self, registry: Registry) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(registry);
+    }
+
+    fn now(&self) -> Arc<Registry> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Agents for LiveRegistry {
+    fn get(&self, name: &AgentName) -> Option<AgentEntry> {
+        self.now().get(name)
+    }
+
+    fn names(&self) -> Vec<AgentName> {
+        self.now().names()
     }
 }
 
@@ -206,5 +237,14 @@ fn entry(
         policy: def.permission,
         idle_ttl: def.idle_ttl,
         deadlines: def.deadlines,
+        definition: definition(def),
     }
+}
+
+/// A hash of the definition's own words: nothing depends on it but that it changes
+/// with them.
+fn definition(def: &AgentDef) -> u64 {
+    let mut hash = DefaultHasher::new();
+    format!("{def:?}").hash(&mut hash);
+    hash.finish()
 }

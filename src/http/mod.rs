@@ -8,6 +8,7 @@ mod caller;
 mod chats;
 pub mod checkpoints;
 mod debug;
+mod drain;
 pub mod error;
 mod extract;
 mod guard;
@@ -18,6 +19,7 @@ mod inbox;
 mod listener;
 mod mcp;
 mod messages;
+mod metrics;
 mod openapi;
 mod operator;
 mod page;
@@ -150,6 +152,8 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(debug::tree))
         .routes(routes!(debug::evict))
         .routes(routes!(debug::restart))
+        .routes(routes!(drain::drain))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(openapi::document))
 }
 

@@ -73,7 +73,7 @@ impl Wishes<'_> {
             return Ok(());
         }
         let name = definition(state, agent.as_str());
-        let Some(catalog) = providers::catalog(state.store.pool(), name).await? else {
+        let Some(catalog) = providers::catalog(state.store.pool(), &name).await? else {
             return Ok(());
         };
         let mut check = Check::default();

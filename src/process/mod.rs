@@ -15,6 +15,7 @@ mod callers;
 pub mod env;
 mod error;
 mod ledger;
+mod port;
 mod owned;
 mod procfs;
 mod shim;
@@ -34,11 +35,6 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-
-use async_trait::async_trait;
-use hearth_actors::ids::SessionKey;
-use hearth_actors::ports::ProcessLedger;
 
 pub use callers::CallerKind;
 pub use error::ProcessError;
@@ -160,28 +156,6 @@ impl Room {
         let roots = self.0.trees.roots();
         procfs::ancestry(pid).any(|ancestor| roots.contains(&ancestor))
             || procfs::marker_of(pid, MARKER).is_some_and(|m| m.starts_with(&self.0.prefix()))
-    }
-}
-
-#[async_trait]
-impl ProcessLedger for Room {
-    async fn gone(&self, key: &SessionKey, within: Duration) -> bool {
-        tokio::time::timeout(within, self.0.trees.gone(key))
-            .await
-            .is_ok()
-    }
-
-    /// Without the shims, which share most of their pages with Hearth.
-    fn rss_bytes(&self, key: &SessionKey) -> Option<u64> {
-        let trees = self.0.trees.of(key);
-        if trees.is_empty() {
-            return None;
-        }
-        let processes = trees.into_iter().flat_map(|tree| match tree.shim {
-            Some(shim) => procfs::descendants(shim.pid),
-            None => tree.agent.into_iter().collect(),
-        });
-        Some(procfs::resident_bytes(processes))
     }
 }
 

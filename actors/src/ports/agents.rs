@@ -37,6 +37,9 @@ pub struct AgentEntry {
     pub idle_ttl: Duration,
     /// The clocks of its turns.
     pub deadlines: Deadlines,
+    /// Changes when what its process is started with does: live sessions of another
+    /// one make way when they can.
+    pub definition: u64,
 }
 
 /// A way to run a coding agent.

@@ -5,6 +5,7 @@ mod agents;
 mod arenas;
 mod journal;
 mod limits;
+mod meter;
 mod operations;
 mod processes;
 mod queue;
@@ -20,7 +21,8 @@ pub use arenas::{Arenas, ArenasError, Checks};
 pub use journal::{Journal, JournalError, LinkNote, LinkStatus, OpenTurn};
 pub use limits::Limits;
 pub use operations::{Operations, OperationsError};
-pub use processes::ProcessLedger;
+pub use meter::{Fact, How, Meter};
+pub use processes::{Footprint, ProcessLedger};
 pub use queue::{Claim, NodeLease, QueueError, Reconciled, TaskQueue};
 pub use review::Review;
 pub use servers::{Server, ServerBackend, ServerFacts};
@@ -55,4 +57,6 @@ pub struct Ports {
     pub arenas: Arc<dyn Arenas>,
     /// What judges them.
     pub checks: Arc<dyn Checks>,
+    /// What counts it all.
+    pub meter: Arc<dyn Meter>,
 }

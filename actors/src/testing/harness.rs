@@ -17,6 +17,7 @@ use crate::testing::backend::{FakeAgents, FakeBackend};
 use crate::testing::checks::FakeChecks;
 use crate::testing::invariants;
 use crate::testing::memory::{MemoryStore, TaskRow};
+use crate::testing::meter::FakeMeter;
 use crate::testing::server::FakeServers;
 use crate::testing::worktrees::FakeWorktrees;
 use crate::tree::TreeSettings;
@@ -39,6 +40,8 @@ pub struct Harness {
     pub worktrees: FakeWorktrees,
     /// What judges in its arenas.
     pub checks: FakeChecks,
+    /// What it counted.
+    pub meter: FakeMeter,
     /// Tests are told of new tasks unless this is set: a lost notification.
     pub lose_wakeups: bool,
 }
@@ -99,6 +102,7 @@ impl Harness {
         checks: FakeChecks,
     ) -> Self {
         let servers = FakeServers::of(backend.clone());
+        let meter = FakeMeter::default();
         let ports = Ports {
             queue: Arc::new(store.clone()),
             lease: Arc::new(store.clone()),
@@ -117,6 +121,7 @@ impl Harness {
             processes: Arc::new(backend.clone()),
             arenas: Arc::new(store.clone()),
             checks: Arc::new(checks.clone()),
+            meter: Arc::new(meter.clone()),
         };
         let tree = TreeHandle::start(ports, setup.tree)
             .await
@@ -128,6 +133,7 @@ impl Harness {
             servers,
             worktrees,
             checks,
+            meter,
             lose_wakeups: false,
         }
     }

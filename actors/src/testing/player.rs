@@ -74,7 +74,7 @@ fn setup(seed: u64) -> Setup {
     if asks_people(seed) {
         setup.policy = Policy::Ask;
     }
-    setup.tree.max_live = 4;
+    setup.tree.limits.max_live = 4;
     setup.idle_ttl = Duration::from_secs(30);
     setup.deadlines.wall = Duration::from_secs(300);
     setup.deadlines.stall = Duration::from_secs(90);

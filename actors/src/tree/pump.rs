@@ -5,6 +5,7 @@
 //! large batches. While the database is slow the channel fills and the agent's
 //! pipe slows down; nothing is dropped and nothing grows.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -13,7 +14,7 @@ use uuid::Uuid;
 
 use crate::event::{AgentEvent, AgentStop, ExitInfo, Said, TurnRef};
 use crate::ids::TurnId;
-use crate::ports::JournalError;
+use crate::ports::{Fact, JournalError};
 use crate::rules::session::{Input, LinkNo};
 use crate::rules::transcript::Transcript;
 use crate::tree::addr::Addr;
@@ -48,6 +49,8 @@ pub(crate) struct Arguments {
     pub(crate) link: LinkNo,
     pub(crate) events: mpsc::Receiver<AgentEvent>,
     pub(crate) current: CurrentTurn,
+    /// Set with the agent's first tool call.
+    pub(crate) tools: Arc<AtomicBool>,
 }
 
 /// What follows the words that are being stored.
@@ -167,11 +170,15 @@ impl State {
             }
             Said::Unfit(why) => self.tell(Input::NeedsFresh(turn, why)),
             Said::Permission(ask) => {
+                self.to.tools.store(true, Ordering::Relaxed);
                 self.fold(Said::Permission(ask.clone()));
                 self.flush(Rest::InHand).await;
                 self.to.session.cast(session::Msg::Asked(turn, ask));
             }
             said => {
+                if matches!(said, Said::Tool(_)) {
+                    self.to.tools.store(true, Ordering::Relaxed);
+                }
                 self.fold(said);
                 if self
                     .open
@@ -225,6 +232,7 @@ impl State {
         let spent = batch.usage.is_some();
         let shared = self.to.shared.clone();
         let current = self.to.current.clone();
+        let began = shared.now();
         let writing = until_written(|| async {
             if current.get() != Some(turn) {
                 return Err(JournalError::Fenced);
@@ -237,6 +245,8 @@ impl State {
         };
         match written {
             Ok(frames) => {
+                let took = shared.now().since(began);
+                shared.note(Fact::Stored(frames.len(), took));
                 shared.hub.publish(frames);
                 if spent {
                     let turn = turn.fence.turn;

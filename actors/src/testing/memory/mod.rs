@@ -26,6 +26,7 @@ use crate::handover::{Past, Telling};
 use crate::ids::{AgentName, OperationId, PromptId, SessionId, SessionKey, TaskId};
 use crate::limits::Parked;
 use crate::model::{Checkpoint, Diff, Fence, TurnEnd};
+use crate::outcome::TaskState;
 use crate::operation::{Abandoned, Asked, Begun, LeftBehind, Owner};
 use crate::ports::{
     Claim, Journal, JournalError, LinkNote, NodeLease, OpenTurn, Operations, OperationsError,
@@ -204,6 +205,17 @@ impl TaskQueue for MemoryStore {
         self.reach().await.map_err(QueueError::Unavailable)?;
         Ok(self.with(|rows| rows.release(fence, parked)))
     }
+
+    async fn waits(&self, key: &SessionKey) -> Result<bool, QueueError> {
+        self.reach().await.map_err(QueueError::Unavailable)?;
+        let now = Instant::now();
+        Ok(self.with(|rows| {
+            rows.tasks.values().any(|row| {
+                let is_parked = row.not_before.is_some_and(|due| due > now);
+                row.key == *key && row.state == TaskState::Pending && !is_parked
+            })
+        }))
+    }
 }
 
 #[async_trait]
@@ -309,6 +321,14 @@ impl Journal for MemoryStore {
         self.with(|rows| match notice {
             Notice::CircuitOpen { key, chat, .. } => rows.open_circuits.insert(key.clone(), *chat),
             Notice::CircuitClosed { key } => rows.open_circuits.remove(key),
+            Notice::AgentRests { agent, .. } => {
+                rows.resting_agents.insert(agent.clone());
+                None
+            }
+            Notice::AgentAnswers { agent } => {
+                rows.resting_agents.remove(agent);
+                None
+            }
             Notice::Operation { .. } => None,
         });
         Ok(())

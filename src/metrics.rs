@@ -385,9 +385,7 @@ impl Shown {
         self.sessions.clear();
         for ((name, state), many) in &now.sessions {
             let labels = [("agent", agent(name)), ("state", state.clone())];
-            self.sessions
-                .get_or_create(&labels)
-                .inc_by(whole(*many));
+            self.sessions.get_or_create(&labels).inc_by(whole(*many));
         }
         self.trees.clear();
         for (name, bytes) in &now.trees {

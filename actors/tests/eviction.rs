@@ -50,7 +50,9 @@ fn stayed(harness: &Harness) -> Vec<Stays> {
 
 async fn gone(harness: &Harness, key: &SessionKey) {
     harness
-        .until("it is gone", |harness| (!is_live(harness, key)).then_some(()))
+        .until("it is gone", |harness| {
+            (!is_live(harness, key)).then_some(())
+        })
         .await;
 }
 
@@ -62,7 +64,10 @@ async fn an_unused_agent_goes_after_its_idle_time_and_comes_back_with_the_next_m
     gone(&harness, &key).await;
     let idle = began.elapsed();
     let ttl = Setup::default().idle_ttl;
-    assert!(idle >= ttl && idle < ttl + Duration::from_secs(90), "{idle:?}");
+    assert!(
+        idle >= ttl && idle < ttl + Duration::from_secs(90),
+        "{idle:?}"
+    );
     assert_eq!(evicted(&harness), [Nomination::Ttl]);
     let task = harness.enqueue(session, &key, "y");
     assert_eq!(harness.outcome(task).await, Outcome::Ok);
@@ -137,7 +142,9 @@ async fn a_message_that_waits_keeps_its_session_as_long_as_another_one_can_go() 
     let (session, needed) = warm(&harness).await;
     let (_, other) = warm(&harness).await;
     let first = harness.key();
-    harness.backend.next_turn(vec![Step::Wait(Duration::from_secs(60))]);
+    harness
+        .backend
+        .next_turn(vec![Step::Wait(Duration::from_secs(60))]);
     let long = harness.enqueue(session, &first, "long");
     harness.state(&first, "running").await;
     let waits = harness.enqueue(session, &needed, "waits");
@@ -151,7 +158,9 @@ async fn a_message_that_waits_keeps_its_session_as_long_as_another_one_can_go() 
     assert_eq!(harness.outcome(task).await, Outcome::Ok);
     assert!(!is_live(&harness, &other) && is_live(&harness, &needed));
     // Nobody else can go: its message starts it again.
-    harness.backend.next_turn(vec![Step::Wait(Duration::from_secs(30))]);
+    harness
+        .backend
+        .next_turn(vec![Step::Wait(Duration::from_secs(30))]);
     let busy = harness.enqueue(third, &one, "busy");
     harness.state(&one, "running").await;
     let (fourth, two) = harness.chat();
@@ -194,7 +203,9 @@ async fn a_heavy_turn_is_never_ended_for_memory_and_others_wait_for_it() {
     setup.tree.limits.memory = Some(5 * WEIGHT);
     let harness = Harness::start(setup).await;
     let (session, key) = harness.chat();
-    harness.backend.next_turn(vec![Step::Wait(Duration::from_secs(100))]);
+    harness
+        .backend
+        .next_turn(vec![Step::Wait(Duration::from_secs(100))]);
     harness.backend.weigh(&key, 50 * WEIGHT);
     let heavy = harness.enqueue(session, &key, "heavy");
     sleep(Duration::from_secs(10)).await;
@@ -203,7 +214,10 @@ async fn a_heavy_turn_is_never_ended_for_memory_and_others_wait_for_it() {
     sleep(Duration::from_secs(10)).await;
     let row = harness.task(light);
     let parked = row.parked.expect("it says why it waits");
-    assert_eq!((row.state, parked.reason), (TaskState::Pending, ParkReason::PoolFull));
+    assert_eq!(
+        (row.state, parked.reason),
+        (TaskState::Pending, ParkReason::PoolFull)
+    );
     assert!(parked.detail.unwrap_or_default().contains("MB"));
     assert_eq!(harness.outcome(heavy).await, Outcome::Ok);
     assert_eq!(harness.outcome(light).await, Outcome::Ok);
@@ -231,7 +245,9 @@ async fn an_agent_that_fails_in_chat_after_chat_rests_in_all_and_one_tries_first
     let opened = Instant::now();
     let resting = |harness: &Harness| harness.store.with(|rows| rows.resting_agents.len());
     harness
-        .until("people are told", |harness| (resting(harness) == 1).then_some(()))
+        .until("people are told", |harness| {
+            (resting(harness) == 1).then_some(())
+        })
         .await;
     let others: Vec<_> = (0..4)
         .map(|_| {
@@ -258,9 +274,14 @@ async fn an_agent_that_fails_in_chat_after_chat_rests_in_all_and_one_tries_first
             assert_eq!(harness.outcome(*task).await, Outcome::Ok);
         }
     }
-    assert!(tried_again.elapsed() >= Duration::from_secs(59), "twice as long");
+    assert!(
+        tried_again.elapsed() >= Duration::from_secs(59),
+        "twice as long"
+    );
     harness
-        .until("people are told", |harness| (resting(harness) == 0).then_some(()))
+        .until("people are told", |harness| {
+            (resting(harness) == 0).then_some(())
+        })
         .await;
     let circuits = harness.meter.facts(|fact| match fact {
         Fact::Circuit { open, .. } => Some(*open),
@@ -305,7 +326,9 @@ async fn a_warm_and_well_chat_works_while_its_agent_rests_elsewhere() {
 async fn new_limits_and_definitions_hold_at_once_and_interrupt_nothing() {
     let harness = Harness::start(pool_of(1)).await;
     let (session, key) = harness.chat();
-    harness.backend.next_turn(vec![Step::Wait(Duration::from_secs(30))]);
+    harness
+        .backend
+        .next_turn(vec![Step::Wait(Duration::from_secs(30))]);
     let long = harness.enqueue(session, &key, "long");
     harness.state(&key, "running").await;
     let (session, other) = harness.chat();
@@ -357,7 +380,11 @@ async fn a_hurry_cuts_the_grace_of_a_stop_and_the_turn_says_why_it_ended() {
     assert!(harness.tree.answers(Duration::from_secs(1)).await);
     harness.tree.hurry();
     stop.await.expect("it stops");
-    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(40),
+        "{:?}",
+        began.elapsed()
+    );
     assert_eq!(harness.task(task).outcomes, [Outcome::Interrupted]);
     assert_eq!(harness.backend.alive(), 0);
 }

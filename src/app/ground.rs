@@ -74,7 +74,9 @@ pub(super) async fn database(
 pub(super) fn memory_cap(settings: &Settings) -> Option<u64> {
     let machine = || {
         let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-        let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        let total = text
+            .lines()
+            .find_map(|line| line.strip_prefix("MemTotal:"))?;
         let kib: u64 = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
         Some(kib * 1024 / 2)
     };

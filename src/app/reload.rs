@@ -17,7 +17,10 @@ impl App {
     pub fn reload(&mut self, settings: Settings) {
         let fixed = fixed(&self.settings, &settings);
         if !fixed.is_empty() {
-            tracing::warn!(settings = fixed.join(", "), "these need a restart to change");
+            tracing::warn!(
+                settings = fixed.join(", "),
+                "these need a restart to change"
+            );
         }
         let means = crate::backends::registry::Means {
             warm_claude: settings.claude_sdk_backend,
@@ -28,7 +31,8 @@ impl App {
             tracing::warn!(agent = %name, %why, "an agent cannot be run");
         }
         let warnings = super::unusable(&registry);
-        self.known.send_replace(Arc::new(known(&registry, &settings)));
+        self.known
+            .send_replace(Arc::new(known(&registry, &settings)));
         self.agents.set(registry);
         let old = std::mem::take(&mut self.agent_warnings);
         self.health.send_modify(|health| {
@@ -42,7 +46,8 @@ impl App {
         };
         self.tree.reload(limits);
         let prober = Prober::new(&settings.agents, &means, settings.home.join("probe"));
-        self.probed.send_replace(prober.names().map(ToString::to_string).collect());
+        self.probed
+            .send_replace(prober.names().map(ToString::to_string).collect());
         self.probing.abort();
         self.probing = tokio::spawn(self.looks.clone().run(
             prober,
@@ -84,7 +89,10 @@ fn fixed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("allowed_hosts", old.allowed_hosts != new.allowed_hosts),
         ("project_roots", old.project_roots != new.project_roots),
         ("retention", old.keep_frames != new.keep_frames),
-        ("lifecycle_sweep_ms", old.lifecycle_sweep != new.lifecycle_sweep),
+        (
+            "lifecycle_sweep_ms",
+            old.lifecycle_sweep != new.lifecycle_sweep,
+        ),
         (
             "tasks",
             old.tasks_max_depth != new.tasks_max_depth

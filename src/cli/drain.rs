@@ -57,7 +57,10 @@ pub(super) async fn drain(
     }
     let took = began.elapsed();
     print(&match args.json {
-        true => format!("{}\n", json!({ "drained": true, "ms": took.as_millis() as u64 })),
+        true => format!(
+            "{}\n",
+            json!({ "drained": true, "ms": took.as_millis() as u64 })
+        ),
         false => format!("drained in {:.1} s\n", took.as_secs_f64()),
     });
     Ok(Exit::Ok)
@@ -66,8 +69,14 @@ pub(super) async fn drain(
 fn told(turns: u64, left: Duration) -> String {
     match turns {
         0 => "draining: no turn holds it\n".into(),
-        1 => format!("draining: 1 turn holds it, for {} s at most\n", left.as_secs()),
-        many => format!("draining: {many} turns hold it, for {} s at most\n", left.as_secs()),
+        1 => format!(
+            "draining: 1 turn holds it, for {} s at most\n",
+            left.as_secs()
+        ),
+        many => format!(
+            "draining: {many} turns hold it, for {} s at most\n",
+            left.as_secs()
+        ),
     }
 }
 

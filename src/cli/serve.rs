@@ -76,7 +76,10 @@ pub(super) async fn serve(
             }
         }
     };
-    tracing::info!(?grace, "stopping; a second signal leaves turns no time, a third leaves at once");
+    tracing::info!(
+        ?grace,
+        "stopping; a second signal leaves turns no time, a third leaves at once"
+    );
     notify(env, "STOPPING=1");
     let tree = app.tree();
     let stopping = app.stop_within(grace);

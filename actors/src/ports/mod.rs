@@ -20,8 +20,8 @@ pub use agents::{AgentBackend, AgentEntry, Agents, Link, LinkError, LinkSpec, Pr
 pub use arenas::{Arenas, ArenasError, Checks};
 pub use journal::{Journal, JournalError, LinkNote, LinkStatus, OpenTurn};
 pub use limits::Limits;
-pub use operations::{Operations, OperationsError};
 pub use meter::{Fact, How, Meter};
+pub use operations::{Operations, OperationsError};
 pub use processes::{Footprint, ProcessLedger};
 pub use queue::{Claim, NodeLease, QueueError, Reconciled, TaskQueue};
 pub use review::Review;

@@ -156,7 +156,9 @@ pub fn admit(
 #[must_use]
 pub fn bytes(slots: &BTreeMap<SessionKey, Slot>) -> u64 {
     let known: Vec<u64> = slots.values().filter_map(|slot| slot.bytes).collect();
-    let sum = known.iter().fold(0u64, |sum, bytes| sum.saturating_add(*bytes));
+    let sum = known
+        .iter()
+        .fold(0u64, |sum, bytes| sum.saturating_add(*bytes));
     let unknown = (slots.len() - known.len()) as u64;
     let mean = sum.checked_div(known.len() as u64).unwrap_or(0);
     sum.saturating_add(mean.saturating_mul(unknown))
@@ -170,10 +172,7 @@ fn is_heavy(slots: &BTreeMap<SessionKey, Slot>, room: Room) -> bool {
 /// Who should go because all together take more than they may: the least recently
 /// used idle one, and nobody while another is still going.
 #[must_use]
-pub fn over_memory(
-    slots: &BTreeMap<SessionKey, Slot>,
-    room: Room,
-) -> Option<SessionKey> {
+pub fn over_memory(slots: &BTreeMap<SessionKey, Slot>, room: Room) -> Option<SessionKey> {
     let over = room.bytes.is_some_and(|cap| bytes(slots) > cap);
     if !over || slots.values().any(|slot| slot.leaving) {
         return None;

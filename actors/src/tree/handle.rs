@@ -61,7 +61,9 @@ pub enum Refusal {
     #[error("its agent left processes running in the background; a restart ends them")]
     BackgroundWork,
     /// Its context would be lost.
-    #[error("its agent cannot continue its context in another process; a restart begins a fresh one")]
+    #[error(
+        "its agent cannot continue its context in another process; a restart begins a fresh one"
+    )]
     NotResumable,
     /// It cannot be told whether it may go.
     #[error("it could not be found out whether something still needs it; try again")]
@@ -270,6 +272,12 @@ impl TreeHandle {
 
     fn tell(&self, message: pool::Msg) {
         self.root.cast(root::Msg::Pool(message));
+    }
+
+    /// What the pool may hold now.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.shared.limits()
     }
 
     /// Sets the limits anew, and lets sessions make way whose agent is defined

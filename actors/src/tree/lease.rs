@@ -92,7 +92,10 @@ impl Actor for LeaseKeeper {
                 state.last_error = None;
                 if let Some(trust) = &mut state.trust {
                     let left = trust.ends().since(now);
-                    state.to.shared.note(Fact::LeaseRenewed { done: true, left });
+                    state
+                        .to
+                        .shared
+                        .note(Fact::LeaseRenewed { done: true, left });
                     trust.renewed(started);
                 }
                 state.arm(now);
@@ -104,7 +107,10 @@ impl Actor for LeaseKeeper {
                 state.note(&error);
                 if let Some(trust) = &mut state.trust {
                     let left = trust.ends().since(now);
-                    state.to.shared.note(Fact::LeaseRenewed { done: false, left });
+                    state
+                        .to
+                        .shared
+                        .note(Fact::LeaseRenewed { done: false, left });
                     trust.failed();
                 }
                 state.arm(now);

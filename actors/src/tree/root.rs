@@ -422,7 +422,10 @@ impl State {
         let operations = self.operations.take();
         let (me, lease) = (self.me.clone(), self.to.shared.ports.lease.clone());
         let hurry = self.hurry.clone();
-        tracing::info!(?grace, "nothing is claimed any more; turns that run have their grace");
+        tracing::info!(
+            ?grace,
+            "nothing is claimed any more; turns that run have their grace"
+        );
         self.task = Some(Task::spawn(async move {
             if let Some((dispatcher, _)) = &dispatcher {
                 dispatcher.cast(dispatcher::Msg::Pause);

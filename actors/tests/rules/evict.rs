@@ -43,18 +43,9 @@ fn view() -> impl Strategy<Value = View> {
         1 => Just(Agent::Starting),
         4 => any::<bool>().prop_map(|resumable| Agent::Up { resumable }),
     ];
-    let looked = prop::option::of((
-        prop::option::of(any::<bool>()),
-        prop::option::of(0usize..2),
-    ));
-    (
-        prop::bool::weighted(0.1),
-        work,
-        agent,
-        0u64..2000,
-        looked,
-    )
-        .prop_map(|(stopping, work, agent, idle, looked)| View {
+    let looked = prop::option::of((prop::option::of(any::<bool>()), prop::option::of(0usize..2)));
+    (prop::bool::weighted(0.1), work, agent, 0u64..2000, looked).prop_map(
+        |(stopping, work, agent, idle, looked)| View {
             stopping,
             work,
             agent,
@@ -63,7 +54,8 @@ fn view() -> impl Strategy<Value = View> {
                 queued,
                 left_running,
             }),
-        })
+        },
+    )
 }
 
 proptest! {

@@ -228,7 +228,8 @@ fn one_at_a_time_is_asked_to_go() {
 #[test]
 fn who_waits_for_a_human_makes_room_after_a_while_and_after_all_others() {
     let (first, second) = (asking(2_000, true), asking(3_000, true));
-    let admitted = |of: &[(u8, Slot)], now| admit(&slots(of), &key(9), room(of.len()), &[], at(now));
+    let admitted =
+        |of: &[(u8, Slot)], now| admit(&slots(of), &key(9), room(of.len()), &[], at(now));
     let patience = u64::try_from(PATIENCE.as_millis()).expect("small");
     let two = [(1, second), (2, first)];
     assert_eq!(

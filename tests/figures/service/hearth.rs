@@ -21,6 +21,8 @@ pub(crate) struct Hearth {
     url: String,
     token: String,
     http: reqwest::Client,
+    /// Warm agents at a time, from the next start on.
+    pub(crate) places: usize,
 }
 
 pub(crate) struct Chat {
@@ -44,6 +46,42 @@ impl Hearth {
             url: String::new(),
             token: String::new(),
             http: http.expect("a client"),
+            places: 40,
+        }
+    }
+
+    /// `kill -9` of the service, and nothing else.
+    pub(crate) async fn kill(&mut self) {
+        let mut child = self.child.take().expect("a service");
+        child.start_kill().expect("to kill");
+        child.wait().await.expect("its end");
+    }
+
+    /// `kill -9` of its PostgreSQL.
+    pub(crate) fn kill_postgres(&self) {
+        let file = self.dir.path().join("home/pg/data/postmaster.pid");
+        let text = std::fs::read_to_string(file).expect("a running server");
+        let pid = text
+            .lines()
+            .next()
+            .and_then(|line| line.trim().parse().ok());
+        let pid = nix::unistd::Pid::from_raw(pid.expect("a pid"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("to kill");
+    }
+
+    /// As [`Self::say`], as often as it takes until it is accepted.
+    pub(crate) async fn say_at_last(&self, chat: &Chat, agent: &str, content: &str) {
+        let started = Instant::now();
+        let url = format!("{}/api/chats/{}/messages", self.url, chat.id);
+        loop {
+            let request = self.http.post(&url).bearer_auth(&self.token);
+            let body = json!({ "content": content, "agent": agent });
+            let answer = request.json(&body).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return;
+            }
+            assert!(started.elapsed() < BOUND, "nothing is accepted");
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
@@ -237,7 +275,8 @@ impl Hearth {
             .env("HEARTH_LISTEN", "127.0.0.1:0")
             .env("HEARTH_CONFIG", self.dir.path().join("hearth.toml"))
             .env("HEARTH_LOG", "error")
-            .env("AGENT_POOL_MAX_LIVE", "40")
+            .env("AGENT_POOL_MAX_LIVE", self.places.to_string())
+            .env("AGENT_POOL_MEMORY_MB", "2000")
             .env(agent::NOTES, self.dir.path().join("notes"))
             .stdin(Stdio::null())
             .kill_on_drop(true);

@@ -9,6 +9,7 @@
 mod agent;
 mod clock;
 mod hearth;
+mod pool;
 mod stream;
 
 use std::time::{Duration, Instant};
@@ -63,6 +64,10 @@ async fn figures() {
     flood(&hearth).await;
     println!("death of an agent in mid-turn");
     deaths(&hearth).await;
+    println!("death of Hearth, and of PostgreSQL");
+    pool::recoveries(&mut hearth).await;
+    println!("{} chats, 10 warm at a time", pool::CHATS);
+    pool::few_places(&mut hearth).await;
     hearth.stop().await;
 }
 

@@ -10,10 +10,11 @@ use async_trait::async_trait;
 use chrono::DateTime;
 use hearth::access::Token;
 use hearth::http::HostRules;
-use hearth::metrics::Metrics;
 use hearth::http::state::{
-    Health, Known, Limits, Looks, Origin, Parts, Peers, Readiness, Repositories, Repository, Shared, Stop, Tree,
+    Health, Known, Limits, Looks, Origin, Parts, Peers, Readiness, Repositories, Repository,
+    Shared, Stop, Tree,
 };
+use hearth::metrics::Metrics;
 use hearth::store::{Store, StoreOptions, migrate};
 use hearth::worktrees::{GitWorktrees, WorktreesConfig};
 use hearth_actors::event::AskOption;

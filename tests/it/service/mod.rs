@@ -22,6 +22,7 @@ mod init_system;
 mod limits;
 mod mcp;
 mod newcomer;
+mod pool;
 mod prompts;
 mod queue;
 mod remote_database;

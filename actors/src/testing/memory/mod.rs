@@ -26,8 +26,8 @@ use crate::handover::{Past, Telling};
 use crate::ids::{AgentName, OperationId, PromptId, SessionId, SessionKey, TaskId};
 use crate::limits::Parked;
 use crate::model::{Checkpoint, Diff, Fence, TurnEnd};
-use crate::outcome::TaskState;
 use crate::operation::{Abandoned, Asked, Begun, LeftBehind, Owner};
+use crate::outcome::TaskState;
 use crate::ports::{
     Claim, Journal, JournalError, LinkNote, NodeLease, OpenTurn, Operations, OperationsError,
     QueueError, Reconciled, Source, TaskQueue,

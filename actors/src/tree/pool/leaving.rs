@@ -43,12 +43,7 @@ impl State {
         let Some(live) = self.live_now(key, generation) else {
             return;
         };
-        if let Some(asks) = live
-            .slot
-            .asks
-            .as_mut()
-            .filter(|_| why == Stays::OpenPrompt)
-        {
+        if let Some(asks) = live.slot.asks.as_mut().filter(|_| why == Stays::OpenPrompt) {
             // It knows better than what it told before; an answer may be on its way.
             asks.since = now;
         }
@@ -112,7 +107,8 @@ impl State {
     /// For the board: bytes by key.
     pub(super) fn weights_shown(&self) -> Value {
         let live = self.live.iter();
-        let weighed = live.filter_map(|(key, live)| Some((key.to_string(), live.slot.bytes?.into())));
+        let weighed =
+            live.filter_map(|(key, live)| Some((key.to_string(), live.slot.bytes?.into())));
         Value::Object(weighed.collect())
     }
 

@@ -11,9 +11,9 @@ use tokio::time::timeout;
 use super::settling::Ending;
 use super::{LiveLink, Msg, State};
 use crate::event::AgentEvent;
+use crate::ids::SessionKey;
 use crate::model::{Assignment, Continuity};
 use crate::outcome::Outcome;
-use crate::ids::SessionKey;
 use crate::ports::{AgentBackend, Fact, How, LinkSpec, LinkStatus, ProcessLedger, StartError};
 use crate::rules::session::{Effect, Input, LinkNo};
 use crate::tree::addr::{Addr, Task, report};
@@ -294,11 +294,7 @@ impl State {
 
 /// Work is begun by tools: until the first call of one, what an agent has are its
 /// helpers, some of which come up behind it.
-async fn watch_helpers(
-    processes: Arc<dyn ProcessLedger>,
-    key: SessionKey,
-    tools: Arc<AtomicBool>,
-) {
+async fn watch_helpers(processes: Arc<dyn ProcessLedger>, key: SessionKey, tools: Arc<AtomicBool>) {
     let mut wait = FIRST_LOOK_AT_HELPERS;
     loop {
         tokio::time::sleep(wait).await;

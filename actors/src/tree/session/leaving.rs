@@ -36,7 +36,11 @@ impl State {
     }
 
     pub(super) async fn looked(&mut self, number: u64, looked: Looked) {
-        if self.nominated.as_ref().is_some_and(|own| own.number == number) {
+        if self
+            .nominated
+            .as_ref()
+            .is_some_and(|own| own.number == number)
+        {
             self.decide(Some(looked)).await;
         }
     }

@@ -116,6 +116,7 @@ fn setup(seed: u64) -> Setup {
     setup.deadlines.wall = Duration::from_secs(300);
     setup.deadlines.stall = Duration::from_secs(90);
     setup.tree.sweep_every = Duration::from_secs(7);
+    setup.tree.weigh_every = Duration::from_secs(5);
     setup
 }
 

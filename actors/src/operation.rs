@@ -160,11 +160,13 @@ impl Order {
                 checkpoint,
                 chat,
                 consent,
+                retries,
             } => Some(GoingBack {
                 checkpoint,
                 chat,
                 consent,
-                retries: None,
+                retries,
+                unasked: false,
             }),
             Self::Retry {
                 checkpoint,
@@ -175,6 +177,7 @@ impl Order {
                 chat,
                 consent: false,
                 retries: Some(task),
+                unasked: true,
             }),
             _ => None,
         }

@@ -405,6 +405,7 @@ async fn a_restore_stops_the_agents_of_its_chat_and_takes_their_words() {
         checkpoint: harness.checkpoint(second).id,
         chat: key.chat,
         consent,
+        retries: None,
     };
     let done = order(&harness, session, restore(false))
         .await
@@ -446,6 +447,7 @@ async fn a_restore_asks_before_others_lose_their_work() {
         checkpoint: harness.checkpoint(first).id,
         chat: key.chat,
         consent,
+        retries: None,
     };
     let refused = order(&harness, session, restore(false)).await;
     let Err(OperationsError::NeedsConsent(chats)) = refused else {

@@ -58,6 +58,7 @@ impl From<OperationsError> for ApiError {
                 "not_found" => Self::new(Code::NotFound, what),
                 "unknown_change" => Self::field(Code::UnknownReference, "change_ids", what),
                 "not_applied" => Self::new(Code::NotApplied, what),
+                "not_retryable" => Self::new(Code::NotRetryable, what),
                 "not_reviewable" => Self::new(Code::NotReviewable, what),
                 "arena_decided" => Self::new(Code::ArenaDecided, what),
                 "turn_running" => Self::new(Code::TurnRunning, what),

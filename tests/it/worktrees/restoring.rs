@@ -24,6 +24,7 @@ pub(super) fn order(lab: &Lab, worktree: &Worktree, checkpoint: &Checkpoint) -> 
             checkpoint: checkpoint.id,
             chat: ChatId::new(),
             consent: false,
+            retries: None,
         },
         session: SessionId::new(),
         worktree: worktree.clone(),

@@ -45,7 +45,7 @@ pub enum OperationState {
     Intended,
     /// It was carried out.
     Done,
-    /// No file differs from before.
+    /// No file differs from before, unless its detail says otherwise.
     Abandoned,
 }
 

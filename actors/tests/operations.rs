@@ -280,6 +280,37 @@ async fn a_panic_in_the_files_is_found_in_the_journal_and_rolled_forward() {
     }
 }
 
+/// A person deletes the folder in the middle of it: people are told, its session can
+/// work again, and a stop has nothing to wait for.
+#[tokio::test(start_paused = true)]
+async fn a_folder_that_is_gone_holds_no_gate() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, key) = worked(&harness, &[("a", "1"), ("b", "2")]).await;
+    harness.worktrees.slow(Duration::from_secs(1));
+    let breaker = harness.worktrees.clone();
+    // Behind the plan (1 s) and the first file (2 s).
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        breaker.fail_with(Some("the folder is gone"));
+    });
+    let refused = tokio::time::timeout(PATIENCE, order(&harness, session, all()));
+    let refused = refused.await.expect("an end");
+    assert!(
+        matches!(refused, Err(OperationsError::Failed(_))),
+        "{refused:?}"
+    );
+    assert!(harness.store.with(|rows| rows.gates.is_empty()));
+    let told = harness.store.with(|rows| rows.told.clone());
+    let told = told
+        .iter()
+        .filter(|what| what.contains("cannot be put back"));
+    assert_eq!(told.count(), 1, "people are told once");
+    harness.worktrees.fail_with(None);
+    harness.worktrees.slow(Duration::ZERO);
+    work(&harness, session, &key, &[("c", "3")]).await;
+    harness.shutdown().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_new_life_ends_what_the_last_one_left_before_it_claims() {
     let harness = Harness::start(Setup::default()).await;

@@ -309,7 +309,10 @@ impl Journal for MemoryStore {
         self.with(|rows| match notice {
             Notice::CircuitOpen { key, chat, .. } => rows.open_circuits.insert(key.clone(), *chat),
             Notice::CircuitClosed { key } => rows.open_circuits.remove(key),
-            Notice::Operation { .. } => None,
+            Notice::Operation { what, .. } => {
+                rows.told.push(what.clone());
+                None
+            }
         });
         Ok(())
     }

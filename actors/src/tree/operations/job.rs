@@ -48,6 +48,8 @@ pub(super) struct Job {
     finished: bool,
     /// An earlier life or worker began it, and may have written files.
     inherited: bool,
+    /// Why the files could not be put back.
+    left_as_is: Option<String>,
 }
 
 impl Job {
@@ -93,6 +95,7 @@ impl Job {
             why: None,
             finished: false,
             inherited: false,
+            left_as_is: None,
         }
     }
 
@@ -291,7 +294,15 @@ impl Job {
             }
             Err(error) => {
                 let why = with_source(&error);
-                tracing::warn!(operation = %self.id, %why, "files could not be put back, trying again");
+                tracing::warn!(operation = %self.id, %why, "files could not be put back");
+                if matches!(error, WorktreeError::Unusable(_)) {
+                    if self.course.last_try() {
+                        self.tell_people("files cannot be put back; they stay as they are", &why)
+                            .await;
+                        self.left_as_is = Some(why);
+                    }
+                    return Came::Unusable;
+                }
                 if self.course.tries() == FILE_TRIES {
                     self.tell_people(
                         "files cannot be put back; it is tried again and again",
@@ -308,7 +319,7 @@ impl Job {
         let Some(owner) = &self.owner else {
             return Came::Refused;
         };
-        let why = match &self.why {
+        let mut why = match &self.why {
             Some(OperationsError::Conflicts(conflicts)) => Abandoned {
                 why: "files stand in the way".into(),
                 conflicts: conflicts.clone(),
@@ -322,9 +333,12 @@ impl Job {
                 conflicts: Vec::new(),
             },
         };
+        if let Some(left) = &self.left_as_is {
+            why.why = format!("{}; its files could not be put back: {left}", why.why);
+        }
         match self.shared.ports.operations.abandon(owner, &why).await {
             Ok(()) => {
-                if self.inherited {
+                if self.inherited && self.left_as_is.is_none() {
                     self.tell_people("it was interrupted, and its files were put back", &why.why)
                         .await;
                 }

@@ -280,6 +280,47 @@ async fn a_panic_in_the_files_is_found_in_the_journal_and_rolled_forward() {
     }
 }
 
+/// What waits in the session would make it too late: its files go back first.
+#[tokio::test(start_paused = true)]
+async fn a_new_life_brings_the_files_of_a_retry_back_before_it_claims() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, key) = worked(&harness, &[("a", "1")]).await;
+    harness
+        .backend
+        .next_turn(vec![Step::Say("x"), Step::Wait(Duration::from_secs(60))]);
+    let task = harness.enqueue(session, &key, "again");
+    harness.store.with(|rows| rows.to_retry.insert(task));
+    harness.state(&key, "running").await;
+    let worktree = harness.worktree(session);
+    harness.worktrees.put(&worktree, "a", "half");
+    let other = harness.key();
+    let waits = harness.enqueue(session, &other, "other");
+    harness.store.steal_lease();
+    assert_eq!(harness.outcome(waits).await, Outcome::Ok);
+    let retried = harness.store.with(|rows| rows.retried.contains(&task));
+    assert!(retried, "what waited did not come first");
+    let (_, done) = harness.store.with(|rows| {
+        let mut done = rows.operations.values();
+        let restored = done.find(|row| matches!(row.order, Order::Retry { .. }));
+        let row = restored.expect("an order");
+        (row.state, row.behind)
+    });
+    let first = harness.store.with(|rows| {
+        let mut turns = rows.turns.values();
+        let turn = turns.find(|turn| turn.reference.fence.task == waits);
+        turn.expect("a turn").order
+    });
+    assert!(done <= first, "the files were back before it was claimed");
+    assert_eq!(harness.worktrees.files_at(&worktree.path)["a"], "1");
+    let again = harness.store.with(|rows| {
+        let mut tasks = rows.tasks.iter();
+        let again = tasks.find(|(id, row)| row.input == "again" && **id != task);
+        *again.expect("a task").0
+    });
+    assert_eq!(harness.outcome(again).await, Outcome::Ok);
+    harness.shutdown().await;
+}
+
 /// A person deletes the folder in the middle of it: people are told, its session can
 /// work again, and a stop has nothing to wait for.
 #[tokio::test(start_paused = true)]

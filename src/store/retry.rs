@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use hearth_actors::event::Frame;
-use hearth_actors::ids::{AgentName, TaskId};
+use hearth_actors::ids::{AgentName, ChatId, CheckpointId, OperationId, SessionId, TaskId};
 use hearth_actors::limits::Budget;
 use hearth_actors::model::Policy;
+use hearth_actors::operation::Asked;
 use hearth_actors::ports::OperationsError;
-use hearth_actors::review::GoingBack;
+use hearth_actors::review::{GoingBack, Order};
 use serde_json::Value;
 use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
@@ -106,6 +107,23 @@ pub struct Interrupted {
     pub checkpoint_id: Option<Uuid>,
     /// When its last turn began.
     pub claimed_at: DateTime<Utc>,
+}
+
+impl Interrupted {
+    /// Brings its files back and queues it; none if what they were is not kept.
+    #[must_use]
+    pub fn order(&self) -> Option<Asked> {
+        Some(Asked {
+            id: OperationId::new(),
+            session: SessionId(self.session_id?),
+            order: Order::Retry {
+                checkpoint: CheckpointId(self.checkpoint_id?),
+                chat: ChatId(self.chat_id?),
+                task: TaskId(self.task_id),
+            },
+            caller: "on_interrupt".into(),
+        })
+    }
 }
 
 /// A task that waits for a time or a budget is looked at again.

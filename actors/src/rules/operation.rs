@@ -93,8 +93,9 @@ pub enum Came {
     Refused,
     /// Some files are neither as before nor as planned.
     InTheWay,
-    /// The folder cannot be used before a person does something.
-    Unusable,
+    /// It will hardly do by itself: a folder is gone, or a statement takes longer than
+    /// it may.
+    Stuck,
     /// Not this time.
     Failed,
     /// Nobody knows: the worker panicked.
@@ -152,7 +153,7 @@ impl Course {
         self.act
     }
 
-    /// The next failure of a folder is the last that is waited for.
+    /// The next failure is the last that is waited for, where tries are counted.
     #[must_use]
     pub fn last_try(&self) -> bool {
         self.tries + 1 >= FILE_TRIES
@@ -204,8 +205,9 @@ impl Course {
             },
             Act::Complete => match came {
                 Came::Did => self.go(Act::Settle { done: true }),
+                Came::Stuck if !self.last_try() => self.again(),
                 // Unless an earlier try was written and its answer lost.
-                Came::Refused => {
+                Came::Refused | Came::Stuck => {
                     self.laps = LAPS;
                     self.go(Act::Recall)
                 }
@@ -214,7 +216,7 @@ impl Course {
             },
             Act::TakeBack => match came {
                 Came::Did | Came::InTheWay => self.go(Act::Abandon),
-                Came::Unusable if self.last_try() => self.go(Act::Abandon),
+                Came::Stuck if self.last_try() => self.go(Act::Abandon),
                 _ => self.again(),
             },
             Act::Abandon => match came {

@@ -70,7 +70,7 @@ impl World {
         }
         if self.gone && matches!(act, Act::CarryOut | Act::Compare | Act::TakeBack) {
             return match act {
-                Act::TakeBack if !undone => Came::Unusable,
+                Act::TakeBack if !undone => Came::Stuck,
                 _ => Came::Failed,
             };
         }
@@ -307,13 +307,42 @@ fn a_folder_that_is_gone_gets_a_few_tries_and_then_the_gate_is_given_back() {
     let mut course = intended();
     course.came(Came::InTheWay);
     let mut tries = 1;
-    while let Next::Do(Act::TakeBack, wait) = course.came(Came::Unusable) {
+    while let Next::Do(Act::TakeBack, wait) = course.came(Came::Stuck) {
         assert!(wait > Duration::ZERO);
         tries += 1;
     }
     assert_eq!((tries, course.act()), (FILE_TRIES, Act::Abandon));
     let acts = walk(&mut course, &[Came::Did]);
     assert_eq!(acts, [Act::Abandon, Act::Settle { done: false }]);
+}
+
+/// A database that is away is waited for; an end that never fits into a statement is
+/// none: the files go back, unless an earlier try was written.
+#[test]
+fn an_end_that_takes_too_long_gets_a_few_tries() {
+    let mut course = intended();
+    walk(&mut course, &[Came::Did, Came::Did]);
+    for _ in 1..FILE_TRIES {
+        let next = course.came(Came::Stuck);
+        assert!(matches!(next, Next::Do(Act::Complete, wait) if wait > Duration::ZERO));
+    }
+    let found = Came::Found(Some(OperationState::Intended));
+    let acts = walk(&mut course, &[Came::Stuck, found, Came::Did, Came::Did]);
+    let settle = Act::Settle { done: false };
+    let all = [
+        Act::Complete,
+        Act::Recall,
+        Act::TakeBack,
+        Act::Abandon,
+        settle,
+    ];
+    assert_eq!(acts, all);
+    let mut course = intended();
+    walk(&mut course, &[Came::Did, Came::Did]);
+    for _ in 0..100 {
+        let next = course.came(Came::Failed);
+        assert!(matches!(next, Next::Do(Act::Complete, _)));
+    }
 }
 
 #[test]

@@ -81,7 +81,9 @@ impl From<OperationsError> for ApiError {
                 })
             }
             OperationsError::Failed(why) => Self::new(Code::WorktreeUnusable, why),
-            OperationsError::Unavailable(_) => Self::unavailable(Code::TreeUnavailable, &detail),
+            OperationsError::Unavailable(_) | OperationsError::TooLong(_) => {
+                Self::unavailable(Code::TreeUnavailable, &detail)
+            }
             OperationsError::Fenced => Self::unavailable(
                 Code::TreeUnavailable,
                 "the service began a new life meanwhile, which ends the operation; look at the changes, then repeat this",

@@ -363,6 +363,10 @@ impl Operations for MemoryStore {
         self.operate(|rows| Ok(rows.left_behind())).await
     }
 
+    async fn interrupted(&self) -> Result<Vec<Asked>, OperationsError> {
+        self.operate(|rows| Ok(rows.interrupted())).await
+    }
+
     async fn take_over(&self, id: OperationId) -> Result<Option<LeftBehind>, OperationsError> {
         self.operate(|rows| Ok(rows.take_over(id))).await
     }

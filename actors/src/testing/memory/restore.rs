@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use super::rows::{MessageRow, Rows, TurnRow};
 use crate::event::{Frame, FrameKind};
-use crate::ids::{ChatId, CheckpointId, MessageId, SessionId, TaskId};
-use crate::operation::OperationState;
+use crate::ids::{ChatId, CheckpointId, MessageId, OperationId, SessionId, TaskId};
+use crate::operation::{Asked, OperationState};
 use crate::outcome::{Outcome, TaskState};
+use crate::review::Order;
 
 impl Rows {
     /// Other chats of the session with turns since the checkpoint's.
@@ -50,6 +51,30 @@ impl Rows {
             && !self.dismissed.contains(&task)
             && !worked
             && !ordered
+    }
+
+    /// Orders for what is to be tried again by itself.
+    pub(super) fn interrupted(&self) -> Vec<Asked> {
+        let wanted = self
+            .to_retry
+            .iter()
+            .filter(|task| self.may_be_retried(**task));
+        let order = |task: &TaskId| {
+            let turns = self.turns.values();
+            let own = turns.filter(|turn| turn.reference.fence.task == *task && turn.prompted);
+            let first = own.min_by_key(|turn| turn.order)?;
+            Some(Asked {
+                id: OperationId::new(),
+                session: first.reference.session,
+                order: Order::Retry {
+                    checkpoint: first.checkpoint.as_ref()?.id,
+                    chat: first.reference.chat,
+                    task: *task,
+                },
+                caller: "on_interrupt".into(),
+            })
+        };
+        wanted.filter_map(order).collect()
     }
 
     /// A person may have it tried again: it failed in this chat, and was not tried

@@ -142,6 +142,8 @@ pub struct Rows {
     pub open_circuits: BTreeMap<SessionKey, ChatId>,
     /// Agents that rest: until when, and why.
     pub rests: BTreeMap<AgentName, (Instant, Option<String>)>,
+    /// How often budgets were looked at.
+    pub budget_looks: u64,
     /// What people were told of operations.
     pub told: Vec<String>,
     /// Tasks that are to be tried again by themselves.

@@ -103,6 +103,11 @@ impl Job {
         self.id
     }
 
+    /// It was given before there was anybody to stop agents.
+    pub(super) fn before_agents(&self) -> bool {
+        self.asked.is_some() && self.pool.is_none()
+    }
+
     pub(super) fn session(&self) -> SessionId {
         self.session
     }
@@ -178,14 +183,12 @@ impl Job {
         let Some(chat) = self.order.quiets() else {
             return Came::Did;
         };
-        let quiet = match &self.pool {
-            Some(pool) => {
-                pool.call(|reply| pool::Msg::StopAgents(chat, reply), QUIET_BOUND)
-                    .await
-            }
-            None => None,
+        // Without a pool no agent lives; and while the gate is held, none is started.
+        let Some(pool) = &self.pool else {
+            return Came::Did;
         };
-        if quiet.is_none() {
+        let quiet = pool.call(|reply| pool::Msg::StopAgents(chat, reply), QUIET_BOUND);
+        if quiet.await.is_none() {
             return self.failed(OperationsError::Failed(format!(
                 "the agents of chat {chat} did not stop within {QUIET_BOUND:?}"
             )));
@@ -301,7 +304,7 @@ impl Job {
                             .await;
                         self.left_as_is = Some(why);
                     }
-                    return Came::Unusable;
+                    return Came::Stuck;
                 }
                 if self.course.tries() == FILE_TRIES {
                     self.tell_people(
@@ -346,7 +349,7 @@ impl Job {
             }
             // The reason stays the first one.
             Err(OperationsError::Fenced) => Came::Fenced,
-            Err(OperationsError::Unavailable(_)) => Came::Failed,
+            Err(OperationsError::Unavailable(_) | OperationsError::TooLong(_)) => Came::Failed,
             Err(error) => {
                 tracing::error!(operation = %self.id, %error, "an operation's end was refused");
                 Came::Refused
@@ -389,7 +392,7 @@ impl Job {
                 Came::Found(Some(left.state))
             }
             Err(OperationsError::Fenced) => Came::Fenced,
-            Err(OperationsError::Unavailable(_)) => Came::Failed,
+            Err(OperationsError::Unavailable(_) | OperationsError::TooLong(_)) => Came::Failed,
             Err(error) => {
                 self.why = Some(error);
                 Came::Refused
@@ -401,6 +404,7 @@ impl Job {
     fn failed(&mut self, error: OperationsError) -> Came {
         let came = match &error {
             OperationsError::Unavailable(_) | OperationsError::Failed(_) => Came::Failed,
+            OperationsError::TooLong(_) => Came::Stuck,
             OperationsError::Fenced => Came::Fenced,
             _ => Came::Refused,
         };

@@ -501,7 +501,7 @@ async fn the_whole_round_at_the_command_line() {
         &["changes", &chat.session, "--stat", "--status", "all"],
     )
     .await;
-    assert_eq!(stat.out.lines().count(), 4, "{stat:?}");
+    assert_eq!(stat.out.lines().count(), 5, "{stat:?}");
     for status in ["pending", "reverted", "rejected"] {
         assert!(stat.out.contains(status), "{stat:?}");
     }

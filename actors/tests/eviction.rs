@@ -388,3 +388,39 @@ async fn a_hurry_cuts_the_grace_of_a_stop_and_the_turn_says_why_it_ended() {
     assert_eq!(harness.task(task).outcomes, [Outcome::Interrupted]);
     assert_eq!(harness.backend.alive(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_outgrows_its_memory_ends_its_turn_with_that_outcome() {
+    let harness = Harness::start(Setup::default()).await;
+    harness.backend.limit_memory(3 * WEIGHT);
+    let (session, key) = harness.chat();
+    harness
+        .backend
+        .next_turn(vec![Step::IgnoreCancel, Step::Hang]);
+    let task = harness.enqueue(session, &key, "x");
+    harness.state(&key, "running").await;
+    harness.backend.weigh(&key, 3 * WEIGHT);
+    sleep(Duration::from_secs(10)).await;
+    assert!(
+        harness.task(task).outcomes.is_empty(),
+        "just so much is allowed"
+    );
+    harness.backend.weigh(&key, 3 * WEIGHT + 1);
+    let began = Instant::now();
+    assert_eq!(harness.outcome(task).await, Outcome::OutOfMemory);
+    assert!(
+        began.elapsed() < Duration::from_secs(9),
+        "{:?}",
+        began.elapsed()
+    );
+    // An unused one goes, whatever it left running.
+    harness.backend.weigh(&key, WEIGHT);
+    let task = harness.enqueue(session, &key, "y");
+    assert_eq!(harness.outcome(task).await, Outcome::Ok);
+    harness.state(&key, "idle").await;
+    harness.backend.leave_running(&key, Some(1));
+    harness.backend.weigh(&key, 4 * WEIGHT);
+    gone(&harness, &key).await;
+    assert_eq!(evicted(&harness), [Nomination::Memory]);
+    harness.shutdown().await;
+}

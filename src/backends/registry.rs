@@ -237,6 +237,7 @@ fn entry(
         policy: def.permission,
         idle_ttl: def.idle_ttl,
         deadlines: def.deadlines,
+        memory: def.memory,
         definition: definition(def),
     }
 }

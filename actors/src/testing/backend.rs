@@ -110,6 +110,7 @@ struct State {
     facts_panics: u32,
     get_panics: u32,
     definition: u64,
+    memory: Option<u64>,
     /// What each process tree takes, where it is not the same as all others.
     weights: BTreeMap<SessionKey, u64>,
     /// Processes that agents left running; none: nobody can tell.
@@ -120,6 +121,11 @@ impl FakeBackend {
     /// The agents are defined anew.
     pub fn redefine(&self) {
         self.with(|state| state.definition += 1);
+    }
+
+    /// No agent that starts from now on may take more bytes than this.
+    pub fn limit_memory(&self, bytes: u64) {
+        self.with(|state| state.memory = Some(bytes));
     }
 
     /// The process tree of `key` takes so many bytes, and not [`WEIGHT`].
@@ -694,6 +700,7 @@ impl Agents for FakeAgents {
             policy: self.policy,
             idle_ttl: self.idle_ttl,
             deadlines: self.deadlines,
+            memory: self.backend.with(|state| state.memory),
             definition: self.backend.with(|state| state.definition),
         })
     }

@@ -377,3 +377,19 @@ async fn an_agent_that_fails_everywhere_rests_and_says_so() {
     let task = service.say(&chat, "say x").await;
     assert_eq!(service.outcome(&task).await, "ok");
 }
+
+/// The shell of the demo agent's tool holds 200 MB and sleeps.
+#[tokio::test]
+async fn an_agent_whose_processes_outgrow_their_limit_ends_out_of_memory() {
+    let config = "[agents.demo]\nmemory_mb = 120\n";
+    let service = Service::with_config(Some(config)).await;
+    let chat = service.chat().await;
+    let task = service.say(&chat, "say small").await;
+    assert_eq!(service.outcome(&task).await, "ok");
+    let hog = r"run x=$(head -c 200000000 /dev/zero | tr '\0' a); sleep 600; echo $x";
+    let task = service.say(&chat, hog).await;
+    let ended = service.ended(&task).await;
+    assert_eq!(ended["outcome"], "out_of_memory", "{ended}");
+    let task = service.say(&chat, "say again").await;
+    assert_eq!(service.outcome(&task).await, "ok");
+}

@@ -329,7 +329,10 @@ impl Journal for MemoryStore {
                 rows.resting_agents.remove(agent);
                 None
             }
-            Notice::Operation { .. } => None,
+            Notice::Operation { what, .. } => {
+                rows.told.push(what.clone());
+                None
+            }
         });
         Ok(())
     }
@@ -378,6 +381,10 @@ impl Operations for MemoryStore {
 
     async fn left_behind(&self) -> Result<Vec<(OperationId, SessionId)>, OperationsError> {
         self.operate(|rows| Ok(rows.left_behind())).await
+    }
+
+    async fn interrupted(&self) -> Result<Vec<Asked>, OperationsError> {
+        self.operate(|rows| Ok(rows.interrupted())).await
     }
 
     async fn take_over(&self, id: OperationId) -> Result<Option<LeftBehind>, OperationsError> {

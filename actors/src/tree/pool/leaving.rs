@@ -5,13 +5,30 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Msg, State};
+use super::{Live, Msg, State};
 use crate::ids::{Generation, SessionKey};
 use crate::ports::{Fact, Footprint};
 use crate::rules::evict::{Nomination, Stays};
 use crate::rules::pool::{self as rule, Refused, Slot};
+use crate::rules::turn::Why;
 use crate::tree::addr::Task;
 use crate::tree::session;
+
+impl Live {
+    /// Its processes take more than they may: its turn ends, or it does.
+    fn outgrew(&mut self, key: &SessionKey) {
+        if let Some(turn) = &self.turn {
+            let task = turn.reference.fence.task;
+            tracing::warn!(session = %key, %task, bytes = self.slot.bytes, "an agent outgrew its memory in a turn");
+            self.addr.cast(session::Msg::Cancel(task, Why::Memory));
+        } else if !self.slot.leaving {
+            tracing::warn!(session = %key, bytes = self.slot.bytes, "an unused agent outgrew its memory");
+            self.slot.leaving = true;
+            self.nominated = Some(Nomination::Memory);
+            self.addr.cast(session::Msg::Stop);
+        }
+    }
+}
 
 impl State {
     pub(super) fn slots(&self) -> BTreeMap<SessionKey, Slot> {
@@ -98,6 +115,9 @@ impl State {
             let weight = weights.get(key);
             live.slot.bytes = weight.map(|weight| weight.bytes);
             live.processes = weight.map_or(0, |weight| weight.processes);
+            if live.slot.bytes > live.memory.or(Some(u64::MAX)) {
+                live.outgrew(key);
+            }
         }
         if let Some(key) = rule::over_memory(&self.slots(), self.shared.limits().into()) {
             self.ask_to_go(&key, Nomination::Memory, false);

@@ -161,6 +161,8 @@ struct Live {
     nominated: Option<Nomination>,
     /// What it was started with; another one by now makes it leave.
     definition: u64,
+    /// Most bytes of its process tree.
+    memory: Option<u64>,
     /// Its last turn ended well.
     well: bool,
     processes: usize,

@@ -108,7 +108,7 @@ impl State {
         let generation = *generation;
         let (crashes, last_exit) = self.crashes(&key, task.assignment.chat);
         let depth = Depth::default();
-        let (idle_ttl, of) = (entry.idle_ttl, entry.definition);
+        let (idle_ttl, of, memory) = (entry.idle_ttl, entry.definition, entry.memory);
         let arguments = session::Arguments {
             shared: self.shared.clone(),
             pool: self.me.clone(),
@@ -147,6 +147,7 @@ impl State {
                         ended: false,
                         nominated: None,
                         definition: of,
+                        memory,
                         well: false,
                         processes: 0,
                     },

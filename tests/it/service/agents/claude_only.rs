@@ -241,7 +241,7 @@ pub(super) async fn broken(agent: Agent) {
 pub(super) async fn not_logged_in(agent: Agent) {
     let programs = tokio::task::spawn_blocking(installed).await.unwrap();
     let table = agent.table(programs, "http://127.0.0.1:9");
-    let table = table.replace("[agents.claude]", "[agents.stranger]");
+    let table = table.replace("agents.claude", "agents.stranger");
     let stage = Stage::with(agent, &table.replace("\"none\"", "\"\"")).await;
     let chat = stage.service.chat().await;
     let task = stage.service.say_to("stranger", &chat, "hello").await;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hearth::backends::acp::{AcpBackend, Launch};
 use hearth::process::{Room, RoomConfig, ShimPath};
 use hearth_actors::ids::{ChatId, Generation, SessionId, SessionKey};
-use hearth_actors::model::Deadlines;
+use hearth_actors::model::{Deadlines, Policy};
 use hearth_actors::ports::{AgentBackend, LinkSpec, ProcessLedger, Prompt};
 use hearth_actors::testing::contract_backend::{BackendUnderTest, Play};
 use tempfile::TempDir;
@@ -72,6 +72,7 @@ impl BackendUnderTest for Demo {
             mode: None,
             thinking: None,
             features: std::collections::BTreeMap::new(),
+            policy: Policy::Ask,
             deadlines: Deadlines::default(),
         }
     }

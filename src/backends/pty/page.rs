@@ -15,6 +15,9 @@ const END: usize = 2 * 1024;
 #[derive(Default)]
 pub(super) struct Page {
     parser: Parser,
+    /// The beginning of a character. Kept here, because the parser loses what follows
+    /// on one that it put together itself.
+    half: Vec<u8>,
     sheet: Sheet,
 }
 
@@ -34,7 +37,9 @@ struct Sheet {
 impl Page {
     /// More of what it wrote: the lines that are whole now, each with its end.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Vec<String> {
-        self.parser.advance(&mut self.sheet, bytes);
+        let mut bytes = [&std::mem::take(&mut self.half), bytes].concat();
+        self.half = bytes.split_off(whole(&bytes));
+        self.parser.advance(&mut self.sheet, &bytes);
         std::mem::take(&mut self.sheet.lines)
     }
 
@@ -52,6 +57,9 @@ impl Page {
 
     /// There is no more: the rest, and how much was left out.
     pub(super) fn close(&mut self) -> Vec<String> {
+        if !std::mem::take(&mut self.half).is_empty() {
+            self.sheet.put(char::REPLACEMENT_CHARACTER);
+        }
         self.sheet.tell();
         if self.sheet.left_out > 0 {
             let note = format!("\n[{} more bytes are left out]\n", self.sheet.left_out);
@@ -63,6 +71,25 @@ impl Page {
     /// The last lines of it.
     pub(super) fn end(&self) -> &str {
         self.sheet.end.trim()
+    }
+}
+
+/// How many of the bytes are no beginning of a character that goes on behind them.
+fn whole(bytes: &[u8]) -> usize {
+    let begins = bytes.iter().rposition(|byte| byte & 0xc0 != 0x80);
+    let Some(begins) = begins else {
+        return bytes.len();
+    };
+    let wanted = match bytes[begins] {
+        0xc2..=0xdf => 2,
+        0xe0..=0xef => 3,
+        0xf0..=0xf4 => 4,
+        _ => 1,
+    };
+    if begins + wanted > bytes.len() {
+        begins
+    } else {
+        bytes.len()
     }
 }
 
@@ -164,6 +191,7 @@ mod tests {
         let text = "größe\n".as_bytes();
         assert_eq!(shown(&[&text[..3], &text[3..]]), "größe\n");
         assert_eq!(shown(&[b"a\xffb\n"]), "a\u{fffd}b\n");
+        assert_eq!(shown(&[b"a\xc3"]), "a\u{fffd}", "it never came");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! a service, a database, a home and a model of its own.
 
 mod cancels;
+mod claude_alone;
 mod claude_kept;
 mod claude_only;
 mod compete;
@@ -130,6 +131,12 @@ scenarios! {
         claude_kept::bereft as its_sessions_go_on_from_the_database_alone,
         claude_kept::totals as twenty_turns_and_two_restarts_are_counted_as_the_model_does,
         claude_kept::unknown as an_unknown_session_is_a_declared_fresh_one,
+        claude_kept::store_away as what_the_store_missed_is_stored_when_it_is_back,
+        claude_only::overloaded as an_overloaded_model_and_a_hang_are_named_in_time,
+        claude_only::unanswered as a_question_that_nobody_answers_is_refused_in_time,
+        claude_alone::each_turn as switched_off_each_turn_is_a_process_of_its_own,
+        claude_alone::ended as switched_off_a_turn_ends_with_all_that_it_started,
+        claude_alone::instead as one_that_cannot_be_kept_warm_answers_alone,
         claude_only::not_logged_in as a_missing_login_is_named,
         claude_only::first_words as a_warm_process_answers_sooner,
     }

@@ -109,7 +109,12 @@ impl Store {
         let row = row.ok_or(OperationsError::Fenced)?;
         match OperationState::parse(&row.state) {
             Some(OperationState::Intended) => {}
-            Some(OperationState::Done) => return told(&mut tx, owner, &row).await,
+            Some(OperationState::Done) => {
+                let frames = told(&mut tx, owner, &row).await?;
+                // Dropped, it would hold the gate's lock until its connection is tidied.
+                tx.rollback().await.map_err(operations_error)?;
+                return Ok(frames);
+            }
             _ => return Err(OperationsError::Fenced),
         }
         let order = row.asked.0;

@@ -151,13 +151,35 @@ fn rearrange(at: &Path) {
 
 #[tokio::test]
 async fn every_kind_of_file_comes_back_byte_for_byte_and_goes_again() {
+    there_and_back(0).await;
+}
+
+#[tokio::test]
+async fn every_kind_of_file_comes_back_among_20_000_others() {
+    there_and_back(20_000).await;
+}
+
+/// Every kind of file beside `others` plain ones, of which some change too.
+async fn there_and_back(others: usize) {
     let lab = Lab::new();
     let worktree = lab.worktree().await;
     let at = &worktree.path;
     furnish(at);
+    for other in 0..others {
+        let path = format!("others/{}/{other}", other % 200);
+        write(at, &path, format!("{other}\n"));
+    }
     let first = lab.checkpoint(&worktree).await;
     let then = everything(at);
     rearrange(at);
+    for other in (0..others).step_by(7) {
+        let path = at.join(format!("others/{}/{other}", other % 200));
+        if other % 2 == 0 {
+            fs::remove_file(path).expect("removed");
+        } else {
+            fs::write(path, "other").expect("written");
+        }
+    }
     git(at, ["add", "text.txt", "later"]);
     let _ = try_git(
         at,

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use hearth_actors::event::{Said, ToolStatus};
 use proptest::prelude::*;
@@ -312,6 +313,26 @@ fn stored(events: &[Value]) -> Vec<Value> {
         .collect()
 }
 
+/// Recordings of one session that end well, with their events.
+static GAPPY: LazyLock<Vec<(&str, Vec<Value>)>> = LazyLock::new(|| {
+    const NAMES: [&str; 7] = [
+        "text-turn",
+        "reasoning-turn",
+        "tool-write-turn",
+        "tool-bash-turn",
+        "question-turn",
+        "llm-error-500-once-turn",
+        "permission-once-turn",
+    ];
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire/opencode");
+    let events = |name| {
+        let mut events = lines(&folder.join(format!("{name}.jsonl")));
+        events.retain(|line| line["note"].is_null());
+        (name, events)
+    };
+    NAMES.map(events).into()
+});
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -320,22 +341,20 @@ proptest! {
     /// nothing comes twice, also of what the stream says again that was read.
     #[test]
     fn a_gap_in_the_stream_changes_nothing_in_sum(from in 0.0f64..1.0, length in 0.0f64..1.0, open in 0.0f64..1.0) {
-        for name in ["text-turn", "reasoning-turn", "tool-write-turn", "tool-bash-turn", "question-turn", "llm-error-500-once-turn", "permission-once-turn"] {
-            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/wire/opencode/{name}.jsonl"));
-            let events: Vec<Value> = lines(&file).into_iter().filter(|line| line["note"].is_null()).collect();
+        for (name, events) in &*GAPPY {
             let count = events.len() as f64;
             let (gap, again) = ((from * count) as usize, ((from + length).min(1.0) * count) as usize);
             // The stream is open again before what is stored is read.
             let open = gap + (open * (again - gap) as f64) as usize;
 
             let mut whole = Sum::default();
-            let mut replay = Replay::of(&events);
+            let mut replay = Replay::of(events);
             for heard in events.iter().cloned().filter_map(Heard::read) {
                 whole.add(replay.heard(heard));
             }
 
             let mut sum = Sum::default();
-            let mut replay = Replay::of(&events);
+            let mut replay = Replay::of(events);
             for heard in events[..gap].iter().cloned().filter_map(Heard::read) {
                 sum.add(replay.heard(heard));
             }

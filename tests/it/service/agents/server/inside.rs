@@ -45,8 +45,9 @@ impl Inside {
 
     /// The requests for consent that wait in it for this directory.
     pub(super) async fn requests(&self, directory: &str) -> serde_json::Value {
-        let request = self.request(reqwest::Method::GET, "/permission");
-        let answer = request.query(&[("directory", directory)]).send().await;
+        // Such paths need no other spelling in an address.
+        let path = format!("/permission?directory={directory}");
+        let answer = self.request(reqwest::Method::GET, &path).send().await;
         answer.unwrap().json().await.unwrap()
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::stage::Stage;
 use super::AGENT;
-use crate::service::harness::signal;
+use crate::service::harness::{Chat, signal};
 
 /// The running server, as its own tools could see it.
 pub(super) struct Inside {
@@ -110,6 +110,16 @@ async fn a_repository_gives_no_orders_to_the_server_of_all() {
     stage.strike().await;
 }
 
+/// The session in which the chat would go on.
+async fn remembered(stage: &Stage, chat: &Chat) -> String {
+    let query = "select agent_session_id from agent_sessions where chat_id = $1::uuid";
+    sqlx::query_scalar(query)
+        .bind(&chat.id)
+        .fetch_one(&stage.service.pool().await)
+        .await
+        .unwrap()
+}
+
 /// Under a live link first, then while nobody looks.
 #[tokio::test]
 async fn a_session_that_is_gone_is_replaced_by_a_declared_fresh_one() {
@@ -125,14 +135,10 @@ async fn a_session_that_is_gone_is_replaced_by_a_declared_fresh_one() {
     assert!(asked.knows("does not know"), "declared: {:#}", asked.body);
     assert!(asked.knows("tamarind"), "with what was: {:#}", asked.body);
     stage.turn(&chat, "[[text:Yes.]] otter").await;
-    let path = format!("/api/sessions/{}/agent-sessions", chat.session);
-    let listed = stage.service.get(&path).await.to_string();
-    assert!(!listed.contains(&first), "another is remembered: {listed}");
-
+    let second = remembered(&stage, &chat).await;
+    assert_ne!(second, first);
     let (pid, _) = stage.live(&chat).await;
-    let listed = stage.service.get(&path).await;
-    let second = listed["items"][0]["agent_session_id"].as_str().unwrap();
-    Inside::of(pid).forget(second).await;
+    Inside::of(pid).forget(&second).await;
     signal(pid, nix::sys::signal::Signal::SIGKILL);
     stage.server("gone", |server| server["pid"] != pid).await;
     stage.turn(&chat, "[[text:Yes.]] stoat").await;

@@ -167,8 +167,10 @@ impl Store {
         if let Order::Adopt { arena, task, .. } = &order {
             frames.extend(adopt::decide(&mut tx, session, *arena, *task, plan).await?);
         }
-        if let Some(task) = back.and_then(|back| back.retries) {
-            let queued = queue_again(&mut tx, task).await;
+        if let Some(back) = back
+            && let Some(task) = back.retries
+        {
+            let queued = queue_again(&mut tx, task, back.unasked).await;
             frames.extend(queued.map_err(refused)?);
         }
         tx.commit().await.map_err(operations_error)?;

@@ -24,6 +24,7 @@ pub(super) fn order(lab: &Lab, worktree: &Worktree, checkpoint: &Checkpoint) -> 
             checkpoint: checkpoint.id,
             chat: ChatId::new(),
             consent: false,
+            retries: None,
         },
         session: SessionId::new(),
         worktree: worktree.clone(),
@@ -95,6 +96,26 @@ pub(super) fn everything(at: &Path) -> BTreeMap<OsString, (char, bool, Vec<u8>)>
         }
     }
     found
+}
+
+/// A person must mend that first: nothing is gained by trying again and again.
+#[tokio::test]
+async fn a_worktree_that_is_gone_cannot_be_taken_back_and_keeps_nothing() {
+    let lab = Lab::new();
+    let worktree = lab.worktree().await;
+    let checkpoint = lab.checkpoint(&worktree).await;
+    write(&worktree.path, "later.txt", "later");
+    let plan = planned(&lab, &worktree, &checkpoint).await;
+    assert_eq!(lab.port.carry_out(&plan).await.expect("carried out"), []);
+    fs::remove_dir_all(&worktree.path).expect("removed");
+    let taken = lab.port.take_back(&plan).await;
+    assert!(
+        matches!(taken, Err(WorktreeError::Unusable(_))),
+        "{taken:?}"
+    );
+    fs::remove_dir_all(&lab.project).expect("removed");
+    let released = lab.port.release(&lab.project, vec![plan.id]).await;
+    released.expect("what is gone keeps nothing");
 }
 
 /// Files of every kind that a checkpoint holds.

@@ -94,7 +94,8 @@ pub(super) async fn attach(
     Ok(Arc::new(Tenancy {
         shared,
         mode: server.mode.clone(),
-        model: spec.model.or(default_model),
+        // What one prompt wanted is nothing to the next.
+        model: default_model,
     }))
 }
 

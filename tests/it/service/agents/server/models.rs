@@ -54,7 +54,7 @@ async fn parked(stage: &Stage, task: &str) -> serde_json::Value {
         .await
 }
 
-/// The context of the model of this stage holds 20 000 tokens, of which its answers
+/// The context of the model of this stage holds 200 000 tokens, of which its answers
 /// may take 1000.
 async fn small() -> Stage {
     let stage = Stage::set(AGENT).await;
@@ -67,7 +67,7 @@ async fn small() -> Stage {
     let written = std::fs::read_to_string(&path).unwrap();
     let mut settings: serde_json::Value = serde_json::from_str(&written).unwrap();
     settings["provider"]["mock"]["models"]["mock-1"]["limit"] =
-        serde_json::json!({"context": 20_000, "output": 1000});
+        serde_json::json!({"context": 200_000, "output": 1000});
     std::fs::write(&path, settings.to_string()).unwrap();
     stage
 }
@@ -80,7 +80,7 @@ async fn a_turn_that_fills_the_context_goes_on_to_its_real_end() {
     let chat = stage.service.chat().await;
     stage.turn(&chat, "[[text:ready]] vole").await;
     let task = stage
-        .turn(&chat, "[[usage:19900,10]][[text:Half of it. ]] lynx")
+        .turn(&chat, "[[usage:199500,10]][[text:Half of it. ]] lynx")
         .await;
     let id = task["id"].as_str().unwrap();
     let said = stage.streamed(id, "delta").await;
@@ -97,12 +97,12 @@ async fn a_turn_that_fills_the_context_goes_on_to_its_real_end() {
     assert!(told, "{frames:#?}");
     // The summary costs, too.
     let spent = task["turns"][0]["input_tokens"].as_i64();
-    assert!(spent.is_none_or(|spent| spent > 19_900), "{task:#}");
+    assert!(spent.is_none_or(|spent| spent > 199_500), "{task:#}");
 
     // A tool between, and nothing of it gets lost.
     let file = stage.below(&chat, "poem.txt").await;
     let write = serde_json::json!({"path": file, "content": "tides turn\n"});
-    let prompt = format!("[[usage:19900,10]][[tool:write {write}]] heron");
+    let prompt = format!("[[usage:199500,10]][[tool:write {write}]] heron");
     let task = stage.turn(&chat, &prompt).await;
     let id = task["id"].as_str().unwrap();
     let frames = stage.frames(id).await;
@@ -120,7 +120,7 @@ async fn a_turn_that_fills_the_context_goes_on_to_its_real_end() {
 /// in a message of its own, whose answers, questions and tools are the turn's.
 #[tokio::test]
 async fn a_prompt_that_is_repeated_behind_a_summary_is_answered_and_asks() {
-    const FULL: &str = "[[error:400,1]][[refusal:context_length_exceeded,This model's maximum context length is 20000 tokens]]";
+    const FULL: &str = "[[error:400,1]][[refusal:context_length_exceeded,This model's maximum context length is 200000 tokens]]";
     let stage = small().await;
     let chat = stage.service.chat().await;
     for word in ["vole", "stoat"] {

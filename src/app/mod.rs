@@ -72,14 +72,6 @@ fn known(registry: &Registry, settings: &Settings) -> Known {
     }
 }
 
-/// Agents that cannot be run, for people.
-fn unusable(registry: &Registry) -> Vec<String> {
-    let unusable = registry.unusable().iter();
-    unusable
-        .map(|(name, why)| format!("agent {name}: {why}"))
-        .collect()
-}
-
 /// The settings, checked against what the rooms know.
 ///
 /// # Errors
@@ -102,8 +94,6 @@ pub struct App {
     means: Means,
     agents: Arc<LiveRegistry>,
     known: watch::Sender<Arc<Known>>,
-    /// What `health` was told of agents.
-    agent_warnings: Vec<String>,
     looks: Looks,
     probed: watch::Sender<Vec<String>>,
     probing: JoinHandle<()>,
@@ -184,8 +174,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     let looks = Looks::default();
     let (probed, names) = watch::channel(prober.names().map(ToString::to_string).collect());
     let (known, who) = watch::channel(Arc::new(known(&registry, &settings)));
-    let agent_warnings = unusable(&registry);
-    let warnings = agent_warnings.iter().cloned().chain(unswept).collect();
+    let warnings = unswept.into_iter().collect();
     let agents = Arc::new(LiveRegistry::new(registry));
     let metrics = Metrics::new();
     let worktrees = Arc::new(GitWorktrees::new(WorktreesConfig::new(
@@ -298,7 +287,6 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         means,
         agents,
         known,
-        agent_warnings,
         looks,
         probed,
         probing,

@@ -27,19 +27,9 @@ impl App {
             ..self.means.clone()
         };
         let registry = Registry::new(&settings.agents, &means);
-        for (name, why) in registry.unusable() {
-            tracing::warn!(agent = %name, %why, "an agent cannot be run");
-        }
-        let warnings = super::unusable(&registry);
         self.known
             .send_replace(Arc::new(known(&registry, &settings)));
         self.agents.set(registry);
-        let old = std::mem::take(&mut self.agent_warnings);
-        self.health.send_modify(|health| {
-            health.warnings.retain(|warning| !old.contains(warning));
-            health.warnings.extend(warnings.iter().cloned());
-        });
-        self.agent_warnings = warnings;
         let limits = Limits {
             max_live: settings.pool_max_live,
             memory: memory_cap(&settings),

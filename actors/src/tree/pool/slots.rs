@@ -288,6 +288,7 @@ impl State {
         let why = live.nominated.take();
         self.live.remove(key);
         self.went(key, why);
+        self.tenants_went();
         self.shared
             .board
             .remove(&["root", "pool", &key.to_string()]);

@@ -66,6 +66,8 @@ pub enum Frame {
         /// The entries, in order.
         entries: Vec<Value>,
     },
+    /// Something of the transcript, or what may have been, that cannot be read.
+    Unread,
 }
 
 /// A piece of an answer.
@@ -345,13 +347,16 @@ struct System {
 
 impl Frame {
     /// Reads one line. None for what is no frame or of no use. Half a character in it,
-    /// as of a text that was cut, does not cost the frame.
+    /// as of a text that was cut, does not cost the frame; values nested more than 128
+    /// deep do.
     #[must_use]
     pub fn read(line: &str) -> Option<Self> {
-        Self::read_whole(line).or_else(|| match whole_characters(line) {
+        let mended = || match whole_characters(line) {
             Cow::Owned(mended) => Self::read_whole(&mended),
             Cow::Borrowed(_) => None,
-        })
+        };
+        let frame = Self::read_whole(line).or_else(mended);
+        frame.or_else(|| is_mirror(line.as_bytes()).then_some(Self::Unread))
     }
 
     fn read_whole(line: &str) -> Option<Self> {
@@ -403,6 +408,16 @@ impl Frame {
             _ => return None,
         };
         Some(frame)
+    }
+}
+
+/// Whether a line that cannot be read is to bring entries of a transcript, by its
+/// beginning; one that has no kind may be anything.
+pub(super) fn is_mirror(line: &[u8]) -> bool {
+    const KIND: &[u8] = br#"{"type":"#;
+    match line.strip_prefix(KIND) {
+        Some(rest) => rest.starts_with(br#""transcript_mirror""#),
+        None => line.starts_with(b"{"),
     }
 }
 

@@ -17,7 +17,7 @@ mod rebuild;
 #[cfg(test)]
 mod rebuild_tests;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 pub mod trim;
 
 pub use import::{Speaker, Spoken, import};

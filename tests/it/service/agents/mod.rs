@@ -110,7 +110,7 @@ scenarios! {
         talk::tool as a_file_of_a_tool_becomes_a_pending_change,
         talk::counted as every_call_of_a_turn_with_tools_is_counted_as_told,
         talk::side_by_side as chats_and_sessions_do_not_mix,
-        talk::long as two_megabytes_arrive_whole,
+        talk::long as three_megabytes_arrive_whole,
         permission::policies as policies_decide_what_a_tool_may_do,
         permission::asking as a_human_allows_refuses_or_is_no_longer_asked,
         cancels::mid_stream as a_cancel_in_mid_stream_keeps_the_process,

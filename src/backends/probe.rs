@@ -58,6 +58,8 @@ pub struct Found {
     pub version: Option<String>,
     /// What it offers; none when it opened no session.
     pub catalog: Option<Catalog>,
+    /// It is run once for each prompt, at a terminal, and opened no session.
+    pub at_terminal: bool,
     /// Whether its chats can share a server, where that is wanted, or why not.
     pub server: Option<Result<(), String>>,
     /// What is wrong, if something is.
@@ -150,6 +152,9 @@ impl Prober {
             found.version = self.version(process).await;
         }
         if !target.has_sessions {
+            // Whatever is asked of it, the turn itself will tell.
+            found.catalog = Some(Catalog::default());
+            found.at_terminal = true;
             return Some(found);
         }
         if target.is_server {

@@ -21,7 +21,8 @@ use super::{Ladder, Signal};
 pub struct OwnedProcess {
     pub(super) stdin: Option<ChildStdin>,
     pub(super) stdout: Option<ChildStdout>,
-    pub(super) terminal: Option<Terminal>,
+    /// Boxed, as few have one.
+    pub(super) terminal: Option<Box<Terminal>>,
     pub(super) agent: Identity,
     pub(super) shim: Option<Identity>,
     pub(super) control: Control,
@@ -57,7 +58,7 @@ impl OwnedProcess {
 
     /// Its terminal, the first time, if it is run at one.
     pub fn take_terminal(&mut self) -> Option<Terminal> {
-        self.terminal.take()
+        self.terminal.take().map(|terminal| *terminal)
     }
 
     /// The process itself, not its shim. For showing and reading; signals go

@@ -149,7 +149,7 @@ async fn start_guarded(
     let written = tree.inner.ledger.write(&tree.id, &entry);
     let guard = Some((shim, reports, writer));
     let mut process = hand_over(tree, child, agent, guard, 0);
-    process.terminal = terminal;
+    process.terminal = terminal.map(Box::new);
     // On failure the handle is dropped here, which kills the tree.
     written.map(|()| process)
 }

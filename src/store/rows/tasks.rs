@@ -115,7 +115,7 @@ pub struct Turn {
     /// The state of the files before it.
     pub checkpoint_id: Option<Uuid>,
     /// What the agent was told in front of the prompt, because its context had not
-    /// seen it: `reason` (`joined`, `fresh`, `again` or `missed`), `why`,
+    /// seen it: `reason` (`joined`, `fresh`, `again`, `missed` or `alone`), `why`,
     /// `from_message`, `to_message`, `messages`, `children`, `left_out`, `bytes`.
     #[schema(value_type = Option<Object>)]
     pub told: Option<Value>,

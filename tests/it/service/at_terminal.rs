@@ -169,4 +169,10 @@ async fn doctor_looks_for_it_and_does_not_start_it() {
     let path = mine["install_path"].as_str().unwrap();
     assert!(Path::new(path).ends_with("sh"), "{mine:#}");
     assert_eq!(mine["fault"], Value::Null, "{mine:#}");
+    let query = "select transport, supports_acp from available_agents where name = 'mine'";
+    let row: (String, bool) = sqlx::query_as(query)
+        .fetch_one(&service.pool().await)
+        .await
+        .unwrap();
+    assert_eq!(row, ("pty".into(), false));
 }

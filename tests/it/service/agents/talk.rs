@@ -161,16 +161,16 @@ pub(super) async fn side_by_side(agent: Agent) {
 pub(super) async fn long(agent: Agent) {
     let stage = Stage::set(agent).await;
     let chat = stage.service.chat().await;
-    // Its frames hold all of it, and once more.
-    let length = match agent {
+    let bytes = match agent {
         Agent::Claude => 3_000_000,
         _ => 2_000_000,
     };
-    let prompt = format!("[[big:{length}]][[usage:100,100]]");
-    let task = stage.turn(&chat, &prompt).await;
+    let task = stage
+        .turn(&chat, &format!("[[big:{bytes}]][[usage:100,100]]"))
+        .await;
     let streamed = stage.streamed(task["id"].as_str().unwrap(), "delta").await;
-    assert_eq!(streamed.len(), length);
-    // Not assert_eq: nobody wants to read megabytes.
-    assert!(streamed == big(length), "not what was said");
+    assert_eq!(streamed.len(), bytes);
+    // Not assert_eq: nobody wants to read two megabytes.
+    assert!(streamed == big(bytes), "not what was said");
     stage.strike().await;
 }

@@ -15,6 +15,9 @@ mod message;
 
 pub use message::{Assistant, Block, Delta, Message, MessageId, User, UserContent, UserMessage};
 
+/// The kind of lines that bring entries of a transcript.
+const MIRROR: &str = "transcript_mirror";
+
 /// One line of the program.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Frame {
@@ -233,7 +236,11 @@ impl Frame {
             Cow::Borrowed(_) => None,
         };
         let frame = Self::read_whole(line).or_else(mended);
-        frame.or_else(|| is_mirror(line.as_bytes()).then_some(Self::Unread))
+        let lost = || match serde_json::from_str::<Head<'_>>(line) {
+            Ok(head) => head.kind == MIRROR,
+            Err(_) => line.starts_with('{'),
+        };
+        frame.or_else(|| lost().then_some(Self::Unread))
     }
 
     fn read_whole(line: &str) -> Option<Self> {
@@ -254,7 +261,7 @@ impl Frame {
                     state,
                 }
             }
-            "transcript_mirror" => {
+            MIRROR => {
                 let Mirror { file_path, entries } = parsed(line)?;
                 Self::Mirror {
                     file: file_path,
@@ -288,14 +295,9 @@ impl Frame {
     }
 }
 
-/// Whether a line that cannot be read is to bring entries of a transcript, by its
-/// beginning; one that has no kind may be anything.
+/// Whether a line brings entries of a transcript, by its beginning.
 pub(super) fn is_mirror(line: &[u8]) -> bool {
-    const KIND: &[u8] = br#"{"type":"#;
-    match line.strip_prefix(KIND) {
-        Some(rest) => rest.starts_with(br#""transcript_mirror""#),
-        None => line.starts_with(b"{"),
-    }
+    line.starts_with(format!("{{\"type\":\"{MIRROR}\"").as_bytes())
 }
 
 fn system(line: &str, subtype: &str) -> Option<Frame> {

@@ -180,7 +180,7 @@ fn prompt(text: &str) -> Prompt {
         mode: None,
         thinking: None,
         features: std::collections::BTreeMap::new(),
-        policy: hearth_actors::model::Policy::Ask,
+        policy: Policy::Ask,
     }
 }
 

@@ -98,7 +98,7 @@ impl BackendUnderTest for Demo {
             mode: None,
             thinking: None,
             features: std::collections::BTreeMap::new(),
-            policy: hearth_actors::model::Policy::Ask,
+            policy: Policy::Ask,
         }
     }
 }

@@ -16,7 +16,7 @@ mod rebuild;
 #[cfg(test)]
 mod rebuild_tests;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 pub mod trim;
 
 pub use mirror::{FLUSH_WAIT, Flushed, Health, Mirror};

@@ -20,6 +20,16 @@ pub(super) async fn warm(agent: Agent) {
     assert_eq!(stage.live(&chat).await, before, "one process, one session");
     let asked = stage.asked("and now?").await;
     assert!(asked.knows("The word is tamarind."), "{:#}", asked.body);
+    if agent == Agent::OpencodeServer {
+        // It tells the model where it works: both times in the chat's worktree.
+        let place = stage.below(&chat, "").await;
+        let place = place.trim_end_matches('/');
+        let both = stage.model.asked();
+        assert!(
+            both.iter().all(|seen| seen.knows(place)),
+            "{place}: {both:#?}"
+        );
+    }
 
     // The reasoning is told once, and apart from the answer.
     let id = first["id"].as_str().unwrap();

@@ -127,7 +127,7 @@ pub(super) async fn questions(agent: Agent) {
     }
     assert_eq!(stage.service.outcome(&task).await, "ok");
     let said = [
-        ("answered", "http", "B", "choice"),
+        ("answered", "http", "B: b", "choice"),
         ("answered", "http", "1, 2", "text"),
     ];
     assert_eq!(settled(&stage, &task).await, said.map(row));

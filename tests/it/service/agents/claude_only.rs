@@ -1,7 +1,7 @@
 //! What only claude does.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -356,32 +356,6 @@ pub(super) async fn not_logged_in(agent: Agent) {
     assert_eq!(task["outcome"], "auth", "{task:#}");
     let detail = task["outcome_detail"].as_str().unwrap();
     assert!(detail.starts_with("Not logged in"), "{detail}");
-    stage.strike().await;
-}
-
-/// From the message to the model's first word at the client, in the first turn and in
-/// the next ones.
-pub(super) async fn first_words(agent: Agent) {
-    let stage = Stage::set(agent).await;
-    let chat = stage.service.chat().await;
-    let mut times = Vec::new();
-    for round in 0..6 {
-        let started = Instant::now();
-        let task = stage
-            .say(&chat, &format!("[[text:word]] round {round}"))
-            .await;
-        stage.answering(&format!("round {round}")).await;
-        let seen = stage.asked(&format!("round {round}")).await;
-        times.push(seen.first_word.unwrap() - started);
-        assert_eq!(stage.service.outcome(&task).await, "ok");
-    }
-    let (cold, mut warm) = (times[0], times[1..].to_vec());
-    warm.sort();
-    println!(
-        "message to the model's first word: cold {cold:?}, warm {:?} (median)",
-        warm[2]
-    );
-    assert!(warm[2] < cold, "a warm process is faster");
     stage.strike().await;
 }
 

@@ -38,7 +38,7 @@ use worker::Worker;
 pub const FLUSH_WAIT: Duration = Duration::from_secs(5);
 
 /// The way of one process's entries into the store. Dropping it ends it; what waits
-/// then is in the program's file, and [`rebuild`](super::rebuild) finds it there.
+/// then is in the program's file, and [`rebuild()`](super::rebuild()) finds it there.
 #[derive(Debug)]
 pub struct Mirror {
     shared: Arc<Shared>,

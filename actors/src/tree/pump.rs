@@ -175,6 +175,9 @@ impl State {
                 self.flush(Rest::InHand).await;
                 self.to.session.cast(session::Msg::Asked(turn, ask));
             }
+            Said::Withdrawn(ask) => {
+                self.to.session.cast(session::Msg::Withdrawn(turn, ask));
+            }
             said => {
                 if matches!(said, Said::Tool(_)) {
                     self.to.tools.store(true, Ordering::Relaxed);

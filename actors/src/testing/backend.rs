@@ -222,9 +222,10 @@ impl FakeBackend {
         self.with(|state| state.get_panics += 1);
     }
 
-    /// The pending panics are called off.
+    /// The pending panics and bad starts are called off.
     pub fn calm(&self) {
         self.with(|state| {
+            state.starts.clear();
             state.facts_panics = 0;
             state.get_panics = 0;
         });

@@ -216,7 +216,24 @@ impl Harness {
     ///
     /// # Panics
     /// When it does not; shows the board.
-    pub async fn until<T>(&self, what: &str, mut seen: impl FnMut(&Self) -> Option<T>) -> T {
+    pub async fn until<T>(&self, what: &str, seen: impl FnMut(&Self) -> Option<T>) -> T {
+        // A hundredth of what has passed is exact enough, and quick for hours.
+        let step = |elapsed: Duration| {
+            (elapsed / 100).clamp(Duration::from_millis(1), Duration::from_secs(1))
+        };
+        self.until_by(what, step, seen).await
+    }
+
+    /// The same with these steps, each from what has passed.
+    ///
+    /// # Panics
+    /// As there.
+    pub async fn until_by<T>(
+        &self,
+        what: &str,
+        step: impl Fn(Duration) -> Duration,
+        mut seen: impl FnMut(&Self) -> Option<T>,
+    ) -> T {
         let started = Instant::now();
         let end = started + Duration::from_secs(3600);
         loop {
@@ -228,9 +245,7 @@ impl Harness {
                 "{what}: not within an hour of virtual time; the board shows {:#?}",
                 self.tree.board().tree()
             );
-            // A hundredth of what has passed is exact enough, and quick for hours.
-            let step = started.elapsed() / 100;
-            tokio::time::sleep(step.clamp(Duration::from_millis(1), Duration::from_secs(1))).await;
+            tokio::time::sleep(step(started.elapsed())).await;
         }
     }
 

@@ -432,34 +432,25 @@ impl Player {
     /// Every task and every operation gets its end; false when the tree gave up
     /// before.
     async fn all_end(&self) -> bool {
-        let operations = self.harness.until("every operation ends", |harness| {
+        let second = Duration::from_secs(1);
+        let every = |_| second;
+        let ended = self.harness.until_by("everything ends", every, |harness| {
+            lift_budgets(harness);
             let open = harness.store.with(|rows| {
-                let rows_open = rows.operations.values().any(|row| row.ends == 0);
-                rows_open || !rows.gates.is_empty()
+                let works = rows.operations.values().any(|row| row.ends == 0);
+                let waits = self.tasks.iter().any(|task| {
+                    let state = rows.tasks[task].state;
+                    matches!(
+                        state,
+                        TaskState::Pending | TaskState::Running | TaskState::Blocked
+                    )
+                });
+                works || waits || !rows.gates.is_empty()
             });
             let gave_up = matches!(*harness.tree.status().borrow(), Status::Failed(_));
             (!open || gave_up).then_some(!open)
         });
-        if !operations.await {
-            return false;
-        }
-        for task in &self.tasks {
-            let what = format!("task {task} ends");
-            let ended = self.harness.until(&what, |harness| {
-                lift_budgets(harness);
-                let state = harness.task(*task).state;
-                let waits = matches!(
-                    state,
-                    TaskState::Pending | TaskState::Running | TaskState::Blocked
-                );
-                let gave_up = matches!(*harness.tree.status().borrow(), Status::Failed(_));
-                (!waits || gave_up).then_some(!waits)
-            });
-            if !ended.await {
-                return false;
-            }
-        }
-        true
+        ended.await
     }
 }
 

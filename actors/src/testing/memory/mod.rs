@@ -159,7 +159,9 @@ impl MemoryStore {
             let part = faults.dice.as_mut().map_or(1.0, fastrand::Rng::f64);
             (faults.latency.mul_f64(part), faults.down)
         };
-        tokio::time::sleep(latency).await;
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
         if down {
             return Err("the fake store is down".into());
         }

@@ -1,7 +1,7 @@
 //! What the supervision tree asks of the room. Reads of `/proc` happen beside the
 //! actors, on threads that may block.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,19 +50,27 @@ impl ProcessLedger for Room {
         tokio::task::spawn_blocking(weigh).await.unwrap_or_default()
     }
 
-    async fn settled(&self, key: &SessionKey) {
-        let (room, key) = (self.clone(), key.clone());
-        let remember = move || {
-            for tree in room.0.trees.of(&key) {
-                let now = Arc::new(members(&tree).into_iter().collect());
-                room.0.trees.update_of(&key, |own| {
-                    if own.agent == tree.agent {
-                        own.settled = Some(Arc::clone(&now));
-                    }
-                });
-            }
+    async fn settled(&self, key: &SessionKey, wait: Duration, still: &(dyn Fn() -> bool + Sync)) {
+        let trees = self.0.trees.of(key);
+        let look = move || {
+            let seen = trees.into_iter().map(|tree| {
+                let now: BTreeSet<Identity> = members(&tree).into_iter().collect();
+                (tree.agent, Arc::new(now))
+            });
+            seen.collect::<Vec<_>>()
         };
-        let _ = tokio::task::spawn_blocking(remember).await;
+        let seen = tokio::task::spawn_blocking(look).await.unwrap_or_default();
+        tokio::time::sleep(wait).await;
+        if !still() {
+            return;
+        }
+        for (agent, now) in seen {
+            self.0.trees.update_of(key, |own| {
+                if own.agent == agent {
+                    own.settled = Some(Arc::clone(&now));
+                }
+            });
+        }
     }
 
     async fn left_running(&self, key: &SessionKey) -> Option<usize> {

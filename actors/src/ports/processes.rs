@@ -22,8 +22,8 @@ pub trait ProcessLedger: Send + Sync {
     async fn footprints(&self) -> BTreeMap<SessionKey, Footprint>;
 
     /// Remembers the processes that `key` has now: they are the agent and its
-    /// helpers. To be called when it can be prompted, before it is.
-    async fn settled(&self, key: &SessionKey);
+    /// helpers. Looks, waits so long, and forgets what it saw unless `still` holds then.
+    async fn settled(&self, key: &SessionKey, wait: Duration, still: &(dyn Fn() -> bool + Sync));
 
     /// How many processes `key` has beyond those: work that its agent left running.
     /// None when that cannot be told; 0 when it has no process of its own.

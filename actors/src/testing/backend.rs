@@ -754,7 +754,7 @@ impl ProcessLedger for FakeBackend {
         })
     }
 
-    async fn settled(&self, _key: &SessionKey) {}
+    async fn settled(&self, _: &SessionKey, _: Duration, _: &(dyn Fn() -> bool + Sync)) {}
 
     async fn left_running(&self, key: &SessionKey) -> Option<usize> {
         self.with(|state| state.left_running.get(key).copied().unwrap_or(Some(0)))

@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
     pub(crate) link: LinkNo,
     pub(crate) events: mpsc::Receiver<AgentEvent>,
     pub(crate) current: CurrentTurn,
-    /// Set with the agent's first tool call.
+    /// Set when the agent's first tool call is received.
     pub(crate) tools: Arc<AtomicBool>,
 }
 
@@ -104,6 +104,7 @@ impl Actor for Pump {
         let mut buffer = std::mem::take(&mut state.buffer);
         if state.ahead.is_empty() {
             state.to.events.recv_many(&mut buffer, CHANNEL).await;
+            state.note_tools(&buffer);
         } else {
             std::mem::swap(&mut buffer, &mut state.ahead);
         }
@@ -170,7 +171,6 @@ impl State {
             }
             Said::Unfit(why) => self.tell(Input::NeedsFresh(turn, why)),
             Said::Permission(ask) => {
-                self.to.tools.store(true, Ordering::Relaxed);
                 self.fold(Said::Permission(ask.clone()));
                 self.flush(Rest::InHand).await;
                 self.to.session.cast(session::Msg::Asked(turn, ask));
@@ -179,9 +179,6 @@ impl State {
                 self.to.session.cast(session::Msg::Withdrawn(turn, ask));
             }
             said => {
-                if matches!(said, Said::Tool(_)) {
-                    self.to.tools.store(true, Ordering::Relaxed);
-                }
                 self.fold(said);
                 if self
                     .open
@@ -204,6 +201,14 @@ impl State {
                 self.to.session.cast(session::Msg::StrayAsk(ask));
             }
             said => tracing::debug!(?said, "outside any turn"),
+        }
+    }
+
+    /// At once, whatever has to be stored before it.
+    fn note_tools(&self, events: &[AgentEvent]) {
+        let is_tool = |said: &Said| matches!(said, Said::Tool(_) | Said::Permission(_));
+        if events.iter().any(|event| is_tool(&event.said)) {
+            self.to.tools.store(true, Ordering::Relaxed);
         }
     }
 
@@ -280,6 +285,7 @@ impl State {
             written = &mut writing => return written,
             _ = self.to.events.recv_many(&mut self.ahead, CHANNEL) => {}
         }
+        self.note_tools(&self.ahead);
         if let Some(stop) = end_of(turn, &self.ahead)
             && self.end_told.replace(turn) != Some(turn)
         {

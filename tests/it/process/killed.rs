@@ -123,11 +123,18 @@ async fn what_a_tree_takes_and_what_it_left_running_is_told() {
         None,
         "nobody knows yet"
     );
-    fixture.room.settled(&key).await;
+    let at_once = Duration::ZERO;
+    fixture.room.settled(&key, at_once, &|| true).await;
     assert_eq!(fixture.room.left_running(&key).await, Some(0));
     stdin.write_all(b"go\n").await.unwrap();
     many(3).await;
     assert_eq!(fixture.room.left_running(&key).await, Some(1));
+    fixture.room.settled(&key, at_once, &|| false).await;
+    assert_eq!(
+        fixture.room.left_running(&key).await,
+        Some(1),
+        "not certain"
+    );
     stdin.write_all(b"go\n").await.unwrap();
     many(2).await;
     assert_eq!(fixture.room.left_running(&key).await, Some(0));

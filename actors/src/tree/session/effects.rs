@@ -29,6 +29,8 @@ const STOP_BOUND: Duration = Duration::from_secs(15);
 /// From the start to the first look at an agent's helpers; doubles up to the last.
 const FIRST_LOOK_AT_HELPERS: Duration = Duration::from_secs(2);
 const LAST_LOOK_AT_HELPERS: Duration = Duration::from_secs(60);
+/// From a tool's process to the word of its call, at most, where the words are read.
+const CALLS_ARE_HEARD: Duration = Duration::from_secs(1);
 
 impl State {
     /// One step of the machine and all that follows from it.
@@ -142,6 +144,7 @@ impl State {
         let alone = self.to.entry.alone.clone();
         let alone = alone.filter(|_| assignment.goes_on.is_none());
         let (sender, events) = mpsc::channel(pump::CHANNEL);
+        let heard = sender.downgrade();
         let current = CurrentTurn::default();
         let tools = Arc::new(AtomicBool::new(false));
         let arguments = pump::Arguments {
@@ -186,8 +189,9 @@ impl State {
                 Ok(link) => link,
                 Err(why) => return Msg::LinkUp(no, Err(why)),
             };
-            processes.settled(&key).await;
-            let helpers = Task::spawn(watch_helpers(processes, key, tools));
+            // Nothing was asked of it yet.
+            processes.settled(&key, Duration::ZERO, &|| true).await;
+            let helpers = Task::spawn(watch_helpers(processes, key, tools, heard));
             match Actor::spawn_linked(None, Pump, arguments, cell).await {
                 Ok((pump, _)) => Msg::LinkUp(
                     no,
@@ -295,15 +299,26 @@ impl State {
 }
 
 /// Work is begun by tools: until the first call of one, what an agent has are its
-/// helpers, some of which come up behind it.
-async fn watch_helpers(processes: Arc<dyn ProcessLedger>, key: SessionKey, tools: Arc<AtomicBool>) {
+/// helpers, some of which come up behind it. A call may be on its way while its process
+/// runs already: what was seen holds when nothing unheard of it came behind.
+async fn watch_helpers(
+    processes: Arc<dyn ProcessLedger>,
+    key: SessionKey,
+    tools: Arc<AtomicBool>,
+    events: mpsc::WeakSender<AgentEvent>,
+) {
+    let all_heard = || {
+        let events = events.upgrade();
+        events.is_some_and(|events| events.capacity() == events.max_capacity())
+    };
+    let still = || all_heard() && !tools.load(Ordering::Relaxed);
     let mut wait = FIRST_LOOK_AT_HELPERS;
     loop {
         tokio::time::sleep(wait).await;
         if tools.load(Ordering::Relaxed) {
             return;
         }
-        processes.settled(&key).await;
+        processes.settled(&key, CALLS_ARE_HEARD, &still).await;
         wait = (wait * 2).min(LAST_LOOK_AT_HELPERS);
     }
 }

@@ -5,6 +5,7 @@ mod alone;
 mod arenas;
 mod at_terminal;
 mod bad_input;
+mod boot;
 mod browser;
 mod callers;
 mod checkpoints;

@@ -14,6 +14,8 @@ use crate::agent;
 use crate::stream::{Socket, Stream};
 
 const BOUND: Duration = Duration::from_secs(60);
+/// What all agents' processes may take.
+pub(crate) const MEMORY_MB: u32 = 2000;
 
 pub(crate) struct Hearth {
     dir: TempDir,
@@ -252,6 +254,17 @@ impl Hearth {
         resident_mb(self.child.as_ref().and_then(Child::id).expect("a service"))
     }
 
+    /// Of the pool: agents that are warm, and MB of memory that all their processes take.
+    pub(crate) async fn in_pool(&self) -> (u64, f64) {
+        let url = format!("{}/api/debug/tree", self.url);
+        let answer = self.http.get(url).bearer_auth(&self.token).send().await;
+        let tree: Value = answer.expect("an answer").json().await.expect("a tree");
+        let mut nodes = tree["children"].as_array().into_iter().flatten();
+        let pool = nodes.find(|node| node["kind"] == "pool").expect("a pool");
+        let number = |name: &str| pool["detail"][name].as_u64().expect("a number");
+        (number("live"), number("memory_bytes") as f64 / 1e6)
+    }
+
     async fn post(&self, path: &str, body: Value) -> Value {
         let request = self
             .http
@@ -276,7 +289,7 @@ impl Hearth {
             .env("HEARTH_CONFIG", self.dir.path().join("hearth.toml"))
             .env("HEARTH_LOG", "error")
             .env("AGENT_POOL_MAX_LIVE", self.places.to_string())
-            .env("AGENT_POOL_MEMORY_MB", "2000")
+            .env("AGENT_POOL_MEMORY_MB", MEMORY_MB.to_string())
             .env(agent::NOTES, self.dir.path().join("notes"))
             .stdin(Stdio::null())
             .kill_on_drop(true);

@@ -5,12 +5,12 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::clock::Sample;
-use crate::hearth::{Chat, Hearth};
+use crate::hearth::{Chat, Hearth, MEMORY_MB};
 
 /// Chats that take turns.
 pub(crate) const CHATS: usize = 200;
 /// Places that they share.
-const PLACES: usize = 10;
+pub(crate) const PLACES: usize = 10;
 const ROUNDS: usize = 10;
 
 /// From the message to its first word at the client: where every chat's agent is warm,
@@ -23,6 +23,7 @@ pub(crate) async fn few_places(hearth: &mut Hearth) {
         hearth.start().await;
         let chats = chats(hearth).await;
         let (mut first, mut again) = (Sample::default(), Sample::default());
+        let (mut live, mut memory) = (0, 0.0f64);
         for sample in [&mut first, &mut again] {
             for chat in &chats {
                 let mut stream = hearth.stream(&chat.session).await;
@@ -34,11 +35,17 @@ pub(crate) async fn few_places(hearth: &mut Hearth) {
                     .until(|frame| frame["type"] == "delta" && newer(frame))
                     .await;
                 sample.push(began.elapsed());
+                let seen = hearth.in_pool().await;
+                (live, memory) = (live.max(seen.0), memory.max(seen.1));
                 stream
                     .until(|frame| frame["state"] == "completed" && newer(frame))
                     .await;
             }
         }
+        println!(
+            "  {:<44} {live} agents, {memory:.0} MB of {MEMORY_MB}",
+            format!("most at a time, {places} places")
+        );
         if places == CHATS {
             again.print("message → first word, always warm", None);
             warm = again;

@@ -11,7 +11,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::event::{AgentEvent, AgentStop, ExitInfo, Said, TurnRef};
+use crate::event::{AgentEvent, AgentStop, Command, ExitInfo, Said, TurnRef};
 use crate::ids::TurnId;
 use crate::ports::JournalError;
 use crate::rules::session::{Input, LinkNo};
@@ -69,6 +69,8 @@ pub(crate) struct State {
     open: Option<(TurnRef, Transcript)>,
     /// The turn whose work has begun.
     working: Option<TurnId>,
+    /// Slash commands that were told outside any turn: the next one shows them.
+    unshown: Option<Vec<Command>>,
 }
 
 impl Actor for Pump {
@@ -82,14 +84,28 @@ impl Actor for Pump {
         to: Arguments,
     ) -> Result<State, ActorProcessingErr> {
         myself.cast(Next)?;
-        Ok(State {
+        let mut state = State {
             to,
             buffer: Vec::new(),
             ahead: Vec::new(),
             end_told: None,
             open: None,
             working: None,
-        })
+            unshown: None,
+        };
+        // Commands that were told as the link came up are known before its first prompt,
+        // in front of which nothing may stand if it is one.
+        for _ in 0..CHANNEL {
+            match state.to.events.try_recv() {
+                Ok(AgentEvent {
+                    turn: None,
+                    said: said @ Said::Commands(_),
+                }) => state.outside(said),
+                Ok(event) => state.ahead.push(event),
+                Err(_) => break,
+            }
+        }
+        Ok(state)
     }
 
     async fn handle(
@@ -149,7 +165,11 @@ impl State {
             Some((open, _)) if open.fence.turn == turn => Some(turn),
             _ => {
                 let current = self.to.current.get().filter(|now| now.fence.turn == turn)?;
-                self.open = Some((current, Transcript::default()));
+                let mut transcript = Transcript::default();
+                if let Some(commands) = self.unshown.take() {
+                    transcript.fold(Said::Commands(commands));
+                }
+                self.open = Some((current, transcript));
                 Some(turn)
             }
         }
@@ -175,6 +195,9 @@ impl State {
                 self.to.session.cast(session::Msg::Withdrawn(turn, ask));
             }
             said => {
+                if let Said::Commands(commands) = &said {
+                    self.learn(commands);
+                }
                 self.fold(said);
                 if self
                     .open
@@ -188,16 +211,22 @@ impl State {
     }
 
     /// What comes outside a turn says something about the agent, not about work.
-    fn outside(&self, said: Said) {
+    fn outside(&mut self, said: Said) {
         match said {
             Said::Commands(commands) => {
-                self.to.session.cast(session::Msg::Commands(commands));
+                self.learn(&commands);
+                self.unshown = Some(commands);
             }
             Said::Permission(ask) => {
                 self.to.session.cast(session::Msg::StrayAsk(ask));
             }
             said => tracing::debug!(?said, "outside any turn"),
         }
+    }
+
+    fn learn(&self, commands: &[Command]) {
+        let commands = commands.to_vec();
+        self.to.session.cast(session::Msg::Commands(commands));
     }
 
     fn fold(&mut self, said: Said) {

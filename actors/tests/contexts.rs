@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hearth_actors::event::FrameKind;
 use hearth_actors::ids::{AgentName, ChatId, SessionId, SessionKey, TaskId};
 use hearth_actors::outcome::Outcome;
 use hearth_actors::testing::backend::Step;
@@ -84,6 +85,44 @@ async fn each_agent_of_a_chat_is_told_what_the_other_did_and_keeps_its_session()
     assert_eq!(context, other);
     assert!(told.contains("> the third words") && told.contains("> the fourth words"));
     assert!(!told.contains("second words"), "{told}");
+    chat.harness.shutdown().await;
+}
+
+/// Known before the first prompt, in front of which nothing may stand.
+#[tokio::test(start_paused = true)]
+async fn a_command_goes_alone_and_the_commands_are_shown_once() {
+    let chat = Chat::begin().await;
+    chat.turn("other", "the first words").await;
+    chat.harness.backend.offers("compact");
+    let (told, _) = chat.turn("fake", "/compact all").await;
+    assert_eq!(told, None);
+    let (told, _) = chat.turn("fake", "the next words").await;
+    let told = told.expect("what did not go with the command");
+    assert!(told.contains("> the first words"), "{told}");
+    let shown = chat.harness.store.with(|rows| {
+        let frames = rows.frames[&chat.session].iter();
+        let commands = frames.filter(|frame| frame.kind == FrameKind::AgentCommands);
+        commands.map(|frame| frame.data.clone()).collect::<Vec<_>>()
+    });
+    assert_eq!(shown.len(), 1, "{shown:?}");
+    assert_eq!(shown[0]["commands"][0]["name"], "compact");
+    chat.harness.shutdown().await;
+}
+
+/// A process stands in the directory that it was started in, wherever its path leads.
+#[tokio::test(start_paused = true)]
+async fn an_agent_whose_directory_was_deleted_goes_on_in_another_process() {
+    let chat = Chat::begin().await;
+    let (_, mine) = chat.turn("fake", "the first words").await;
+    assert_eq!(chat.turn("fake", "the second words").await.1, mine);
+    let key = chat.key("fake");
+    assert_eq!(chat.harness.backend.started().len(), 1);
+    chat.harness.backend.lose_ground(&key);
+    let went_on = chat.turn("fake", "the third words").await;
+    assert_eq!(went_on, (None, mine), "in the same context");
+    let started = chat.harness.backend.started();
+    assert_eq!(started, [key.clone(), key]);
+    assert_eq!(chat.harness.backend.most_alive(), 1);
     chat.harness.shutdown().await;
 }
 

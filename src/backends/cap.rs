@@ -1,5 +1,7 @@
 //! Limits on what is kept of an agent's words.
 
+use hearth_actors::catalog::MAX_ITEMS;
+use hearth_actors::event::Command;
 use serde_json::{Value, json};
 
 /// Most bytes of JSON kept of a tool's input, output or a raw message: enough
@@ -33,6 +35,19 @@ pub(super) fn capped_text(text: &str) -> String {
         return text.to_owned();
     }
     format!("{}…", head(text, MAX_LABEL))
+}
+
+/// Slash commands by name and description, as many and as much of each as is kept.
+pub(super) fn commands<N, D>(offered: impl Iterator<Item = (N, D)>) -> Vec<Command>
+where
+    N: AsRef<str>,
+    D: AsRef<str>,
+{
+    let kept = offered.take(MAX_ITEMS).map(|(name, about)| Command {
+        name: capped_text(name.as_ref()),
+        description: capped_text(about.as_ref()),
+    });
+    kept.collect()
 }
 
 /// The longest start of at most `limit` bytes that ends between characters.

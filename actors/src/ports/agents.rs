@@ -117,6 +117,12 @@ pub trait Link: Send + Sync {
         true
     }
 
+    /// Whether the directory that it was started in is still there. One that is not
+    /// is made again for the next turn, and the agent is started again in it.
+    fn has_ground(&self) -> bool {
+        true
+    }
+
     /// Hands the prompt over; never waits for the answer. One prompt is in
     /// flight at a time, which the turn guard sees to.
     fn prompt(&self, turn: TurnId, prompt: &Prompt) -> Result<(), LinkError>;

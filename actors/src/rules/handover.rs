@@ -134,12 +134,21 @@ pub fn quoted(section: &str) -> impl Iterator<Item = &str> {
 /// An agent takes a prompt for one of its commands by how the text begins, so
 /// that nothing may stand in front of it.
 #[must_use]
-pub fn is_command<'a>(text: &str, mut commands: impl Iterator<Item = &'a str>) -> bool {
-    let Some(rest) = text.trim_start().strip_prefix('/') else {
-        return false;
-    };
-    let word = rest.split_whitespace().next().unwrap_or_default();
-    commands.any(|name| name.trim_start_matches('/') == word)
+pub fn is_command<'a>(text: &str, commands: impl Iterator<Item = &'a str>) -> bool {
+    command(text, commands).is_some()
+}
+
+/// The command that a prompt names, as `/name` in front of what else it says: the
+/// name and the rest.
+#[must_use]
+pub fn command<'a, 'b>(
+    text: &'a str,
+    mut commands: impl Iterator<Item = &'b str>,
+) -> Option<(&'a str, &'a str)> {
+    let rest = text.trim_start().strip_prefix('/')?;
+    let (word, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let is_known = commands.any(|name| name.trim_start_matches('/') == word);
+    is_known.then(|| (word, rest.trim()))
 }
 
 /// Room for the line that tells how much is left out.

@@ -9,8 +9,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::server::FakeServers;
 use crate::event::{
-    AgentEvent, AgentFault, AgentStop, Answer, Ask, AskKind, AskOption, ExitInfo, FaultClass,
-    Reset, Said, Tool,
+    AgentEvent, AgentFault, AgentStop, Answer, Ask, AskKind, AskOption, Command, ExitInfo,
+    FaultClass, Reset, Said, Tool,
 };
 use crate::ids::{AgentName, SessionKey, TurnId};
 use crate::model::{Continuity, Deadlines, LinkFacts, Policy, Resume, Usage};
@@ -117,6 +117,10 @@ struct State {
     weights: BTreeMap<SessionKey, u64>,
     /// Processes that agents left running; none: nobody can tell.
     left_running: BTreeMap<SessionKey, Option<usize>>,
+    /// Slash commands that agents tell as they start.
+    offered: Vec<Command>,
+    /// Whose directory was deleted.
+    astray: BTreeSet<SessionKey>,
 }
 
 impl FakeBackend {
@@ -148,6 +152,20 @@ impl FakeBackend {
     /// The next prompt plays this; prompts beyond the list say one word.
     pub fn next_turn(&self, script: Vec<Step>) {
         self.with(|state| state.scripts.push_back(script));
+    }
+
+    /// Agents that start from here on offer this slash command.
+    pub fn offers(&self, name: &str) {
+        let command = Command {
+            name: name.into(),
+            description: String::new(),
+        };
+        self.with(|state| state.offered.push(command));
+    }
+
+    /// Deletes the directory that the agent was started in.
+    pub fn lose_ground(&self, key: &SessionKey) {
+        self.with(|state| state.astray.insert(key.clone()));
     }
 
     /// Every prompt that reached an agent, in order.
@@ -312,7 +330,15 @@ impl AgentBackend for FakeBackend {
             }
             Start::Panic => panic!("the fake agent panics as told"),
         }
-        self.with(|state| state.started.push(spec.key.clone()));
+        let offered = self.with(|state| {
+            state.started.push(spec.key.clone());
+            state.astray.remove(&spec.key);
+            state.offered.clone()
+        });
+        if !offered.is_empty() {
+            let said = Said::Commands(offered);
+            let _ = events.send(AgentEvent { turn: None, said }).await;
+        }
         let (orders, inbox) = mpsc::unbounded_channel();
         let asks = Asks::default();
         let (killer, killed) = mpsc::unbounded_channel();
@@ -407,6 +433,10 @@ impl Link for FakeLink {
 
     fn can_continue(&self) -> bool {
         self.backend.with(|state| !state.cannot_continue)
+    }
+
+    fn has_ground(&self) -> bool {
+        self.backend.with(|state| !state.astray.contains(&self.key))
     }
 
     fn prompt(&self, turn: TurnId, prompt: &Prompt) -> Result<(), LinkError> {

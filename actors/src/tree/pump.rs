@@ -12,7 +12,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::event::{AgentEvent, AgentStop, ExitInfo, Said, TurnRef};
+use crate::event::{AgentEvent, AgentStop, Command, ExitInfo, Said, TurnRef};
 use crate::ids::TurnId;
 use crate::ports::{Fact, JournalError};
 use crate::rules::session::{Input, LinkNo};
@@ -72,6 +72,8 @@ pub(crate) struct State {
     open: Option<(TurnRef, Transcript)>,
     /// The turn whose work has begun.
     working: Option<TurnId>,
+    /// Slash commands that were told outside any turn: the next one shows them.
+    unshown: Option<Vec<Command>>,
 }
 
 impl Actor for Pump {
@@ -85,14 +87,28 @@ impl Actor for Pump {
         to: Arguments,
     ) -> Result<State, ActorProcessingErr> {
         myself.cast(Next)?;
-        Ok(State {
+        let mut state = State {
             to,
             buffer: Vec::new(),
             ahead: Vec::new(),
             end_told: None,
             open: None,
             working: None,
-        })
+            unshown: None,
+        };
+        // Commands that were told as the link came up are known before its first prompt,
+        // in front of which nothing may stand if it is one.
+        for _ in 0..CHANNEL {
+            match state.to.events.try_recv() {
+                Ok(AgentEvent {
+                    turn: None,
+                    said: said @ Said::Commands(_),
+                }) => state.outside(said),
+                Ok(event) => state.ahead.push(event),
+                Err(_) => break,
+            }
+        }
+        Ok(state)
     }
 
     async fn handle(
@@ -153,7 +169,11 @@ impl State {
             Some((open, _)) if open.fence.turn == turn => Some(turn),
             _ => {
                 let current = self.to.current.get().filter(|now| now.fence.turn == turn)?;
-                self.open = Some((current, Transcript::default()));
+                let mut transcript = Transcript::default();
+                if let Some(commands) = self.unshown.take() {
+                    transcript.fold(Said::Commands(commands));
+                }
+                self.open = Some((current, transcript));
                 Some(turn)
             }
         }
@@ -179,6 +199,9 @@ impl State {
                 self.to.session.cast(session::Msg::Withdrawn(turn, ask));
             }
             said => {
+                if let Said::Commands(commands) = &said {
+                    self.learn(commands);
+                }
                 self.fold(said);
                 if self
                     .open
@@ -192,10 +215,11 @@ impl State {
     }
 
     /// What comes outside a turn says something about the agent, not about work.
-    fn outside(&self, said: Said) {
+    fn outside(&mut self, said: Said) {
         match said {
             Said::Commands(commands) => {
-                self.to.session.cast(session::Msg::Commands(commands));
+                self.learn(&commands);
+                self.unshown = Some(commands);
             }
             Said::Permission(ask) => {
                 self.to.session.cast(session::Msg::StrayAsk(ask));
@@ -210,6 +234,11 @@ impl State {
         if events.iter().any(|event| is_tool(&event.said)) {
             self.to.tools.store(true, Ordering::Relaxed);
         }
+    }
+
+    fn learn(&self, commands: &[Command]) {
+        let commands = commands.to_vec();
+        self.to.session.cast(session::Msg::Commands(commands));
     }
 
     fn fold(&mut self, said: Said) {

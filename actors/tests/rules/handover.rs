@@ -3,7 +3,7 @@
 use hearth_actors::handover::{Child, Entry, Excerpt, Past, Reason, Said, Speaker};
 use hearth_actors::ids::{AgentName, MessageId, TaskId};
 use hearth_actors::rules::handover::{
-    CLOSE, OPEN, SECTION_BYTES, compose, is_command, quoted, split,
+    CLOSE, OPEN, SECTION_BYTES, command, compose, is_command, quoted, split,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -157,6 +157,19 @@ fn commands_stay_at_the_head_of_their_prompt() {
     ] {
         assert_eq!(is_command(text, names.into_iter()), expected, "{text}");
     }
+}
+
+#[test]
+fn a_command_is_told_what_stands_behind_its_name() {
+    let of = |text| command(text, ["compact", "/model"].into_iter());
+    assert_eq!(of("/compact"), Some(("compact", "")));
+    assert_eq!(
+        of("  /compact  all of\nit \n"),
+        Some(("compact", "all of\nit"))
+    );
+    assert_eq!(of("/model\tone"), Some(("model", "one")));
+    assert_eq!(of("/other one"), None);
+    assert_eq!(of("say /compact"), None);
 }
 
 /// Words that try to end the section, or to begin a line of their own.

@@ -254,9 +254,38 @@ fn a_fenced_turn_stops_the_agent_that_works_for_it_and_writes_nothing() {
         [Effect::StopLink { hurry: true }, Effect::TurnOver(None)]
     );
     let next = TurnId::new();
-    feed(&mut session, [assign(next)]);
+    feed(&mut session, [assign(next), Input::WorktreeReady(next)]);
     let effects = feed(&mut session, [Input::LinkStopped(LINK)]);
     assert_eq!(effects, [Effect::DropLink, Effect::StartLink(LinkNo(2))]);
+}
+
+/// It is not started in the directory that is gone.
+#[test]
+fn an_agent_whose_directory_is_gone_is_started_again_in_the_one_that_is_made() {
+    for stopped_first in [true, false] {
+        let turn = TurnId::new();
+        let mut session = warm();
+        let astray = Input::Assign {
+            turn,
+            deadlines: Deadlines::default(),
+            prepared: false,
+            renew: true,
+        };
+        let effects = feed(&mut session, [astray]);
+        let stop = Effect::StopLink { hurry: false };
+        assert_eq!(effects, [stop, Effect::EnsureWorktree]);
+        let (stopped, made) = (Input::LinkStopped(LINK), Input::WorktreeReady(turn));
+        let start = Effect::StartLink(LinkNo(2));
+        if stopped_first {
+            assert_eq!(feed(&mut session, [stopped]), [Effect::DropLink]);
+            let effects = feed(&mut session, [made]);
+            assert_eq!(effects, [Effect::TakeCheckpoint, start]);
+        } else {
+            assert_eq!(feed(&mut session, [made]), [Effect::TakeCheckpoint]);
+            let effects = feed(&mut session, [stopped]);
+            assert_eq!(effects, [Effect::DropLink, start]);
+        }
+    }
 }
 
 /// Who asks has taken the prompt: what stood in front of it is not told again, however

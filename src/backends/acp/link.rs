@@ -17,6 +17,7 @@ use super::connection::Caller;
 use super::handshake::{Established, Trouble, can_continue, choose, renew};
 use super::settings::Wanted;
 use super::shared::{Shared, Word};
+use crate::backends::ground::Ground;
 use crate::backends::launch::Identity;
 use crate::process::{Ladder, OwnedProcess};
 
@@ -32,6 +33,7 @@ pub(super) struct AcpLink {
     /// Who it is, its present session included.
     facts: Mutex<LinkFacts>,
     cwd: PathBuf,
+    ground: Ground,
     /// Set where a prompt wants no other.
     default_mode: Option<String>,
     deadlines: Deadlines,
@@ -63,6 +65,7 @@ impl AcpLink {
             process,
             facts: Mutex::new(facts),
             cwd: spec.cwd.clone(),
+            ground: Ground::of(&spec.cwd),
             default_mode,
             deadlines: spec.deadlines,
         }
@@ -94,6 +97,10 @@ impl Link for AcpLink {
 
     fn can_continue(&self) -> bool {
         can_continue(&self.shared.state().agent)
+    }
+
+    fn has_ground(&self) -> bool {
+        self.ground.holds()
     }
 
     fn prompt(&self, turn: TurnId, prompt: &Prompt) -> Result<(), LinkError> {

@@ -22,6 +22,7 @@ use super::pump::{self, Pump};
 use super::settings::{self, Own, Settings, Wish};
 use super::shared::{Shared, Trouble};
 use super::shelf::Shelf;
+use crate::backends::ground::Ground;
 use crate::backends::launch::{Identity, Launch};
 use crate::process::{Ladder, OwnedProcess, Owner, ProcessSpec, Room};
 
@@ -323,6 +324,7 @@ impl ClaudeBackend {
                 backend: "claude_sdk".into(),
                 continuity,
             },
+            ground: Ground::of(&attempt.spec.cwd),
             own: self.own.clone(),
             deadlines: attempt.spec.deadlines,
         };

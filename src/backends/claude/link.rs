@@ -12,6 +12,7 @@ use hearth_actors::ports::{Link, LinkError, Prompt};
 use super::orders;
 use super::settings::{Own, Settings, Wish};
 use super::shared::{Shared, Trouble, Word, unprompted};
+use crate::backends::ground::Ground;
 use crate::process::{Ladder, OwnedProcess};
 
 /// How long it may take to answer an interrupt and to change its settings before a
@@ -28,6 +29,7 @@ pub(super) struct ClaudeLink {
     /// The only lasting owner: dropping the link kills the process tree.
     pub(super) process: Arc<OwnedProcess>,
     pub(super) facts: LinkFacts,
+    pub(super) ground: Ground,
     pub(super) own: Own,
     pub(super) deadlines: Deadlines,
 }
@@ -36,6 +38,10 @@ pub(super) struct ClaudeLink {
 impl Link for ClaudeLink {
     fn facts(&self) -> LinkFacts {
         self.facts.clone()
+    }
+
+    fn has_ground(&self) -> bool {
+        self.ground.holds()
     }
 
     /// Whoever is asked something is asked in a turn, whose prompt is in the transcript.

@@ -10,7 +10,7 @@ use hearth_actors::ports::Prompt;
 use serde_json::{Value, json};
 
 use super::orders;
-use crate::backends::cap::capped_text;
+use crate::backends::cap::{self, capped_text};
 
 /// Where neither a message nor the settings say otherwise.
 pub(super) const DEFAULT_MODE: &str = "default";
@@ -266,17 +266,11 @@ pub(super) fn has_no_login(answer: &Value) -> bool {
 }
 
 fn commands(answer: &Value) -> Vec<Command> {
-    let commands = answer["commands"].as_array().into_iter().flatten();
-    let command = |command: &Value| {
-        Some(Command {
-            name: capped_text(command["name"].as_str()?),
-            description: capped_text(command["description"].as_str().unwrap_or_default()),
-        })
-    };
-    commands
-        .take(catalog::MAX_ITEMS)
-        .filter_map(command)
-        .collect()
+    let listed = answer["commands"].as_array().into_iter().flatten();
+    cap::commands(listed.filter_map(|command| {
+        let about = command["description"].as_str().unwrap_or_default();
+        Some((command["name"].as_str()?, about))
+    }))
 }
 
 fn modes() -> Vec<Choice> {

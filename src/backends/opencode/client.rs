@@ -5,17 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use hearth_actors::event::Command;
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use super::rules;
+use super::message::Message;
+use super::{commands, rules};
 
 /// The user of HTTP Basic; opencode's default.
 pub(super) const USER: &str = "opencode";
 /// Longest wait for an answer. The slowest is the first in a new directory, which
 /// takes 1 to 2 s.
-const ANSWER: Duration = Duration::from_secs(20);
+pub(super) const ANSWER: Duration = Duration::from_secs(20);
+/// Longer than any turn: whoever waits for the answer of a command ends with it.
+const TURN: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Messages read after a gap: some 30 steps of a turn and the turn before it.
 const MESSAGES: usize = 100;
 
@@ -48,48 +52,14 @@ pub(super) enum CallError {
         "the model \"{0}\" is not named as opencode wants it: write provider/model, such as anthropic/claude-sonnet-4-5"
     )]
     Model(String),
+    /// opencode would do unasked what stands behind this command.
+    #[error(
+        "opencode would run what stands in !`…` behind /{0} in a shell and ask nobody: leave it out"
+    )]
+    Unasked(String),
     /// It did not answer, or not with JSON.
     #[error("opencode did not answer: {0}")]
     Silent(String),
-}
-
-/// One prompt, as opencode wants it.
-pub(super) struct Message<'a> {
-    /// The id that Hearth gives it.
-    pub(super) id: &'a str,
-    /// What the user says, behind what Hearth puts in front of it.
-    pub(super) texts: &'a [&'a str],
-    /// `provider/model`.
-    pub(super) model: Option<&'a str>,
-    /// opencode's word for a mode.
-    pub(super) agent: Option<&'a str>,
-    /// opencode's word for a thinking option.
-    pub(super) variant: Option<&'a str>,
-}
-
-impl Message<'_> {
-    /// Model and agent go along with every prompt: opencode would take those of the
-    /// session's last one, even where they were refused.
-    fn body(&self) -> Result<Value, CallError> {
-        let parts = self.texts.iter();
-        let parts: Vec<Value> = parts
-            .map(|text| json!({"type": "text", "text": text}))
-            .collect();
-        let mut body = json!({"messageID": self.id, "parts": parts});
-        if let Some(model) = self.model {
-            let named = model.split_once('/');
-            let named = named.filter(|(provider, model)| !provider.is_empty() && !model.is_empty());
-            let (provider, model) = named.ok_or_else(|| CallError::Model(model.to_owned()))?;
-            body["model"] = json!({"providerID": provider, "modelID": model});
-        }
-        if let Some(agent) = self.agent {
-            body["agent"] = agent.into();
-        }
-        if let Some(variant) = self.variant {
-            body["variant"] = variant.into();
-        }
-        Ok(body)
-    }
 }
 
 impl Client {
@@ -211,18 +181,30 @@ impl Client {
         Ok(config["model"].as_str().map(str::to_owned))
     }
 
-    /// Hands a prompt over; what becomes of it are events.
+    /// Its slash commands in `directory`, as far as Hearth runs them.
+    pub(super) async fn commands(&self, directory: &Path) -> Result<Vec<Command>, CallError> {
+        let listed = self.json(self.get("/command", Some(directory))).await?;
+        let agents = match commands::name_agents(&listed) {
+            true => self.json(self.get("/agent", Some(directory))).await?,
+            false => Value::Null,
+        };
+        Ok(commands::read(&listed, &agents))
+    }
+
+    /// Hands a prompt over; what becomes of it are events. That of a command is answered
+    /// when its turn is over, however it ended.
     pub(super) async fn prompt(
         &self,
         session: &str,
         message: &Message<'_>,
     ) -> Result<(), CallError> {
         let body = message.body()?;
-        self.done(
-            self.post(&format!("/session/{session}/prompt_async"), None)
-                .json(&body),
-        )
-        .await
+        let path = |verb| format!("/session/{session}/{verb}");
+        let request = match message.command {
+            None => self.post(&path("prompt_async"), None),
+            Some(_) => self.post(&path("command"), None).timeout(TURN),
+        };
+        self.done(request.json(&body)).await
     }
 
     /// Ends whatever turn runs in the session.
@@ -313,42 +295,6 @@ impl Client {
                 status,
                 text: text.chars().take(300).collect(),
             }),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message<'a>(model: Option<&'a str>, agent: Option<&'a str>) -> Message<'a> {
-        Message {
-            id: "msg_hearth_1",
-            texts: &["told", "said"],
-            model,
-            agent,
-            variant: None,
-        }
-    }
-
-    #[test]
-    fn model_and_agent_are_named_with_the_prompt() {
-        let body = message(Some("router/maker/model-1"), Some("plan")).body();
-        let wanted = json!({
-            "messageID": "msg_hearth_1",
-            "parts": [{"type": "text", "text": "told"}, {"type": "text", "text": "said"}],
-            "model": {"providerID": "router", "modelID": "maker/model-1"},
-            "agent": "plan",
-        });
-        assert_eq!(body.expect("a body"), wanted);
-    }
-
-    #[test]
-    fn a_model_without_a_provider_is_refused_and_not_dropped() {
-        for model in ["mock-1", "/mock-1", "mock/", ""] {
-            let error = message(Some(model), None).body().expect_err(model);
-            let told = error.to_string();
-            assert!(told.contains(&format!("\"{model}\"")) && told.contains("provider/model"));
         }
     }
 }

@@ -11,18 +11,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hearth_actors::event::{AgentEvent, Answer, ExitInfo, Said};
+use hearth_actors::event::{AgentEvent, Answer, Command, ExitInfo, Said};
 use hearth_actors::ids::TurnId;
 use hearth_actors::model::{Continuity, LinkFacts, Resume};
 use hearth_actors::ports::{Link, LinkError, LinkSpec, Prompt, StartError};
-use tokio::sync::{mpsc, watch};
+use hearth_actors::rules::handover::command;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::client::{CallError, Client, Message};
+use super::client::{CallError, Client};
 use super::events::{Events, News};
 use super::map::{Chores, Mapper};
+use super::message::Message;
 use super::server::Inner;
 use super::turn::OWN;
+use crate::backends::ground::Ground;
 use shared::{ABORT_AGAIN, LAST_ABORT, Shared, State, Word};
 
 /// Words of requests that may wait for the pump: each turn has one end.
@@ -37,6 +40,9 @@ struct Tenancy {
     shared: Arc<Shared>,
     mode: Option<String>,
     model: Option<String>,
+    /// Those that a prompt may name.
+    commands: Vec<Command>,
+    ground: Ground,
 }
 
 /// Opens or resumes a session. `former` says why the one that was must not be
@@ -59,10 +65,17 @@ pub(super) async fn attach(
     let (session, continuity) = session(&client, &spec, former)
         .await
         .map_err(|error| failed(&error))?;
-    let default_model = client
-        .default_model(&spec.cwd)
-        .await
-        .map_err(|error| failed(&error))?;
+    let (default_model, commands) =
+        tokio::join!(client.default_model(&spec.cwd), client.commands(&spec.cwd));
+    let default_model = default_model.map_err(|error| failed(&error))?;
+    let commands = commands.unwrap_or_else(|error| {
+        tracing::warn!(%error, "opencode's commands are not known");
+        Vec::new()
+    });
+    if !commands.is_empty() {
+        let said = Said::Commands(commands.clone());
+        let _ = events.send(AgentEvent { turn: None, said }).await;
+    }
     let (words, told) = mpsc::channel(WORDS);
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
@@ -84,6 +97,7 @@ pub(super) async fn attach(
             closing: false,
         }),
         order: tokio::sync::Mutex::new(()),
+        moved: Notify::new(),
         client,
         directory: spec.cwd.clone(),
         words,
@@ -96,6 +110,8 @@ pub(super) async fn attach(
         mode: server.mode.clone(),
         // What one prompt wanted is nothing to the next.
         model: default_model,
+        commands,
+        ground: Ground::of(&spec.cwd),
     }))
 }
 
@@ -160,6 +176,10 @@ impl Link for Tenancy {
         true
     }
 
+    fn has_ground(&self) -> bool {
+        self.ground.holds()
+    }
+
     fn prompt(&self, turn: TurnId, prompt: &Prompt) -> Result<(), LinkError> {
         if self.shared.over.is_cancelled() {
             return Err(LinkError::Gone);
@@ -179,12 +199,18 @@ impl Link for Tenancy {
             prompt.mode.clone().or_else(|| self.mode.clone()),
         );
         let model = prompt.model.clone().or_else(|| self.model.clone());
+        let known = self.commands.iter().map(|command| command.name.as_str());
+        // Nothing can be put in front of a command.
+        let order = command(&prompt.text, known).filter(|_| prompt.handover.is_none());
+        let order = order.map(|(name, arguments)| (name.to_owned(), arguments.to_owned()));
         tokio::spawn(async move {
+            let order = order.as_ref();
             let texts = prompt.handover.iter().chain([&prompt.text]);
             let texts: Vec<&str> = texts.map(String::as_str).collect();
             let message = Message {
                 id: &id,
                 texts: &texts,
+                command: order.map(|(name, arguments)| (name.as_str(), arguments.as_str())),
                 model: model.as_deref(),
                 agent: mode.as_deref(),
                 variant: prompt.thinking.as_deref(),
@@ -320,6 +346,7 @@ async fn pump(
                 },
             },
         };
+        shared.moved.notify_waiters();
         let chores = shared.state().mapper.chores();
         if chores != Chores::default() {
             shared.carry_out(chores).await;

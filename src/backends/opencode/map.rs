@@ -278,7 +278,8 @@ impl Mapper {
         guard.is_some_and(|guard| guard.hides(message))
     }
 
-    fn is_live(&self) -> bool {
+    /// The turn has begun, as far as was heard, and has not ended.
+    pub(super) fn is_live(&self) -> bool {
         self.guard.as_ref().is_some_and(Guard::is_live)
     }
 

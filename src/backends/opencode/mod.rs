@@ -5,14 +5,16 @@
 //! [`question`] for what is asked and [`once`] for what comes twice. All of it is pure and held against recordings of the real program.
 //!
 //! [`server`] owns the child, [`link`] is one session of it, [`client`] and [`events`]
-//! are the two ways to it.
+//! are the two ways to it. A prompt becomes a [`message`], or one of its [`commands`].
 
 mod client;
+mod commands;
 mod events;
 mod fault;
 mod heard;
 mod link;
 mod map;
+mod message;
 mod once;
 mod question;
 #[cfg(test)]

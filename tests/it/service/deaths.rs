@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use serde_json::json;
 
-use super::harness::{Chat, Database, Service, signal};
+use super::harness::{Chat, Database, Service, id_of, signal};
 
 /// A turn whose tool left a process of its own session behind and runs on.
 async fn busy(service: &Service) -> (Chat, String) {
@@ -56,6 +57,50 @@ async fn hearth_killed_leaves_no_process_and_says_interrupted() {
     let service = service.again().await;
     assert_eq!(service.outcome(&task).await, "interrupted");
     the_chat_goes_on(&service, &chat).await;
+}
+
+/// Its processes stand in a directory that is gone, whatever is made at its path.
+#[tokio::test]
+async fn agents_whose_worktree_was_deleted_go_on_in_the_one_that_is_made_again() {
+    let service = Service::start().await;
+    let chat = service.chat().await;
+    let path = format!("/api/sessions/{}/chats", chat.session);
+    let (status, made) = service.post(&path, json!({"name": "second"})).await;
+    assert_eq!(status, 201, "{made}");
+    let second = Chat {
+        id: id_of(&made),
+        session: chat.session.clone(),
+    };
+    let mut pids = Vec::new();
+    for chat in [&chat, &second] {
+        let task = service.say(chat, "say the word is tamarind").await;
+        assert_eq!(service.outcome(&task).await, "ok");
+        pids.push(service.agent_pid(chat).await);
+    }
+    let session = service
+        .get(&format!("/api/sessions/{}", chat.session))
+        .await;
+    let worktree = service
+        .home
+        .join("worktrees")
+        .join(session["project_id"].as_str().unwrap())
+        .join(&chat.session);
+    std::fs::remove_dir_all(&worktree).unwrap();
+    for (chat, pid) in [&chat, &second].into_iter().zip(pids) {
+        let task = service
+            .say(chat, "append here with one\nrun pwd -P >> stands")
+            .await;
+        let task = service.ended(&task).await;
+        assert_eq!(task["outcome"], "ok", "{task:#}\n{}", service.log());
+        let now = service.agent_pid(chat).await;
+        assert_ne!(now, pid, "another process");
+        let cwd = std::fs::read_link(format!("/proc/{now}/cwd")).unwrap();
+        assert_eq!(cwd, worktree.canonicalize().unwrap());
+        the_chat_goes_on(&service, chat).await;
+    }
+    let read = |file: &str| std::fs::read_to_string(worktree.join(file)).unwrap();
+    assert_eq!(read("here"), "one\none\n");
+    assert_eq!(read("stands").lines().count(), 2);
 }
 
 #[tokio::test]

@@ -27,10 +27,11 @@ impl Session {
             deadlines,
             checkpointed: false,
         };
-        if self.worktree_known {
+        if self.worktree_known && self.link == Link::Up {
             out.push(Effect::TakeCheckpoint);
-            self.want_link(out);
         } else {
+            // No agent is started where the directory may be gone by now.
+            self.worktree_known = false;
             out.push(Effect::EnsureWorktree);
         }
     }

@@ -21,7 +21,8 @@ pub enum Input {
         deadlines: Deadlines,
         /// A checkpoint of the files was prepared since the last turn.
         prepared: bool,
-        /// The agent's context must not be continued: start it again.
+        /// The agent's context must not be continued, or the directory that it was
+        /// started in is gone: start it again.
         renew: bool,
     },
     /// The worktree is there.

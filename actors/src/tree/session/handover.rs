@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::effects::overdue;
 use super::settling::refused;
 use super::{Msg, State};
-use crate::event::TurnRef;
+use crate::event::{Command, TurnRef};
 use crate::handover::{Reason, Telling};
 use crate::ids::TurnId;
 use crate::model::Continuity;
@@ -49,8 +49,7 @@ impl State {
         if self.to.is_one_shot() {
             return None;
         }
-        let names = self.commands.iter().map(|command| command.name.as_str());
-        if is_command(&turn.assignment.input, names) {
+        if names_one(&self.commands, &turn.assignment.input) {
             // Nothing may stand in front of it: the next prompt brings it.
             return None;
         }
@@ -90,6 +89,7 @@ impl State {
         let (reference, one_shot) = (turn.reference, self.to.is_one_shot());
         let id = reference.fence.turn;
         let (link, prompt) = (live.link.clone(), turn.prompt());
+        let is_command = names_one(&self.commands, &prompt.text);
         let shared = self.to.shared.clone();
         let (key, session) = (self.to.key.clone(), self.to.session);
         let work = async move {
@@ -111,6 +111,9 @@ impl State {
                 facts: Some(facts),
             };
             write_link(&shared, &note).await;
+            if is_command {
+                return Msg::Renewed(id, None);
+            }
             let unseen = Unseen {
                 whole: true,
                 alone: false,
@@ -124,6 +127,10 @@ impl State {
         let lost = move |why| Msg::Input(Input::NeedsFresh(id, why));
         turn.tasks.push(report(&self.me, work, lost));
     }
+}
+
+fn names_one(commands: &[Command], text: &str) -> bool {
+    is_command(text, commands.iter().map(|command| command.name.as_str()))
 }
 
 /// Keeps who the agent is, before what is told to it.

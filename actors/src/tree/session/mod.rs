@@ -419,7 +419,12 @@ impl State {
             .as_ref()
             .and_then(|live| effects::unfit(&assignment, live));
         let is_prepared = prepared.is_some() && unfit.is_none();
-        let renew = self.link.is_some() && assignment.context.forgotten.is_some();
+        let live = self.link.as_ref();
+        let astray = live.is_some_and(|live| !live.link.has_ground());
+        if astray {
+            tracing::warn!(session = %self.to.key, "the agent's directory was deleted: it is made again, and the agent started again");
+        }
+        let renew = live.is_some() && assignment.context.forgotten.is_some() || astray;
         self.turn = Some(Turn {
             assignment,
             reference,

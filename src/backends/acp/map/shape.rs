@@ -3,14 +3,11 @@
 
 use std::borrow::Cow;
 
-use hearth_actors::event::{Command, Said};
+use hearth_actors::event::Said;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::backends::cap::capped_text;
-
-/// Most slash commands that are kept of one agent.
-const MAX_COMMANDS: usize = 1_000;
+use crate::backends::cap;
 
 /// A `session/update`, read only as far as one kind of update needs.
 #[derive(Deserialize)]
@@ -78,14 +75,9 @@ struct CommandLine {
 
 impl CommandsUpdate<'_> {
     pub(super) fn into_said(self) -> Said {
-        let commands = self.commands.into_iter().take(MAX_COMMANDS);
-        Said::Commands(
-            commands
-                .map(|command| Command {
-                    name: capped_text(&command.name),
-                    description: capped_text(&command.description.unwrap_or_default()),
-                })
-                .collect(),
-        )
+        let commands = self.commands.into_iter();
+        Said::Commands(cap::commands(commands.map(|command| {
+            (command.name, command.description.unwrap_or_default())
+        })))
     }
 }

@@ -3,18 +3,21 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use hearth_actors::event::{AgentFault, AgentStop, FaultClass, Said};
 use hearth_actors::ids::TurnId;
 use hearth_actors::model::LinkFacts;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::super::client::{CallError, Client, Message};
+use super::super::client::{ANSWER, CallError, Client};
 use super::super::heard::{Heard, What};
 use super::super::map::{Answered, Chores, Mapper};
+use super::super::message::Message;
 use super::super::question::Reply;
 use super::super::tool;
 
@@ -60,6 +63,8 @@ pub(super) struct Shared {
     /// Held while a prompt or an abort is under way: an abort names no turn, so that
     /// one that arrives late would end the next.
     pub(super) order: tokio::sync::Mutex<()>,
+    /// Something was heard.
+    pub(super) moved: Notify,
     pub(super) client: Client,
     pub(super) directory: PathBuf,
     pub(super) words: mpsc::Sender<(TurnId, Word)>,
@@ -86,6 +91,21 @@ impl Shared {
         state.turn == Some(turn) && !state.cancelled && !state.closing && !self.over.is_cancelled()
     }
 
+    /// Waits until `is_so`, as far as what is heard decides it, or the link is over.
+    async fn until(&self, is_so: impl Fn() -> bool) {
+        loop {
+            let mut moved = pin!(self.moved.notified());
+            moved.as_mut().enable();
+            if is_so() {
+                return;
+            }
+            tokio::select! {
+                () = moved => {}
+                () = self.over.cancelled() => return,
+            }
+        }
+    }
+
     pub(super) async fn tell(&self, turn: TurnId, word: Word) {
         // The pump outlives every request but those of a finished link.
         let _ = self.words.send((turn, word)).await;
@@ -101,7 +121,22 @@ impl Shared {
         if std::mem::take(&mut self.state().doubtful) {
             self.end().await;
         }
-        let sent = self.client.prompt(&self.session(), message).await;
+        let session = self.session();
+        let mut request = pin!(self.client.prompt(&session, message).fuse());
+        let is_command = message.command.is_some();
+        let began = || self.is_open(turn) && self.state().mapper.is_live();
+        let sent = tokio::select! {
+            sent = &mut request => match sent {
+                Err(_) if is_command && began() => Ok(()),
+                sent => sent,
+            },
+            // Its answer comes when the turn is over.
+            () = self.until(|| began() || !self.is_open(turn)), if is_command => Ok(()),
+            () = tokio::time::sleep(ANSWER), if is_command => {
+                let why = format!("no turn of the command began within {} s", ANSWER.as_secs());
+                Err(CallError::Silent(why))
+            }
+        };
         let class = match &sent {
             Ok(()) => {
                 self.state().sent = true;
@@ -112,9 +147,16 @@ impl Shared {
                 if !self.is_wanted(turn) {
                     self.abort(turn).await;
                 }
+                if is_command {
+                    // What it answers was heard before.
+                    tokio::select! {
+                        _ = request => {}
+                        () = self.until(|| !self.is_open(turn)) => {}
+                    }
+                }
                 return;
             }
-            Err(CallError::Model(_)) => FaultClass::BadRequest,
+            Err(CallError::Model(_) | CallError::Unasked(_)) => FaultClass::BadRequest,
             Err(CallError::Unknown) => {
                 let why = "opencode does not know the session any more".to_owned();
                 return self.tell(turn, Word::Unfit(why)).await;

@@ -17,6 +17,7 @@ mod server;
 mod stage;
 mod survival;
 mod talk;
+mod whom;
 
 use stage::Agent;
 
@@ -89,6 +90,7 @@ scenarios! {
         hand_over::restored as after_a_reset_it_knows_what_is_kept,
         talk::warm as two_turns_share_process_session_and_history,
         talk::first_words as a_warm_server_answers_sooner,
+        whom::its_model_alone as it_asks_nobody_but_its_model,
         talk::tool as a_file_of_a_tool_becomes_a_pending_change,
         talk::counted as every_call_of_a_turn_with_tools_is_counted_as_told,
         talk::side_by_side as chats_and_sessions_do_not_mix,
@@ -140,6 +142,7 @@ scenarios! {
         claude_alone::instead as one_that_cannot_be_kept_warm_answers_alone,
         claude_only::not_logged_in as a_missing_login_is_named,
         talk::first_words as a_warm_process_answers_sooner,
+        whom::its_model_alone as it_asks_nobody_but_its_model,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What only a server that many chats share can get wrong. The real opencode.
 
 mod asks;
+mod commands;
 mod deaths;
 mod inside;
 mod models;

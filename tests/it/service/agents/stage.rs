@@ -1,7 +1,7 @@
 //! A service with one real agent and the model it talks to.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -183,6 +183,16 @@ impl Stage {
         let worktrees = self.service.home.join("worktrees");
         let path = worktrees.join(project).join(&chat.session).join(file);
         path.to_str().unwrap().to_owned()
+    }
+
+    /// The repository that the chat's session works on.
+    pub(super) async fn repository(&self, chat: &Chat) -> PathBuf {
+        let path = format!("/api/sessions/{}", chat.session);
+        let session = self.service.get(&path).await;
+        let projects = self.service.get("/api/projects").await;
+        let mut projects = projects["items"].as_array().unwrap().iter();
+        let found = projects.find(|found| found["id"] == session["project_id"]);
+        found.unwrap()["path"].as_str().unwrap().into()
     }
 
     /// What the service's health tells of the agent's server, once `seen` is content.

@@ -116,3 +116,32 @@ async fn consent_that_comes_too_late_is_refused_and_does_nothing() {
         .await;
     stage.strike().await;
 }
+
+/// Its list of things to do is shown, and asks nobody.
+#[tokio::test]
+async fn what_it_means_to_do_is_shown() {
+    let stage = Stage::set(AGENT).await;
+    let chat = stage.service.chat().await;
+    let todo = |content: &str, status: &str| json!({"id": content, "content": content, "status": status, "priority": "high"});
+    let todos = json!({"todos": [todo("sweep", "in_progress"), todo("rest", "pending")]});
+    let prompt = format!("[[tool:todowrite {todos}]] lynx");
+    let task = stage.say_under("ask", &chat, &prompt).await;
+    assert_eq!(stage.service.outcome(&task).await, "ok");
+    let frames = stage.frames(&task).await;
+    let shown = frames
+        .iter()
+        .find(|(kind, data)| kind == "agent_update" && data["kind"] == "todo");
+    let (_, shown) = shown.unwrap_or_else(|| panic!("no list: {frames:#?}"));
+    let told: Vec<_> = shown["value"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|todo| (todo["content"].as_str(), todo["status"].as_str()))
+        .collect();
+    let wanted = [
+        (Some("sweep"), Some("in_progress")),
+        (Some("rest"), Some("pending")),
+    ];
+    assert_eq!(told, wanted);
+    stage.strike().await;
+}

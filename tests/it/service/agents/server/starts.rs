@@ -67,22 +67,39 @@ async fn a_worktree_that_is_deleted_under_it_hurts_nobody_else() {
     );
     stage.turn(&hit, "[[text:one]] lynx").await;
     stage.turn(&other, "[[text:two]] heron").await;
-    let (pid, _) = stage.live(&hit).await;
+    let live = stage.live(&hit).await;
     std::fs::remove_dir_all(stage.below(&hit, "").await).unwrap();
 
-    let task = stage.say(&hit, "[[text:three]] otter").await;
+    // It is made again from its branch, and the chat goes on in it as it was.
+    let file = stage.below(&hit, "poem.txt").await;
+    let write = json!({"path": file, "content": "tides turn\n"});
+    stage
+        .turn(&hit, &format!("[[tool:write {write}]] otter"))
+        .await;
+    assert!(stage.asked("otter").await.knows("lynx"));
+    assert_eq!(stage.live(&hit).await, live);
+    let pending = [("poem.txt".to_owned(), "create".to_owned())];
+    assert_eq!(stage.pending(&hit).await, pending);
+
+    // Without its repository it cannot be.
+    std::fs::remove_dir_all(stage.below(&hit, "").await).unwrap();
+    let repository = stage.repository(&hit).await;
+    let aside = repository.with_extension("aside");
+    std::fs::rename(&repository, &aside).unwrap();
+    let task = stage.say(&hit, "[[text:three]] vole").await;
     let task = stage.service.ended(&task).await;
-    let outcome = task["outcome"].as_str().unwrap();
-    println!(
-        "in a deleted worktree: {outcome}: {}",
-        task["outcome_detail"]
+    assert_eq!(task["outcome"], "no_start", "{task:#}");
+    let detail = task["outcome_detail"].as_str().unwrap();
+    let named = repository.to_str().unwrap();
+    assert!(
+        detail.contains(named) && detail.contains("does not exist"),
+        "{detail}"
     );
-    assert!(matches!(outcome, "ok" | "no_start"), "{task:#}");
-    if outcome == "no_start" {
-        assert!(task["outcome_detail"].is_string(), "{task:#}");
-    }
+    assert!(stage.model.asked_about("vole").is_empty(), "nobody asked");
+    std::fs::rename(&aside, &repository).unwrap();
+    stage.turn(&hit, "[[text:five]] bear").await;
     stage.turn(&other, "[[text:four]] stoat").await;
-    assert_eq!(stage.live(&other).await.0, pid, "the server stays");
+    assert_eq!(stage.live(&other).await.0, live.0, "the server stays");
     stage.strike().await;
 }
 
@@ -131,6 +148,13 @@ async fn chats_of_the_built_in_agent_share_a_server_and_one_shots_do_not() {
     assert_eq!(server["version"], "1.18.33", "{server:#}");
     assert_eq!(server["pid"], one.0, "{server:#}");
 
+    let tree = stage.service.get("/api/debug/tree").await;
+    let node = node(&tree, "server").unwrap_or_else(|| panic!("no server: {tree:#}"));
+    assert_eq!(node["pid"], one.0, "{node:#}");
+    assert!(node["rss_bytes"].as_u64().is_some_and(|bytes| bytes > 0));
+    assert_eq!(node["detail"]["tenants"], 2, "{node:#}");
+    assert_eq!(node["detail"]["version"], "1.18.33", "{node:#}");
+
     let mut doctor = command(&stage.service.home, &stage.service.database());
     doctor.args(["doctor", "--json"]).stdout(Stdio::piped());
     let told = doctor.output().await.unwrap();
@@ -149,4 +173,13 @@ async fn chats_of_the_built_in_agent_share_a_server_and_one_shots_do_not() {
         assert!(is_told, "{words:?} is not in {told:#?}");
     }
     stage.strike().await;
+}
+
+/// The node of this kind, wherever it hangs.
+fn node<'a>(tree: &'a Value, kind: &str) -> Option<&'a Value> {
+    if tree["kind"] == kind {
+        return Some(tree);
+    }
+    let children = tree["children"].as_array()?;
+    children.iter().find_map(|child| node(child, kind))
 }

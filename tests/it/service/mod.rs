@@ -6,6 +6,7 @@ mod arenas;
 mod bad_input;
 mod browser;
 mod callers;
+mod chaos;
 mod checkpoints;
 mod cli;
 mod costs;

@@ -7,7 +7,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::cast::{Player, player, session_of};
-use super::plan::Words;
+use super::plan::{Way, Words};
 
 /// The file that all sessions of a project, and people, change.
 pub(crate) const SHARED: &str = "shared.txt";
@@ -43,6 +43,7 @@ impl Asked {
     pub(crate) fn new(
         number: usize,
         chat: usize,
+        way: Way,
         words: Words,
         witness: &Path,
         worktree: &Path,
@@ -50,6 +51,8 @@ impl Asked {
         let nonce = format!("n{number:06}n");
         let (prompt, effects) = match player(chat) {
             Player::Demo => for_demo(&nonce, session_of(chat), words, witness),
+            // Nobody watches a plain row: what would have to be asked for is denied.
+            _ if way == Way::Sql => unwatched(for_model(&nonce, words, worktree)),
             _ => for_model(&nonce, words, worktree),
         };
         Self {
@@ -149,6 +152,14 @@ fn for_demo(nonce: &str, session: usize, words: Words, witness: &Path) -> (Strin
         witness.display()
     );
     (prompt, effects)
+}
+
+fn unwatched((prompt, effects): (String, Vec<Effect>)) -> (String, Vec<Effect>) {
+    let effects = effects.into_iter().map(|effect| match effect {
+        Effect::Made(path) => Effect::Allowed(path),
+        other => other,
+    });
+    (prompt, effects.collect())
 }
 
 /// Other agents do what their model says; the model notes what it is asked.

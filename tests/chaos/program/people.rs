@@ -123,7 +123,7 @@ impl People {
             let mut memory = self.memory();
             let number = memory.asked.len();
             let worktree = &self.places.worktrees[session_of(chat)];
-            let asked = Asked::new(number, chat, words, &self.places.witness, worktree);
+            let asked = Asked::new(number, chat, way, words, &self.places.witness, worktree);
             memory.asked.push(asked.clone());
             (number, asked)
         };

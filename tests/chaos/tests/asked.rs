@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use crate::chaos::asked::*;
-use crate::chaos::plan::Words;
+use crate::chaos::plan::{Way, Words};
 
 #[test]
 fn a_nonce_is_found_again_behind_those_of_earlier_messages() {
     for words in [Words::Talk, Words::Slow, Words::Create, Words::Odd(3)] {
         for chat in [0, 2] {
-            let asked = Asked::new(41, chat, words, Path::new("/w"), Path::new("/t"));
+            let asked = Asked::new(41, chat, Way::Http, words, Path::new("/w"), Path::new("/t"));
             assert_eq!(nonce_in(&asked.prompt), Some("n000041n"), "{words:?}");
             let told = format!("> n000007n was done\n{}", asked.prompt);
             assert_eq!(nonce_in(&told), Some("n000041n"), "{words:?}");

@@ -12,7 +12,7 @@ use crate::chaos::checks::{self, Count};
 use crate::chaos::history::{
     Answer, Change, Checkout, History, Moment, Operation, Session, Struck, Task, Turn, Witnessed,
 };
-use crate::chaos::plan::{Fault, Words};
+use crate::chaos::plan::{Fault, Way, Words};
 use crate::chaos::replay::blob_of;
 
 fn at(second: i64) -> Moment {
@@ -32,7 +32,14 @@ fn honest() -> History {
         ..History::default()
     };
     for (number, chat, words) in [(0, 0, Words::Mark), (1, 2, Words::Create)] {
-        let mut asked = Asked::new(number, chat, words, Path::new("/w"), Path::new("/t"));
+        let mut asked = Asked::new(
+            number,
+            chat,
+            Way::Http,
+            words,
+            Path::new("/w"),
+            Path::new("/t"),
+        );
         let task = id(100 + number as u128);
         asked.task = Some(task);
         history.tasks.push(Task {

@@ -147,11 +147,11 @@ impl Hearth {
         Ok(())
     }
 
-    /// Processes that carry its mark and descend from nothing that lives.
+    /// Processes that carry its mark, or work in its directory, and do not descend from it.
     pub(crate) fn orphans(&self) -> Vec<(i32, String)> {
         let node = std::fs::read_to_string(self.home.join("node")).unwrap_or_default();
         let mark = format!("HEARTH_OWNER={}:", node.trim().replace('-', ""));
-        Look::now().orphans(&mark, self.pid())
+        Look::now().orphans(&mark, &self.dir.path().to_string_lossy(), self.pid())
     }
 
     /// For those who use it.

@@ -76,24 +76,29 @@ impl Look {
         match kind {
             Kind::Shim => seen.is_shim() && !seen.says("postgres") && !seen.is_server(),
             Kind::Server => below_shim && seen.is_server(),
-            Kind::Postmaster => below_shim && seen.says("postgres"),
-            Kind::Backend => seen
-                .words
-                .first()
-                .is_some_and(|title| title.starts_with("postgres: hearth ")),
+            // Hearth starts it without a shim.
+            Kind::Postmaster => {
+                parent.is_some()
+                    && seen.says("postgres")
+                    && seen.words.iter().any(|word| word == "-D")
+            }
+            // Its cluster, and then its user.
+            Kind::Backend => (seen.words.first())
+                .is_some_and(|title| title.starts_with("postgres: hearth: hearth ")),
             Kind::Agent => {
                 below_shim && !seen.is_shim() && !seen.says("postgres") && !seen.is_server()
             }
         }
     }
 
-    /// Those that carry this mark: process and command line. `head` and what descends
-    /// from it are left out.
-    pub(crate) fn orphans(&self, mark: &str, head: Option<i32>) -> Vec<(i32, String)> {
+    /// Those that carry this mark, or work in that directory: process and command line.
+    /// `head` and what descends from it are left out.
+    pub(crate) fn orphans(&self, mark: &str, place: &str, head: Option<i32>) -> Vec<(i32, String)> {
         let known = head.map(|head| self.family(head)).unwrap_or_default();
         let strangers = self.0.iter().filter(|(pid, _)| !known.contains(pid));
         strangers
-            .filter(|(pid, _)| Some(**pid) != head && is_marked(**pid, mark))
+            .filter(|(pid, _)| Some(**pid) != head)
+            .filter(|(pid, seen)| is_marked(**pid, mark) || seen.names(place))
             .map(|(pid, seen)| (*pid, seen.words.join(" ")))
             .collect()
     }
@@ -106,6 +111,10 @@ impl Seen {
 
     fn is_server(&self) -> bool {
         self.says("opencode") && self.words.iter().any(|word| word == "serve")
+    }
+
+    fn names(&self, place: &str) -> bool {
+        self.words.iter().any(|word| word.contains(place))
     }
 
     /// The program, or what a shim runs, has this name.

@@ -33,12 +33,12 @@ fn processes_are_told_apart_and_strangers_never_picked() {
             ),
         ),
         (21, seen(20, "/n/opencode --pure serve --port 0")),
+        (31, seen(10, "/usr/bin/postgres -D d")),
         (
-            30,
-            seen(10, "/proc/self/fd/9 shim 9 5:5 / /usr/bin/postgres -D d"),
+            32,
+            seen(31, "postgres: hearth: hearth postgres [local] idle"),
         ),
-        (31, seen(30, "/usr/bin/postgres -D d")),
-        (32, seen(31, "postgres: hearth postgres [local] idle")),
+        (33, seen(31, "postgres: hearth: checkpointer")),
         (40, seen(1, "/b/hearth demo-agent")),
     ]));
     let mut random = Rng::with_seed(1);
@@ -52,4 +52,10 @@ fn processes_are_told_apart_and_strangers_never_picked() {
         assert_eq!(look.pick(10, kind, &mut random), Some(pid), "{kind:?}");
     }
     assert_eq!(look.pick(12, Kind::Agent, &mut random), None);
+    let below = |place| look.orphans("NO_SUCH_MARK=", place, Some(10));
+    assert_eq!(
+        below("/b/hearth"),
+        [(40, "/b/hearth demo-agent".to_owned())]
+    );
+    assert_eq!(below("/n/opencode"), []);
 }

@@ -15,6 +15,9 @@ use crate::chaos::history::{
 use crate::chaos::plan::{Fault, Way, Words};
 use crate::chaos::replay::blob_of;
 
+/// Files by their paths.
+type Contents = BTreeMap<String, Vec<u8>>;
+
 fn at(second: i64) -> Moment {
     Utc.timestamp_opt(1_000_000 + second, 0).unwrap()
 }
@@ -271,7 +274,7 @@ fn wrong_bytes_are_seen_in_worktrees_and_checkouts() {
     let wrong = [Count::WrongBytes];
     let path = file_of("n000000n", false);
     let path = path.as_str();
-    let worktree = |forge: &dyn Fn(&mut BTreeMap<String, Vec<u8>>)| {
+    let worktree = |forge: &dyn Fn(&mut Contents)| {
         counts(|history| forge(history.sessions[0].files.as_mut().unwrap()))
     };
     assert_eq!(worktree(&|files| drop(files.remove(path))), wrong);

@@ -3,6 +3,10 @@
 
 mod acp;
 mod agents_config;
+#[path = "../chaos/program/mod.rs"]
+mod chaos;
+#[path = "../chaos/tests/mod.rs"]
+mod chaos_tests;
 mod cli;
 mod contract_backend;
 mod deploy;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
@@ -28,6 +28,9 @@ use plan::{Ending, Plan};
 /// Most requests that are remembered: far more than one test makes.
 const MAX_SEEN: usize = 1_000;
 
+/// The same of a witness, who remembers no bodies.
+const MAX_WITNESSED: usize = 200_000;
+
 /// Largest request that is read: a history with a 2 MB answer in it fits.
 const MAX_BODY: usize = 32 * 1024 * 1024;
 
@@ -39,7 +42,9 @@ const MAX_HANG: Duration = Duration::from_secs(600);
 pub(crate) struct Seen {
     /// The last user message.
     pub(crate) prompt: String,
-    /// All of it.
+    /// When it came.
+    pub(crate) at: SystemTime,
+    /// All of it; nothing of it where only a witness is wanted.
     pub(crate) body: Value,
     /// It offered no tools: the agent's own business, such as a title.
     pub(crate) aside: bool,
@@ -62,15 +67,29 @@ struct Shared {
     failures: Mutex<BTreeMap<String, usize>>,
     /// Answers that came to their middle and wait there for others, or did.
     met: watch::Sender<usize>,
+    /// Remembers prompts and times, not what else was in a request.
+    witness: bool,
 }
 
 impl Model {
     /// Starts on a free port of the loopback.
     pub(crate) fn start() -> Self {
+        Self::with(Shared::default())
+    }
+
+    /// The same for long runs: it remembers prompts and their times alone.
+    pub(crate) fn witness() -> Self {
+        Self::with(Shared {
+            witness: true,
+            ..Shared::default()
+        })
+    }
+
+    fn with(shared: Shared) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(shared);
         let (end, ended) = oneshot::channel::<Infallible>();
         let routes = routes(Arc::clone(&shared));
         std::thread::spawn(move || {
@@ -130,11 +149,16 @@ impl Shared {
     /// Remembers a request; its number. None when there are too many.
     fn take_in(&self, plan: &Plan, body: Value) -> Option<usize> {
         let mut seen = self.seen();
-        if seen.len() >= MAX_SEEN {
+        let (most, body) = match self.witness {
+            true => (MAX_WITNESSED, Value::Null),
+            false => (MAX_SEEN, body),
+        };
+        if seen.len() >= most {
             return None;
         }
         seen.push(Seen {
             prompt: plan.prompt.clone(),
+            at: SystemTime::now(),
             body,
             aside: plan.aside,
             usage: None,

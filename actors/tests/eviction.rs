@@ -424,3 +424,35 @@ async fn an_agent_that_outgrows_its_memory_ends_its_turn_with_that_outcome() {
     assert_eq!(evicted(&harness), [Nomination::Memory]);
     harness.shutdown().await;
 }
+
+/// Helpers are looked at 2 s after the start, and what was seen holds 1 s later.
+#[tokio::test(start_paused = true)]
+async fn what_runs_when_a_tool_call_is_on_its_way_is_no_helper() {
+    let millis = |millis| Step::Wait(Duration::from_millis(millis));
+    let quiet = vec![Step::Say("x"), millis(5_000), Step::Say("y")];
+    let called = vec![millis(2_500), Step::Ask, millis(2_500)];
+    // The journal takes the first words, the second wait for it, and the call behind them.
+    let unheard = vec![
+        millis(1_500),
+        Step::Say("x"),
+        millis(200),
+        Step::Say("y"),
+        millis(800),
+        Step::Ask,
+        millis(2_500),
+    ];
+    for (script, is_away, helpers) in [(quiet, false, 2), (called, false, 1), (unheard, true, 1)] {
+        let harness = Harness::start(Setup::default()).await;
+        let (session, key) = harness.chat();
+        harness.backend.next_turn(script.clone());
+        let task = harness.enqueue(session, &key, "x");
+        harness.state(&key, "running").await;
+        sleep(Duration::from_secs(1)).await;
+        harness.store.break_it(|faults| faults.down = is_away);
+        sleep(Duration::from_millis(2_500)).await;
+        assert_eq!(harness.backend.settled_of(&key), helpers, "{script:?}");
+        harness.store.break_it(|faults| faults.down = false);
+        assert_eq!(harness.outcome(task).await, Outcome::Ok);
+        harness.shutdown().await;
+    }
+}

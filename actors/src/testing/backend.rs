@@ -121,6 +121,7 @@ struct State {
     offered: Vec<Command>,
     /// Whose directory was deleted.
     astray: BTreeSet<SessionKey>,
+    settled: Vec<SessionKey>,
 }
 
 impl FakeBackend {
@@ -142,6 +143,12 @@ impl FakeBackend {
     /// The agent of `key` has left so many processes running; none: nobody can tell.
     pub fn leave_running(&self, key: &SessionKey, processes: Option<usize>) {
         self.with(|state| state.left_running.insert(key.clone(), processes));
+    }
+
+    /// How often the processes of the key were taken for its agent and its helpers.
+    #[must_use]
+    pub fn settled_of(&self, key: &SessionKey) -> usize {
+        self.with(|state| state.settled.iter().filter(|of| *of == key).count())
     }
 
     /// The next start does this; starts beyond the list work at once.
@@ -784,7 +791,14 @@ impl ProcessLedger for FakeBackend {
         })
     }
 
-    async fn settled(&self, _: &SessionKey, _: Duration, _: &(dyn Fn() -> bool + Sync)) {}
+    async fn settled(&self, key: &SessionKey, wait: Duration, still: &(dyn Fn() -> bool + Sync)) {
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        if still() {
+            self.with(|state| state.settled.push(key.clone()));
+        }
+    }
 
     async fn left_running(&self, key: &SessionKey) -> Option<usize> {
         self.with(|state| state.left_running.get(key).copied().unwrap_or(Some(0)))

@@ -287,7 +287,8 @@ impl Hearth {
             .env("HEARTH_HOME", home)
             .env("HEARTH_LISTEN", "127.0.0.1:0")
             .env("HEARTH_CONFIG", self.dir.path().join("hearth.toml"))
-            .env("HEARTH_LOG", "error")
+            // Its server is killed on purpose.
+            .env("HEARTH_LOG", "error,hearth::store::embedded=off")
             .env("AGENT_POOL_MAX_LIVE", self.places.to_string())
             .env("AGENT_POOL_MEMORY_MB", MEMORY_MB.to_string())
             .env(agent::NOTES, self.dir.path().join("notes"))

@@ -12,7 +12,9 @@ pub mod operation;
 pub mod outcome;
 pub mod ports;
 pub mod prompt;
+pub mod reap;
 pub mod review;
+pub mod risk;
 pub mod rules;
 #[cfg(feature = "testing")]
 pub mod testing;

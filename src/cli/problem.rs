@@ -31,7 +31,7 @@ fn exit(status: StatusCode, code: &str) -> Exit {
     match (code, status.as_u16()) {
         ("conflict", _) => Exit::Conflict,
         ("worktree_busy" | "turn_running" | "starting" | "stopping", _) => Exit::Busy,
-        ("needs_consent", _) => Exit::NeedsConsent,
+        ("needs_consent" | "worktree_at_risk", _) => Exit::NeedsConsent,
         (_, 400 | 404 | 409 | 410 | 413 | 415 | 422) => Exit::Usage,
         (_, 401 | 403 | 503) => Exit::Unreachable,
         _ => Exit::Failed,
@@ -69,6 +69,9 @@ fn cure(code: &str, body: &Value) -> Option<String> {
                     several => format!("the chats {}", several.join(", ")),
                 }
             ));
+        }
+        "worktree_at_risk" => {
+            "`hearth stash` keeps uncommitted files; --force deletes and keeps all in a commit for 14 days"
         }
         "task_ended" => "`hearth attach` with its id shows how it ended",
         "not_retryable" => "`hearth inbox` lists what can be tried again",

@@ -7,6 +7,7 @@ mod budgets;
 mod caller;
 mod chats;
 pub mod checkpoints;
+mod close;
 mod debug;
 pub mod error;
 mod extract;
@@ -25,9 +26,11 @@ mod places;
 mod projects;
 mod prompts;
 mod providers;
+mod reap;
 pub mod render;
 mod restore;
 mod review;
+mod risk;
 mod sessions;
 pub mod state;
 mod stats;
@@ -105,7 +108,12 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(health::ready))
         .routes(routes!(projects::create, projects::list))
         .routes(routes!(sessions::create, sessions::list))
-        .routes(routes!(sessions::get))
+        .routes(routes!(sessions::get, close::delete))
+        .routes(routes!(close::session))
+        .routes(routes!(close::chat))
+        .routes(routes!(risk::get))
+        .routes(routes!(risk::stash))
+        .routes(routes!(reap::reap))
         .routes(routes!(budgets::set))
         .routes(routes!(sessions::agents))
         .routes(routes!(review::list))

@@ -32,7 +32,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -169,6 +169,13 @@ impl ProcessLedger for Room {
         tokio::time::timeout(within, self.0.trees.gone(key))
             .await
             .is_ok()
+    }
+
+    async fn leave(&self, folder: &Path) -> Vec<String> {
+        let (inner, folder) = (Arc::clone(&self.0), folder.to_owned());
+        tokio::task::spawn_blocking(move || sweep::leave(&inner, &folder))
+            .await
+            .unwrap_or_default()
     }
 
     /// Without the shims, which share most of their pages with Hearth.

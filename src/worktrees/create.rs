@@ -64,6 +64,22 @@ pub(super) fn ensure(room: &Room, spec: &WorktreeSpec) -> Result<Worktree, Workt
     settle(room, &project, &worktree, &entry)
 }
 
+/// What an entry's record tells of the worktree `id` at `path`; none where it has
+/// none, or that of another.
+pub(super) fn recorded(entry: &Path, id: WorktreeId, path: PathBuf) -> Option<Worktree> {
+    let record = fs::read(entry.join(RECORD)).ok()?;
+    let record: Record = serde_json::from_slice(&record).ok()?;
+    let head = fs::read_to_string(entry.join("HEAD")).ok()?;
+    let branch = head.trim().strip_prefix("ref: refs/heads/");
+    (record.id == id).then(|| Worktree {
+        id,
+        path,
+        branch: branch.unwrap_or_default().to_owned(),
+        base_commit: record.base_commit,
+        baseline: record.baseline,
+    })
+}
+
 /// What the session's worktree is to be.
 struct Wanted {
     path: PathBuf,
@@ -189,7 +205,7 @@ fn fill(
     let repo = open_exactly(entry, aside)?;
     write_files(room, project, &repo, aside)?;
     if let Some(commit) = &wanted.begins_with
-        && wanted.is_unworked(&repo)
+        && (wanted.is_unworked(&repo) || follows_tip(&repo, commit))
     {
         begin::with_files_of(room, &repo, aside, commit)?;
     }
@@ -202,6 +218,14 @@ fn fill(
     fs::rename(aside, &wanted.path).cannot("move the worktree to its place", &wanted.path)?;
     admin::unlock(entry).cannot("unlock", entry)?;
     settle(room, project, &worktree, entry)
+}
+
+/// Whether the commit was made of files on top of the branch's last commit, as that
+/// of a worktree that was put away.
+fn follows_tip(repo: &Repository, commit: &str) -> bool {
+    let tip = repo.head().ok().and_then(|head| head.target());
+    let commit = Oid::from_str(commit).and_then(|id| repo.find_commit(id));
+    tip.is_some() && commit.is_ok_and(|commit| commit.parent_id(0).ok() == tip)
 }
 
 /// Leaves what the other operations need: where the entry is, what to watch,

@@ -8,7 +8,8 @@
 //!
 //! `ensure` → `create`; `checkpoint`, `prepare` and `diff` → `scan` (the tree of
 //! all files now), then `checkpoint`, `prepared` or `diff`; `confirm` → `scan`
-//! (whether anything moved); `archive` → `scan`, then the files go.
+//! (whether anything moved); `archive` → `scan`, then the files go. `risk` tells
+//! what would be lost, `leftovers` what nobody uses.
 
 mod admin;
 mod archive;
@@ -27,6 +28,7 @@ mod guard;
 mod history;
 mod ignores;
 mod index;
+mod leftovers;
 mod locks;
 mod look;
 mod names;
@@ -35,6 +37,7 @@ mod patch;
 mod prepared;
 mod refs;
 mod review;
+mod risk;
 mod rules;
 mod scan;
 mod secret;

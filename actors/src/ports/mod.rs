@@ -8,6 +8,7 @@ mod limits;
 mod operations;
 mod processes;
 mod queue;
+mod reap;
 mod review;
 mod servers;
 mod transcripts;
@@ -22,6 +23,7 @@ pub use limits::Limits;
 pub use operations::{Operations, OperationsError};
 pub use processes::ProcessLedger;
 pub use queue::{Claim, NodeLease, QueueError, Reconciled, TaskQueue};
+pub use reap::{ReapError, ReapFiles, ReapRows};
 pub use review::Review;
 pub use servers::{Server, ServerBackend, ServerFacts};
 pub use transcripts::{TranscriptError, Transcripts};
@@ -55,4 +57,8 @@ pub struct Ports {
     pub arenas: Arc<dyn Arenas>,
     /// What judges them.
     pub checks: Arc<dyn Checks>,
+    /// What is wanted of worktrees.
+    pub reap_rows: Arc<dyn ReapRows>,
+    /// What is there of them.
+    pub reap_files: Arc<dyn ReapFiles>,
 }

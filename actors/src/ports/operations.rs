@@ -9,6 +9,8 @@ use crate::ids::{ChatId, OperationId, SessionId};
 use crate::model::Diff;
 use crate::operation::{Abandoned, Asked, Begun, LeftBehind, Owner};
 use crate::review::{Conflict, Plan};
+use crate::risk::{Facts, Purpose};
+use crate::rules::risk;
 
 /// The journal of operations. Every call is one transaction, fenced by the
 /// node's life. Turns and operations of a session exclude each other by its gate.
@@ -71,6 +73,9 @@ pub enum OperationsError {
     /// The files stand in the way; nothing was written.
     #[error("{} in the way", if .0.len() == 1 { "1 file stands".to_owned() } else { format!("{} files stand", .0.len()) })]
     Conflicts(Vec<Conflict>),
+    /// Work would be lost with the worktree, and nobody said that it may be.
+    #[error("work would be lost with the worktree {}: {}", .0.path.display(), risk::told(.0, *.1))]
+    AtRisk(Box<Facts>, Purpose),
     /// The files could not be read or written; they are as before.
     #[error("{0}")]
     Failed(String),

@@ -117,6 +117,8 @@ impl Harness {
             processes: Arc::new(backend.clone()),
             arenas: Arc::new(store.clone()),
             checks: Arc::new(checks.clone()),
+            reap_rows: Arc::new(store.clone()),
+            reap_files: Arc::new(worktrees.clone()),
         };
         let tree = TreeHandle::start(ports, setup.tree)
             .await

@@ -10,6 +10,7 @@ mod lease;
 mod operations;
 mod pool;
 mod pump;
+mod reaper;
 mod root;
 mod server;
 mod session;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::ports::{ArenasError, JournalError, Ports};
+use crate::reap::Keep;
 use crate::rules::moment::Moment;
 use crate::rules::restart::Intensity;
 use crate::rules::retry;
@@ -23,6 +24,8 @@ pub struct TreeSettings {
     pub intensity: Intensity,
     /// How often refused prompts are tried again.
     pub retry: retry::Limits,
+    /// How long worktrees and checkpoints are kept.
+    pub keep: Keep,
     /// Seed of the back-off's jitter.
     pub seed: u64,
 }
@@ -34,6 +37,7 @@ impl Default for TreeSettings {
             sweep_every: Duration::from_secs(60),
             intensity: Intensity::default(),
             retry: retry::Limits::default(),
+            keep: Keep::default(),
             seed: fastrand::u64(..),
         }
     }

@@ -1,5 +1,6 @@
 //! What can be typed.
 
+mod places;
 mod review;
 mod service;
 pub(super) mod texts;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+pub(super) use places::{Close, Reap, Remove, Stash};
 pub(super) use review::{Apply, Branch, Changes, Checkpoints, Reject, Restore, Rewind};
 pub(super) use service::{Agents, Bound, Budgets, Completions, Costs, Output, Rest, Serve, Tree};
 pub(super) use turns::{Answer, Attach, Cancel, Item, Retry, Run, Send};
@@ -104,6 +106,25 @@ pub enum Command {
     /// Bring a session's files and the chat back to a checkpoint.
     #[command(after_help = texts::RESTORE)]
     Restore(Restore),
+    /// End what runs in a session and close it; its worktree goes if that loses nothing.
+    #[command(
+        after_help = "Examples:\n  hearth close 371a147b\n  hearth close --chat 5f0c11ab\n\nA message opens it again, with its files at the same path."
+    )]
+    Close(Close),
+    /// Delete a session with its worktree.
+    #[command(
+        visible_alias = "delete",
+        after_help = "Examples:\n  hearth rm 371a147b --dry-run      what would be lost\n  hearth rm 371a147b\n  hearth rm 371a147b --force\n\nWhere work would be lost nothing is deleted without --force, which keeps it in a commit\nfor 14 days. `hearth stash` keeps uncommitted files for good."
+    )]
+    Rm(Remove),
+    /// Put a session's uncommitted files into the repository's stash, new ones too.
+    #[command(
+        after_help = "Examples:\n  hearth stash 371a147b\n  git stash list\n\nThe worktree is then as its last commit; `git stash pop` brings the files to any checkout."
+    )]
+    Stash(Stash),
+    /// Remove worktrees that nobody needs, where that loses nothing; the service does it each minute.
+    #[command(after_help = "Examples:\n  hearth reap --dry-run\n  hearth reap")]
+    Reap(Reap),
     /// List agents: version, modes, models, and the cure for what is wrong.
     #[command(
         after_help = "Examples:\n  hearth agents\n  hearth agents --probe goose          look again first\n  hearth agents --json | jq '.items[] | {name, version, fault}'"

@@ -79,6 +79,9 @@ impl From<OperationsError> for ApiError {
                     ..Stake::default()
                 })
             }
+            OperationsError::AtRisk(facts, purpose) => {
+                Self::new(Code::WorktreeAtRisk, detail).with_risk(&facts, purpose)
+            }
             OperationsError::Failed(why) => Self::new(Code::WorktreeUnusable, why),
             OperationsError::Unavailable(_) => Self::unavailable(Code::TreeUnavailable, &detail),
             OperationsError::Fenced => Self::unavailable(

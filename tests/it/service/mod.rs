@@ -8,6 +8,7 @@ mod browser;
 mod callers;
 mod checkpoints;
 mod cli;
+mod closing;
 mod costs;
 mod deaths;
 mod doctor;

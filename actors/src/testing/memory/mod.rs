@@ -9,6 +9,7 @@ mod detached;
 mod journal;
 mod limits;
 mod operations;
+mod reap;
 mod restore;
 mod rows;
 mod suite;

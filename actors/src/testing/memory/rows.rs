@@ -14,13 +14,14 @@ use crate::event::{Frame, FrameKind, PartWrite, TurnRef};
 use crate::handover::Told;
 use crate::ids::{
     AgentName, ArenaId, ChangeId, ChatId, MessageId, NodeId, OperationId, ProjectId, PromptId,
-    SessionId, SessionKey, TaskId, TurnId,
+    SessionId, SessionKey, TaskId, TurnId, WorktreeId,
 };
 use crate::limits::{AgentRest, Budget, Measure, Parked};
 use crate::model::{Assignment, Checkpoint, Fence, Policy, Resume, Usage, Worktree, WorktreeSpec};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Claim, Reconciled};
 use crate::prompt::{Given, NewPrompt, Settled};
+use crate::reap::{KeptNotice, OldCheckpoint};
 use crate::rules::routing::Origin;
 
 use super::arenas::ArenaRow;
@@ -171,6 +172,21 @@ pub struct Rows {
     pub changes: BTreeMap<ChangeId, ChangeRow>,
     /// By id.
     pub operations: BTreeMap<OperationId, OperationRow>,
+    /// Sessions that were closed, until their next task.
+    pub closed: BTreeSet<SessionId>,
+    /// Sessions that were deleted.
+    pub deleted: BTreeSet<SessionId>,
+    /// Worktrees that were put away, and since when; an open session has its own
+    /// back with its next task.
+    pub shelf: BTreeMap<SessionId, (Worktree, Instant)>,
+    /// When something was last done in a session.
+    pub touched: BTreeMap<SessionId, Instant>,
+    /// Worktrees whose archives were let go of.
+    pub forgotten: BTreeSet<WorktreeId>,
+    /// Checkpoints that are kept long enough.
+    pub old_checkpoints: Vec<OldCheckpoint>,
+    /// What people are told of worktrees that stay.
+    pub kept: BTreeMap<String, KeptNotice>,
     /// By session: the operation that holds its gate.
     pub gates: BTreeMap<SessionId, OperationId>,
     /// The node's life.
@@ -207,6 +223,12 @@ impl Rows {
             outcomes: Vec::new(),
         };
         self.tasks.insert(id, row);
+        self.closed.remove(&session);
+        if !self.deleted.contains(&session)
+            && let Some((worktree, _)) = self.shelf.remove(&session)
+        {
+            self.worktrees.insert(session, (worktree, None));
+        }
         id
     }
 

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::ids::{OperationId, SessionId};
 use crate::model::{Diff, Worktree};
-use crate::operation::{Abandoned, Asked, Begun, Done, OperationState, Owner};
+use crate::operation::{Abandoned, Asked, Begun, Done, OperationState, Owner, Quiet};
 use crate::ports::{OperationsError, WorktreeError};
 use crate::prompt::Notice;
 use crate::review::{Conflict, Order, Plan, Planned, Work};
@@ -172,19 +172,25 @@ impl Job {
     }
 
     async fn quiet(&mut self) -> Came {
-        let Some(chat) = self.order.quiets() else {
+        let Some(quiets) = self.order.quiets() else {
             return Came::Did;
         };
+        let session = self.session;
+        let stop = |reply| match quiets {
+            Quiet::Chat(chat) => pool::Msg::StopAgents(chat, reply),
+            Quiet::Session => pool::Msg::Empty(session, reply),
+        };
         let quiet = match &self.pool {
-            Some(pool) => {
-                pool.call(|reply| pool::Msg::StopAgents(chat, reply), QUIET_BOUND)
-                    .await
-            }
+            Some(pool) => pool.call(stop, QUIET_BOUND).await,
             None => None,
         };
         if quiet.is_none() {
+            let whose = match quiets {
+                Quiet::Chat(chat) => format!("chat {chat}"),
+                Quiet::Session => format!("session {session}"),
+            };
             return self.failed(OperationsError::Failed(format!(
-                "the agents of chat {chat} did not stop within {QUIET_BOUND:?}"
+                "the agents of {whose} did not stop within {QUIET_BOUND:?}"
             )));
         }
         Came::Did
@@ -202,6 +208,10 @@ impl Job {
             }
             Ok(Ok(Planned::Refused(conflicts))) => {
                 self.failed(OperationsError::Conflicts(conflicts))
+            }
+            Ok(Ok(Planned::AtRisk(facts))) => {
+                let purpose = self.order.leaves().unwrap_or_default().purpose();
+                self.failed(OperationsError::AtRisk(facts, purpose))
             }
             Ok(Err(error)) => self.files_failed(&error),
             Err(_) => self.failed(OperationsError::Failed(format!(
@@ -224,6 +234,19 @@ impl Job {
         let Some(plan) = &self.plan else {
             return Came::Refused;
         };
+        if let Some(leave) = self.order.leaves() {
+            let others = self.shared.ports.processes.leave(&plan.root).await;
+            if !others.is_empty() && !leave.force {
+                let used = Conflict {
+                    change: None,
+                    path: plan.root.display().to_string(),
+                    reason: format!("in use by {}: end that first", others.join(", ")),
+                    hunks: Vec::new(),
+                };
+                self.failed(OperationsError::Conflicts(vec![used]));
+                return Came::InTheWay;
+            }
+        }
         let review = self.shared.ports.review.clone();
         let written = self.watched(review.carry_out(plan)).await;
         match written {
@@ -240,6 +263,11 @@ impl Job {
         let Some(plan) = &self.plan else {
             return Came::Refused;
         };
+        if self.order.leaves().is_some() {
+            // Nothing is there to be compared.
+            self.diff = Some(Diff::default());
+            return Came::Did;
+        }
         let worktree = Worktree {
             baseline: plan.baseline.clone(),
             ..plan.worktree.clone()

@@ -91,32 +91,35 @@ fn refuses(facts: &Facts, leave: Leave) -> bool {
     lost && (!leave.force || rule::beyond_a_checkpoint(facts).is_some())
 }
 
-/// Moves it aside. Repeatable.
+/// Moves it aside. Repeatable: one that moved before is only looked at once more.
 pub(super) fn carry_out(
     room: &Room,
     plan: &Plan,
     aside: &Path,
 ) -> Result<Vec<Conflict>, WorktreeError> {
     let worktree = &plan.worktree;
-    if !worktree.path.is_dir() {
-        // It moved before, or was not there.
+    let Some((commit, tree)) = kept(plan) else {
+        // Nothing was there, so that nothing may be there now.
+        let came = worktree.path.is_dir();
+        return Ok(came.then(|| moved(worktree)).into_iter().collect());
+    };
+    if worktree.path.is_dir() {
+        let open = room.open(worktree)?;
+        {
+            let _alone = room.hold(open.repo.commondir())?;
+            refs::keep(&open.repo, &deleted_ref(worktree), commit)?;
+        }
+        if now(room, worktree, &open)? != Some(tree) {
+            return Ok(vec![moved(worktree)]);
+        }
+        drop(open);
+        remove(aside)?;
+        fs::rename(&worktree.path, aside).cannot("move the worktree aside", &worktree.path)?;
+    }
+    if !aside.is_dir() {
         return Ok(Vec::new());
     }
-    let Some((commit, tree)) = kept(plan) else {
-        return Ok(vec![moved(worktree)]);
-    };
-    let open = room.open(worktree)?;
-    {
-        let _alone = room.hold(open.repo.commondir())?;
-        refs::keep(&open.repo, &deleted_ref(worktree), commit)?;
-    }
-    if now(room, worktree, &open)? != Some(tree) {
-        return Ok(vec![moved(worktree)]);
-    }
-    drop(open);
-    remove(aside)?;
-    fs::rename(&worktree.path, aside).cannot("move the worktree aside", &worktree.path)?;
-    // What was open there may have been written to until now.
+    // What was open there may have been written to until it moved.
     let there = Worktree {
         path: aside.to_owned(),
         ..worktree.clone()
@@ -162,12 +165,12 @@ pub(super) fn settle(
 ) -> Result<(), WorktreeError> {
     let worktree = &plan.worktree;
     let private = Private::of(&room.config.home, worktree.id)?;
-    let Some(entry) = private.entry() else {
-        return remove(aside);
-    };
     if done {
         remove(aside)?;
     }
+    let Some(entry) = private.entry() else {
+        return Ok(());
+    };
     // The entry itself may be gone: its repository is two folders up.
     let Some(common) = entry.parent().and_then(Path::parent) else {
         return Ok(());

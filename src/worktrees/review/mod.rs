@@ -92,6 +92,11 @@ impl Review for GitWorktrees {
             if let Some(Besides::Leave { aside }) = &plan.besides {
                 return leave::settle(room, &plan, aside, done);
             }
+            if !done && !plan.worktree.path.is_dir() {
+                // One that was never planned, of files that are gone.
+                let aside = leave::aside(&plan.worktree.path);
+                return leave::settle(room, &plan, &aside, false);
+            }
             let ground = room.ground(&plan.worktree, &plan.root)?;
             let common = ground.repo.commondir();
             let _alone = room.hold(common)?;

@@ -45,7 +45,7 @@ pub enum OperationState {
     Intended,
     /// It was carried out.
     Done,
-    /// No file differs from before.
+    /// No file differs from before, unless its detail says otherwise.
     Abandoned,
 }
 
@@ -183,11 +183,13 @@ impl Order {
                 checkpoint,
                 chat,
                 consent,
+                retries,
             } => Some(GoingBack {
                 checkpoint,
                 chat,
                 consent,
-                retries: None,
+                retries,
+                unasked: false,
             }),
             Self::Retry {
                 checkpoint,
@@ -198,6 +200,7 @@ impl Order {
                 chat,
                 consent: false,
                 retries: Some(task),
+                unasked: true,
             }),
             _ => None,
         }

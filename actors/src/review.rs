@@ -49,10 +49,15 @@ pub enum Order {
         chat: ChatId,
         /// Later turns of other chats in this worktree may lose their files.
         consent: bool,
+        /// A failed task of the chat that is queued again when the files are back;
+        /// only if it was not tried again before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retries: Option<TaskId>,
     },
     /// The same for a task that Hearth interrupted, whose creator wants it tried
     /// again by itself; it is queued again when the files are back. Only if nothing
-    /// has worked in the session since.
+    /// else has worked in the session since the task began, and nobody has dismissed
+    /// it.
     Retry {
         /// To which.
         checkpoint: CheckpointId,
@@ -103,6 +108,8 @@ pub struct GoingBack {
     pub consent: bool,
     /// The task that is queued again with it.
     pub retries: Option<TaskId>,
+    /// No person asked for it: it must cost nobody anything.
+    pub unasked: bool,
 }
 
 /// A file by blob and mode. None where one is optional means that the file is

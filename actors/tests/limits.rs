@@ -403,3 +403,25 @@ async fn a_budget_reaches_a_turn_that_had_none() {
     assert!(started.elapsed() < Duration::from_secs(15));
     harness.shutdown().await;
 }
+
+/// Each look sums up all that was spent: far from its end, a budget is not looked at
+/// for every report.
+#[tokio::test(start_paused = true)]
+async fn a_budget_far_from_its_end_is_looked_at_once_a_second() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, key) = harness.chat();
+    harness
+        .store
+        .with(|rows| rows.budgets.insert(session, tokens(100_000)));
+    let mut steps = Vec::new();
+    for _ in 0..50 {
+        steps.extend([Step::Spend(1), Step::Wait(Duration::from_millis(100))]);
+    }
+    harness.backend.next_turn(steps);
+    let task = harness.enqueue(session, &key, "1");
+    assert_eq!(harness.outcome(task).await, Outcome::Ok);
+    let looks = harness.store.with(|rows| rows.budget_looks);
+    // Five seconds, with one look before the prompt and one behind the end.
+    assert!((5..=9).contains(&looks), "{looks} looks");
+    harness.shutdown().await;
+}

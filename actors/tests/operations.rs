@@ -280,6 +280,78 @@ async fn a_panic_in_the_files_is_found_in_the_journal_and_rolled_forward() {
     }
 }
 
+/// What waits in the session would make it too late: its files go back first.
+#[tokio::test(start_paused = true)]
+async fn a_new_life_brings_the_files_of_a_retry_back_before_it_claims() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, key) = worked(&harness, &[("a", "1")]).await;
+    harness
+        .backend
+        .next_turn(vec![Step::Say("x"), Step::Wait(Duration::from_secs(60))]);
+    let task = harness.enqueue(session, &key, "again");
+    harness.store.with(|rows| rows.to_retry.insert(task));
+    harness.state(&key, "running").await;
+    let worktree = harness.worktree(session);
+    harness.worktrees.put(&worktree, "a", "half");
+    let other = harness.key();
+    let waits = harness.enqueue(session, &other, "other");
+    harness.store.steal_lease();
+    assert_eq!(harness.outcome(waits).await, Outcome::Ok);
+    let retried = harness.store.with(|rows| rows.retried.contains(&task));
+    assert!(retried, "what waited did not come first");
+    let (_, done) = harness.store.with(|rows| {
+        let mut done = rows.operations.values();
+        let restored = done.find(|row| matches!(row.order, Order::Retry { .. }));
+        let row = restored.expect("an order");
+        (row.state, row.behind)
+    });
+    let first = harness.store.with(|rows| {
+        let mut turns = rows.turns.values();
+        let turn = turns.find(|turn| turn.reference.fence.task == waits);
+        turn.expect("a turn").order
+    });
+    assert!(done <= first, "the files were back before it was claimed");
+    assert_eq!(harness.worktrees.files_at(&worktree.path)["a"], "1");
+    let again = harness.store.with(|rows| {
+        let mut tasks = rows.tasks.iter();
+        let again = tasks.find(|(id, row)| row.input == "again" && **id != task);
+        *again.expect("a task").0
+    });
+    assert_eq!(harness.outcome(again).await, Outcome::Ok);
+    harness.shutdown().await;
+}
+
+/// A person deletes the folder in the middle of it: people are told, its session can
+/// work again, and a stop has nothing to wait for.
+#[tokio::test(start_paused = true)]
+async fn a_folder_that_is_gone_holds_no_gate() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, key) = worked(&harness, &[("a", "1"), ("b", "2")]).await;
+    harness.worktrees.slow(Duration::from_secs(1));
+    let breaker = harness.worktrees.clone();
+    // Behind the plan (1 s) and the first file (2 s).
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        breaker.fail_with(Some("the folder is gone"));
+    });
+    let refused = tokio::time::timeout(PATIENCE, order(&harness, session, all()));
+    let refused = refused.await.expect("an end");
+    assert!(
+        matches!(refused, Err(OperationsError::Failed(_))),
+        "{refused:?}"
+    );
+    assert!(harness.store.with(|rows| rows.gates.is_empty()));
+    let told = harness.store.with(|rows| rows.told.clone());
+    let told = told
+        .iter()
+        .filter(|what| what.contains("cannot be put back"));
+    assert_eq!(told.count(), 1, "people are told once");
+    harness.worktrees.fail_with(None);
+    harness.worktrees.slow(Duration::ZERO);
+    work(&harness, session, &key, &[("c", "3")]).await;
+    harness.shutdown().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_new_life_ends_what_the_last_one_left_before_it_claims() {
     let harness = Harness::start(Setup::default()).await;
@@ -405,6 +477,7 @@ async fn a_restore_stops_the_agents_of_its_chat_and_takes_their_words() {
         checkpoint: harness.checkpoint(second).id,
         chat: key.chat,
         consent,
+        retries: None,
     };
     let done = order(&harness, session, restore(false))
         .await
@@ -446,6 +519,7 @@ async fn a_restore_asks_before_others_lose_their_work() {
         checkpoint: harness.checkpoint(first).id,
         chat: key.chat,
         consent,
+        retries: None,
     };
     let refused = order(&harness, session, restore(false)).await;
     let Err(OperationsError::NeedsConsent(chats)) = refused else {

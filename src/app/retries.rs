@@ -5,10 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use hearth_actors::ids::{ChatId, CheckpointId, OperationId, SessionId, TaskId};
-use hearth_actors::operation::Asked;
 use hearth_actors::ports::OperationsError;
-use hearth_actors::review::Order;
 use hearth_actors::tree::Status;
 use hearth_actors::tree::handle::TreeHandle;
 use tokio::sync::watch;
@@ -26,9 +23,9 @@ const PAGE: i64 = 100;
 /// Tasks that are not asked about again in this life.
 const MAX_LEFT_ALONE: usize = 10_000;
 
-/// Looks at the beginning of each life of the tree, which is when most tasks are
-/// found interrupted, and then now and again. What cannot be restored stays in the
-/// inbox, with the reason in the log.
+/// Looks at the beginning of each life of the tree, for what it has not seen to
+/// itself before its first claim, and then now and again. What cannot be restored
+/// stays in the inbox, with the reason in the log.
 pub(super) async fn retry_interrupted(
     mut status: watch::Receiver<Status>,
     store: Store,
@@ -93,21 +90,9 @@ enum Left {
 }
 
 async fn restore_and_queue(wanted: &Interrupted, tree: &TreeHandle) -> Result<(), Left> {
-    let (Some(session), Some(chat), Some(checkpoint)) =
-        (wanted.session_id, wanted.chat_id, wanted.checkpoint_id)
-    else {
+    let Some(asked) = wanted.order() else {
         let why = "no checkpoint of the files before it is kept";
         return Err(Left::Alone(why.into()));
-    };
-    let asked = Asked {
-        id: OperationId::new(),
-        session: SessionId(session),
-        order: Order::Retry {
-            checkpoint: CheckpointId(checkpoint),
-            chat: ChatId(chat),
-            task: TaskId(wanted.task_id),
-        },
-        caller: "on_interrupt".into(),
     };
     match tree.operate(asked, PATIENCE).await {
         Some(Ok(_)) => {
@@ -117,6 +102,7 @@ async fn restore_and_queue(wanted: &Interrupted, tree: &TreeHandle) -> Result<()
         Some(Err(
             error @ (OperationsError::Busy(_)
             | OperationsError::Unavailable(_)
+            | OperationsError::TooLong(_)
             | OperationsError::Fenced),
         )) => Err(Left::ForNow(error.to_string())),
         Some(Err(error)) => Err(Left::Alone(error.to_string())),

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -13,6 +14,7 @@ use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::ids::{pick, short, task as find_task};
 use super::prompts::{clean, how};
+use super::review::over;
 use super::{discover, print, prompts};
 use crate::http::render::ago;
 use crate::store::rows::inbox::Item;
@@ -57,7 +59,21 @@ pub(super) async fn retry(
     let task = find_task(&client, &args.id).await?.id;
     let path = format!("/api/inbox/task:{task}/retry");
     let body = json!({ "restore": args.restore, "consent": args.consent });
-    let (answer, made): (Value, bool) = client.post_making(&path, &body).await?;
+    let (mut answer, made): (Value, bool) = client.post_making(&path, &body).await?;
+    if let Ok(operation) = Uuid::deserialize(&answer["operation_id"]) {
+        let operation = over(&client, operation).await?;
+        if operation.state == "abandoned" {
+            let why = operation
+                .detail
+                .unwrap_or_else(|| "it was broken off".into());
+            return Err(Failure::plain(
+                Exit::Failed,
+                format!("not restored, and nothing is queued: {}", clean(&why)),
+            ));
+        }
+        // It finds what the order queued.
+        answer = client.post(&path, &body).await?;
+    }
     let queued = answer["task_id"].as_str().unwrap_or_default();
     print(&match (queued == task.to_string(), made) {
         (true, _) => format!("task {queued} is tried now\n"),

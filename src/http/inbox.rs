@@ -2,10 +2,10 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use hearth_actors::ids::{ChatId, CheckpointId, TaskId};
 use hearth_actors::review::Order;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -17,7 +17,7 @@ use super::page::{Page, slice};
 use super::review::carry_out;
 use super::state::AppState;
 use crate::store::rows::inbox::{self, Item};
-use crate::store::{Retry, StoreError};
+use crate::store::{Before, Retry, StoreError};
 
 /// Which items to list.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -59,21 +59,41 @@ pub(super) struct PostRetry {
     consent: bool,
 }
 
+/// What became of a retry.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum Retried {
+    /// The task waits.
+    Queued(Accepted),
+    /// Its files are still being restored; the same order queues it.
+    Restoring(Restoring),
+}
+
+/// A retry whose files are still being restored.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Restoring {
+    /// The order: when it is done, the task is queued.
+    operation_id: Uuid,
+    /// Its workspace.
+    session_id: Uuid,
+}
+
 /// Queues a failed task again: same chat, agent and prompt, on the files as they
 /// are now, or as they were before it. Asked for again, it answers 200 with the
-/// task that the first call made, and restores nothing. A parked task
+/// task that the first call made, and restores nothing. Files that take longer than a
+/// request to restore answer 202 with the operation that queues it. A parked task
 /// is tried now: 200 with the task itself.
 #[utoipa::path(post, path = "/api/inbox/{id}/retry", tag = "inbox",
     params(("id" = String, Path, description = "`task:…` as the inbox lists it")),
     request_body(content = Option<PostRetry>),
-    responses((status = 202, body = Accepted), (status = 200, body = Accepted),
+    responses((status = 202, body = Retried), (status = 200, body = Retried),
         (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn retry(
     State(state): State<AppState>,
     Path(id): Path<String>,
     headers: HeaderMap,
     MaybeBody(body): MaybeBody<PostRetry>,
-) -> ApiResult<(StatusCode, Json<Accepted>)> {
+) -> ApiResult<(StatusCode, Json<Retried>)> {
     let Named::Task(task) = Named::parse(&id)? else {
         return Err(ApiError::new(
             Code::NotRetryable,
@@ -85,7 +105,9 @@ pub(super) async fn retry(
     };
     choose(&state, agent.as_deref())?;
     if body.restore {
-        go_back(&state, TaskId(task), body.consent, &headers).await?;
+        if let Some(answer) = go_back(&state, TaskId(task), body.consent, &headers).await? {
+            return Ok(answer);
+        }
     } else if body.consent {
         return Err(ApiError::field(
             Code::InvalidBody,
@@ -100,7 +122,7 @@ pub(super) async fn retry(
             } else {
                 StatusCode::ACCEPTED
             };
-            Ok((status, Json(accept(&state, created))))
+            Ok((status, Json(Retried::Queued(accept(&state, created)))))
         }
         Ok(Retry::NotFailed(is)) => {
             let parked = match is.as_str() {
@@ -117,29 +139,28 @@ pub(super) async fn retry(
                     ),
                 ));
             };
-            Ok((StatusCode::OK, Json(accept(&state, created))))
+            Ok((
+                StatusCode::OK,
+                Json(Retried::Queued(accept(&state, created))),
+            ))
         }
         Err(StoreError::NotFound { what: "task", .. }) => Err(ApiError::not_found("task", task)),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Restores the files as they were before the task; nothing where no agent was
-/// prompted for it, or where it was tried again already.
+/// One order that restores the files as they were before the task and queues it
+/// again. None where there is nothing to go back from, or it was tried again
+/// already: what is left is told by the retry.
 async fn go_back(
     state: &AppState,
     task: TaskId,
     consent: bool,
     headers: &HeaderMap,
-) -> ApiResult<()> {
-    let before = state.store.before(task).await?;
-    let Some(before) = before else {
-        return Err(ApiError::not_found("task", task.0));
+) -> ApiResult<Option<(StatusCode, Json<Retried>)>> {
+    let Some(before) = before(state, task).await? else {
+        return Ok(None);
     };
-    // What is none that failed is told by the retry.
-    if before.state != "failed" || before.retried || !before.prompted {
-        return Ok(());
-    }
     let (Some(session), Some(chat), Some(checkpoint)) =
         (before.session_id, before.chat_id, before.checkpoint_id)
     else {
@@ -155,15 +176,46 @@ async fn go_back(
         checkpoint: CheckpointId(checkpoint),
         chat: ChatId(chat),
         consent,
+        retries: Some(task),
     };
-    match carry_out(state, session, order, headers).await? {
-        (StatusCode::OK, _) => Ok(()),
-        _ => Err(ApiError::new(
-            Code::TreeUnavailable,
-            "the files are still being restored, and nothing is queued yet: ask again in a moment",
-        )
-        .with_header(header::RETRY_AFTER, "5")),
+    let answer = match carry_out(state, session, order, headers).await {
+        Ok((_, Json(answer))) => answer,
+        // Another call was faster.
+        Err(error)
+            if error.code() == Code::NotRetryable && self::before(state, task).await?.is_none() =>
+        {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let operation = answer.operation.filter(|of| of.ended_at.is_none());
+    if let Some(operation) = operation {
+        let restoring = Restoring {
+            operation_id: operation.id,
+            session_id: session,
+        };
+        return Ok(Some((
+            StatusCode::ACCEPTED,
+            Json(Retried::Restoring(restoring)),
+        )));
     }
+    match state.store.retry(task).await? {
+        // The order made it.
+        Retry::Created(created) => {
+            let accepted = Retried::Queued(accept(state, created));
+            Ok(Some((StatusCode::ACCEPTED, Json(accepted))))
+        }
+        Retry::NotFailed(_) => Ok(None),
+    }
+}
+
+/// What the files were before a task that failed, was prompted, and was not tried
+/// again.
+async fn before(state: &AppState, task: TaskId) -> ApiResult<Option<Before>> {
+    let before = state.store.before(task).await?;
+    let before = before.ok_or_else(|| ApiError::not_found("task", task.0))?;
+    let fits = before.state == "failed" && before.prompted && !before.retried;
+    Ok(fits.then_some(before))
 }
 
 /// Takes a failed task or a notice out of the inbox. What it is about stays as

@@ -119,6 +119,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(review::list))
         .routes(routes!(review::apply))
         .routes(routes!(review::reject))
+        .routes(routes!(review::rewind))
         .routes(routes!(review::get))
         .routes(routes!(review::apply_one))
         .routes(routes!(review::reject_one))

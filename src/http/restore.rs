@@ -47,6 +47,7 @@ pub(super) async fn restore(
         checkpoint: CheckpointId(checkpoint),
         chat: ChatId(chat),
         consent: body.consent,
+        retries: None,
     };
     carry_out(&state, session, order, &headers).await
 }

@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::error::{ApiError, ApiResult, Code, ProblemBody};
-use super::extract::{Id, MaybeBody, Params};
+use super::extract::{Body, Id, MaybeBody, Params};
 use super::page::{Page, slice};
 use super::prompts::by;
 use super::sessions::require;
@@ -78,6 +78,15 @@ pub(super) struct Apply {
 pub(super) struct Reject {
     /// These; all that are pending if not given.
     change_ids: Option<Vec<Uuid>>,
+}
+
+/// What to rewind.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rewind {
+    /// These. All that were ever applied are nobody's wish.
+    #[schema(min_items = 1, max_items = 10000)]
+    change_ids: Vec<Uuid>,
 }
 
 /// How to apply one change.
@@ -163,6 +172,25 @@ pub(super) async fn reject(
 ) -> ApiResult<(StatusCode, Json<Answer>)> {
     let order = Order::Reject {
         changes: named(body.change_ids)?,
+    };
+    carry_out(&state, id, order, &headers).await
+}
+
+/// Takes applied changes out of the project's checkout again, all of them or none;
+/// their files are pending once more, under new ids.
+#[utoipa::path(post, path = "/api/sessions/{id}/pending/rewind", tag = "changes",
+    params(("id" = Uuid, Path, description = "The session")),
+    request_body(content = Rewind),
+    responses((status = 200, body = Answer), (status = 202, body = Answer),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn rewind(
+    State(state): State<AppState>,
+    Id(id): Id,
+    headers: HeaderMap,
+    Body(body): Body<Rewind>,
+) -> ApiResult<(StatusCode, Json<Answer>)> {
+    let order = Order::Rewind {
+        changes: named(Some(body.change_ids))?,
     };
     carry_out(&state, id, order, &headers).await
 }
@@ -256,7 +284,11 @@ pub(super) async fn carry_out(
         let Some(operation) = operation else {
             return Err(ApiError::new(
                 Code::TreeUnavailable,
-                "the order was not taken in time; nothing was done: try again in a moment",
+                format!(
+                    "the order was not taken in time, and it is not known yet whether it will be \
+                     carried out: look at GET /api/operations/{id}; if there is none in a minute, \
+                     nothing was done"
+                ),
             ));
         };
         let answer = Answer {
@@ -303,10 +335,7 @@ fn named(ids: Option<Vec<Uuid>>) -> ApiResult<Vec<ChangeId>> {
         return Ok(Vec::new());
     };
     if ids.is_empty() || ids.len() > MAX_CHANGES {
-        let detail = format!(
-            "has {} ids; 1 to {MAX_CHANGES} are accepted, and none of it means all",
-            ids.len()
-        );
+        let detail = format!("has {} ids; 1 to {MAX_CHANGES} are accepted", ids.len());
         return Err(ApiError::field(Code::InvalidBody, "change_ids", detail));
     }
     Ok(ids.into_iter().map(ChangeId).collect())

@@ -124,6 +124,13 @@ pub(super) fn is_in_doubt(error: &sqlx::Error) -> bool {
     }
 }
 
+/// True when the statement was cancelled, as the server does after
+/// `statement_timeout`.
+pub(super) fn is_cancelled(error: &sqlx::Error) -> bool {
+    let told = error.as_database_error();
+    told.is_some_and(|told| told.code().as_deref() == Some("57014"))
+}
+
 /// True when the same statement may succeed later.
 pub(super) fn is_transient(error: &sqlx::Error) -> bool {
     match error {

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use hearth_actors::event::Frame;
-use hearth_actors::ids::{AgentName, TaskId};
+use hearth_actors::ids::{AgentName, ChatId, CheckpointId, OperationId, SessionId, TaskId};
 use hearth_actors::limits::Budget;
 use hearth_actors::model::Policy;
+use hearth_actors::operation::Asked;
 use hearth_actors::ports::OperationsError;
+use hearth_actors::review::{GoingBack, Order};
 use serde_json::Value;
 use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
@@ -43,20 +45,25 @@ const BEFORE: &str = "\
             left join checkpoints c on c.id = t.checkpoint_id
         where t.task_id = k.id and t.prompted_at is not null order by t.attempt limit 1) first on true
     where k.id = $1";
+
 /// Interrupted tasks that are to be tried again by themselves, once each: a task
-/// that tries one again is not. What worked on the files since would be lost. $1 is
-/// this node: turns of another one are its own to try again, as long as it lives.
+/// that tries one again is not. The files go back to before its first attempt, so
+/// that what worked on them since then, between two attempts too, would be lost.
+/// $1 is this node: turns of another one are its own to try again, as long as it
+/// lives.
 macro_rules! wanted {
     ($rest:literal) => {
         concat!(
-            "select k.id as task_id, k.session_id, k.chat_id, last.claimed_at, (
-                select c.id from hearth.turns f join checkpoints c on c.id = f.checkpoint_id
-                where f.task_id = k.id and f.prompted_at is not null
-                    and not exists (select from hearth.turns e where e.task_id = k.id
-                        and e.prompted_at is not null and e.attempt < f.attempt)) as checkpoint_id
+            "select k.id as task_id, k.session_id, k.chat_id, last.claimed_at,
+                c.id as checkpoint_id
              from hearth.turns last
                 join hearth.queue q on q.task_id = last.task_id
                 join tasks k on k.id = last.task_id
+                join lateral (
+                    select f.claimed_at, f.checkpoint_id from hearth.turns f
+                    where f.task_id = k.id and f.prompted_at is not null
+                    order by f.attempt limit 1) first on true
+                left join checkpoints c on c.id = first.checkpoint_id
              where last.outcome not in ('ok', 'cancelled') and not last.settled
                 and last.outcome = 'interrupted' and k.state = 'failed'
                 and q.on_interrupt = 'retry' and q.retry_of is null and not q.waiting
@@ -70,7 +77,11 @@ macro_rules! wanted {
                 and not exists (
                     select from hearth.turns l
                     where l.session_id = q.session_id and l.task_id <> k.id
-                        and l.claimed_at > last.claimed_at and l.prompted_at is not null) ",
+                        and l.claimed_at > first.claimed_at and l.prompted_at is not null)
+                and not exists (
+                    select from hearth.operations o
+                    where o.session_id = q.session_id and o.state = 'done'
+                        and o.ended_at > first.claimed_at) ",
             $rest
         )
     };
@@ -96,6 +107,23 @@ pub struct Interrupted {
     pub checkpoint_id: Option<Uuid>,
     /// When its last turn began.
     pub claimed_at: DateTime<Utc>,
+}
+
+impl Interrupted {
+    /// Brings its files back and queues it; none if what they were is not kept.
+    #[must_use]
+    pub fn order(&self) -> Option<Asked> {
+        Some(Asked {
+            id: OperationId::new(),
+            session: SessionId(self.session_id?),
+            order: Order::Retry {
+                checkpoint: CheckpointId(self.checkpoint_id?),
+                chat: ChatId(self.chat_id?),
+                task: TaskId(self.task_id),
+            },
+            caller: "on_interrupt".into(),
+        })
+    }
 }
 
 /// A task that waits for a time or a budget is looked at again.
@@ -196,24 +224,27 @@ impl Store {
     }
 
     /// Behind its session's locked gate, where nothing can be claimed: whether
-    /// `task` is to be tried again by itself.
+    /// `task` is to be tried again with its files.
     pub(super) async fn may_retry(
         &self,
         connection: &mut PgConnection,
+        back: &GoingBack,
         task: TaskId,
     ) -> Result<(), OperationsError> {
+        if !back.unasked {
+            return may_be_retried(connection, back, task).await;
+        }
         let wanted: Option<Interrupted> = sqlx::query_as(STILL_WANTED)
             .bind(self.node.0)
             .bind(task.0)
             .fetch_optional(connection)
             .await
             .map_err(operations_error)?;
-        wanted.map(drop).ok_or_else(|| OperationsError::Wrong {
-            code: "not_retryable",
-            what: format!(
-                "task {task} is not to be tried again by itself: something worked in its session \
-                 since, or somebody has seen to it"
-            ),
+        wanted.map(drop).ok_or_else(|| {
+            not_retryable(format!(
+                "task {task} is not to be tried again by itself: something worked on the files of \
+             its session since it began, or somebody has seen to it"
+            ))
         })
     }
 
@@ -252,12 +283,48 @@ impl Store {
     }
 }
 
+/// A person wants it: it failed in that chat, and was not tried again before.
+async fn may_be_retried(
+    connection: &mut PgConnection,
+    back: &GoingBack,
+    task: TaskId,
+) -> Result<(), OperationsError> {
+    let before: Option<Before> = sqlx::query_as(BEFORE)
+        .bind(task.0)
+        .fetch_optional(connection)
+        .await
+        .map_err(operations_error)?;
+    match before.filter(|before| before.chat_id == Some(back.chat.0)) {
+        None => Err(not_retryable(format!("task {task} is not of that chat"))),
+        Some(before) if before.retried => {
+            Err(not_retryable(format!("task {task} was tried again before")))
+        }
+        Some(before) if before.state != "failed" => Err(not_retryable(format!(
+            "task {task} is {}; only a failed one can be tried again",
+            before.state
+        ))),
+        Some(_) => Ok(()),
+    }
+}
+
+fn not_retryable(what: String) -> OperationsError {
+    OperationsError::Wrong {
+        code: "not_retryable",
+        what,
+    }
+}
+
 /// Queues the failed `task` again in the caller's transaction; no frames when it
-/// was tried again before.
+/// was tried again before. One that nobody asked for is not queued when somebody
+/// has dismissed it meanwhile.
 pub(super) async fn queue_again(
     tx: &mut PgConnection,
     task: TaskId,
+    unasked: bool,
 ) -> Result<Vec<Frame>, StoreError> {
+    if unasked && dismissed(tx, task).await? {
+        return Ok(Vec::new());
+    }
     let row = row(tx, task).await?;
     let (agent, features) = row.wishes();
     let draft = row.draft(task, agent.as_ref(), &features);
@@ -266,6 +333,16 @@ pub(super) async fn queue_again(
         return Ok(Vec::new());
     }
     Ok(in_order(draft.insert(tx, made).await?))
+}
+
+async fn dismissed(connection: &mut PgConnection, task: TaskId) -> Result<bool, StoreError> {
+    let dismissed = sqlx::query_scalar(
+        "select exists (select from hearth.dismissed_tasks d where d.task_id = $1)",
+    )
+    .bind(task.0)
+    .fetch_one(connection)
+    .await?;
+    Ok(dismissed)
 }
 
 async fn row(connection: &mut PgConnection, task: TaskId) -> Result<Row, StoreError> {

@@ -46,6 +46,10 @@ pub trait Operations: Send + Sync {
     /// each until it is taken over. Also those that ended and are not settled.
     async fn left_behind(&self) -> Result<Vec<(OperationId, SessionId)>, OperationsError>;
 
+    /// Orders for tasks that were interrupted and are to be tried again by themselves,
+    /// the oldest turns first, at most 100: each an [`crate::review::Order::Retry`].
+    async fn interrupted(&self) -> Result<Vec<Asked>, OperationsError>;
+
     /// Takes this operation over: who worked on it is refused from here on. Of one
     /// that ended the plan has the baseline as it is stored. None when there is no
     /// such one, or nothing left to do. Repeatable: an answer that is lost loses
@@ -82,6 +86,9 @@ pub enum OperationsError {
     /// It belongs to a newer life of the node, which ends it.
     #[error("the operation belongs to a newer owner")]
     Fenced,
+    /// It takes longer than a statement may; another try may be faster.
+    #[error("the journal of operations did not end in time: {0}")]
+    TooLong(String),
     /// Trying again would not help.
     #[error("the journal of operations refused the data: {0}")]
     Refused(String),

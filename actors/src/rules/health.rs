@@ -193,12 +193,13 @@ impl Monitor {
         ends
     }
 
-    /// A probe that bytes have overtaken proves nothing.
+    /// A probe that bytes have overtaken proves nothing, were they of the same
+    /// moment: none is sent in a moment that had bytes before it.
     fn failed(&mut self, probe: u64) {
         let Some((_, sent)) = self.probing else {
             return;
         };
-        if self.ends(probe) && self.last_sign <= sent {
+        if self.ends(probe) && self.last_sign < sent {
             self.failures = self.failures.saturating_add(1);
         }
     }

@@ -13,7 +13,9 @@
 //!
 //! Before the intent is stored no file is written, and after it the operation
 //! ends in one of two ways: all files are as planned and the journal says done,
-//! or all are as before and it says abandoned. Who finds an intent, after a
+//! or all are as before and it says abandoned. Only what a person must mend first,
+//! such as a folder that is gone, is left as it is: after a few tries people are
+//! told, and the gate is given back. Who finds an intent, after a
 //! crash or a panic, rolls it forward first: files that somebody moved meanwhile
 //! show themselves there, and are taken back around.
 
@@ -91,6 +93,9 @@ pub enum Came {
     Refused,
     /// Some files are neither as before nor as planned.
     InTheWay,
+    /// It will hardly do by itself: a folder is gone, or a statement takes longer than
+    /// it may.
+    Stuck,
     /// Not this time.
     Failed,
     /// Nobody knows: the worker panicked.
@@ -148,6 +153,12 @@ impl Course {
         self.act
     }
 
+    /// The next failure is the last that is waited for, where tries are counted.
+    #[must_use]
+    pub fn last_try(&self) -> bool {
+        self.tries + 1 >= FILE_TRIES
+    }
+
     /// How often it failed in a row.
     #[must_use]
     pub fn tries(&self) -> u32 {
@@ -194,8 +205,9 @@ impl Course {
             },
             Act::Complete => match came {
                 Came::Did => self.go(Act::Settle { done: true }),
+                Came::Stuck if !self.last_try() => self.again(),
                 // Unless an earlier try was written and its answer lost.
-                Came::Refused => {
+                Came::Refused | Came::Stuck => {
                     self.laps = LAPS;
                     self.go(Act::Recall)
                 }
@@ -204,6 +216,7 @@ impl Course {
             },
             Act::TakeBack => match came {
                 Came::Did | Came::InTheWay => self.go(Act::Abandon),
+                Came::Stuck if self.last_try() => self.go(Act::Abandon),
                 _ => self.again(),
             },
             Act::Abandon => match came {
@@ -240,10 +253,10 @@ impl Course {
     }
 
     fn again_or_back(&mut self) -> Next {
-        if self.tries + 1 < FILE_TRIES {
-            self.again()
-        } else {
+        if self.last_try() {
             self.go(Act::TakeBack)
+        } else {
+            self.again()
         }
     }
 }

@@ -411,6 +411,7 @@ impl<P: Worktrees + Review> Room<'_, P> {
             checkpoint: to.id,
             chat: ChatId::new(),
             consent: false,
+            retries: None,
         };
         let work = Work {
             order,

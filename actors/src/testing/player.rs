@@ -339,6 +339,7 @@ impl Player {
                     checkpoint: *id,
                     chat: key.chat,
                     consent: which.is_some(),
+                    retries: None,
                 }
             }
         };

@@ -23,6 +23,8 @@ enum Fault {
     Refused,
     /// Somebody moves one of the files.
     Moved,
+    /// Somebody deletes the folder, for good.
+    Gone,
     /// The whole process dies after it.
     Killed,
 }
@@ -43,6 +45,8 @@ struct World {
     files: Files,
     /// A file is neither as before nor as planned: a person's.
     moved: bool,
+    /// The folder is not there any more.
+    gone: bool,
     planned: bool,
     compared: bool,
     quiet: bool,
@@ -60,6 +64,15 @@ impl World {
         }
         if matches!(fault, Fault::Moved) {
             self.moved = true;
+        }
+        if matches!(fault, Fault::Gone) {
+            self.gone = true;
+        }
+        if self.gone && matches!(act, Act::CarryOut | Act::Compare | Act::TakeBack) {
+            return match act {
+                Act::TakeBack if !undone => Came::Stuck,
+                _ => Came::Failed,
+            };
         }
         let mut came = Came::Did;
         if !undone {
@@ -127,7 +140,8 @@ impl World {
                 }
             }
             Act::Abandon => {
-                assert_eq!(self.files, Files::Before, "what is abandoned is as before");
+                let as_before = self.files == Files::Before || self.gone;
+                assert!(as_before, "what is abandoned is as before");
                 match self.journal {
                     None | Some(Abandoned) => {}
                     Some(Planning | Intended) => {
@@ -157,6 +171,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => Just(Fault::PanicAfter),
         1 => Just(Fault::Refused),
         1 => Just(Fault::Moved),
+        1 => Just(Fault::Gone),
         2 => Just(Fault::Killed),
     ]
 }
@@ -169,7 +184,7 @@ proptest! {
         faults in prop::collection::vec(fault(), 0..40),
     ) {
         let mut world = World {
-            journal: None, gate: false, files: Files::Before, moved: false, planned: false,
+            journal: None, gate: false, files: Files::Before, moved: false, gone: false, planned: false,
             compared: false, quiet: !quiets, ends: 0, frames: 0,
         };
         let mut course = Course::begin(quiets);
@@ -200,7 +215,9 @@ proptest! {
         match world.journal {
             None => prop_assert_eq!(world.files, Files::Before),
             Some(OperationState::Done) => prop_assert_eq!(world.files, Files::After),
-            Some(OperationState::Abandoned) => prop_assert_eq!(world.files, Files::Before),
+            Some(OperationState::Abandoned) => {
+                prop_assert!(world.gone || world.files == Files::Before);
+            }
             Some(state) => prop_assert!(false, "left {state}"),
         }
     }
@@ -280,6 +297,51 @@ fn a_disk_that_refuses_gets_a_few_tries_and_then_the_files_go_back() {
             course.came(Came::Failed),
             Next::Do(Act::TakeBack, _)
         ));
+    }
+}
+
+/// Nothing that a service can do brings a folder back: its session must not wait for
+/// it for ever.
+#[test]
+fn a_folder_that_is_gone_gets_a_few_tries_and_then_the_gate_is_given_back() {
+    let mut course = intended();
+    course.came(Came::InTheWay);
+    let mut tries = 1;
+    while let Next::Do(Act::TakeBack, wait) = course.came(Came::Stuck) {
+        assert!(wait > Duration::ZERO);
+        tries += 1;
+    }
+    assert_eq!((tries, course.act()), (FILE_TRIES, Act::Abandon));
+    let acts = walk(&mut course, &[Came::Did]);
+    assert_eq!(acts, [Act::Abandon, Act::Settle { done: false }]);
+}
+
+/// A database that is away is waited for; an end that never fits into a statement is
+/// none: the files go back, unless an earlier try was written.
+#[test]
+fn an_end_that_takes_too_long_gets_a_few_tries() {
+    let mut course = intended();
+    walk(&mut course, &[Came::Did, Came::Did]);
+    for _ in 1..FILE_TRIES {
+        let next = course.came(Came::Stuck);
+        assert!(matches!(next, Next::Do(Act::Complete, wait) if wait > Duration::ZERO));
+    }
+    let found = Came::Found(Some(OperationState::Intended));
+    let acts = walk(&mut course, &[Came::Stuck, found, Came::Did, Came::Did]);
+    let settle = Act::Settle { done: false };
+    let all = [
+        Act::Complete,
+        Act::Recall,
+        Act::TakeBack,
+        Act::Abandon,
+        settle,
+    ];
+    assert_eq!(acts, all);
+    let mut course = intended();
+    walk(&mut course, &[Came::Did, Came::Did]);
+    for _ in 0..100 {
+        let next = course.came(Came::Failed);
+        assert!(matches!(next, Next::Do(Act::Complete, _)));
     }
 }
 

@@ -9,7 +9,7 @@ mod show;
 use std::collections::BTreeMap;
 
 pub(super) use changes::changes;
-pub(super) use orders::{apply, reject, restore, rewind};
+pub(super) use orders::{apply, over, reject, restore, rewind};
 
 use super::client::Client;
 use super::failure::{Exit, Failure};

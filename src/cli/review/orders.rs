@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -20,6 +20,9 @@ use crate::store::rows::operations::Operation;
 
 /// Between two looks at an operation that takes long.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Longest wait for its end: a plan and work on files take ten minutes each before
+/// people are told.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// What the service says of an order.
 #[derive(Debug, Deserialize, Serialize)]
@@ -94,13 +97,11 @@ pub(in crate::cli) async fn rewind(
         status: "applied",
     };
     with_service(flags, env, async |client| {
-        let (_, ids) = named(client, &args.what, false, &words).await?;
-        for id in ids.unwrap_or_default() {
-            let path = format!("/api/pending/{id}/rewind");
-            let answer: Answer = client.post(&path, &json!({})).await?;
-            end(client, answer, &words, args.json).await?;
-        }
-        Ok(Exit::Ok)
+        let (session, ids) = named(client, &args.what, false, &words).await?;
+        let body = json!({ "change_ids": ids.unwrap_or_default() });
+        let path = format!("/api/sessions/{session}/pending/rewind");
+        let answer: Answer = client.post(&path, &body).await?;
+        end(client, answer, &words, args.json).await
     })
     .await
 }
@@ -169,12 +170,10 @@ async fn end(
     words: &Words,
     json: bool,
 ) -> Result<Exit, Failure> {
-    while let Some(operation) = &answer.operation
+    if let Some(operation) = &answer.operation
         && operation.ended_at.is_none()
     {
-        tokio::time::sleep(LOOK_AGAIN).await;
-        let path = format!("/api/operations/{}", operation.id);
-        answer.operation = Some(client.get(&path).await?);
+        answer.operation = Some(over(client, operation.id).await?);
     }
     if json {
         let json = serde_json::to_string_pretty(&answer).unwrap_or_default();
@@ -186,6 +185,32 @@ async fn end(
         .operation
         .is_some_and(|operation| operation.state == "abandoned");
     Ok(if failed { Exit::Failed } else { Exit::Ok })
+}
+
+/// The operation, when it has ended.
+///
+/// # Errors
+/// It goes on for longer than anybody waits here.
+pub(in crate::cli) async fn over(client: &Client, id: Uuid) -> Result<Operation, Failure> {
+    let path = format!("/api/operations/{id}");
+    let began = Instant::now();
+    loop {
+        let operation: Operation = client.get(&path).await?;
+        if operation.ended_at.is_some() {
+            return Ok(operation);
+        }
+        if began.elapsed() >= PATIENCE {
+            return Err(Failure::new(
+                Exit::Busy,
+                format!(
+                    "the {} {id} has not ended within {PATIENCE:?}",
+                    operation.kind
+                ),
+                "it goes on: look at `hearth inbox` and at the service's log",
+            ));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 fn text(answer: &Answer, words: &Words) -> String {

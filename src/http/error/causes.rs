@@ -58,6 +58,7 @@ impl From<OperationsError> for ApiError {
                 "not_found" => Self::new(Code::NotFound, what),
                 "unknown_change" => Self::field(Code::UnknownReference, "change_ids", what),
                 "not_applied" => Self::new(Code::NotApplied, what),
+                "not_retryable" => Self::new(Code::NotRetryable, what),
                 "not_reviewable" => Self::new(Code::NotReviewable, what),
                 "arena_decided" => Self::new(Code::ArenaDecided, what),
                 "turn_running" => Self::new(Code::TurnRunning, what),
@@ -83,7 +84,9 @@ impl From<OperationsError> for ApiError {
                 Self::new(Code::WorktreeAtRisk, detail).with_risk(&facts, purpose)
             }
             OperationsError::Failed(why) => Self::new(Code::WorktreeUnusable, why),
-            OperationsError::Unavailable(_) => Self::unavailable(Code::TreeUnavailable, &detail),
+            OperationsError::Unavailable(_) | OperationsError::TooLong(_) => {
+                Self::unavailable(Code::TreeUnavailable, &detail)
+            }
             OperationsError::Fenced => Self::unavailable(
                 Code::TreeUnavailable,
                 "the service began a new life meanwhile, which ends the operation; look at the changes, then repeat this",

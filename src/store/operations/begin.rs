@@ -96,7 +96,7 @@ impl Store {
             None if whole => Named::default(),
             Some(back) => {
                 if let Some(task) = back.retries {
-                    self.may_retry(&mut tx, task).await?;
+                    self.may_retry(&mut tx, &back, task).await?;
                 }
                 checkpoint = Some(may_restore(&mut tx, asked, &back).await?);
                 Named::default()

@@ -109,7 +109,12 @@ impl Store {
         let row = row.ok_or(OperationsError::Fenced)?;
         match OperationState::parse(&row.state) {
             Some(OperationState::Intended) => {}
-            Some(OperationState::Done) => return told(&mut tx, owner, &row).await,
+            Some(OperationState::Done) => {
+                let frames = told(&mut tx, owner, &row).await?;
+                // Dropped, it would hold the gate's lock until its connection is tidied.
+                tx.rollback().await.map_err(operations_error)?;
+                return Ok(frames);
+            }
             _ => return Err(OperationsError::Fenced),
         }
         let order = row.asked.0;
@@ -167,8 +172,10 @@ impl Store {
         if let Order::Adopt { arena, task, .. } = &order {
             frames.extend(adopt::decide(&mut tx, session, *arena, *task, plan).await?);
         }
-        if let Some(task) = back.and_then(|back| back.retries) {
-            let queued = queue_again(&mut tx, task).await;
+        if let Some(back) = back
+            && let Some(task) = back.retries
+        {
+            let queued = queue_again(&mut tx, task, back.unasked).await;
             frames.extend(queued.map_err(refused)?);
         }
         tx.commit().await.map_err(operations_error)?;

@@ -24,10 +24,10 @@ use sqlx::types::Json;
 use sqlx::{Acquire as _, FromRow};
 use uuid::Uuid;
 
-use super::error::is_transient;
+use super::error::{is_cancelled, is_transient};
 use super::text::{clean, clean_value};
 use super::worktree_row::WorktreeRow;
-use super::{Store, StoreError};
+use super::{Interrupted, Store, StoreError};
 
 /// Files that a result lists; more are counted.
 const MAX_FILES: usize = 1000;
@@ -37,6 +37,8 @@ const MAX_CONFLICTS: usize = 200;
 const MAX_DETAIL: usize = 2000;
 /// Operations of earlier lives that are looked for: there is at most one open a session.
 const MAX_LEFT: i64 = 1000;
+/// Interrupted tasks whose files go back before others work; later looks find the rest.
+const INTERRUPTED_AT_ONCE: i64 = 100;
 
 /// This life is the newest and holds its lease. Locks the node's row against a
 /// take-over until the end of the transaction, so that nothing begins behind the
@@ -179,6 +181,12 @@ impl Operations for Store {
             .collect())
     }
 
+    async fn interrupted(&self) -> Result<Vec<Asked>, OperationsError> {
+        let wanted = self.wanted_retries(None, INTERRUPTED_AT_ONCE).await;
+        let wanted = wanted.map_err(refused)?;
+        Ok(wanted.iter().filter_map(Interrupted::order).collect())
+    }
+
     async fn take_over(&self, id: OperationId) -> Result<Option<LeftBehind>, OperationsError> {
         let incarnation = self.incarnation();
         let mut connection = self.pool.acquire().await.map_err(operations_error)?;
@@ -306,7 +314,9 @@ fn conflicts(conflicts: &[Conflict]) -> Value {
 
 /// Trouble that passes is for another try; what was refused stays refused.
 pub(super) fn operations_error(error: sqlx::Error) -> OperationsError {
-    if is_transient(&error) {
+    if is_cancelled(&error) {
+        OperationsError::TooLong(error.to_string())
+    } else if is_transient(&error) {
         OperationsError::Unavailable(error.into())
     } else {
         OperationsError::Refused(error.to_string())

@@ -11,9 +11,8 @@ use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use super::complete::Draft;
-use super::operations_error;
-use crate::store::detached::cancel_detached;
-use crate::store::frames::in_order;
+use super::{operations_error, refused};
+use crate::store::cancel::{CancelRequest, cancel};
 
 /// Ids of trimmed messages in a frame; more are counted.
 const MAX_TRIMMED: usize = 1000;
@@ -34,9 +33,13 @@ const LATER: &str = "\
     where k.session_id = $1 and k.chat_id is not null and k.chat_id <> $2
         and t.prompted_at is not null and t.claimed_at >= $3
     order by 1";
+/// Tasks of chat $2 whose turns since $3 asked, and that wait for the answer, or for
+/// the turn that is told it.
 const DETACHED: &str = "\
     select k.id from tasks k
-    where k.session_id = $1 and k.chat_id = $2 and k.state = 'blocked'
+    where k.session_id = $1 and k.chat_id = $2
+        and (k.state = 'blocked' or (k.state = 'pending' and exists (
+            select from hearth.queue q where q.task_id = k.id and q.goes_on is not null)))
         and not exists (
             select from hearth.turns t where t.task_id = k.id and t.ended_at is null)
         and exists (
@@ -143,8 +146,8 @@ pub(super) async fn go_back(
     Ok(drafts)
 }
 
-/// Ends the tasks that wait for an answer to what a trimmed turn asked: nobody
-/// could go on behind it.
+/// Ends the tasks that wait for an answer to what a trimmed turn asked, or that have
+/// it and wait for their turn: nobody could go on behind it.
 pub(super) async fn end_detached(
     connection: &mut PgConnection,
     session: Uuid,
@@ -162,10 +165,13 @@ pub(super) async fn end_detached(
         .map_err(operations_error)?;
     let mut frames = Vec::new();
     for task in waiting {
-        let told = cancel_detached(connection, TaskId(task)).await;
-        frames.extend(told.map_err(operations_error)?);
+        match cancel(connection, TaskId(task)).await {
+            Ok(CancelRequest::Cancelled(told)) => frames.extend(told),
+            Ok(CancelRequest::Requested(_) | CancelRequest::Ended) => {}
+            Err(error) => return Err(refused(error.into())),
+        }
     }
-    Ok(in_order(frames))
+    Ok(frames)
 }
 
 /// Records what the worktree was before, so that there is a way forth again.

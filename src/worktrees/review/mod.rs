@@ -122,7 +122,8 @@ impl Review for GitWorktrees {
 
 impl GitWorktrees {
     /// Lets go of what finished operations keep in the repository of the checkout
-    /// at `project`: they cannot be taken back afterwards.
+    /// at `project`: they cannot be taken back afterwards. A folder that is not there
+    /// any more keeps nothing.
     ///
     /// # Errors
     /// The repository cannot be used.
@@ -133,6 +134,9 @@ impl GitWorktrees {
     ) -> Result<(), WorktreeError> {
         let path = project.to_owned();
         self.alone(path.clone(), move |room| {
+            if matches!(path.try_exists(), Ok(false)) {
+                return Ok(());
+            }
             let repo = Project::open(&path)?.repo;
             let _alone = room.hold(repo.commondir())?;
             let mut names = operations.into_iter().map(plan::ref_of);

@@ -140,6 +140,7 @@ impl Bench {
                 checkpoint: to.id,
                 chat: ChatId::new(),
                 consent: true,
+                retries: None,
             },
             session: SessionId::new(),
             worktree: worktree.clone(),

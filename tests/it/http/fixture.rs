@@ -45,6 +45,8 @@ pub(crate) struct Asked {
     pub(crate) cancels: Vec<TaskId>,
     pub(crate) keys: Vec<String>,
     pub(crate) orders: Vec<Order>,
+    /// Orders find no end in time.
+    pub(crate) is_slow: bool,
 }
 
 /// A tree that remembers.
@@ -108,8 +110,10 @@ impl Tree for StillTree {
         asked: Order,
         _patience: Duration,
     ) -> Option<Result<Done, OperationsError>> {
-        self.asked(|seen| seen.orders.push(asked));
-        Some(Ok(Done::default()))
+        self.asked(|seen| {
+            seen.orders.push(asked);
+            (!seen.is_slow).then(|| Ok(Done::default()))
+        })
     }
 
     fn close_chat(&self, chat: ChatId) {

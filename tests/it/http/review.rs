@@ -36,6 +36,7 @@ async fn orders_say_what_and_who() {
     let service = service().await;
     let session = service.session().await;
     let id = change(&service, session, "a", "pending").await;
+    let second = change(&service, session, "b", "applied").await;
     let apply = format!("/api/sessions/{session}/pending/apply");
     for (path, body) in [
         (apply.clone(), json!({})),
@@ -50,6 +51,10 @@ async fn orders_say_what_and_who() {
         ),
         (format!("/api/pending/{id}/reject"), json!({})),
         (format!("/api/pending/{id}/rewind"), json!({})),
+        (
+            format!("/api/sessions/{session}/pending/rewind"),
+            json!({ "change_ids": [id, second] }),
+        ),
     ] {
         let (status, told) = service.post(&path, &body).await;
         assert_eq!(
@@ -84,9 +89,34 @@ async fn orders_say_what_and_who() {
                 changes: one.clone()
             }),
             http(Order::Rewind { changes: one }),
+            http(Order::Rewind {
+                changes: vec![id.into(), second.into()]
+            }),
             http(all(false)),
         ]
     );
+}
+
+/// The journal does not know of it yet, and may at any moment.
+#[tokio::test]
+async fn of_an_order_that_is_not_known_yet_nothing_is_claimed() {
+    let service = service().await;
+    let session = service.session().await;
+    service.tree.asked(|asked| asked.is_slow = true);
+    let apply = format!("/api/sessions/{session}/pending/apply");
+    let (status, told) = service.post(&apply, &json!({})).await;
+    assert_eq!(
+        (status, &told["code"]),
+        (503, &json!("tree_unavailable")),
+        "{told}"
+    );
+    let asked = service
+        .tree
+        .asked(|asked| std::mem::take(&mut asked.orders));
+    let where_to_look = format!("GET /api/operations/{}", asked[0].id);
+    let detail = told["detail"].as_str().unwrap();
+    assert!(detail.contains(&where_to_look), "{detail}");
+    assert!(detail.contains("not known yet"), "{detail}");
 }
 
 #[tokio::test]
@@ -95,6 +125,7 @@ async fn what_cannot_be_meant_reaches_nobody() {
     let session = service.session().await;
     let nobody = Uuid::nil();
     let apply = format!("/api/sessions/{session}/pending/apply");
+    let rewind = format!("/api/sessions/{session}/pending/rewind");
     let restore = |session: Uuid| format!("/api/sessions/{session}/checkpoints/{nobody}/restore");
     for (path, body, status, code) in [
         (
@@ -129,6 +160,13 @@ async fn what_cannot_be_meant_reaches_nobody() {
             json!({}),
             404,
             "not_found",
+        ),
+        (rewind.clone(), json!({}), 422, "invalid_body"),
+        (
+            rewind.clone(),
+            json!({ "change_ids": [] }),
+            422,
+            "invalid_body",
         ),
         (restore(session), json!({}), 404, "not_found"),
         (restore(nobody), json!({}), 404, "not_found"),
@@ -169,6 +207,7 @@ async fn agents_may_look_and_not_order() {
     for path in [
         format!("/api/sessions/{session}/pending/apply"),
         format!("/api/sessions/{session}/pending/reject"),
+        format!("/api/sessions/{session}/pending/rewind"),
         format!("/api/pending/{id}/apply"),
         format!("/api/pending/{id}/reject"),
         format!("/api/pending/{id}/rewind"),

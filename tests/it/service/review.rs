@@ -478,6 +478,17 @@ async fn the_whole_round_at_the_command_line() {
 
     // From the worktree, too.
     let here = worktree(&service, &chat).await;
+    let applied = hearth(&service, &root, &["apply", &b]).await;
+    assert_eq!(applied.code, Some(0), "{applied:?}");
+    std::fs::write(root.join("b.txt"), "a person's").unwrap();
+    let refused = hearth(&service, &here, &["rewind", &a, &b]).await;
+    assert_eq!(refused.code, Some(4), "one that cannot: {refused:?}");
+    assert!(root.join("a.txt").exists(), "all of them or none");
+    std::fs::write(root.join("b.txt"), "two\n").unwrap();
+    let rewound = hearth(&service, &here, &["rewind", &b]).await;
+    assert_eq!(rewound.code, Some(0), "{rewound:?}");
+    let shown = hearth(&service, &root, &["changes"]).await;
+    let b = digits(&shown.out, "b.txt");
     let rewound = hearth(&service, &here, &["rewind", &a]).await;
     assert_eq!(rewound.code, Some(0), "{rewound:?}");
     assert!(!root.join("a.txt").exists());
@@ -490,7 +501,7 @@ async fn the_whole_round_at_the_command_line() {
         &["changes", &chat.session, "--stat", "--status", "all"],
     )
     .await;
-    assert_eq!(stat.out.lines().count(), 4, "{stat:?}");
+    assert_eq!(stat.out.lines().count(), 5, "{stat:?}");
     for status in ["pending", "reverted", "rejected"] {
         assert!(stat.out.contains(status), "{stat:?}");
     }

@@ -170,6 +170,12 @@ impl StoreUnderTest for RealStore {
             .expect("the task exists");
     }
 
+    async fn dismiss(&self, task: TaskId) {
+        hearth::store::rows::inbox::dismiss_task(self.store.pool(), task.0)
+            .await
+            .expect("dismissed");
+    }
+
     async fn request_cancel(&self, task: TaskId) {
         self.store
             .request_cancel(task)

@@ -24,6 +24,7 @@ pub(super) fn order(lab: &Lab, worktree: &Worktree, checkpoint: &Checkpoint) -> 
             checkpoint: checkpoint.id,
             chat: ChatId::new(),
             consent: false,
+            retries: None,
         },
         session: SessionId::new(),
         worktree: worktree.clone(),
@@ -98,6 +99,26 @@ pub(super) fn everything(at: &Path) -> BTreeMap<OsString, (char, bool, Vec<u8>)>
     found
 }
 
+/// A person must mend that first: nothing is gained by trying again and again.
+#[tokio::test]
+async fn a_worktree_that_is_gone_cannot_be_taken_back_and_keeps_nothing() {
+    let lab = Lab::new();
+    let worktree = lab.worktree().await;
+    let checkpoint = lab.checkpoint(&worktree).await;
+    write(&worktree.path, "later.txt", "later");
+    let plan = planned(&lab, &worktree, &checkpoint).await;
+    assert_eq!(lab.port.carry_out(&plan).await.expect("carried out"), []);
+    fs::remove_dir_all(&worktree.path).expect("removed");
+    let taken = lab.port.take_back(&plan).await;
+    assert!(
+        matches!(taken, Err(WorktreeError::Unusable(_))),
+        "{taken:?}"
+    );
+    fs::remove_dir_all(&lab.project).expect("removed");
+    let released = lab.port.release(&lab.project, vec![plan.id]).await;
+    released.expect("what is gone keeps nothing");
+}
+
 /// Files of every kind that a checkpoint holds.
 fn furnish(at: &Path) {
     write(at, "text.txt", "one\ntwo\n");
@@ -152,13 +173,35 @@ fn rearrange(at: &Path) {
 
 #[tokio::test]
 async fn every_kind_of_file_comes_back_byte_for_byte_and_goes_again() {
+    there_and_back(0).await;
+}
+
+#[tokio::test]
+async fn every_kind_of_file_comes_back_among_20_000_others() {
+    there_and_back(20_000).await;
+}
+
+/// Every kind of file beside `others` plain ones, of which some change too.
+async fn there_and_back(others: usize) {
     let lab = Lab::new();
     let worktree = lab.worktree().await;
     let at = &worktree.path;
     furnish(at);
+    for other in 0..others {
+        let path = format!("others/{}/{other}", other % 200);
+        write(at, &path, format!("{other}\n"));
+    }
     let first = lab.checkpoint(&worktree).await;
     let then = everything(at);
     rearrange(at);
+    for other in (0..others).step_by(7) {
+        let path = at.join(format!("others/{}/{other}", other % 200));
+        if other % 2 == 0 {
+            fs::remove_file(path).expect("removed");
+        } else {
+            fs::write(path, "other").expect("written");
+        }
+    }
     git(at, ["add", "text.txt", "later"]);
     let _ = try_git(
         at,

@@ -242,7 +242,7 @@ fn given_answers(given: &[Given]) -> Vec<&str> {
     answers.map(|answer| answer.id.as_str()).collect()
 }
 
-async fn note(store: &dyn StoreUnderTest, turn: &Assignment) {
+pub(super) async fn note(store: &dyn StoreUnderTest, turn: &Assignment) {
     let facts = LinkFacts {
         pid: Some(1),
         resume: resume(),

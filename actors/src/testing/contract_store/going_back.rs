@@ -1,8 +1,9 @@
 //! Promises about orders that bring a session back to what it was.
 
-use super::detached::{asking, detach};
+use super::detached::{asking, detach, note};
 use super::operations::{asked, assert_code, begin, diff, plan};
 use super::parts::{acquire, claim, claim_one, finish, finish_with, open_turn, turn_ref};
+use super::prompts::{ask, prompt};
 use super::{AGENT, StoreUnderTest};
 use crate::event::FrameKind;
 use crate::ids::{ChatId, SessionId};
@@ -12,6 +13,20 @@ use crate::outcome::{Outcome, TaskState};
 use crate::ports::OperationsError;
 use crate::prompt::{AnsweredBy, PromptState, Settled};
 use crate::review::Order;
+
+/// It shares the chat with [`AGENT`].
+const OTHER_AGENT: &str = "other";
+
+/// An order that nothing stands in the way of.
+async fn carry_out(store: &dyn StoreUnderTest, session: SessionId, order: Order) {
+    let started = begin(store, session, order).await;
+    let (operations, plan) = (store.operations(), plan(&started));
+    let intended = operations.intend(&started.owner, &plan).await;
+    intended.expect("ours");
+    let none = diff(Vec::new());
+    let completed = operations.complete(&started.owner, &plan, &none).await;
+    completed.expect("ours");
+}
 
 struct Talk {
     session: SessionId,
@@ -60,6 +75,7 @@ pub async fn a_restore_trims_its_chat_and_marks_the_others(store: &dyn StoreUnde
         checkpoint,
         chat: talk.chats[0],
         consent,
+        retries: None,
     };
     let refused = store
         .operations()
@@ -193,6 +209,163 @@ pub async fn a_retry_comes_too_late_when_something_worked_since(store: &dyn Stor
     assert!(kept.is_some(), "nothing was trimmed");
 }
 
+/// A task that asked in its first attempt and was interrupted in its second one.
+async fn interrupted_later(
+    store: &dyn StoreUnderTest,
+    between: impl AsyncFnOnce(&Assignment),
+) -> (Assignment, Order) {
+    acquire(store).await;
+    let session = store.insert_session().await;
+    let chat = store.insert_chat(session).await;
+    store.insert_task(Some(session), Some(chat), AGENT).await;
+    let before = claim_one(store).await;
+    open_with_checkpoint(store, &before).await;
+    finish_with(store, &before, &[("a", "1")]).await;
+    let task = store.insert_task(Some(session), Some(chat), AGENT).await;
+    store.wants_retry(task).await;
+    let turn = claim_one(store).await;
+    open_with_checkpoint(store, &turn).await;
+    note(store, &turn).await;
+    let asked = prompt();
+    ask(store, &turn, &asked).await;
+    assert_eq!(detach(store, &turn).await.len(), 3);
+    between(&turn).await;
+    let yes = Settled::answered(asked.options[0].clone(), AnsweredBy::Http);
+    assert_eq!(store.answer_detached(asked.id, &yes).await.len(), 2);
+    let again = claim_one(store).await;
+    assert_eq!(again.fence.task, task);
+    open_with_checkpoint(store, &again).await;
+    finish(store, &again, Outcome::Interrupted).await;
+    let order = Order::Retry {
+        checkpoint: store.checkpoint_id(&turn).await.expect("a checkpoint"),
+        chat,
+        task,
+    };
+    (again, order)
+}
+
+/// The files would go back to before the first attempt: what worked between two of
+/// them, in the same chat too, and what people did with the files, must not be lost.
+pub async fn a_retry_comes_too_late_when_something_worked_between_two_attempts(
+    store: &dyn StoreUnderTest,
+) {
+    let (turn, order) = interrupted_later(store, async |_| ()).await;
+    let again = retry(store, &turn, &order).await;
+    finish(store, &again, Outcome::Ok).await;
+    let other_agent = async |turn: &Assignment| {
+        let (session, chat) = (Some(turn.session), Some(turn.chat));
+        store.insert_task(session, chat, OTHER_AGENT).await;
+        let other = claim_one(store).await;
+        assert_eq!(other.key.agent.as_str(), OTHER_AGENT);
+        open_with_checkpoint(store, &other).await;
+        finish_with(store, &other, &[("a", "its work")]).await;
+    };
+    let (turn, order) = interrupted_later(store, other_agent).await;
+    let refused = store.operations().begin(&asked(turn.session, order)).await;
+    assert_code(refused, "not_retryable");
+    let applied = async |turn: &Assignment| {
+        let all = Order::Apply {
+            changes: Vec::new(),
+            secrets: false,
+        };
+        carry_out(store, turn.session, all).await;
+    };
+    let (turn, order) = interrupted_later(store, applied).await;
+    let refused = store.operations().begin(&asked(turn.session, order)).await;
+    assert_code(refused, "not_retryable");
+}
+
+/// Who dismisses a task while its files go back wants no other turn of it.
+pub async fn a_retry_that_is_dismissed_meanwhile_queues_nothing(store: &dyn StoreUnderTest) {
+    let (turn, order) = interrupted(store).await;
+    let started = begin(store, turn.session, order).await;
+    let plan = plan(&started);
+    let operations = store.operations();
+    let intended = operations.intend(&started.owner, &plan).await;
+    intended.expect("ours");
+    store.dismiss(turn.fence.task).await;
+    let completed = operations
+        .complete(&started.owner, &plan, &diff(Vec::new()))
+        .await;
+    completed.expect("ours");
+    assert!(claim(store, 5).await.assignments.is_empty());
+}
+
+/// A person's retry is one order too: the files, and with them the new task, and
+/// that once.
+pub async fn a_restore_queues_the_task_that_it_retries(store: &dyn StoreUnderTest) {
+    let (turn, order) = interrupted(store).await;
+    let Order::Retry {
+        checkpoint,
+        chat,
+        task,
+    } = order
+    else {
+        panic!("{order:?}");
+    };
+    let order = Order::Restore {
+        checkpoint,
+        chat,
+        consent: false,
+        retries: Some(task),
+    };
+    store.dismiss(task).await;
+    let again = retry(store, &turn, &order).await;
+    assert_eq!((again.chat, &again.input), (chat, &turn.input));
+    open_with_checkpoint(store, &again).await;
+    finish_with(store, &again, &[("a", "its work")]).await;
+    let refused = store
+        .operations()
+        .begin(&asked(turn.session, order.clone()))
+        .await;
+    assert_code(refused, "not_retryable");
+    assert!(!store.changes(turn.session).await.is_empty(), "it stays");
+    let of_another = Order::Restore {
+        checkpoint,
+        chat,
+        consent: true,
+        retries: Some(again.fence.task),
+    };
+    let refused = store
+        .operations()
+        .begin(&asked(turn.session, of_another))
+        .await;
+    assert_code(refused, "not_retryable");
+}
+
+/// An answer that no turn has taken up yet goes with the question: its task must
+/// not go on behind what is gone.
+pub async fn a_restore_ends_what_was_answered_and_waits(store: &dyn StoreUnderTest) {
+    let (turn, question) = asking(store).await;
+    assert_eq!(detach(store, &turn).await.len(), 3);
+    let order = Order::Restore {
+        checkpoint: store.checkpoint_id(&turn).await.expect("a checkpoint"),
+        chat: turn.key.chat,
+        consent: false,
+        retries: None,
+    };
+    let started = begin(store, turn.session, order).await;
+    let yes = Settled::answered(question.options[0].clone(), AnsweredBy::Http);
+    assert_eq!(store.answer_detached(question.id, &yes).await.len(), 2);
+    let state = store.task_state(turn.fence.task).await;
+    assert_eq!(state, TaskState::Pending);
+    let (operations, plan) = (store.operations(), plan(&started));
+    let intended = operations.intend(&started.owner, &plan).await;
+    intended.expect("ours");
+    let frames = operations
+        .complete(&started.owner, &plan, &diff(Vec::new()))
+        .await;
+    let frames = frames.expect("ours");
+    assert!(frames.iter().zip(&frames[1..]).all(|(a, b)| a.seq < b.seq));
+    let state = store.task_state(turn.fence.task).await;
+    assert_eq!(state, TaskState::Cancelled);
+    assert!(claim(store, 5).await.assignments.is_empty());
+    let fresh = store
+        .insert_task(Some(turn.session), Some(turn.key.chat), AGENT)
+        .await;
+    assert_eq!(claim_one(store).await.fence.task, fresh);
+}
+
 /// A restore to before a question ends the task that waits for its answer: nobody
 /// could go on behind it.
 pub async fn a_restore_ends_what_waits_for_an_answer(store: &dyn StoreUnderTest) {
@@ -203,17 +376,9 @@ pub async fn a_restore_ends_what_waits_for_an_answer(store: &dyn StoreUnderTest)
         checkpoint,
         chat: turn.key.chat,
         consent: false,
+        retries: None,
     };
-    let started = begin(store, turn.session, order).await;
-    let (operations, plan) = (store.operations(), plan(&started));
-    operations
-        .intend(&started.owner, &plan)
-        .await
-        .expect("ours");
-    operations
-        .complete(&started.owner, &plan, &diff(Vec::new()))
-        .await
-        .expect("ours");
+    carry_out(store, turn.session, order).await;
     let state = store.task_state(turn.fence.task).await;
     assert_eq!(state, TaskState::Cancelled);
     let prompt = store.prompt(question.id).await;

@@ -42,8 +42,11 @@ pub use endings::{
     each_outcome_leaves_its_state, finish_happens_once,
 };
 pub use going_back::{
-    a_restore_ends_what_waits_for_an_answer, a_restore_trims_its_chat_and_marks_the_others,
+    a_restore_ends_what_waits_for_an_answer, a_restore_ends_what_was_answered_and_waits,
+    a_restore_queues_the_task_that_it_retries, a_restore_trims_its_chat_and_marks_the_others,
+    a_retry_comes_too_late_when_something_worked_between_two_attempts,
     a_retry_comes_too_late_when_something_worked_since, a_retry_goes_back_and_queues_its_task_once,
+    a_retry_that_is_dismissed_meanwhile_queues_nothing,
 };
 pub use journal::{
     a_cancelled_turn_is_not_opened, a_checkpoint_is_replaced_after_the_opening_only,
@@ -133,6 +136,8 @@ pub trait StoreUnderTest: Send + Sync {
     async fn trim(&self, chat: ChatId, from: MessageId);
     /// A waiting task is to be tried again by itself when it is interrupted.
     async fn wants_retry(&self, task: TaskId);
+    /// Takes a failed task out of the inbox.
+    async fn dismiss(&self, task: TaskId);
     /// Asks for the end of a task.
     async fn request_cancel(&self, task: TaskId);
     /// `tasks.state`.
@@ -237,6 +242,10 @@ macro_rules! store_contract {
             a_restore_trims_its_chat_and_marks_the_others,
             a_retry_goes_back_and_queues_its_task_once,
             a_retry_comes_too_late_when_something_worked_since,
+            a_retry_comes_too_late_when_something_worked_between_two_attempts,
+            a_retry_that_is_dismissed_meanwhile_queues_nothing,
+            a_restore_queues_the_task_that_it_retries,
+            a_restore_ends_what_was_answered_and_waits,
             an_agent_rests_until_its_quota_is_reset,
         }
     };

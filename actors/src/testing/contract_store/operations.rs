@@ -302,6 +302,7 @@ pub async fn an_order_that_does_not_fit_is_refused(store: &dyn StoreUnderTest) {
         checkpoint: crate::ids::CheckpointId::new(),
         chat: ChatId::new(),
         consent: true,
+        retries: None,
     };
     assert_code(
         operations.begin(&asked(session, nowhere)).await,

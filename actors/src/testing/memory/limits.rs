@@ -49,7 +49,10 @@ impl Limits for MemoryStore {
 
     async fn gauges(&self, turn: &TurnRef) -> Result<Vec<Gauge>, JournalError> {
         self.reach().await.map_err(JournalError::Unavailable)?;
-        Ok(self.with(|rows| rows.gauges(turn)))
+        Ok(self.with(|rows| {
+            rows.budget_looks += 1;
+            rows.gauges(turn)
+        }))
     }
 
     async fn warn(&self, turn: &TurnRef, gauge: &Gauge) -> Result<Vec<Frame>, JournalError> {

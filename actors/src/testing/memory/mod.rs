@@ -310,7 +310,10 @@ impl Journal for MemoryStore {
         self.with(|rows| match notice {
             Notice::CircuitOpen { key, chat, .. } => rows.open_circuits.insert(key.clone(), *chat),
             Notice::CircuitClosed { key } => rows.open_circuits.remove(key),
-            Notice::Operation { .. } => None,
+            Notice::Operation { what, .. } => {
+                rows.told.push(what.clone());
+                None
+            }
         });
         Ok(())
     }
@@ -359,6 +362,10 @@ impl Operations for MemoryStore {
 
     async fn left_behind(&self) -> Result<Vec<(OperationId, SessionId)>, OperationsError> {
         self.operate(|rows| Ok(rows.left_behind())).await
+    }
+
+    async fn interrupted(&self) -> Result<Vec<Asked>, OperationsError> {
+        self.operate(|rows| Ok(rows.interrupted())).await
     }
 
     async fn take_over(&self, id: OperationId) -> Result<Option<LeftBehind>, OperationsError> {

@@ -30,6 +30,8 @@ pub struct OperationRow {
     pub ends: u32,
     /// Its refs were put right.
     pub settled: bool,
+    /// Turns of all that were claimed before it ended.
+    pub behind: u64,
     frames: Vec<Frame>,
 }
 
@@ -88,8 +90,14 @@ impl Rows {
         if whole {
             // All of the worktree, whatever its changes.
         } else if let Some(back) = asked.order.goes_back() {
-            if back.retries.is_some_and(|task| !self.may_be_retried(task)) {
-                return Err(wrong("not_retryable"));
+            if let Some(task) = back.retries {
+                let may = match back.unasked {
+                    true => self.may_be_retried(task),
+                    false => self.can_be_retried(session, back.chat, task),
+                };
+                if !may {
+                    return Err(wrong("not_retryable"));
+                }
             }
             let mut turns = self.turns.values();
             let turn = turns.find(|turn| {
@@ -161,6 +169,7 @@ impl Rows {
             incarnation: self.incarnation,
             ends: 0,
             settled: false,
+            behind: 0,
             frames: Vec::new(),
         };
         self.operations.insert(asked.id, row);
@@ -238,8 +247,11 @@ impl Rows {
         if let Order::Adopt { arena, task, .. } = &order {
             frames.extend(self.decide(*arena, *task));
         }
-        if let Order::Retry { task, .. } = &order {
-            self.queue_again(*task);
+        if let Some(back) = order.goes_back()
+            && let Some(task) = back.retries
+            && !(back.unasked && self.dismissed.contains(&task))
+        {
+            self.queue_again(task);
         }
         self.end_operation(owner, OperationState::Done);
         if let Some(row) = self.operations.get_mut(&owner.id) {
@@ -327,6 +339,7 @@ impl Rows {
         if let Some(row) = self.operations.get_mut(&owner.id) {
             row.state = state;
             row.ends += 1;
+            row.behind = self.turns_begun;
         }
         if self.gates.get(&owner.session) == Some(&owner.id) {
             self.gates.remove(&owner.session);

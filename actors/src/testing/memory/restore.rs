@@ -4,8 +4,10 @@ use serde_json::{Value, json};
 
 use super::rows::{MessageRow, Rows, TurnRow};
 use crate::event::{Frame, FrameKind};
-use crate::ids::{ChatId, CheckpointId, MessageId, SessionId, TaskId};
+use crate::ids::{ChatId, CheckpointId, MessageId, OperationId, SessionId, TaskId};
+use crate::operation::{Asked, OperationState};
 use crate::outcome::{Outcome, TaskState};
+use crate::review::Order;
 
 impl Rows {
     /// Other chats of the session with turns since the checkpoint's.
@@ -23,29 +25,70 @@ impl Rows {
         chats
     }
 
-    /// It was interrupted, not tried again yet, and nothing was prompted in its
-    /// session since.
+    /// It was interrupted, nobody has seen to it, and neither another task nor an
+    /// operation worked in its session since its first attempt.
     pub(super) fn may_be_retried(&self, task: TaskId) -> bool {
-        let own = |turn: &&TurnRow| turn.reference.fence.task == task;
-        let last = self
-            .turns
-            .values()
-            .filter(own)
-            .max_by_key(|turn| turn.order);
-        last.is_some_and(|last| {
-            let session = last.reference.session;
-            let later = self.turns.values().any(|turn| {
-                turn.reference.session == session && turn.prompted && turn.order > last.order
-            });
-            last.outcome == Some(Outcome::Interrupted)
-                && self
-                    .tasks
-                    .get(&task)
-                    .is_some_and(|row| row.state == TaskState::Failed)
-                && self.to_retry.contains(&task)
-                && !self.retried.contains(&task)
-                && !later
-        })
+        let turns = || self.turns.values();
+        let own = |turn: &&TurnRow| turn.reference.fence.task == task && turn.prompted;
+        let first = turns().filter(own).min_by_key(|turn| turn.order);
+        let last = turns().filter(own).max_by_key(|turn| turn.order);
+        let (Some(first), Some(last)) = (first, last) else {
+            return false;
+        };
+        let session = last.reference.session;
+        let worked = turns().any(|turn| {
+            let other = turn.reference.session == session && turn.reference.fence.task != task;
+            other && turn.prompted && turn.order > first.order
+        });
+        let ordered = self.operations.values().any(|row| {
+            let done = row.session == session && row.state == OperationState::Done;
+            done && row.behind > first.order
+        });
+        last.outcome == Some(Outcome::Interrupted)
+            && self.failed(task)
+            && self.to_retry.contains(&task)
+            && !self.retried.contains(&task)
+            && !self.dismissed.contains(&task)
+            && !worked
+            && !ordered
+    }
+
+    /// Orders for what is to be tried again by itself.
+    pub(super) fn interrupted(&self) -> Vec<Asked> {
+        let wanted = self
+            .to_retry
+            .iter()
+            .filter(|task| self.may_be_retried(**task));
+        let order = |task: &TaskId| {
+            let turns = self.turns.values();
+            let own = turns.filter(|turn| turn.reference.fence.task == *task && turn.prompted);
+            let first = own.min_by_key(|turn| turn.order)?;
+            Some(Asked {
+                id: OperationId::new(),
+                session: first.reference.session,
+                order: Order::Retry {
+                    checkpoint: first.checkpoint.as_ref()?.id,
+                    chat: first.reference.chat,
+                    task: *task,
+                },
+                caller: "on_interrupt".into(),
+            })
+        };
+        wanted.filter_map(order).collect()
+    }
+
+    /// A person may have it tried again: it failed in this chat, and was not tried
+    /// again before.
+    pub(super) fn can_be_retried(&self, session: SessionId, chat: ChatId, task: TaskId) -> bool {
+        let there = self.tasks.get(&task);
+        there.is_some_and(|row| row.session == session && row.key.chat == chat)
+            && self.failed(task)
+            && !self.retried.contains(&task)
+    }
+
+    fn failed(&self, task: TaskId) -> bool {
+        let row = self.tasks.get(&task);
+        row.is_some_and(|row| row.state == TaskState::Failed)
     }
 
     pub(super) fn queue_again(&mut self, task: TaskId) {
@@ -68,7 +111,9 @@ impl Rows {
         let mut asking: Vec<TaskId> = Vec::new();
         if let Some(target) = self.turn_of(checkpoint) {
             let asks = |turn: &&TurnRow| {
-                turn.reference.chat == chat && self.tasks[&turn.reference.fence.task].detached
+                let task = &self.tasks[&turn.reference.fence.task];
+                let answered = task.state == TaskState::Pending && task.goes_on.is_some();
+                turn.reference.chat == chat && (task.detached || answered)
             };
             let tasks = self.later(session, target).filter(asks);
             asking.extend(tasks.map(|turn| turn.reference.fence.task));

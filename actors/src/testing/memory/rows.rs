@@ -143,10 +143,16 @@ pub struct Rows {
     pub open_circuits: BTreeMap<SessionKey, ChatId>,
     /// Agents that rest: until when, and why.
     pub rests: BTreeMap<AgentName, (Instant, Option<String>)>,
+    /// How often budgets were looked at.
+    pub budget_looks: u64,
+    /// What people were told of operations.
+    pub told: Vec<String>,
     /// Tasks that are to be tried again by themselves.
     pub to_retry: BTreeSet<TaskId>,
     /// Tasks that were tried again.
     pub retried: BTreeSet<TaskId>,
+    /// Failed tasks that people took out of the inbox.
+    pub dismissed: BTreeSet<TaskId>,
     /// What sessions may spend.
     pub budgets: BTreeMap<SessionId, Budget>,
     /// Limits that people were warned of: whose, of what, how much in bits.

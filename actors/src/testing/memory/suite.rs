@@ -113,6 +113,10 @@ impl StoreUnderTest for MemoryStore {
         self.with(|rows| rows.to_retry.insert(task));
     }
 
+    async fn dismiss(&self, task: TaskId) {
+        self.with(|rows| rows.dismissed.insert(task));
+    }
+
     async fn request_cancel(&self, task: TaskId) {
         MemoryStore::request_cancel(self, task);
     }

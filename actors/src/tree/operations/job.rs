@@ -48,6 +48,8 @@ pub(super) struct Job {
     finished: bool,
     /// An earlier life or worker began it, and may have written files.
     inherited: bool,
+    /// Why the files could not be put back.
+    left_as_is: Option<String>,
 }
 
 impl Job {
@@ -93,11 +95,17 @@ impl Job {
             why: None,
             finished: false,
             inherited: false,
+            left_as_is: None,
         }
     }
 
     pub(super) fn id(&self) -> OperationId {
         self.id
+    }
+
+    /// It was given before there was anybody to stop agents.
+    pub(super) fn before_agents(&self) -> bool {
+        self.asked.is_some() && self.pool.is_none()
     }
 
     pub(super) fn session(&self) -> SessionId {
@@ -175,16 +183,16 @@ impl Job {
         let Some(quiets) = self.order.quiets() else {
             return Came::Did;
         };
+        // Without a pool no agent lives; and while the gate is held, none is started.
+        let Some(pool) = &self.pool else {
+            return Came::Did;
+        };
         let session = self.session;
         let stop = |reply| match quiets {
             Quiet::Chat(chat) => pool::Msg::StopAgents(chat, reply),
             Quiet::Session => pool::Msg::Empty(session, reply),
         };
-        let quiet = match &self.pool {
-            Some(pool) => pool.call(stop, QUIET_BOUND).await,
-            None => None,
-        };
-        if quiet.is_none() {
+        if pool.call(stop, QUIET_BOUND).await.is_none() {
             let whose = match quiets {
                 Quiet::Chat(chat) => format!("chat {chat}"),
                 Quiet::Session => format!("session {session}"),
@@ -319,7 +327,15 @@ impl Job {
             }
             Err(error) => {
                 let why = with_source(&error);
-                tracing::warn!(operation = %self.id, %why, "files could not be put back, trying again");
+                tracing::warn!(operation = %self.id, %why, "files could not be put back");
+                if matches!(error, WorktreeError::Unusable(_)) {
+                    if self.course.last_try() {
+                        self.tell_people("files cannot be put back; they stay as they are", &why)
+                            .await;
+                        self.left_as_is = Some(why);
+                    }
+                    return Came::Stuck;
+                }
                 if self.course.tries() == FILE_TRIES {
                     self.tell_people(
                         "files cannot be put back; it is tried again and again",
@@ -336,7 +352,7 @@ impl Job {
         let Some(owner) = &self.owner else {
             return Came::Refused;
         };
-        let why = match &self.why {
+        let mut why = match &self.why {
             Some(OperationsError::Conflicts(conflicts)) => Abandoned {
                 why: "files stand in the way".into(),
                 conflicts: conflicts.clone(),
@@ -350,9 +366,12 @@ impl Job {
                 conflicts: Vec::new(),
             },
         };
+        if let Some(left) = &self.left_as_is {
+            why.why = format!("{}; its files could not be put back: {left}", why.why);
+        }
         match self.shared.ports.operations.abandon(owner, &why).await {
             Ok(()) => {
-                if self.inherited {
+                if self.inherited && self.left_as_is.is_none() {
                     self.tell_people("it was interrupted, and its files were put back", &why.why)
                         .await;
                 }
@@ -360,7 +379,7 @@ impl Job {
             }
             // The reason stays the first one.
             Err(OperationsError::Fenced) => Came::Fenced,
-            Err(OperationsError::Unavailable(_)) => Came::Failed,
+            Err(OperationsError::Unavailable(_) | OperationsError::TooLong(_)) => Came::Failed,
             Err(error) => {
                 tracing::error!(operation = %self.id, %error, "an operation's end was refused");
                 Came::Refused
@@ -403,7 +422,7 @@ impl Job {
                 Came::Found(Some(left.state))
             }
             Err(OperationsError::Fenced) => Came::Fenced,
-            Err(OperationsError::Unavailable(_)) => Came::Failed,
+            Err(OperationsError::Unavailable(_) | OperationsError::TooLong(_)) => Came::Failed,
             Err(error) => {
                 self.why = Some(error);
                 Came::Refused
@@ -415,6 +434,7 @@ impl Job {
     fn failed(&mut self, error: OperationsError) -> Came {
         let came = match &error {
             OperationsError::Unavailable(_) | OperationsError::Failed(_) => Came::Failed,
+            OperationsError::TooLong(_) => Came::Stuck,
             OperationsError::Fenced => Came::Fenced,
             _ => Came::Refused,
         };

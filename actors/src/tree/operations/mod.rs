@@ -1,6 +1,8 @@
 //! The supervisor of operations: what people do with a session's files.
 //!
-//! First it ends what earlier lives of the node left: nothing is claimed before.
+//! First it ends what earlier lives of the node left, and brings back the files of
+//! interrupted tasks that are to be tried again by themselves, which other work in
+//! their sessions would make too late: nothing is claimed before.
 //! Then it takes orders, each a task of its own, so many at a time. Whoever gave
 //! an order may go away; the operation goes on. One that is under way is never
 //! cut short by us: at a stop it is awaited, and after a crash the next life
@@ -44,6 +46,8 @@ pub(crate) enum Msg {
     Left(Result<Vec<(OperationId, SessionId)>, OperationsError>),
     /// Look for it.
     Look,
+    /// What is to be tried again by itself.
+    Interrupted(Result<Vec<Asked>, OperationsError>),
     /// It takes too long to end all of that.
     Late,
     /// There is a pool: orders are taken from now on.
@@ -87,6 +91,7 @@ struct Running {
 enum Recovery {
     Looking,
     Ending,
+    Retrying,
     Over,
 }
 
@@ -127,6 +132,7 @@ impl Actor for OperationsActor {
         match message {
             Msg::Look => state.look(),
             Msg::Left(found) => state.left(found),
+            Msg::Interrupted(found) => state.interrupted(found),
             Msg::Late => state.late(),
             Msg::Pool(pool) => state.pool = Some(pool),
             Msg::Run(asked, reply) => state.order(*asked, reply),
@@ -179,6 +185,38 @@ impl State {
         }
     }
 
+    /// Once a life: others are found by whoever looks now and again.
+    fn look_for_interrupted(&mut self) {
+        self.recovery = Recovery::Retrying;
+        let operations = self.to.shared.ports.operations.clone();
+        let work = async move { Msg::Interrupted(operations.interrupted().await) };
+        let lost = |why: String| Msg::Interrupted(Err(OperationsError::Unavailable(why.into())));
+        self.look = Some(report(&self.me, work, lost));
+    }
+
+    fn interrupted(&mut self, found: Result<Vec<Asked>, OperationsError>) {
+        self.look = None;
+        // The dispatcher may have started meanwhile, with it a pool to ask.
+        if self.recovery != Recovery::Retrying || !self.draining.is_empty() {
+            return;
+        }
+        match found {
+            Ok(found) => {
+                let shared = &self.to.shared;
+                let jobs = found.into_iter().map(|asked| {
+                    tracing::info!(session = %asked.session, "an interrupted task is to be tried again");
+                    (Job::begin(shared.clone(), asked, None), None)
+                });
+                self.waiting.extend(jobs);
+            }
+            Err(error) => {
+                let why = with_source(&error);
+                tracing::warn!(%why, "interrupted tasks were not looked for");
+            }
+        }
+        self.start_waiting();
+    }
+
     fn late(&mut self) {
         self.late = None;
         if self.recovery != Recovery::Over {
@@ -192,6 +230,8 @@ impl State {
     fn recovered(&mut self) {
         if std::mem::replace(&mut self.recovery, Recovery::Over) != Recovery::Over {
             self.late = None;
+            // An agent may be warm from here on, which these could not stop.
+            self.waiting.retain(|(job, _)| !job.before_agents());
             self.to.root.cast(root::Msg::Recovered);
         }
     }
@@ -256,8 +296,13 @@ impl State {
                 },
             );
         }
-        if self.recovery == Recovery::Ending && self.running.is_empty() && self.waiting.is_empty() {
-            self.recovered();
+        if !self.running.is_empty() || !self.waiting.is_empty() {
+            return;
+        }
+        match self.recovery {
+            Recovery::Ending if self.draining.is_empty() => self.look_for_interrupted(),
+            Recovery::Retrying if self.look.is_none() => self.recovered(),
+            _ => {}
         }
     }
 
@@ -283,7 +328,7 @@ impl State {
 
     fn show(&self) {
         let state = match (self.recovery, self.running.is_empty()) {
-            (Recovery::Looking | Recovery::Ending, _) => "recovering",
+            (Recovery::Looking | Recovery::Ending | Recovery::Retrying, _) => "recovering",
             (Recovery::Over, true) => "idle",
             (Recovery::Over, false) => "busy",
         };

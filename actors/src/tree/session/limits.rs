@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{Msg, State};
 use crate::event::{AgentStop, Reset, TurnRef};
 use crate::ids::TurnId;
@@ -17,6 +19,10 @@ use crate::tree::addr::{Task, report};
 use crate::tree::pool::budgets::warn;
 use crate::tree::shared::{Shared, until_written};
 
+/// Between two looks at budgets none of which is near its end: each sums up all that
+/// was spent.
+const REST: Duration = Duration::from_secs(1);
+
 /// What a session keeps of its turn's limits.
 #[derive(Default)]
 pub(super) struct Limited {
@@ -29,6 +35,10 @@ pub(super) struct Limited {
     looking: Option<bool>,
     /// Looks again when time itself has used up a budget.
     clock: Option<Task>,
+    /// No budget was near its end: the next look waits until then.
+    rests_until: Option<Instant>,
+    /// It waits for that.
+    rest: Option<Task>,
 }
 
 /// A refused turn that left nothing behind.
@@ -71,6 +81,7 @@ impl State {
     pub(super) fn budget_set(&mut self) {
         if let Some(turn) = &mut self.turn {
             turn.assignment.budgeted = true;
+            turn.limited.rests_until = None;
             let id = turn.reference.fence.turn;
             self.look_at_budgets(id);
         }
@@ -88,6 +99,16 @@ impl State {
             *again = true;
             return;
         }
+        let rest = turn
+            .limited
+            .rests_until
+            .map(|until| until.duration_since(Instant::now()));
+        if let Some(left) = rest.filter(|left| !left.is_zero()) {
+            let wait = || self.me.cast_after(left, Msg::Spent(id));
+            turn.limited.rest.get_or_insert_with(wait);
+            return;
+        }
+        turn.limited.rest = None;
         turn.limited.looking = Some(false);
         let work = async move {
             let gauges = until_written(|| shared.ports.limits.gauges(&reference)).await;
@@ -119,6 +140,11 @@ impl State {
         // A budget that is set later is told.
         turn.assignment.budgeted = again || !gauges.is_empty();
         let look = budget::while_running(&gauges);
+        let fine = gauges
+            .iter()
+            .all(|gauge| gauge.level() == budget::Level::Fine);
+        let rest = look.again.map_or(REST, |due| due.min(REST));
+        turn.limited.rests_until = fine.then(|| Instant::now() + rest);
         turn.limited.clock = look
             .again
             .map(|wait| me.cast_after(wait.max(Duration::from_millis(10)), Msg::Spent(id)));

@@ -74,6 +74,7 @@ impl<'a> Desk<'a> {
             checkpoint: to.id,
             chat: ChatId::new(),
             consent: true,
+            retries: None,
         };
         let work = Work {
             checkpoint: Some(to.clone()),

@@ -116,7 +116,7 @@ async fn a_closed_chat_withdraws_what_it_asks_and_leaves_the_others() {
         ),
         session: chat.session.clone(),
     };
-    let task = service.say(&chat, "ask").await;
+    let task = service.say(&chat, "ask may I?").await;
     service
         .until("an open prompt", async || {
             let prompts = service.get("/api/prompts?state=open").await;

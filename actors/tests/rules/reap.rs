@@ -101,7 +101,11 @@ fn a_tombstone_goes_only_where_a_row_says_that_its_files_are_kept() {
     let grave = thing(1, ThingKind::Tombstone, 9 * HOUR);
     assert_eq!(decide(&[], std::slice::from_ref(&grave), &[]), []);
     for standing in [Standing::InUse, Standing::Open, Standing::Closed] {
-        let found = decide(&[place(1, standing, Duration::ZERO)], &[grave.clone()], &[]);
+        let found = decide(
+            &[place(1, standing, Duration::ZERO)],
+            std::slice::from_ref(&grave),
+            &[],
+        );
         assert!(
             found
                 .iter()
@@ -109,7 +113,11 @@ fn a_tombstone_goes_only_where_a_row_says_that_its_files_are_kept() {
         );
     }
     for standing in [Standing::PutAway, Standing::Archived] {
-        let found = decide(&[place(1, standing, Duration::ZERO)], &[grave.clone()], &[]);
+        let found = decide(
+            &[place(1, standing, Duration::ZERO)],
+            std::slice::from_ref(&grave),
+            &[],
+        );
         assert_eq!(found, [(Deed::Clear(grave.clone()), Reason::HalfRemoved)]);
     }
 }

@@ -139,6 +139,8 @@ pub enum Reason {
     Again,
     /// Others went on in the chat while it was away.
     Missed,
+    /// It keeps no context from one turn to the next.
+    Alone,
 }
 
 impl Reason {
@@ -150,6 +152,7 @@ impl Reason {
             Self::Fresh(_) => "fresh",
             Self::Again => "again",
             Self::Missed => "missed",
+            Self::Alone => "alone",
         }
     }
 }
@@ -157,7 +160,7 @@ impl Reason {
 /// The trace of what an agent was told in front of a prompt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
-    /// `joined`, `fresh`, `again` or `missed`.
+    /// `joined`, `fresh`, `again`, `missed` or `alone`.
     pub reason: String,
     /// Why, in a sentence.
     pub why: String,

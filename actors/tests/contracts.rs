@@ -11,7 +11,7 @@ mod backend {
     use std::sync::Arc;
 
     use hearth_actors::ids::{ChatId, Generation, SessionId, SessionKey};
-    use hearth_actors::model::Deadlines;
+    use hearth_actors::model::{Deadlines, Policy};
     use hearth_actors::ports::{AgentBackend, LinkSpec, ProcessLedger, Prompt};
     use hearth_actors::testing::backend::{FakeBackend, Step};
     use hearth_actors::testing::contract_backend::{BackendUnderTest, Play};
@@ -45,6 +45,7 @@ mod backend {
                 mode: None,
                 thinking: None,
                 features: std::collections::BTreeMap::new(),
+                policy: Policy::Ask,
                 deadlines: Deadlines::default(),
             }
         }

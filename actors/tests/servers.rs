@@ -10,6 +10,8 @@ use hearth_actors::testing::harness::{Harness, Setup};
 use hearth_actors::tree::board::Snapshot;
 use tokio::time::Instant;
 
+const SERVER: [&str; 3] = ["root", "pool", "server shared"];
+
 fn chat() -> (SessionId, SessionKey) {
     let key = SessionKey {
         chat: ChatId::new(),
@@ -20,16 +22,17 @@ fn chat() -> (SessionId, SessionKey) {
 
 fn shown(harness: &Harness) -> Snapshot {
     let board = harness.tree.board();
-    board
-        .get(&["root", "pool", "server shared"])
-        .expect("a server")
+    board.get(&SERVER).expect("a server")
 }
 
 async fn until_shown(harness: &Harness, state: &str) {
     let what = format!("the server is {state}");
     harness
         .until(&what, |harness| {
-            (shown(harness).state == state).then_some(())
+            let server = harness.tree.board().get(&SERVER);
+            server
+                .is_some_and(|server| server.state == state)
+                .then_some(())
         })
         .await;
 }
@@ -245,6 +248,143 @@ async fn a_fat_server_is_recycled_when_no_turn_runs_and_nobody_notices() {
     let next = harness.enqueue(session, &key, "next");
     ok(&harness, next).await;
     assert_eq!(harness.servers.launches(), 2);
+    harness.shutdown().await;
+}
+
+/// The next turn is claimed as soon as the last is over: it must not begin in a server
+/// that is about to end.
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_waits_behind_the_last_one_does_not_begin_in_a_server_that_ends() {
+    let harness = Harness::start(Setup::default()).await;
+    let chats = [chat(), chat()];
+    let mut tasks = Vec::new();
+    for (session, key) in &chats {
+        for _ in 0..3 {
+            harness
+                .backend
+                .next_turn(vec![Step::Wait(Duration::from_secs(20)), Step::Say("x")]);
+            tasks.push(harness.enqueue(*session, key, "x"));
+        }
+    }
+    for life in 1..=3 {
+        harness
+            .until("the next server", |harness| {
+                (harness.servers.launches() == life).then_some(())
+            })
+            .await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        harness.servers.grow(5000);
+    }
+    for task in tasks {
+        ok(&harness, task).await;
+    }
+    assert_eq!(shown(&harness).restarts, 0, "no crash");
+    assert!(harness.servers.launches() >= 3);
+    harness.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_with_a_turn_that_would_not_end_is_renewed_when_no_other_runs() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, key) = chat();
+    harness
+        .backend
+        .next_turn(vec![Step::Wait(Duration::from_secs(60)), Step::Say("x")]);
+    let task = harness.enqueue(session, &key, "x");
+    harness.state(&key, "running").await;
+    harness.servers.revolt();
+    ok(&harness, task).await;
+    assert_eq!(harness.servers.launches(), 1, "not under a turn");
+    until_shown(&harness, "down").await;
+    let why = shown(&harness).detail["last_restart"].clone();
+    assert_eq!(why, "a turn of it would not end, and no other ran");
+    let next = harness.enqueue(session, &key, "next");
+    ok(&harness, next).await;
+    assert_eq!(harness.servers.launches(), 2);
+    harness.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_dies_as_a_chat_is_opened_is_no_crash_of_the_chat() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, key) = chat();
+    harness.servers.die_of_a_session();
+    let task = harness.enqueue(session, &key, "x");
+    ok(&harness, task).await;
+    assert_eq!(
+        (harness.servers.launches(), harness.servers.attached()),
+        (2, 1)
+    );
+    assert_eq!(shown(&harness).restarts, 1);
+    let board = harness.tree.board();
+    let session = board.get(&["root", "pool", &key.to_string()]);
+    assert_eq!(session.expect("a session").restarts, 0);
+    harness.shutdown().await;
+}
+
+/// Each crash comes behind a turn that was well, so that none is the second in a row.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_worked_comes_back_as_fast_as_after_its_first_crash() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, key) = chat();
+    for _ in 0..5 {
+        let task = harness.enqueue(session, &key, "x");
+        ok(&harness, task).await;
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        harness.servers.kill();
+        until_shown(&harness, "backing_off").await;
+    }
+    let last = Instant::now();
+    let task = harness.enqueue(session, &key, "x");
+    ok(&harness, task).await;
+    // Half a second of back-off, and the start.
+    assert!(
+        last.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        last.elapsed()
+    );
+    harness.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_has_rested_is_not_shown_as_resting() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, key) = chat();
+    harness.backend.next_turn(vec![Step::Say("x"), Step::Hang]);
+    let task = harness.enqueue(session, &key, "x");
+    harness
+        .until("it is prompted", |h| {
+            (!h.backend.prompts().is_empty()).then_some(())
+        })
+        .await;
+    harness.servers.kill();
+    assert_eq!(harness.outcome(task).await, Outcome::AgentCrashed);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(shown(&harness).state, "down");
+    harness.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_starts_for_nobody_any_more_ends_as_unused() {
+    let harness = Harness::start(Setup {
+        idle_ttl: Duration::from_secs(600),
+        ..Setup::default()
+    })
+    .await;
+    let (session, key) = chat();
+    harness.servers.slow_down(Duration::from_secs(10));
+    harness.enqueue(session, &key, "x");
+    until_shown(&harness, "starting").await;
+    harness.tree.close_chat(key.chat);
+    until_shown(&harness, "up").await;
+    assert_eq!(shown(&harness).detail["tenants"], 0);
+    assert_eq!(
+        harness.servers.attached(),
+        0,
+        "nobody is there to be opened"
+    );
+    until_shown(&harness, "down").await;
+    assert_eq!(shown(&harness).detail["last_restart"], "nobody used it");
     harness.shutdown().await;
 }
 

@@ -73,8 +73,8 @@ impl Findings for Kept {
     async fn found(&self, found: Found) {
         let login = match &found.fault {
             Some(fault) if fault.kind == "not_logged_in" => Some("needed"),
-            None => Some("ready"),
-            Some(_) => None,
+            None if !found.at_terminal => Some("ready"),
+            _ => None,
         };
         let look = providers::Look {
             name: found.name,
@@ -84,6 +84,7 @@ impl Findings for Kept {
             version: found.version,
             // One that opened no session tells less than what is known.
             catalog: found.catalog.filter(|_| found.fault.is_none()),
+            at_terminal: found.at_terminal,
             login,
             fault: found
                 .fault

@@ -158,12 +158,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
             Some((name.to_string(), policy))
         })
         .collect();
-    let warnings = registry
-        .unusable()
-        .iter()
-        .map(|(name, why)| format!("agent {name}: {why}"))
-        .chain(unswept)
-        .collect();
+    let warnings = unswept.into_iter().collect();
     let worktrees = Arc::new(GitWorktrees::new(WorktreesConfig::new(
         settings.home.join("worktrees"),
     )));

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use hearth_actors::catalog::Catalog;
 use hearth_actors::ids::{AgentName, ChatId, Generation, SessionId, SessionKey};
-use hearth_actors::model::Deadlines;
+use hearth_actors::model::{Deadlines, Policy};
 use hearth_actors::ports::{AgentBackend, LinkSpec};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::{mpsc, watch};
@@ -58,6 +58,8 @@ pub struct Found {
     pub version: Option<String>,
     /// What it offers; none when it opened no session.
     pub catalog: Option<Catalog>,
+    /// It is run once for each prompt, at a terminal, and opened no session.
+    pub at_terminal: bool,
     /// Whether its chats can share a server, where that is wanted, or why not.
     pub server: Option<Result<(), String>>,
     /// What is wrong, if something is.
@@ -75,8 +77,8 @@ struct Target {
     launch: Launch,
     protocol: Protocol,
     deadlines: Deadlines,
-    /// Why it cannot be asked.
-    unusable: Option<String>,
+    /// It keeps sessions, so that one can be opened to look at.
+    has_sessions: bool,
     built_in: bool,
     is_server: bool,
 }
@@ -91,8 +93,10 @@ impl Prober {
                 launch: registry::launch(name, def, means),
                 deadlines: def.deadlines,
                 protocol: def.protocol,
-                unusable: (!registry::has_backend(def, means))
-                    .then(|| registry::no_backend(name, def)),
+                has_sessions: match def.protocol {
+                    Protocol::Claude => means.warm_claude,
+                    protocol => protocol != Protocol::Pty,
+                },
                 built_in: def.command == Program::Hearth,
                 is_server: def.protocol == Protocol::Opencode,
             };
@@ -118,10 +122,6 @@ impl Prober {
             name: name.to_string(),
             ..Found::default()
         };
-        if let Some(why) = &target.unusable {
-            found.fault = Some(Fault::unusable(why));
-            return Some(found);
-        }
         let place = match Place::new(&self.directory) {
             Ok(place) => place,
             Err(error) => {
@@ -146,9 +146,16 @@ impl Prober {
         }
         if target.built_in {
             found.version = Some(env!("CARGO_PKG_VERSION").to_owned());
-        } else {
+        } else if target.protocol != Protocol::Pty {
+            // Nobody knows what any other program makes of that.
             process.args = vec![OsString::from("--version")];
             found.version = self.version(process).await;
+        }
+        if !target.has_sessions {
+            // Whatever is asked of it, the turn itself will tell.
+            found.catalog = Some(Catalog::default());
+            found.at_terminal = true;
+            return Some(found);
         }
         if target.is_server {
             found.server = found.version.as_deref().map(opencode::known);
@@ -216,6 +223,7 @@ impl Prober {
             mode: None,
             thinking: None,
             features: BTreeMap::new(),
+            policy: Policy::Ask,
             deadlines: target.deadlines,
         };
         let fault = match timeout(limit, backend.start(spec, events)).await {

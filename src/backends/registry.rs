@@ -11,8 +11,9 @@ use hearth_actors::ports::{AgentBackend, AgentEntry, Agents, ServerBackend, Tran
 use tokio::sync::mpsc;
 
 use super::acp::{AcpBackend, Launch, Learn};
-use super::claude::ClaudeBackend;
+use super::claude::{Alone, ClaudeBackend};
 use super::opencode::OpencodeBackend;
+use super::pty::{Plain, PtyBackend};
 use crate::config::agents::{self, AgentDef, Home, Program, Protocol};
 use crate::process::Room;
 
@@ -39,7 +40,6 @@ pub struct Means {
 /// The configured agents, by name and alias.
 pub struct Registry {
     entries: BTreeMap<AgentName, AgentEntry>,
-    unusable: BTreeMap<AgentName, String>,
 }
 
 impl Registry {
@@ -48,17 +48,17 @@ impl Registry {
     pub fn new(agents: &agents::Agents, means: &Means) -> Self {
         let mut registry = Self {
             entries: BTreeMap::new(),
-            unusable: BTreeMap::new(),
         };
         for (name, def) in &agents.defs {
-            match backend(name, def, means) {
-                Ok(backend) => {
-                    registry.insert(name, entry(def, backend, server(name, def, means)));
-                }
-                Err(reason) => {
-                    registry.unusable.insert(name.clone(), reason);
-                }
-            }
+            let entry = AgentEntry {
+                backend: backend(name, def, means),
+                server: server(name, def, means),
+                alone: alone(name, def, means),
+                policy: def.permission,
+                idle_ttl: def.idle_ttl,
+                deadlines: def.deadlines,
+            };
+            registry.insert(name, entry);
         }
         for (alias, target) in &agents.aliases {
             if let Some(entry) = registry.entries.get(target).cloned() {
@@ -70,14 +70,7 @@ impl Registry {
 
     /// Adds or replaces one agent, such as one with a backend of its own.
     pub fn insert(&mut self, name: &AgentName, entry: AgentEntry) {
-        self.unusable.remove(name);
         self.entries.insert(name.clone(), entry);
-    }
-
-    /// Agents of the settings that cannot be run, and why.
-    #[must_use]
-    pub fn unusable(&self) -> &BTreeMap<AgentName, String> {
-        &self.unusable
     }
 }
 
@@ -110,11 +103,6 @@ pub fn launch(name: &AgentName, def: &AgentDef, means: &Means) -> Launch {
     }
 }
 
-/// opencode speaks the protocol too, which serves its one-shot turns.
-pub(super) fn speaks_acp(def: &AgentDef) -> bool {
-    matches!(def.protocol, Protocol::Acp | Protocol::Opencode)
-}
-
 fn arguments(def: &AgentDef) -> Vec<String> {
     let command = (def.protocol == Protocol::Opencode).then(|| "acp".to_owned());
     command
@@ -141,30 +129,43 @@ fn server(name: &AgentName, def: &AgentDef, means: &Means) -> Option<Arc<dyn Ser
     )))
 }
 
-fn backend(
-    name: &AgentName,
-    def: &AgentDef,
-    means: &Means,
-) -> Result<Arc<dyn AgentBackend>, String> {
-    let launch = launch(name, def, means);
+fn backend(name: &AgentName, def: &AgentDef, means: &Means) -> Arc<dyn AgentBackend> {
+    let (launch, room) = (launch(name, def, means), means.room.clone());
     match def.protocol {
-        _ if speaks_acp(def) => {
-            let backend = AcpBackend::new(launch, means.room.clone());
-            Ok(match learn(name, means) {
+        Protocol::Acp | Protocol::Opencode => {
+            let backend = AcpBackend::new(launch, room);
+            match learn(name, means) {
                 Some(learn) => Arc::new(backend.telling(learn)),
                 None => Arc::new(backend),
-            })
+            }
         }
         Protocol::Claude if means.warm_claude => {
-            let transcripts = means.transcripts.clone();
-            let backend = ClaudeBackend::new(launch, means.room.clone(), transcripts);
-            Ok(match learn(name, means) {
+            let backend = ClaudeBackend::new(launch, room, means.transcripts.clone());
+            match learn(name, means) {
                 Some(learn) => Arc::new(backend.telling(learn)),
                 None => Arc::new(backend),
-            })
+            }
         }
-        _ => Err(no_backend(name, def)),
+        Protocol::Claude => Arc::new(claude_alone(launch, room)),
+        Protocol::Pty => {
+            let style = Plain::new(name.as_str(), &launch.args);
+            Arc::new(PtyBackend::new(launch, room, style))
+        }
     }
+}
+
+/// What runs a turn where the agent does not start to be kept warm.
+fn alone(name: &AgentName, def: &AgentDef, means: &Means) -> Option<Arc<dyn AgentBackend>> {
+    let kept = def.protocol == Protocol::Claude && means.warm_claude;
+    kept.then(|| {
+        let launch = launch(name, def, means);
+        Arc::new(claude_alone(launch, means.room.clone())) as Arc<dyn AgentBackend>
+    })
+}
+
+fn claude_alone(launch: Launch, room: Room) -> PtyBackend {
+    let style = Alone::new(&launch);
+    PtyBackend::new(launch, room, style)
 }
 
 /// Passes on what sessions of this agent tell.
@@ -175,36 +176,4 @@ fn learn(name: &AgentName, means: &Means) -> Option<Learn> {
             tracing::debug!(agent = %name, "what a session told was not taken");
         }
     }))
-}
-
-/// Whether a backend runs agents of this definition.
-pub(super) fn has_backend(def: &AgentDef, means: &Means) -> bool {
-    speaks_acp(def) || (def.protocol == Protocol::Claude && means.warm_claude)
-}
-
-/// Why an agent of a protocol without a backend cannot be run, and the cure.
-pub(super) fn no_backend(name: &AgentName, def: &AgentDef) -> String {
-    if def.protocol == Protocol::Claude {
-        return format!(
-            "the warm backend of {name} is switched off, and Hearth has no other for it yet: set CLAUDE_SDK_BACKEND=1, or give [agents.{name}] another protocol"
-        );
-    }
-    format!(
-        "Hearth has no backend for protocol = \"{}\" yet: use \"acp\" in [agents.{name}] if the agent speaks it",
-        def.protocol.as_str()
-    )
-}
-
-fn entry(
-    def: &AgentDef,
-    backend: Arc<dyn AgentBackend>,
-    server: Option<Arc<dyn ServerBackend>>,
-) -> AgentEntry {
-    AgentEntry {
-        backend,
-        server,
-        policy: def.permission,
-        idle_ttl: def.idle_ttl,
-        deadlines: def.deadlines,
-    }
 }

@@ -197,6 +197,13 @@ fn read_agent(
             "leave that out: Hearth answers them by `permission`",
         );
     }
+    if def.protocol == Protocol::Pty && def.permission != Policy::AllowAll {
+        fields.problem(
+            "permission",
+            "cannot hold a program that asks nobody",
+            "write permission = \"allow_all\": what it may do is up to its own arguments",
+        );
+    }
     agents.defs.insert(name, def);
 }
 

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::procfs::Identity;
 use super::tail::Tail;
+use super::terminal::Terminal;
 use super::wire::Order;
 use super::{Ladder, Signal};
 
@@ -20,6 +21,8 @@ use super::{Ladder, Signal};
 pub struct OwnedProcess {
     pub(super) stdin: Option<ChildStdin>,
     pub(super) stdout: Option<ChildStdout>,
+    /// Boxed, as few have one.
+    pub(super) terminal: Option<Box<Terminal>>,
     pub(super) agent: Identity,
     pub(super) shim: Option<Identity>,
     pub(super) control: Control,
@@ -51,6 +54,11 @@ impl OwnedProcess {
     /// Its standard output, the first time.
     pub fn take_stdout(&mut self) -> Option<ChildStdout> {
         self.stdout.take()
+    }
+
+    /// Its terminal, the first time, if it is run at one.
+    pub fn take_terminal(&mut self) -> Option<Terminal> {
+        self.terminal.take().map(|terminal| *terminal)
     }
 
     /// The process itself, not its shim. For showing and reading; signals go

@@ -33,7 +33,7 @@ pub const SHIM_COMMAND: &str = "shim";
 /// be the only thread.
 ///
 /// Arguments: the descriptor of the control socket, `uid:gid` to run as or
-/// `-`, the working directory, the command, its arguments.
+/// `-`, `terminal` or `pipes`, the working directory, the command, its arguments.
 pub fn shim_main(arguments: impl Iterator<Item = OsString>) -> ! {
     let code = match Shim::start(arguments) {
         Ok(shim) => shim.run(),
@@ -41,6 +41,13 @@ pub fn shim_main(arguments: impl Iterator<Item = OsString>) -> ! {
     };
     process::exit(code)
 }
+
+/// The agent's output is a pipe.
+pub(super) const SHIM_PIPES: &str = "pipes";
+/// The agent's output is a terminal, which is to control the session that it leads. The
+/// shim stays outside: what is typed there or hung up is none of its business, and it
+/// holds no end of it.
+pub(super) const SHIM_TERMINAL: &str = "terminal";
 
 /// The agent never ran; the reason was reported.
 pub(super) const EXIT_NOT_STARTED: i32 = 125;
@@ -75,10 +82,10 @@ impl Shim {
             );
         };
         let signals = prepare().map_err(|error| fail(Stage::Shim, error))?;
-        let Launch { mut command, cwd } = Launch::parse(arguments)
+        let launch = Launch::parse(arguments)
             .ok_or_else(|| fail(Stage::Shim, io::ErrorKind::InvalidInput.into()))?;
-        std::env::set_current_dir(cwd).map_err(|error| fail(Stage::Cwd, error))?;
-        let agent = spawn(&mut command).map_err(|error| fail(Stage::Exec, error))?;
+        std::env::set_current_dir(&launch.cwd).map_err(|error| fail(Stage::Cwd, error))?;
+        let agent = launch.spawn().map_err(|error| fail(Stage::Exec, error))?;
         let_go_of_files();
         let agent = Identity::of_child(agent)
             .ok_or_else(|| fail(Stage::Shim, io::Error::from_raw_os_error(libc::ESRCH)))?;
@@ -170,20 +177,46 @@ impl Shim {
 
 struct Launch {
     command: Command,
+    terminal: bool,
     cwd: OsString,
 }
 
 impl Launch {
     fn parse(mut arguments: impl Iterator<Item = OsString>) -> Option<Self> {
         let run_as = arguments.next()?;
+        let terminal = arguments.next()? == SHIM_TERMINAL;
         let cwd = arguments.next()?;
         let mut command = Command::new(arguments.next()?);
-        command.args(arguments).process_group(0);
+        command.args(arguments);
+        if !terminal {
+            // Whoever leads a session leads a group already.
+            command.process_group(0);
+        }
         if run_as != "-" {
             let (uid, gid) = run_as.to_str()?.split_once(':')?;
             command.uid(uid.parse().ok()?).gid(gid.parse().ok()?);
         }
-        Some(Self { command, cwd })
+        Some(Self {
+            command,
+            terminal,
+            cwd,
+        })
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the shim is the process room's own hand"
+    )]
+    fn spawn(mut self) -> io::Result<i32> {
+        sys::before_exec(
+            &mut self.command,
+            BeforeExec {
+                death_signal: Some(libc::SIGKILL),
+                keep: None,
+                terminal: self.terminal,
+            },
+        );
+        Ok(self.command.spawn()?.id() as i32)
     }
 }
 
@@ -206,21 +239,6 @@ fn prepare() -> io::Result<SignalFd> {
         &signals,
         SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC,
     )?)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the shim is the process room's own hand"
-)]
-fn spawn(command: &mut Command) -> io::Result<i32> {
-    sys::before_exec(
-        command,
-        BeforeExec {
-            death_signal: Some(libc::SIGKILL),
-            keep: None,
-        },
-    );
-    Ok(command.spawn()?.id() as i32)
 }
 
 /// The agent alone holds its pipes and its directory: when it closes one, the

@@ -30,7 +30,7 @@ impl fmt::Display for Owner {
     }
 }
 
-/// A process to start. Its input, output and error are pipes.
+/// A process to start. Its error is a pipe.
 #[derive(Clone, Debug)]
 pub struct ProcessSpec {
     /// Whose it is.
@@ -50,6 +50,22 @@ pub struct ProcessSpec {
     pub run_as: Option<(u32, u32)>,
     /// How it is kept from outliving Hearth.
     pub guard: Guard,
+    /// What its input and its output are.
+    pub streams: Streams,
+}
+
+/// What a process has as its input and its output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Streams {
+    /// Pipes.
+    #[default]
+    Pipes,
+    /// Its output is a terminal, and it leads a session that this terminal controls.
+    /// Only with [`Guard::Shim`].
+    Terminal {
+        /// Its input is the terminal too, at which nobody types; else a pipe.
+        input: bool,
+    },
 }
 
 /// How a process is kept from outliving Hearth.
@@ -76,6 +92,7 @@ impl ProcessSpec {
             env: BTreeMap::new(),
             run_as: None,
             guard: Guard::Shim,
+            streams: Streams::Pipes,
         }
     }
 

@@ -18,9 +18,11 @@ use uuid::Uuid;
 use super::ledger::Entry;
 use super::owned::{Control, OwnedProcess};
 use super::procfs::{self, Identity};
-use super::shim::EXIT_NOT_STARTED;
+use super::shim::{EXIT_NOT_STARTED, SHIM_PIPES, SHIM_TERMINAL};
+use super::spec::Streams;
 use super::sys::{self, BeforeExec};
 use super::tail::Tail;
+use super::terminal::Terminal;
 use super::watch::{EnteredTree, Reports, Watch};
 use super::wire::Report;
 use super::{Guard, Inner, MARKER, ProcessError, ProcessSpec, SHIM_COMMAND};
@@ -50,6 +52,11 @@ pub(super) async fn start(
 
 async fn enter(inner: Arc<Inner>, spec: ProcessSpec) -> Result<OwnedProcess, ProcessError> {
     check_directory(&spec.cwd)?;
+    if spec.guard != Guard::Shim && spec.streams != Streams::Pipes {
+        return Err(ProcessError::Invalid(
+            "only a process with a shim can be run at a terminal".to_owned(),
+        ));
+    }
     let program = spec.resolve_command()?;
     let id = Uuid::now_v7().simple().to_string();
     inner.trees.enter(&id, spec.owner.clone())?;
@@ -87,17 +94,23 @@ async fn start_guarded(
             Some((uid, gid)) => format!("{uid}:{gid}"),
             None => "-".to_owned(),
         })
+        .arg(match spec.streams {
+            Streams::Pipes => SHIM_PIPES,
+            Streams::Terminal { .. } => SHIM_TERMINAL,
+        })
         .arg(&spec.cwd)
         .arg(program)
         .args(&spec.args)
         .current_dir("/");
     describe(&mut command, spec);
+    let terminal = at_terminal(&mut command, spec.streams)?;
     command.env(MARKER, tree.inner.marker(&tree.id));
     sys::before_exec(
         &mut command,
         BeforeExec {
             death_signal: Some(libc::SIGTERM),
             keep: Some(theirs.as_raw_fd()),
+            terminal: false,
         },
     );
     let child = tree
@@ -134,7 +147,9 @@ async fn start_guarded(
         agent,
     };
     let written = tree.inner.ledger.write(&tree.id, &entry);
-    let process = hand_over(tree, child, agent, Some((shim, reports, writer)), 0);
+    let guard = Some((shim, reports, writer));
+    let mut process = hand_over(tree, child, agent, guard, 0);
+    process.terminal = terminal.map(Box::new);
     // On failure the handle is dropped here, which kills the tree.
     written.map(|()| process)
 }
@@ -156,6 +171,7 @@ async fn start_direct(
         BeforeExec {
             death_signal: Some(signal),
             keep: None,
+            terminal: false,
         },
     );
     let child = tree
@@ -182,6 +198,24 @@ fn describe(command: &mut Command, spec: &ProcessSpec) {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
+}
+
+/// Puts a terminal in place of pipes, if there is to be one. Our copies of its end go
+/// with the command, so that its closing is seen.
+fn at_terminal(command: &mut Command, streams: Streams) -> Result<Option<Terminal>, ProcessError> {
+    let Streams::Terminal { input } = streams else {
+        return Ok(None);
+    };
+    let failed = |source| ProcessError::Unavailable {
+        what: "opening a terminal",
+        source,
+    };
+    let (ours, theirs) = Terminal::open().map_err(failed)?;
+    if input {
+        command.stdin(theirs.try_clone().map_err(failed)?);
+    }
+    command.stdout(theirs);
+    Ok(Some(ours))
 }
 
 /// Splits a started child between its watcher and its owner.
@@ -220,6 +254,7 @@ fn hand_over(
     OwnedProcess {
         stdin,
         stdout,
+        terminal: None,
         agent,
         shim,
         control,

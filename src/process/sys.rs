@@ -21,14 +21,17 @@ pub(super) struct BeforeExec {
     pub(super) death_signal: Option<i32>,
     /// A descriptor that it keeps across exec.
     pub(super) keep: Option<RawFd>,
+    /// Its output is a terminal, which is to control a session that it leads. It must
+    /// not lead a process group yet.
+    pub(super) terminal: bool,
 }
 
 /// Arranges for `steps` to run in the child of `command`.
 pub(super) fn before_exec(command: &mut Command, steps: BeforeExec) {
     let parent = std::process::id();
     // SAFETY: between fork and exec only async-signal-safe calls are allowed;
-    // the closure makes sigprocmask, signal, prctl, getppid and fcntl calls and
-    // allocates nothing.
+    // the closure makes sigprocmask, signal, prctl, getppid, setsid, ioctl and fcntl
+    // calls and allocates nothing.
     unsafe {
         command.pre_exec(move || {
             // A blocked signal stays blocked across exec.
@@ -42,6 +45,9 @@ pub(super) fn before_exec(command: &mut Command, steps: BeforeExec) {
                 if std::os::unix::process::parent_id() != parent {
                     return Err(io::Error::from_raw_os_error(libc::ESRCH));
                 }
+            }
+            if steps.terminal {
+                lead_session_at(libc::STDOUT_FILENO)?;
             }
             if let Some(fd) = steps.keep {
                 set_close_on_exec(fd, false)?;
@@ -164,6 +170,32 @@ pub(super) fn signal_pidfd(process: BorrowedFd<'_>, signal: i32) -> io::Result<(
         )
     };
     if sent == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// What programs are told of a terminal's size.
+pub(super) fn set_window_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> io::Result<()> {
+    let size = libc::winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: the request reads one winsize, which lives across the call.
+    match unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Begins a session of this process that the terminal `fd` controls.
+fn lead_session_at(fd: RawFd) -> io::Result<()> {
+    // SAFETY: both take plain numbers; TIOCSCTTY's says that nothing is stolen.
+    let done = unsafe { libc::setsid() >= 0 && libc::ioctl(fd, libc::TIOCSCTTY, 0) == 0 };
+    if done {
         Ok(())
     } else {
         Err(io::Error::last_os_error())

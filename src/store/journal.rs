@@ -81,6 +81,7 @@ impl Journal for Store {
                     .as_ref()
                     .map(|checkpoint| &checkpoint.commit),
             )
+            .bind(open.alone)
             .fetch_all(&self.journal)
             .await
             .map_err(journal_error)?;

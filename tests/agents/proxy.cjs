@@ -1,7 +1,7 @@
 // Stands between Hearth and a real `opencode serve`: cuts each event stream a little
 // while after it began, and leaves all else alone. Told by its environment:
-// PROXY_PROGRAM is opencode, PROXY_LOG a file that gets a line for each cut,
-// PROXY_AFTER_MS how long a stream lives.
+// PROXY_PROGRAM is opencode, PROXY_LOG a file that gets a line for each stream that is
+// opened, cut or closed by its reader, PROXY_AFTER_MS how long a stream lives.
 const { spawn } = require("node:child_process");
 const { appendFileSync } = require("node:fs");
 const net = require("node:net");
@@ -48,9 +48,17 @@ function join(client, inside) {
     server.write(head);
     client.pipe(server);
     if (!head.toString().startsWith("GET /event")) return;
-    setTimeout(() => {
-      if (!client.destroyed) appendFileSync(process.env.PROXY_LOG, "cut\n");
+    const log = (word) => appendFileSync(process.env.PROXY_LOG, `${word}\n`);
+    log("opened");
+    const timer = setTimeout(() => {
+      log("cut");
+      client.off("close", closed);
       cut();
     }, Number(process.env.PROXY_AFTER_MS));
+    const closed = () => {
+      clearTimeout(timer);
+      log("closed");
+    };
+    client.once("close", closed);
   });
 }

@@ -9,7 +9,7 @@ use hearth::backends::acp::{AcpBackend, Launch};
 use hearth::process::{Room, RoomConfig, ShimPath};
 use hearth_actors::event::{AgentEvent, AgentStop, Said};
 use hearth_actors::ids::{AgentName, ChatId, Generation, SessionId, SessionKey, TurnId};
-use hearth_actors::model::{Deadlines, Resume};
+use hearth_actors::model::{Deadlines, Policy, Resume};
 use hearth_actors::ports::{AgentBackend, Link, LinkSpec, Prompt, StartError};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -88,6 +88,7 @@ impl Fixture {
             mode: None,
             thinking: None,
             features: std::collections::BTreeMap::new(),
+            policy: Policy::Ask,
             deadlines: Deadlines::default(),
         }
     }

@@ -161,10 +161,19 @@ fn claude_may_skip_its_questions_only_where_everything_is_allowed() {
 }
 
 #[test]
-fn the_registry_serves_names_and_aliases_and_says_what_it_cannot_run() {
+fn a_program_that_asks_nobody_is_not_said_to_be_held() {
+    let table = "[agents.mine]\nprotocol = \"pty\"\ncommand = \"mine\"\n";
+    let errors = read(table).unwrap_err();
+    assert!(errors[0].contains("agents.mine.permission"), "{errors:?}");
+    assert!(errors[0].contains("allow_all"), "{errors:?}");
+    read(&format!("{table}permission = \"allow_all\"")).unwrap();
+}
+
+#[test]
+fn the_registry_serves_names_and_aliases_and_knows_what_can_be_kept_warm() {
     let directory = tempfile::tempdir().unwrap();
     let agents =
-        read("[agents.d]\nalias = \"demo\"\n[agents.old]\ncommand = \"x\"\nprotocol = \"pty\"")
+        read("[agents.d]\nalias = \"demo\"\n[agents.old]\ncommand = \"x\"\nprotocol = \"pty\"\npermission = \"allow_all\"")
             .unwrap();
     let means = Means {
         room: Room::open(RoomConfig {
@@ -182,22 +191,29 @@ fn the_registry_serves_names_and_aliases_and_says_what_it_cannot_run() {
     };
     let registry = Registry::new(&agents, &means);
     let names: Vec<_> = registry.names().iter().map(ToString::to_string).collect();
-    assert_eq!(names, ["claude", "d", "demo", "goose", "opencode", "qwen"]);
+    assert_eq!(
+        names,
+        ["claude", "d", "demo", "goose", "old", "opencode", "qwen"]
+    );
     let entry = |name: &str| registry.get(&AgentName::from(name));
     assert!(Arc::ptr_eq(
         &entry("d").unwrap().backend,
         &entry("demo").unwrap().backend
     ));
-    assert!(entry("old").is_none());
-    assert!(registry.unusable()[&AgentName::from("old")].contains("pty"));
+    let kept = |registry: &Registry, name: &str| {
+        let entry = registry.get(&AgentName::from(name)).unwrap();
+        (entry.backend.can_be_warm(), entry.alone.is_some())
+    };
+    assert_eq!(kept(&registry, "old"), (false, false));
+    assert_eq!(kept(&registry, "demo"), (true, false));
+    assert_eq!(kept(&registry, "claude"), (true, true));
 
     let cold = Means {
         warm_claude: false,
         ..means.clone()
     };
     let cold = Registry::new(&agents, &cold);
-    let why = &cold.unusable()[&AgentName::from("claude")];
-    assert!(why.contains("CLAUDE_SDK_BACKEND=1"), "{why}");
+    assert_eq!(kept(&cold, "claude"), (false, false));
 
     let demo = AgentName::from("demo");
     let launched = launch(&demo, &agents.defs[&demo], &means);

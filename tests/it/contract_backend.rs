@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hearth::backends::acp::{AcpBackend, Launch};
 use hearth::process::{Room, RoomConfig, ShimPath};
 use hearth_actors::ids::{ChatId, Generation, SessionId, SessionKey};
-use hearth_actors::model::Deadlines;
+use hearth_actors::model::{Deadlines, Policy};
 use hearth_actors::ports::{AgentBackend, LinkSpec, ProcessLedger, Prompt};
 use hearth_actors::testing::contract_backend::{BackendUnderTest, Play};
 use tempfile::TempDir;
@@ -36,9 +36,9 @@ impl Demo {
     }
 }
 
-impl BackendUnderTest for Demo {
-    fn backend(&self) -> Arc<dyn AgentBackend> {
-        let launch = Launch {
+impl Demo {
+    fn launch(&self) -> Launch {
+        Launch {
             name: "demo".into(),
             program: env!("CARGO_BIN_EXE_hearth").into(),
             args: vec!["demo-agent".into()],
@@ -48,8 +48,13 @@ impl BackendUnderTest for Demo {
             mode: Some("default".into()),
             quirks: Vec::new(),
             parent_env: std::env::vars_os().collect(),
-        };
-        Arc::new(AcpBackend::new(launch, self.room.clone()))
+        }
+    }
+}
+
+impl BackendUnderTest for Demo {
+    fn backend(&self) -> Arc<dyn AgentBackend> {
+        Arc::new(AcpBackend::new(self.launch(), self.room.clone()))
     }
 
     fn processes(&self) -> Arc<dyn ProcessLedger> {
@@ -72,6 +77,7 @@ impl BackendUnderTest for Demo {
             mode: None,
             thinking: None,
             features: std::collections::BTreeMap::new(),
+            policy: Policy::Ask,
             deadlines: Deadlines::default(),
         }
     }
@@ -97,3 +103,99 @@ impl BackendUnderTest for Demo {
 }
 
 hearth_actors::backend_contract!(Demo::new());
+
+/// What can be promised of a program that is run once for each prompt. It asks nobody,
+/// and ends its turn with its own end.
+mod at_a_terminal {
+    use hearth::backends::pty::{Plain, PtyBackend};
+    use hearth_actors::event::Said;
+    use hearth_actors::ids::TurnId;
+    use hearth_actors::ports::LinkError;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// A shell that reads its script from its input.
+    struct Shell(Demo);
+
+    impl Shell {
+        fn new() -> Self {
+            Self(Demo::new())
+        }
+    }
+
+    impl BackendUnderTest for Shell {
+        fn backend(&self) -> Arc<dyn AgentBackend> {
+            let launch = Launch {
+                program: "sh".into(),
+                args: Vec::new(),
+                ..self.0.launch()
+            };
+            Arc::new(PtyBackend::new(
+                launch,
+                self.0.room.clone(),
+                Plain::new("shell", &[]),
+            ))
+        }
+
+        fn processes(&self) -> Arc<dyn ProcessLedger> {
+            self.0.processes()
+        }
+
+        fn spec(&self) -> LinkSpec {
+            self.0.spec()
+        }
+
+        fn prompt(&self, play: Play) -> Prompt {
+            let text = match play {
+                Play::Hello => "printf hello".into(),
+                Play::Count(many) => {
+                    format!("i=0; while [ $i -lt {many} ]; do echo \"$i ..\"; i=$((i+1)); done")
+                }
+                Play::Hang => "printf hello; exec sleep 1000".into(),
+                Play::Deaf => {
+                    "trap '' TERM INT HUP; printf hello; while :; do sleep 1000; done".into()
+                }
+                Play::Crash => "printf hello; kill -9 $$".into(),
+                Play::Ask => unreachable!("it asks nobody"),
+            };
+            Prompt {
+                text,
+                ..self.0.prompt(Play::Hello)
+            }
+        }
+    }
+
+    hearth_actors::backend_contract! { @tests (tokio::test) Shell::new();
+        a_turn_ends_once_after_all_its_words,
+        the_end_of_the_agent_is_its_last_word,
+        a_cancelled_turn_ends_and_the_next_prompt_works,
+        a_dropped_link_takes_its_processes_with_it,
+        a_dropped_start_leaves_nothing_behind,
+        a_stop_returns_when_the_processes_are_gone,
+        a_deaf_agent_is_stopped_in_time,
+        a_slow_listener_loses_nothing,
+    }
+
+    #[tokio::test]
+    async fn a_crash_in_mid_turn_ends_the_link() {
+        let under = Shell::new();
+        let (sender, mut events) = mpsc::channel(8);
+        let link = under.backend().start(under.spec(), sender).await.unwrap();
+        assert!(!link.keeps_context() && !link.can_continue());
+        let turn = TurnId::new();
+        link.prompt(turn, &under.prompt(Play::Crash)).unwrap();
+        let mut said = Vec::new();
+        while let Some(event) = events.recv().await {
+            assert_eq!(event.turn, Some(turn));
+            said.push(event.said);
+        }
+        assert_eq!(said[0], Said::Text("hello".into()));
+        let Some(Said::Exited(exit)) = said.last() else {
+            panic!("no exit: {said:?}");
+        };
+        assert_eq!((exit.signal, exit.expected), (Some(9), false));
+        let refused = link.prompt(TurnId::new(), &under.prompt(Play::Hello));
+        assert_eq!(refused, Err(LinkError::Gone));
+    }
+}

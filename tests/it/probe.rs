@@ -91,7 +91,7 @@ async fn each_fault_is_told_with_its_cure() {
         "[agents.gone]\ncommand = \"no-such-agent\"\n[agents.goose]\ncommand = \"no-such-goose\"\n\
          [agents.file]\ncommand = \"{}\"\n\
          [agents.old]\n{}[agents.ends]\n{}[agents.silent]\n{}deadlines = {{ spawn_ms = 300 }}\n\
-         [agents.login]\n{}[agents.pty]\ncommand = \"sh\"\nprotocol = \"pty\"\n",
+         [agents.login]\n{}[agents.pty]\ncommand = \"sh\"\nprotocol = \"pty\"\npermission = \"allow_all\"\n",
         file.path().display(),
         script("echo this needs more: requires Node.js 22 >&2; exit 1"),
         script("echo boom >&2; exit 3"),
@@ -115,7 +115,9 @@ async fn each_fault_is_told_with_its_cure() {
     let told = found.fault.expect("it wants a login");
     assert_eq!(told.kind, "not_logged_in", "{told:?}");
     assert!(told.detail.contains("run mine login"), "{told:?}");
-    fault(&fixture, "pty", "unusable").await;
+    let found = fixture.prober.look(&"pty".into()).await.unwrap();
+    assert!(found.install_path.is_some_and(|path| path.ends_with("sh")));
+    assert_eq!((found.fault, found.version), (None, None), "not started");
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ mod exits;
 mod killed;
 mod ladder;
 mod service;
+mod terminal;
 
 /// The promise for every death: nobody is left after this.
 const GONE_WITHIN: Duration = Duration::from_secs(1);

@@ -5,12 +5,9 @@ mod program;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use chrono::Utc;
 use hearth::backends::claude::transcript::chain::Transcript;
 use hearth::backends::claude::transcript::keys::{file_of, metadata_of, project_key};
-use hearth::backends::claude::transcript::{
-    Found, Rebuilt, Speaker, Spoken, Trimmed, import, lines, rebuild, trim_after,
-};
+use hearth::backends::claude::transcript::{Found, Rebuilt, Trimmed, lines, rebuild, trim_after};
 use hearth::store::Store;
 use hearth_actors::ids::NodeId;
 use hearth_actors::ports::{NodeLease as _, Transcripts as _};
@@ -284,58 +281,6 @@ async fn subagents_are_rebuilt_with_what_they_are() {
     assert!(second.transcript(&side).metadata.is_some(), "what it is");
     program.turn("[[text:Yes.]] what did it see").await;
     stage.assert_knows("what did it see", &["saw a heron"]);
-}
-
-#[tokio::test]
-async fn what_was_said_to_another_agent_is_known() {
-    let stage = Stage::set().await;
-    let machine = stage.machine().await;
-    let said = |speaker, text: &str| Spoken {
-        speaker,
-        text: text.to_owned(),
-    };
-    let spoken = [
-        said(Speaker::User, "my name is Wren"),
-        said(Speaker::Assistant, "hello Wren, the word is tamarind"),
-        said(Speaker::User, "thank you"),
-        said(Speaker::Assistant, "not at all"),
-    ];
-    let place = hearth::backends::claude::transcript::import::Place {
-        session: &stage.main.session_id,
-        cwd: stage.cwd.to_str().unwrap(),
-        version: "2.1.329",
-        at: Utc::now(),
-    };
-    let entries = import(&place, &spoken);
-    let mut owner = machine.store.own(&stage.main.session_id).await.unwrap();
-    let stored = machine
-        .store
-        .append(&owner.write(), &stage.main, &entries)
-        .await;
-    stored.expect("stored");
-
-    let (_, mut program) = stage.resume(&machine, &stage.main).await;
-    program.turn("[[text:Wren.]] who am I").await;
-    let seen = stage.asked("who am I");
-    let messages = seen.body["messages"].as_array().unwrap();
-    let talk: Vec<(&str, &str)> = messages
-        .iter()
-        .filter(|message| message["role"] != "system")
-        .map(|message| {
-            (
-                message["role"].as_str().unwrap(),
-                message["content"].as_str().unwrap(),
-            )
-        })
-        .collect();
-    let expected = [
-        ("user", "my name is Wren"),
-        ("assistant", "hello Wren, the word is tamarind"),
-        ("user", "thank you"),
-        ("assistant", "not at all"),
-        ("user", "[[text:Wren.]] who am I"),
-    ];
-    assert_eq!(talk, expected);
 }
 
 #[tokio::test]

@@ -31,6 +31,9 @@ pub struct AgentEntry {
     /// Where its chats' turns are run instead, in sessions of one server, as long as
     /// that can be started.
     pub server: Option<Arc<dyn ServerBackend>>,
+    /// Runs a single turn, which is told the chat so far, where `backend` does not
+    /// start. Its links keep no context.
+    pub alone: Option<Arc<dyn AgentBackend>>,
     /// Applies where the task says nothing.
     pub policy: Policy,
     /// Unused this long, its process is stopped.
@@ -85,6 +88,8 @@ pub struct LinkSpec {
     pub thinking: Option<String>,
     /// Wanted values of the agent's own options, by their ids.
     pub features: BTreeMap<String, serde_json::Value>,
+    /// What the turn it is started for may do, for agents that nobody can be asked by.
+    pub policy: Policy,
     /// The clocks of the stop ladder.
     pub deadlines: Deadlines,
 }
@@ -99,6 +104,12 @@ pub trait Link: Send + Sync {
     /// is not known to can be, is not stopped while a human is asked in it.
     fn can_continue(&self) -> bool {
         false
+    }
+
+    /// One prompt's context is there for the next one. Without that each turn of a
+    /// chat is told the chat, and its link ends with it.
+    fn keeps_context(&self) -> bool {
+        true
     }
 
     /// Hands the prompt over; never waits for the answer. One prompt is in

@@ -103,6 +103,9 @@ pub struct OpenTurn {
     /// The state before the turn; none when the worktree has no checkpoint
     /// because the project forbids it.
     pub checkpoint: Option<Checkpoint>,
+    /// The agent keeps no context of it: the turn is news to the context that the
+    /// same agent may have of the chat, too.
+    pub alone: bool,
 }
 
 /// `agent_sessions.status`.

@@ -33,6 +33,10 @@ pub trait Server: Send + Sync {
 
     /// Opens or resumes a session of its own for one key, as
     /// [`super::AgentBackend::start`] does. Stopping the link leaves the server.
+    ///
+    /// # Errors
+    /// [`StartError::Server`] where the server itself is at fault. A server that ended
+    /// meanwhile is told by [`Server::exited`]; then the error means nothing.
     async fn attach(
         &self,
         spec: LinkSpec,
@@ -47,6 +51,12 @@ pub trait Server: Send + Sync {
 
     /// Resident bytes of its process tree.
     fn rss_bytes(&self) -> Option<u64>;
+
+    /// A turn of it would not end, and may go on for nobody: it should be renewed
+    /// when no other runs.
+    fn is_unruly(&self) -> bool {
+        false
+    }
 
     /// The last lines of its standard error, capped by the process room.
     fn stderr_tail(&self) -> String {

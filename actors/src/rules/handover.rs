@@ -133,6 +133,7 @@ const LEFT_OUT_BYTES: usize = 64;
 
 fn sentence(reason: &Reason) -> String {
     match reason {
+        Reason::Alone => "Why: you keep nothing of this chat between turns. What was said:".into(),
         Reason::Joined => "Why: others worked in this chat before you. What was said:".into(),
         Reason::Fresh(why) => {
             let why = fit(&plain(why), WHY_BYTES);

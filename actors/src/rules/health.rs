@@ -56,6 +56,8 @@ pub enum Sign {
     Turns(usize),
     /// So many resident bytes its process tree has.
     Memory(u64),
+    /// A turn of it would not end, and may go on for nobody.
+    Unruly,
     /// Time passed.
     Tick,
 }
@@ -68,6 +70,9 @@ pub enum Order {
     /// Stop what is left of it and start it again. Comes once: the next server
     /// has a monitor of its own.
     Restart(Cause),
+    /// Start it again when whoever gives out its turns says that none begins
+    /// meanwhile. Comes once for each time that no turn runs.
+    Renew(Cause),
 }
 
 /// Why a server is started again.
@@ -81,6 +86,8 @@ pub enum Cause {
     DeafWithTurns,
     /// It holds too much memory, and no turn ran in it.
     Memory,
+    /// A turn of it would not end, and no other ran in it.
+    Unruly,
 }
 
 /// How it stands, for people.
@@ -108,6 +115,9 @@ pub struct Monitor {
     failures: u32,
     turns: usize,
     memory: u64,
+    unruly: bool,
+    /// Since no turn runs, it was said that it should be renewed.
+    renewing: bool,
     over: Option<Cause>,
 }
 
@@ -124,6 +134,8 @@ impl Monitor {
             failures: 0,
             turns: 0,
             memory: 0,
+            unruly: false,
+            renewing: false,
             over: None,
         }
     }
@@ -142,13 +154,22 @@ impl Monitor {
             }
             Sign::Failed(probe) => self.failed(probe),
             Sign::Exited => return Some(self.end(Cause::Exited)),
-            Sign::Turns(turns) => self.turns = turns,
+            Sign::Turns(turns) => {
+                self.turns = turns;
+                self.renewing &= turns == 0;
+            }
             Sign::Memory(bytes) => self.memory = bytes,
+            Sign::Unruly => self.unruly = true,
             Sign::Tick => {}
         }
         self.overdue(now);
         if let Some(cause) = self.verdict(now) {
             return Some(self.end(cause));
+        }
+        if let Some(cause) = self.worn().filter(|_| self.turns == 0)
+            && !std::mem::replace(&mut self.renewing, true)
+        {
+            return Some(Order::Renew(cause));
         }
         self.is_probe_due(now).then(|| self.probe(now))
     }
@@ -220,8 +241,16 @@ impl Monitor {
             let stale = now.since(self.last_sign) >= self.limits.busy_grace;
             return stale.then_some(Cause::DeafWithTurns);
         }
+        None
+    }
+
+    /// Why it should not serve for long any more.
+    fn worn(&self) -> Option<Cause> {
+        if self.unruly {
+            return Some(Cause::Unruly);
+        }
         let full = self.limits.memory.is_some_and(|most| self.memory > most);
-        (full && self.turns == 0).then_some(Cause::Memory)
+        full.then_some(Cause::Memory)
     }
 
     fn is_deaf(&self) -> bool {

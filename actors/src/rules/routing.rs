@@ -20,6 +20,14 @@ pub struct Origin {
     pub contestant: bool,
 }
 
+impl Origin {
+    /// A person said it in a chat.
+    #[must_use]
+    pub fn is_of_chat(self) -> bool {
+        self.own_chat && !self.child && !self.contestant
+    }
+}
+
 /// How a task is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -34,7 +42,7 @@ pub enum Route {
 /// warm.
 #[must_use]
 pub fn route(origin: Origin, can_be_warm: bool) -> Route {
-    if can_be_warm && origin.own_chat && !origin.child && !origin.contestant {
+    if can_be_warm && origin.is_of_chat() {
         Route::Warm
     } else {
         Route::OneShot
@@ -56,12 +64,14 @@ pub fn circuit(key: &SessionKey, chat: ChatId) -> SessionKey {
 
 /// Makes a one-shot turn of `assignment`: its key is the task's own, so that it
 /// neither waits for nor ends the chat's warm session; it resumes nothing; and
-/// as nobody watches, it is denied what it asks for unless it says otherwise.
+/// where nobody watches, it is denied what it asks for unless it says otherwise.
 pub fn make_one_shot(assignment: &mut Assignment) {
     assignment.key = SessionKey {
         chat: ChatId(assignment.fence.task.0),
         agent: assignment.key.agent.clone(),
     };
     assignment.resume = None;
-    assignment.policy.get_or_insert(Policy::Deny);
+    if !assignment.origin.is_of_chat() {
+        assignment.policy.get_or_insert(Policy::Deny);
+    }
 }

@@ -670,6 +670,7 @@ impl Agents for FakeAgents {
         Some(AgentEntry {
             server,
             backend: Arc::new(self.backend.clone()),
+            alone: None,
             policy: self.policy,
             idle_ttl: self.idle_ttl,
             deadlines: self.deadlines,

@@ -29,6 +29,9 @@ struct State {
     refusals: usize,
     panics: usize,
     deaf: bool,
+    unruly: bool,
+    deaths: usize,
+    slow: Duration,
     heard: u64,
     memory: u64,
     life: Option<watch::Sender<Option<ExitInfo>>>,
@@ -67,6 +70,21 @@ impl FakeServers {
     /// The next look at its facts panics, and its actor with it.
     pub fn panic(&self) {
         self.with(|state| state.panics += 1);
+    }
+
+    /// A turn of the one that runs would not end.
+    pub fn revolt(&self) {
+        self.with(|state| state.unruly = true);
+    }
+
+    /// The next session that is opened kills it.
+    pub fn die_of_a_session(&self) {
+        self.with(|state| state.deaths += 1);
+    }
+
+    /// Starts take this much longer.
+    pub fn slow_down(&self, by: Duration) {
+        self.with(|state| state.slow = by);
     }
 
     /// Kills it, as `kill -9` would.
@@ -118,7 +136,8 @@ impl ServerBackend for FakeServers {
     }
 
     async fn launch(&self) -> Result<Arc<dyn Server>, StartError> {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let slow = self.with(|state| state.slow);
+        tokio::time::sleep(Duration::from_millis(100) + slow).await;
         let (life, dead) = watch::channel(None);
         let refused = self.with(|state| {
             let refused = state.refusals > 0;
@@ -128,6 +147,7 @@ impl ServerBackend for FakeServers {
                 state.alive += 1;
                 state.most_alive = state.most_alive.max(state.alive);
                 state.memory = 0;
+                state.unruly = false;
                 state.life = Some(life);
             }
             refused
@@ -177,7 +197,16 @@ impl Server for FakeServer {
         spec: LinkSpec,
         events: mpsc::Sender<AgentEvent>,
     ) -> Result<Arc<dyn Link>, StartError> {
-        self.servers.with(|state| state.attached += 1);
+        let dies = self.servers.with(|state| {
+            let dies = state.deaths > 0;
+            state.deaths = state.deaths.saturating_sub(1);
+            state.attached += usize::from(!dies);
+            dies
+        });
+        if dies {
+            self.servers.kill();
+            return Err(StartError::Server("the fake server died of it".into()));
+        }
         let (inner, said) = mpsc::channel(64);
         let link = self.servers.agents.start(spec, inner).await?;
         tokio::spawn(tell(said, events, self.dead.clone()));
@@ -197,6 +226,10 @@ impl Server for FakeServer {
 
     fn rss_bytes(&self) -> Option<u64> {
         Some(self.servers.with(|state| state.memory))
+    }
+
+    fn is_unruly(&self) -> bool {
+        self.servers.with(|state| state.unruly)
     }
 
     async fn exited(&self) -> ExitInfo {

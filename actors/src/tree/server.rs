@@ -23,13 +23,17 @@ use crate::rules::health::{Cause, Health};
 use crate::rules::restart::{History, Rest};
 use crate::tree::addr::{Addr, Depth, Task};
 use crate::tree::board::Snapshot;
+use crate::tree::pool;
 use crate::tree::shared::Shared;
 
-use life::Life;
+use life::{Life, Verdict};
 
 /// Tenancies that may wait for a server; more are refused. Above any number of
 /// live sessions that one machine carries.
 const WAITERS: usize = 256;
+/// Longest wait for the tenants of a server that is renewed: the stop of a session
+/// and the end of its processes.
+const LEAVE_BOUND: Duration = Duration::from_secs(30);
 /// Bytes of standard error that are shown.
 const TAIL: usize = 2048;
 
@@ -64,6 +68,10 @@ pub(crate) enum Msg {
         /// Of these.
         turns: usize,
     },
+    /// No turn begins in it until it is renewed: who wants in waits.
+    Renewing(u64),
+    /// Its tenants are gone: it ends, and starts for who waits.
+    Renew(u64),
     /// Nobody has used it for its idle time.
     Unused(u64),
     /// Start it, if somebody waits.
@@ -76,6 +84,8 @@ pub(crate) struct ServerActor;
 
 pub(crate) struct Arguments {
     pub(crate) shared: Arc<Shared>,
+    /// It gives out the turns.
+    pub(crate) pool: Addr<pool::Msg>,
     /// As people call it: the agent.
     pub(crate) name: String,
     pub(crate) backend: Arc<dyn ServerBackend>,
@@ -99,8 +109,14 @@ pub(crate) struct State {
     last_restart: Option<(String, DateTime<Utc>)>,
     last_exit: Option<String>,
     stopping: bool,
-    /// The start after a rest, or the end after being unused.
-    timer: Option<Task>,
+    /// Why it is to be renewed, once that was found.
+    worn: Option<Cause>,
+    /// Until its tenants are gone, or were given their time to go.
+    renewing: Option<Task>,
+    /// The start after a rest.
+    rest: Option<Task>,
+    /// The end after being unused.
+    idle: Option<Task>,
 }
 
 enum Phase {
@@ -132,7 +148,10 @@ impl Actor for ServerActor {
             last_restart: None,
             last_exit: None,
             stopping: false,
-            timer: None,
+            worn: None,
+            renewing: None,
+            rest: None,
+            idle: None,
         };
         state.show();
         Ok(state)
@@ -153,6 +172,8 @@ impl Actor for ServerActor {
             Msg::Ended(life) if life == state.lives => state.ended(),
             Msg::Tick(life) => state.tick(life),
             Msg::Used { tenants, turns } => state.used(tenants, turns),
+            Msg::Renewing(life) => state.renewing(life),
+            Msg::Renew(life) => state.renew(life),
             Msg::Unused(life) => state.unused(life),
             Msg::Start => state.start(),
             Msg::Stop => state.stop(),
@@ -181,7 +202,9 @@ impl State {
         if self.stopping {
             return refuse(tenant, "the service is stopping");
         }
-        if let Phase::Up(life) = &mut self.phase {
+        if let Phase::Up(life) = &mut self.phase
+            && self.renewing.is_none()
+        {
             return life.attach(tenant);
         }
         let now = self.to.shared.now();
@@ -196,6 +219,7 @@ impl State {
                 &format!("it rests for {wait} s more after too many crashes: {why}"),
             );
         }
+        self.waiting.retain(|tenant| !tenant.reply.is_closed());
         if self.waiting.len() >= WAITERS {
             return refuse(tenant, &format!("{WAITERS} sessions wait for it already"));
         }
@@ -205,16 +229,18 @@ impl State {
 
     /// Starts it now, or when its rest is over, if somebody waits for it.
     fn start(&mut self) {
+        // Who stopped waiting needs none.
+        self.waiting.retain(|tenant| !tenant.reply.is_closed());
         if !matches!(self.phase, Phase::Down) || self.waiting.is_empty() || self.stopping {
             return;
         }
         let now = self.to.shared.now();
         if let Some(rest) = self.history.resting(now) {
-            self.timer = Some(self.me.cast_after(rest.until().since(now), Msg::Start));
+            self.rest = Some(self.me.cast_after(rest.until().since(now), Msg::Start));
             return;
         }
         self.lives += 1;
-        self.timer = None;
+        self.rest = None;
         self.phase = Phase::Starting(life::launch(
             &self.me,
             self.lives,
@@ -233,11 +259,13 @@ impl State {
                 let now = self.to.shared.now();
                 let limits = self.to.backend.limits();
                 let mut life = Life::new(&self.me, self.lives, server, now, limits);
-                for tenant in self.waiting.drain(..) {
+                let waiting = self.waiting.drain(..);
+                for tenant in waiting.filter(|tenant| !tenant.reply.is_closed()) {
                     life.attach(tenant);
                 }
                 self.phase = Phase::Up(Box::new(life));
-                self.step(|life, now, turns| life.turns(now, turns));
+                // Whoever it was started for may be gone.
+                self.used(self.tenants, self.turns);
             }
             Err(error) => {
                 self.phase = Phase::Down;
@@ -250,18 +278,37 @@ impl State {
     }
 
     fn used(&mut self, tenants: usize, turns: usize) {
+        let fewer = turns < self.turns;
         (self.tenants, self.turns) = (tenants, turns);
+        if let Phase::Up(life) = &self.phase
+            && fewer
+            && life.is_alive()
+        {
+            self.history.worked();
+        }
         self.step(|life, now, turns| life.turns(now, turns));
         let unused = tenants == 0 && matches!(self.phase, Phase::Up(_));
-        self.timer = match (unused, self.timer.take()) {
-            (true, None) => Some(
-                self.me
-                    .cast_after(self.to.idle_ttl, Msg::Unused(self.lives)),
-            ),
-            (true, armed) => armed,
-            // Only a rest is waited for while it is down.
-            (false, armed) => armed.filter(|_| matches!(self.phase, Phase::Down)),
-        };
+        if !unused {
+            self.idle = None;
+        } else if self.idle.is_none() {
+            let wait = self.to.idle_ttl;
+            self.idle = Some(self.me.cast_after(wait, Msg::Unused(self.lives)));
+        }
+    }
+
+    fn renewing(&mut self, life: u64) {
+        if life == self.lives && matches!(self.phase, Phase::Up(_)) {
+            self.renewing = Some(self.me.cast_after(LEAVE_BOUND, Msg::Renew(life)));
+        }
+    }
+
+    fn renew(&mut self, life: u64) {
+        if life == self.lives && self.renewing.is_some() {
+            self.end(match self.worn {
+                Some(Cause::Unruly) => "a turn of it would not end, and no other ran",
+                _ => "it held too much memory, and no turn ran",
+            });
+        }
     }
 
     fn tick(&mut self, life: u64) {
@@ -272,7 +319,6 @@ impl State {
 
     fn unused(&mut self, life: u64) {
         if life == self.lives && self.tenants == 0 {
-            self.timer = None;
             self.end("nobody used it");
         }
     }
@@ -298,14 +344,22 @@ impl State {
     /// One step of the monitor, and what follows.
     fn step(
         &mut self,
-        step: impl FnOnce(&mut Life, crate::rules::moment::Moment, usize) -> Option<Cause>,
+        step: impl FnOnce(&mut Life, crate::rules::moment::Moment, usize) -> Option<Verdict>,
     ) {
         let (now, turns) = (self.to.shared.now(), self.turns);
         let Phase::Up(life) = &mut self.phase else {
             return;
         };
-        if let Some(cause) = step(life, now, turns) {
-            self.restart(cause);
+        match step(life, now, turns) {
+            Some(Verdict::Restart(cause)) => self.restart(cause),
+            Some(Verdict::Renew(cause)) => {
+                self.worn = Some(cause);
+                // A turn may be on its way: only who gives them out knows.
+                let definition = self.to.backend.definition().to_owned();
+                let ask = pool::Msg::RenewServer(definition, self.lives);
+                self.to.pool.cast(ask);
+            }
+            None => {}
         }
     }
 
@@ -319,11 +373,10 @@ impl State {
             Cause::DeafWithTurns => {
                 format!("it did not answer, and {} turns stood still", self.turns)
             }
-            Cause::Memory => "it held too much memory, and no turn ran".into(),
+            // Those are no end by themselves.
+            Cause::Memory | Cause::Unruly => return,
         };
-        if cause != Cause::Memory {
-            self.crashed(&why);
-        }
+        self.crashed(&why);
         self.end(&why);
     }
 
@@ -336,7 +389,7 @@ impl State {
         tracing::warn!(server = %self.to.name, %why, ?wait, "a server is down");
         self.last_exit.get_or_insert_with(|| why.to_owned());
         // Then it is shown as rested, and starts for who waits.
-        self.timer = Some(self.me.cast_after(wait, Msg::Start));
+        self.rest = Some(self.me.cast_after(wait, Msg::Start));
     }
 
     fn end(&mut self, why: &str) {
@@ -345,6 +398,7 @@ impl State {
         };
         tracing::info!(server = %self.to.name, %why, "a server is ended");
         self.last_restart = Some((why.to_owned(), Utc::now()));
+        (self.worn, self.renewing, self.idle) = (None, None, None);
         self.phase = Phase::Ending(life.end(&self.me, self.lives));
     }
 

@@ -213,6 +213,7 @@ fn reason() -> impl Strategy<Value = Reason> {
         Just(Reason::Joined),
         Just(Reason::Again),
         Just(Reason::Missed),
+        Just(Reason::Alone),
         nasty().prop_map(Reason::Fresh),
     ]
 }

@@ -19,7 +19,7 @@ fn play(
         let mut order = monitor.step(now, Sign::Tick);
         while let Some(next) = order {
             order = match next {
-                Order::Restart(cause) => return Some((now, cause)),
+                Order::Restart(cause) | Order::Renew(cause) => return Some((now, cause)),
                 Order::Probe(probe) => match answer(probe) {
                     Some(true) => monitor.step(now, Sign::Answered(probe)),
                     Some(false) => monitor.step(now, Sign::Failed(probe)),
@@ -101,7 +101,26 @@ fn memory_is_given_back_when_no_turn_runs() {
     monitor.step(at(0), Sign::Turns(1));
     assert_eq!(monitor.step(at(1), Sign::Memory(most + 1)), None);
     let order = monitor.step(at(2), Sign::Turns(0));
-    assert_eq!(order, Some(Order::Restart(Cause::Memory)));
+    assert_eq!(order, Some(Order::Renew(Cause::Memory)));
+    // Said once, and again behind a turn that came first.
+    assert_eq!(monitor.step(at(3), Sign::Memory(most + 2)), None);
+    assert_eq!(monitor.step(at(4), Sign::Turns(1)), None);
+    let order = monitor.step(at(5), Sign::Turns(0));
+    assert_eq!(order, Some(Order::Renew(Cause::Memory)));
+    assert_eq!(
+        monitor.health(),
+        Health::Well,
+        "it serves until it is ended"
+    );
+}
+
+#[test]
+fn a_turn_that_will_not_end_costs_the_server_when_no_other_runs() {
+    let mut monitor = Monitor::new(at(0), Limits::default());
+    monitor.step(at(0), Sign::Turns(1));
+    assert_eq!(monitor.step(at(1), Sign::Unruly), None);
+    let order = monitor.step(at(2), Sign::Turns(0));
+    assert_eq!(order, Some(Order::Renew(Cause::Unruly)));
 }
 
 #[test]
@@ -144,6 +163,7 @@ proptest! {
         let mut monitor = Monitor::new(at(0), limits);
         let (mut now, mut last_sign) = (at(0), at(0));
         let (mut turns, mut memory) = (0, 0);
+        let mut renewed = false;
         let mut open: Option<(u64, Moment)> = None;
         for event in events {
             let sign = match event {
@@ -157,7 +177,7 @@ proptest! {
                     None => Sign::Tick,
                 },
                 Event::Fail => open.take().map_or(Sign::Tick, |(probe, _)| Sign::Failed(probe)),
-                Event::Turns(some) => { turns = some; Sign::Turns(some) }
+                Event::Turns(some) => { turns = some; renewed &= some == 0; Sign::Turns(some) }
                 Event::Memory(bytes) => { memory = bytes; Sign::Memory(bytes) }
             };
             // A late answer is one all the same, as long as nobody gave it up.
@@ -174,7 +194,7 @@ proptest! {
                 }
                 Some(Order::Restart(cause)) => {
                     match cause {
-                        Cause::Memory => prop_assert!(turns == 0 && Some(memory) > limits.memory),
+                        Cause::Memory | Cause::Unruly => prop_assert!(false, "it is not ended for that"),
                         Cause::Deaf => prop_assert!(turns == 0 && !answered),
                         Cause::DeafWithTurns => {
                             prop_assert!(turns > 0);
@@ -182,11 +202,14 @@ proptest! {
                         }
                         Cause::Exited => prop_assert!(false, "nobody said so"),
                     }
-                    if cause != Cause::Memory {
-                        let shortest = limits.period * limits.failures;
-                        prop_assert!(now.since(last_sign) >= shortest, "{:?}", now.since(last_sign));
-                    }
+                    let shortest = limits.period * limits.failures;
+                    prop_assert!(now.since(last_sign) >= shortest, "{:?}", now.since(last_sign));
                     break;
+                }
+                Some(Order::Renew(cause)) => {
+                    prop_assert_eq!(cause, Cause::Memory);
+                    prop_assert!(turns == 0 && Some(memory) > limits.memory);
+                    prop_assert!(!std::mem::replace(&mut renewed, true), "said twice");
                 }
             }
         }

@@ -15,6 +15,8 @@
 //! [`map`] put them into Hearth's words, `ask` does so with requests for consent and
 //! questions, `settings` with model, mode and effort.
 //!
+//! `alone` is the way without all that, for a single turn: see [`super::pty`].
+//!
 //! `backend` starts the program, `link` and `pump` speak with it, [`transcript`] keeps
 //! its sessions' transcripts in a store and puts them back.
 //!
@@ -22,6 +24,7 @@
 //! into that turn. A prompt is written when the last turn has ended and no interrupt is
 //! unanswered that could meet it.
 
+mod alone;
 mod answer;
 mod ask;
 mod backend;
@@ -44,6 +47,7 @@ use std::sync::Arc;
 
 use hearth_actors::catalog::Catalog;
 
+pub use alone::Alone;
 pub use backend::ClaudeBackend;
 
 /// Told what it offers. Must not wait.

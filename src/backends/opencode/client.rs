@@ -1,13 +1,15 @@
 //! Requests to one server.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde_json::{Value, json};
 use thiserror::Error;
+
+use super::rules;
 
 /// The user of HTTP Basic; opencode's default.
 pub(super) const USER: &str = "opencode";
@@ -24,6 +26,7 @@ pub(super) struct Client {
     base: String,
     password: String,
     heard: Arc<AtomicU64>,
+    unruly: Arc<AtomicBool>,
 }
 
 /// Why a request did not do what it should.
@@ -40,6 +43,11 @@ pub(super) enum CallError {
         /// What it said, cut.
         text: String,
     },
+    /// No model can have that name.
+    #[error(
+        "the model \"{0}\" is not named as opencode wants it: write provider/model, such as anthropic/claude-sonnet-4-5"
+    )]
+    Model(String),
     /// It did not answer, or not with JSON.
     #[error("opencode did not answer: {0}")]
     Silent(String),
@@ -59,6 +67,31 @@ pub(super) struct Message<'a> {
     pub(super) variant: Option<&'a str>,
 }
 
+impl Message<'_> {
+    /// Model and agent go along with every prompt: opencode would take those of the
+    /// session's last one, even where they were refused.
+    fn body(&self) -> Result<Value, CallError> {
+        let parts = self.texts.iter();
+        let parts: Vec<Value> = parts
+            .map(|text| json!({"type": "text", "text": text}))
+            .collect();
+        let mut body = json!({"messageID": self.id, "parts": parts});
+        if let Some(model) = self.model {
+            let named = model.split_once('/');
+            let named = named.filter(|(provider, model)| !provider.is_empty() && !model.is_empty());
+            let (provider, model) = named.ok_or_else(|| CallError::Model(model.to_owned()))?;
+            body["model"] = json!({"providerID": provider, "modelID": model});
+        }
+        if let Some(agent) = self.agent {
+            body["agent"] = agent.into();
+        }
+        if let Some(variant) = self.variant {
+            body["variant"] = variant.into();
+        }
+        Ok(body)
+    }
+}
+
 impl Client {
     /// # Errors
     /// The HTTP library could not be set up.
@@ -73,6 +106,7 @@ impl Client {
             base: format!("http://127.0.0.1:{port}"),
             password: password.to_owned(),
             heard: Arc::default(),
+            unruly: Arc::default(),
         })
     }
 
@@ -94,6 +128,15 @@ impl Client {
         self.heard.load(Ordering::Relaxed)
     }
 
+    /// A turn of it would not end.
+    pub(super) fn report_unruly(&self) {
+        self.unruly.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_unruly(&self) -> bool {
+        self.unruly.load(Ordering::Relaxed)
+    }
+
     /// Its version, if it says that it is healthy.
     pub(super) async fn health(&self) -> Result<String, CallError> {
         let answer = self.json(self.get("/global/health", None)).await?;
@@ -103,18 +146,11 @@ impl Client {
         Ok(answer["version"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// A session for `directory` whose tools ask before they change something. It may
+    /// A session for `directory` whose tools ask before they do more than read. It may
     /// ask its user, but not call agents of its own, whose sessions nobody listens to.
     pub(super) async fn new_session(&self, directory: &Path) -> Result<String, CallError> {
-        let rule = |permission, action| json!({"permission": permission, "pattern": "*", "action": action});
-        let body = json!({
-            "title": "Hearth",
-            "permission": [
-                rule("edit", "ask"), rule("bash", "ask"), rule("webfetch", "ask"),
-                rule("external_directory", "ask"), rule("doom_loop", "ask"),
-                rule("question", "allow"), rule("task", "deny"),
-            ],
-        });
+        let config = self.json(self.get("/config", Some(directory))).await?;
+        let body = json!({"title": "Hearth", "permission": rules::of(&config["permission"])});
         let made = self
             .json(self.post("/session", Some(directory)).json(&body))
             .await?;
@@ -122,14 +158,14 @@ impl Client {
         id.ok_or_else(|| CallError::Silent("its new session has no id".into()))
     }
 
-    /// Whether it knows the session.
-    pub(super) async fn knows(&self, session: &str) -> Result<bool, CallError> {
+    /// The directory of the session; none when it does not know the session.
+    pub(super) async fn directory_of(&self, session: &str) -> Result<Option<PathBuf>, CallError> {
         match self
             .json(self.get(&format!("/session/{session}"), None))
             .await
         {
-            Ok(_) => Ok(true),
-            Err(CallError::Unknown) => Ok(false),
+            Ok(known) => Ok(Some(known["directory"].as_str().unwrap_or_default().into())),
+            Err(CallError::Unknown) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -181,20 +217,7 @@ impl Client {
         session: &str,
         message: &Message<'_>,
     ) -> Result<(), CallError> {
-        let texts = message.texts.iter();
-        let parts: Vec<Value> = texts
-            .map(|text| json!({"type": "text", "text": text}))
-            .collect();
-        let mut body = json!({"messageID": message.id, "parts": parts});
-        if let Some((provider, model)) = message.model.and_then(|model| model.split_once('/')) {
-            body["model"] = json!({"providerID": provider, "modelID": model});
-        }
-        if let Some(agent) = message.agent {
-            body["agent"] = agent.into();
-        }
-        if let Some(variant) = message.variant {
-            body["variant"] = variant.into();
-        }
+        let body = message.body()?;
         self.done(
             self.post(&format!("/session/{session}/prompt_async"), None)
                 .json(&body),
@@ -290,6 +313,42 @@ impl Client {
                 status,
                 text: text.chars().take(300).collect(),
             }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message<'a>(model: Option<&'a str>, agent: Option<&'a str>) -> Message<'a> {
+        Message {
+            id: "msg_hearth_1",
+            texts: &["told", "said"],
+            model,
+            agent,
+            variant: None,
+        }
+    }
+
+    #[test]
+    fn model_and_agent_are_named_with_the_prompt() {
+        let body = message(Some("router/maker/model-1"), Some("plan")).body();
+        let wanted = json!({
+            "messageID": "msg_hearth_1",
+            "parts": [{"type": "text", "text": "told"}, {"type": "text", "text": "said"}],
+            "model": {"providerID": "router", "modelID": "maker/model-1"},
+            "agent": "plan",
+        });
+        assert_eq!(body.expect("a body"), wanted);
+    }
+
+    #[test]
+    fn a_model_without_a_provider_is_refused_and_not_dropped() {
+        for model in ["mock-1", "/mock-1", "mock/", ""] {
+            let error = message(Some(model), None).body().expect_err(model);
+            let told = error.to_string();
+            assert!(told.contains(&format!("\"{model}\"")) && told.contains("provider/model"));
         }
     }
 }

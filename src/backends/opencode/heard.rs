@@ -24,7 +24,7 @@ pub struct Heard {
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
     /// A message of the user is stored; comes again when it is summed up.
-    User(String),
+    User(User),
     /// An answer to a user's message: one for each step of the model.
     Assistant(Assistant),
     /// A part of a message, whole.
@@ -49,6 +49,15 @@ pub enum What {
     Todo(Value),
 }
 
+/// A message of the user, or one that opencode put in the place of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Its id.
+    pub id: String,
+    /// When it was stored: milliseconds since 1970, by the server's clock.
+    pub created: i64,
+}
+
 /// An answer of the model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Assistant {
@@ -62,6 +71,9 @@ pub struct Assistant {
     pub finish: Option<String>,
     /// How it failed.
     pub failed: Option<Stop>,
+    /// It sums up the conversation to make room in the model's context: words for the
+    /// model, not for people.
+    pub is_summary: bool,
 }
 
 /// What an error means.
@@ -200,13 +212,17 @@ impl Heard {
 fn message(info: &Value) -> Option<(String, What)> {
     let (id, session) = (text(info, "id")?, text(info, "sessionID")?);
     let what = match info["role"].as_str()? {
-        "user" => What::User(id),
+        "user" => What::User(User {
+            id,
+            created: info["time"]["created"].as_i64().unwrap_or_default(),
+        }),
         "assistant" => What::Assistant(Assistant {
             id,
             parent: text(info, "parentID")?,
             completed: !info["time"]["completed"].is_null(),
             finish: text(info, "finish"),
             failed: fault::read(&info["error"]),
+            is_summary: info["summary"] == true,
         }),
         _ => return None,
     };

@@ -6,11 +6,12 @@
 
 mod shared;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hearth_actors::event::{AgentEvent, AgentFault, AgentStop, Answer, ExitInfo, FaultClass, Said};
+use hearth_actors::event::{AgentEvent, Answer, ExitInfo, Said};
 use hearth_actors::ids::TurnId;
 use hearth_actors::model::{Continuity, LinkFacts, Resume};
 use hearth_actors::ports::{Link, LinkError, LinkSpec, Prompt, StartError};
@@ -21,17 +22,19 @@ use super::client::{CallError, Client, Message};
 use super::events::{Events, News};
 use super::map::{Chores, Mapper};
 use super::server::Inner;
-use shared::{ABORT_AGAIN, LAST_ABORT, Shared, State};
+use super::turn::OWN;
+use shared::{ABORT_AGAIN, LAST_ABORT, Shared, State, Word};
 
 /// Words of requests that may wait for the pump: each turn has one end.
 const WORDS: usize = 16;
+/// Why a session cannot be continued that is gone.
+const FORGOTTEN: &str = "opencode does not know the former session any more";
 /// Longest wait for an abort when nobody has time.
 const HURRIED_ABORT: Duration = Duration::from_millis(500);
 
 /// See the module.
 struct Tenancy {
     shared: Arc<Shared>,
-    facts: LinkFacts,
     mode: Option<String>,
     model: Option<String>,
 }
@@ -47,7 +50,12 @@ pub(super) async fn attach(
     let client = server.client.clone();
     let mut stream = Events::of(client.clone(), &spec.cwd);
     // Whoever opens the session first misses its first words.
-    while !matches!(stream.next().await, News::Open) {}
+    let bound = spec.deadlines.spawn;
+    let opened = async { while !matches!(stream.next().await, News::Open) {} };
+    if tokio::time::timeout(bound, opened).await.is_err() {
+        let why = format!("its events could not be read within {} s", bound.as_secs());
+        return Err(StartError::Server(why));
+    }
     let (session, continuity) = session(&client, &spec, former)
         .await
         .map_err(|error| failed(&error))?;
@@ -60,13 +68,23 @@ pub(super) async fn attach(
         state: Mutex::new(State {
             turn: None,
             mapper: Mapper::new(&session),
+            facts: LinkFacts {
+                pid: server.facts.pid,
+                resume: Resume {
+                    agent_session_id: session,
+                    home_id: server.identity.home_id.clone(),
+                    config_hash: server.identity.config_hash.clone(),
+                },
+                backend: "opencode_server".into(),
+                continuity,
+            },
             sent: false,
             cancelled: false,
             doubtful: false,
+            closing: false,
         }),
         order: tokio::sync::Mutex::new(()),
         client,
-        session: session.clone(),
         directory: spec.cwd.clone(),
         words,
         over: CancellationToken::new(),
@@ -74,19 +92,10 @@ pub(super) async fn attach(
     let exit = server.process.exited();
     tokio::spawn(pump(Arc::clone(&shared), stream, told, events, exit));
     Ok(Arc::new(Tenancy {
-        facts: LinkFacts {
-            pid: server.facts.pid,
-            resume: Resume {
-                agent_session_id: session,
-                home_id: server.identity.home_id.clone(),
-                config_hash: server.identity.config_hash.clone(),
-            },
-            backend: "opencode_server".into(),
-            continuity,
-        },
         shared,
         mode: server.mode.clone(),
-        model: spec.model.or(default_model),
+        // What one prompt wanted is nothing to the next.
+        model: default_model,
     }))
 }
 
@@ -101,12 +110,19 @@ async fn session(
         (None, Ok(())) => None,
         (Some(known), Ok(())) => {
             let id = &known.agent_session_id;
-            if !client.knows(id).await? {
-                Some("opencode does not know the former session any more".to_owned())
-            } else if client.is_busy(&spec.cwd, id).await? && !ends(client, spec, id).await? {
-                Some("a turn of the former session could not be ended".to_owned())
-            } else {
-                return Ok((id.clone(), Continuity::Resumed));
+            match client.directory_of(id).await? {
+                None => Some(FORGOTTEN.to_owned()),
+                Some(directory) if !is_same(&directory, &spec.cwd) => Some(format!(
+                    "the former session belongs to {}",
+                    directory.display()
+                )),
+                Some(_)
+                    if client.is_busy(&spec.cwd, id).await? && !ends(client, spec, id).await? =>
+                {
+                    client.report_unruly();
+                    Some("a turn of the former session could not be ended".to_owned())
+                }
+                Some(_) => return Ok((id.clone(), Continuity::Resumed)),
             }
         }
     };
@@ -117,6 +133,12 @@ async fn session(
     ))
 }
 
+/// opencode may have followed links to it.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let followed = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    one == other || followed(one) == followed(other)
+}
+
 /// Ends what still runs in a former session; false when it will not.
 async fn ends(client: &Client, spec: &LinkSpec, session: &str) -> Result<bool, CallError> {
     client.abort(session).await?;
@@ -125,16 +147,13 @@ async fn ends(client: &Client, spec: &LinkSpec, session: &str) -> Result<bool, C
 }
 
 fn failed(error: &CallError) -> StartError {
-    StartError::Failed {
-        message: format!("opencode's server opened no session: {error}"),
-        exit: None,
-    }
+    StartError::Server(format!("it opened no session: {error}"))
 }
 
 #[async_trait]
 impl Link for Tenancy {
     fn facts(&self) -> LinkFacts {
-        self.facts.clone()
+        self.shared.state().facts.clone()
     }
 
     fn can_continue(&self) -> bool {
@@ -146,7 +165,7 @@ impl Link for Tenancy {
             return Err(LinkError::Gone);
         }
         // opencode orders messages by time and takes any id that begins like this.
-        let id = format!("msg_hearth_{}", turn.0.simple());
+        let id = format!("{OWN}{}", turn.0.simple());
         {
             let mut state = self.shared.state();
             state.turn = Some(turn);
@@ -170,25 +189,7 @@ impl Link for Tenancy {
                 agent: mode.as_deref(),
                 variant: prompt.thinking.as_deref(),
             };
-            match shared.hand_over(&message).await {
-                Ok(()) => {
-                    let cancelled = {
-                        let mut state = shared.state();
-                        state.sent = true;
-                        state.cancelled && state.turn == Some(turn)
-                    };
-                    if cancelled {
-                        shared.abort(turn).await;
-                    }
-                }
-                Err(error) => {
-                    let fault = AgentFault {
-                        class: FaultClass::Other,
-                        message: format!("the prompt was not taken: {error}"),
-                    };
-                    shared.tell(turn, AgentStop::Error(fault)).await;
-                }
-            }
+            shared.hand_over(turn, &message).await;
         });
         Ok(())
     }
@@ -208,39 +209,49 @@ impl Link for Tenancy {
         tokio::spawn(async move { shared.abort(turn).await });
     }
 
-    /// Model, mode and thinking go along with every prompt: nothing is unfit here that
-    /// a fresh context could help.
-    async fn renew(&self, _prompt: &Prompt, _why: &str) -> Result<LinkFacts, String> {
-        Err("opencode takes its settings with every prompt".into())
+    /// Model, mode and thinking go along with every prompt: what is unfit is the session,
+    /// which is gone.
+    async fn renew(&self, _prompt: &Prompt, why: &str) -> Result<LinkFacts, String> {
+        let made = self.shared.client.new_session(&self.shared.directory).await;
+        let session = made.map_err(|error| format!("{why}; no other was opened: {error}"))?;
+        let mut state = self.shared.state();
+        state.mapper = Mapper::new(&session);
+        state.facts.resume.agent_session_id = session;
+        state.facts.continuity = Continuity::Fresh { why: why.into() };
+        Ok(state.facts.clone())
     }
 
     fn answer(&self, ask: &str, answer: &Answer) -> Result<(), LinkError> {
         if self.shared.over.is_cancelled() {
             return Err(LinkError::Gone);
         }
-        let answered = {
+        let (turn, answered) = {
             let mut state = self.shared.state();
-            if state.cancelled {
-                return Err(LinkError::Unknown);
-            }
+            let turn = state.turn.filter(|_| !state.cancelled);
+            let turn = turn.ok_or(LinkError::Unknown)?;
             let answered = state.mapper.answer(ask, answer);
-            answered.ok_or(LinkError::Unknown)?
+            (turn, answered.ok_or(LinkError::Unknown)?)
         };
         let shared = Arc::clone(&self.shared);
-        tokio::spawn(async move { shared.pass_on(answered).await });
+        tokio::spawn(async move { shared.pass_on(turn, answered).await });
         Ok(())
     }
 
     /// The server stays; a turn that runs is aborted.
     async fn stop(&self, hurry: bool) -> ExitInfo {
-        let open = self.shared.state().mapper.is_open();
+        let open = {
+            let mut state = self.shared.state();
+            state.closing = true;
+            state.mapper.is_open()
+        };
         if open {
             let bound = if hurry { HURRIED_ABORT } else { LAST_ABORT };
-            if tokio::time::timeout(bound, self.shared.end())
-                .await
-                .is_err()
-            {
+            let left = tokio::time::timeout(bound, self.shared.leave()).await;
+            if !matches!(left, Ok(true)) {
                 tracing::warn!(?bound, "opencode did not end a turn that is left behind");
+                if !hurry {
+                    self.shared.client.report_unruly();
+                }
             }
         }
         self.shared.over.cancel();
@@ -256,9 +267,9 @@ impl Drop for Tenancy {
     fn drop(&mut self) {
         let open = self.shared.state().mapper.is_open();
         if open && !self.shared.over.is_cancelled() {
-            let (client, session) = (self.shared.client.clone(), self.shared.session.clone());
+            let shared = Arc::clone(&self.shared);
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                runtime.spawn(async move { client.abort(&session).await });
+                runtime.spawn(async move { shared.leave().await });
             }
         }
         self.shared.over.cancel();
@@ -278,7 +289,7 @@ async fn end_of(exit: &mut watch::Receiver<Option<ExitInfo>>) -> ExitInfo {
 async fn pump(
     shared: Arc<Shared>,
     mut stream: Events,
-    mut words: mpsc::Receiver<(TurnId, AgentStop)>,
+    mut words: mpsc::Receiver<(TurnId, Word)>,
     events: mpsc::Sender<AgentEvent>,
     mut exit: watch::Receiver<Option<ExitInfo>>,
 ) {
@@ -287,15 +298,20 @@ async fn pump(
             biased;
             () = shared.over.cancelled() => break ExitInfo { expected: true, ..ExitInfo::default() },
             ended = end_of(&mut exit) => break ended,
-            Some((turn, stop)) = words.recv() => {
+            Some((turn, word)) = words.recv() => {
                 let mut state = shared.state();
-                let said = (state.turn == Some(turn)).then(|| state.mapper.give_up(stop)).flatten();
+                let ends = state.turn == Some(turn) && state.mapper.give_up();
+                let said = ends.then(|| match word {
+                    Word::Ended(stop) => Said::TurnEnded(stop),
+                    Word::Unfit(why) => Said::Unfit(why),
+                });
                 (Some(turn), said.into_iter().collect())
             }
             news = stream.next() => match news {
                 News::Heard(heard) => shared.heard(heard),
                 News::Open => match shared.catch_up().await {
                     Ok(caught_up) => caught_up,
+                    Err(CallError::Unknown) => shared.lost(),
                     Err(error) => {
                         tracing::warn!(%error, "what opencode said meanwhile could not be read");
                         stream.again();

@@ -10,13 +10,14 @@
 //! | `permission.asked`, `question.asked` | [`Said::Permission`] |
 //! | `session.status` retry, `todo.updated` | [`Said::Raw`] |
 //! | what ends the turn, see [`super::turn`] | [`Said::TurnEnded`] |
+//! | a summary that makes room in the model's context | [`Said::Raw`] at its start, and its usage |
 //!
 //! Events of other turns, such as the late words of an aborted one, say nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use hearth_actors::event::{AgentStop, Answer, Said, Tool};
+use hearth_actors::event::{AgentStop, Answer, Said, Tool, ToolStatus};
 use serde_json::{Value, json};
 
 use super::heard::{Body, Delta, Heard, Part, What};
@@ -34,9 +35,9 @@ pub struct Mapper {
     guard: Option<Guard>,
     /// Text parts of the running turn, by id.
     texts: BTreeMap<String, Told>,
-    /// What was last said of its tool calls, hashed, by their ids: what is stored comes
-    /// again with each gap.
-    tools: BTreeMap<String, u64>,
+    /// What was last said of its tool calls, hashed, and how far they were, by their
+    /// ids: what is stored comes again with each gap, and may be older.
+    tools: BTreeMap<String, (Stage, u64)>,
     /// Steps of it that began or ended, by the ids of the parts that say so.
     steps: BTreeSet<String>,
     answer: Once,
@@ -77,6 +78,14 @@ pub(super) enum Answered {
     Partly,
 }
 
+/// How far a tool call is; it never goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Announced,
+    Running,
+    Over,
+}
+
 /// How much of a text part was said.
 #[derive(Debug)]
 struct Told {
@@ -113,6 +122,12 @@ impl Mapper {
         let session = std::mem::take(&mut self.session);
         *self = Self::new(&session);
         self.guard = Some(Guard::new(message));
+    }
+
+    /// opencode's id of the session.
+    #[cfg(test)]
+    pub(super) fn session(&self) -> &str {
+        &self.session
     }
 
     /// Requests of the turn that nobody has answered: after an abort each must be
@@ -169,17 +184,21 @@ impl Mapper {
         said
     }
 
-    /// Ends the turn from outside, if it has not ended: its prompt was refused, or
-    /// its server is gone.
-    pub fn give_up(&mut self, stop: AgentStop) -> Option<Said> {
-        let open = self.guard.take().is_some_and(|guard| !guard.is_over());
-        open.then_some(Said::TurnEnded(stop))
+    /// Ends the turn from outside, if it has not ended, which is told: its prompt was
+    /// refused, or its server is gone.
+    pub fn give_up(&mut self) -> bool {
+        self.guard.take().is_some_and(|guard| !guard.is_over())
     }
 
     /// A turn began and has not ended.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.guard.as_ref().is_some_and(|guard| !guard.is_over())
+    }
+
+    /// The model has begun to answer in the turn: what is idle from here on is over.
+    pub(super) fn is_answered(&self) -> bool {
+        self.guard.as_ref().is_some_and(Guard::is_answered)
     }
 
     /// What a person's answer to `ask` becomes. None when nobody waits for it: it was
@@ -209,6 +228,7 @@ impl Mapper {
 
     fn words(&mut self, what: What) -> Vec<Said> {
         match what {
+            What::Part(part) if self.hides(&part.message) => self.hidden(part),
             What::Part(part) if self.owns(&part.message) => self.part(part),
             What::Delta(delta) if self.owns(&delta.message) => self.delta(&delta),
             What::Asks(asking) if self.owns(&asking.message) => {
@@ -253,6 +273,11 @@ impl Mapper {
         self.guard.as_ref().is_some_and(|guard| guard.owns(message))
     }
 
+    fn hides(&self, message: &str) -> bool {
+        let guard = self.guard.as_ref();
+        guard.is_some_and(|guard| guard.hides(message))
+    }
+
     fn is_live(&self) -> bool {
         self.guard.as_ref().is_some_and(Guard::is_live)
     }
@@ -285,11 +310,37 @@ impl Mapper {
         }
     }
 
+    /// Of a summary people are told that it is made, and what it costs.
+    fn hidden(&mut self, part: Part) -> Vec<Said> {
+        let said = match part.body {
+            Body::StepStart => Said::Raw {
+                kind: "compaction".into(),
+                value: json!({ "message": part.message }),
+            },
+            Body::StepFinish(usage) => Said::Usage(usage),
+            _ => return Vec::new(),
+        };
+        let is_first = self.steps.insert(part.id);
+        is_first.then_some(said).into_iter().collect()
+    }
+
     fn is_news(&mut self, tool: &Tool) -> bool {
         let mut hasher = DefaultHasher::new();
         format!("{tool:?}").hash(&mut hasher);
-        let hash = hasher.finish();
-        self.tools.insert(tool.id.clone(), hash) != Some(hash)
+        let stage = match tool.status {
+            Some(status) if status.is_final() => Stage::Over,
+            Some(ToolStatus::InProgress) => Stage::Running,
+            _ => Stage::Announced,
+        };
+        let (news, known) = ((stage, hasher.finish()), self.tools.get(&tool.id));
+        let is_news = known.is_none_or(|known| match known.0 {
+            Stage::Over => false,
+            before => stage >= before && *known != news,
+        });
+        if is_news {
+            self.tools.insert(tool.id.clone(), news);
+        }
+        is_news
     }
 
     /// Nothing of the step comes again.

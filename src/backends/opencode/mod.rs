@@ -17,6 +17,7 @@ mod once;
 mod question;
 #[cfg(test)]
 mod recordings;
+mod rules;
 mod server;
 mod tool;
 mod turn;

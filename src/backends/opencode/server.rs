@@ -35,11 +35,13 @@ const LINE: usize = 4096;
 /// Between two looks whether it answers after it said that it listens.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What keeps it from going out and from changing itself; settings of the user's
-/// own in `env` win.
-const QUIET: [(&str, &str); 2] = [
+/// What keeps it from going out, from changing itself, and from taking orders of a
+/// repository, whose configuration could run programs in a server that others share;
+/// settings of the user's own in `env` win.
+const QUIET: [(&str, &str); 3] = [
     ("OPENCODE_DISABLE_AUTOUPDATE", "1"),
     ("OPENCODE_DISABLE_SHARE", "1"),
+    ("OPENCODE_DISABLE_PROJECT_CONFIG", "1"),
 ];
 
 /// opencode as a server.
@@ -307,6 +309,10 @@ impl Server for OpencodeServer {
 
     fn rss_bytes(&self) -> Option<u64> {
         self.0.room.rss_of(&self.0.process)
+    }
+
+    fn is_unruly(&self) -> bool {
+        self.0.client.is_unruly()
     }
 
     fn stderr_tail(&self) -> String {

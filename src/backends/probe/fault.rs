@@ -55,11 +55,6 @@ impl Fault {
         }
     }
 
-    pub(super) fn unusable(why: &str) -> Self {
-        let (what, cure) = why.split_once(": ").unwrap_or((why, "correct its table"));
-        Self::new("unusable", what, cure)
-    }
-
     pub(super) fn no_place(directory: &Path, error: &io::Error) -> Self {
         Self::new(
             "unusable",
@@ -161,11 +156,6 @@ mod tests {
         assert_eq!(
             Fault::timed_out(&"qwen".into(), Duration::from_secs(60)).kind,
             "timed_out"
-        );
-        let reserved = Fault::unusable("no backend for pty: use acp");
-        assert_eq!(
-            (reserved.detail.as_str(), reserved.cure.as_str()),
-            ("no backend for pty", "use acp")
         );
     }
 

@@ -130,6 +130,7 @@ impl Progress {
                 "joined" => "others worked here before it",
                 "fresh" => "its former context is gone",
                 "again" => "it was not reached before",
+                "alone" => "it keeps nothing between turns",
                 _ => "it was away meanwhile",
             }
         );

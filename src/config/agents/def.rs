@@ -29,7 +29,7 @@ pub enum Protocol {
     Opencode,
     /// Claude Code's streaming JSON.
     Claude,
-    /// A terminal program, one run per task.
+    /// A program at a terminal, one run for each prompt.
     Pty,
 }
 

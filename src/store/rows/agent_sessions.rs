@@ -27,7 +27,7 @@ pub struct AgentSession {
     /// Its next turn begins a fresh context, for this reason.
     pub reset_why: Option<String>,
     /// What it was told last in front of a prompt, because its context had not seen
-    /// it: `reason` (`joined`, `fresh`, `again` or `missed`), `why`, `from_message`,
+    /// it: `reason` (`joined`, `fresh`, `again`, `missed` or `alone`), `why`, `from_message`,
     /// `to_message`, `messages`, `children`, `left_out`, `bytes`, `turn_id`, `at`.
     #[schema(value_type = Option<Object>)]
     pub told: Option<Value>,

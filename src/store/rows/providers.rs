@@ -56,6 +56,8 @@ pub struct Look {
     pub version: Option<String>,
     /// What it offers; none when it could not be asked.
     pub catalog: Option<Catalog>,
+    /// It is run once for each prompt, at a terminal.
+    pub at_terminal: bool,
     /// `ready` or `needed`, if that is known.
     pub login: Option<&'static str>,
     /// Word, detail and cure of what is wrong.
@@ -132,10 +134,11 @@ pub async fn looked(pool: &PgPool, look: &Look) -> sqlx::Result<()> {
         sqlx::query(
             "insert into available_agents as a (name, install_path, version, supports_acp,
                 supports_mcp_client, last_probed_at, models, label, transport, commands)
-             values ($1, $2, $3, true, $4, clock_timestamp(), $5, coalesce($6, $1), 'acp', $7)
+             values ($1, $2, $3, not $8, $4, clock_timestamp(), $5, coalesce($6, $1),
+                case when $8 then 'pty' else 'acp' end, $7)
              on conflict (name) do update set
                 install_path = excluded.install_path, version = excluded.version,
-                supports_acp = true, supports_mcp_client = excluded.supports_mcp_client,
+                supports_acp = excluded.supports_acp, supports_mcp_client = excluded.supports_mcp_client,
                 last_probed_at = excluded.last_probed_at, models = excluded.models,
                 label = coalesce(a.label, excluded.label), transport = excluded.transport,
                 commands = excluded.commands",
@@ -147,6 +150,7 @@ pub async fn looked(pool: &PgPool, look: &Look) -> sqlx::Result<()> {
         .bind(clean_value(&models(catalog)))
         .bind(label.map(clean))
         .bind(clean_value(&json!(catalog.commands)))
+        .bind(look.at_terminal)
         .execute(&mut *tx)
         .await?;
     }

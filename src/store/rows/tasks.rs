@@ -36,6 +36,8 @@ pub struct Task {
     pub mode_id: Option<String>,
     /// Wanted thinking option.
     pub thinking_option_id: Option<String>,
+    /// `pty` where it was run by a program of a single turn at a terminal; null else.
+    pub execution_path: Option<String>,
     /// Where it ran.
     pub worktree_path: Option<String>,
     /// Tokens it cost.
@@ -113,7 +115,7 @@ pub struct Turn {
     /// The state of the files before it.
     pub checkpoint_id: Option<Uuid>,
     /// What the agent was told in front of the prompt, because its context had not
-    /// seen it: `reason` (`joined`, `fresh`, `again` or `missed`), `why`,
+    /// seen it: `reason` (`joined`, `fresh`, `again`, `missed` or `alone`), `why`,
     /// `from_message`, `to_message`, `messages`, `children`, `left_out`, `bytes`.
     #[schema(value_type = Option<Object>)]
     pub told: Option<Value>,
@@ -135,7 +137,7 @@ macro_rules! select_tasks {
         concat!(
             "select t.id, t.project_id, t.parent_task_id, t.session_id, t.chat_id, t.state,
                 t.input, t.output_summary, t.agent, t.model, t.mode_id, t.thinking_option_id,
-                t.worktree_path, t.cost_tokens, nullif(q.not_before, 'infinity') as not_before,
+                t.execution_path, t.worktree_path, t.cost_tokens, nullif(q.not_before, 'infinity') as not_before,
                 q.retry_of, q.budget,
                 p.reason as parked_reason, p.until as parked_until, p.detail as parked_detail,
                 coalesce(q.attempts, last.attempt, 0) as attempts, last.outcome, last.outcome_detail,

@@ -18,6 +18,8 @@ context as (
             then 'it is not known whether what it was told last reached it' else l.forgotten end
     from turn
     where turn.taken in ('yes', 'unknown') and l.chat_id = $6 and l.agent = turn.agent
+        -- that was told to no context
+        and not exists (select 1 from tasks k where k.id = turn.task_id and k.execution_path = 'pty')
 ),
 told as (
     delete from hearth.untold u using turn

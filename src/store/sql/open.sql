@@ -1,6 +1,7 @@
 -- Stamps turn $1 (attempt $2, node $3, life $4) as prompted and writes what must
 -- exist before the prompt. No row comes back when the fence is old, when it has
--- been done, or when somebody cancelled the task first.
+-- been done, or when somebody cancelled the task first. Where $16 says so its agent
+-- keeps no context of it.
 with fence as materialized (
     select t.id from hearth.turns t
     where t.id = $1 and t.attempt = $2 and t.node = $3 and t.incarnation = $4
@@ -15,7 +16,8 @@ turn as (
     returning t.id, t.task_id, t.session_id, t.attempt, t.agent, t.assistant_message_id, t.told
 ),
 task as (
-    update tasks t set worktree_path = $11
+    update tasks t set worktree_path = $11,
+        execution_path = case when $16 then 'pty' else nullif(t.execution_path, 'pty') end
     from turn where t.id = turn.task_id
     returning t.id, t.chat_id, t.parent_task_id is null and t.arena_id is null as of_chat
 ),
@@ -61,12 +63,12 @@ link as (
     from turn join task on task.id = turn.task_id join hearth.queue q on q.task_id = turn.task_id
     where a.chat_id = task.chat_id and a.agent = turn.agent and task.of_chat and q.own_chat
 ),
--- for all other contexts of the chat, which a turn that is not of the chat has none of
+-- for all other contexts of the chat, where a turn has none of its own: all of them
 news as (
     insert into hearth.untold (chat_id, agent, turn_id)
     select l.chat_id, l.agent, turn.id
     from turn join task on task.id = turn.task_id join hearth.agent_links l on l.chat_id = task.chat_id
-    where l.agent <> turn.agent or not task.of_chat or not exists (
+    where l.agent <> turn.agent or not task.of_chat or $16 or not exists (
         select 1 from hearth.queue q where q.task_id = turn.task_id and q.own_chat)
 ),
 drafts as (

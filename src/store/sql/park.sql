@@ -23,6 +23,8 @@ turn as (
 context as (
     update hearth.agent_links l set begun = true
     from turn where turn.told is not null and l.chat_id = $6 and l.agent = turn.agent
+        -- that was told to no context
+        and not exists (select 1 from tasks k where k.id = turn.task_id and k.execution_path = 'pty')
 ),
 told as (
     delete from hearth.untold u using turn

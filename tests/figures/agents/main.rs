@@ -21,7 +21,6 @@ mod models;
 #[path = "../../npm.rs"]
 mod npm;
 #[path = "../../agents/mod.rs"]
-#[expect(dead_code, reason = "claude is not measured")]
 mod real_agents;
 mod served;
 #[path = "../service/stream.rs"]
@@ -42,11 +41,12 @@ const COLD: usize = 3;
 const WARM: usize = 20;
 /// Chats of one server whose memory is looked at.
 const CHATS: usize = 20;
-const AGENTS: [Agent; 4] = [
+const AGENTS: [Agent; 5] = [
     Agent::Goose,
     Agent::Qwen,
     Agent::Opencode,
     Agent::OpencodeServer,
+    Agent::Claude,
 ];
 const PROMPT: &str = "[[text:tick tock tick tock]]";
 

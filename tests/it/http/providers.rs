@@ -29,6 +29,7 @@ fn good() -> Look {
         install_path: Some("/opt/demo".into()),
         version: Some("1.0".into()),
         catalog: Some(models(&["m/1", "m/2"])),
+        at_terminal: false,
         login: Some("ready"),
         fault: None,
     }

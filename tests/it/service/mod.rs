@@ -3,6 +3,7 @@
 mod agents;
 mod alone;
 mod arenas;
+mod at_terminal;
 mod bad_input;
 mod browser;
 mod callers;

@@ -85,6 +85,7 @@ impl Plan {
                 None,
                 Script {
                     slow: Some((count, _)),
+                    text: None,
                     ..
                 },
             ) => (1..=*count).map(|tick| format!("tick{tick} ")).collect(),
@@ -95,7 +96,9 @@ impl Plan {
                     "Hello from the model."
                 };
                 let text = script.text.as_deref().unwrap_or(plain);
-                cut(text, text.len().div_ceil(script.deltas.unwrap_or(4)))
+                let slow = script.slow.map(|(count, _)| count);
+                let pieces = script.deltas.or(slow).unwrap_or(4);
+                cut(text, text.len().div_ceil(pieces))
             }
         };
         let reasoning = match &script.reason {

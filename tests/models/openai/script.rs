@@ -5,7 +5,7 @@
 //! | `[[text:words]]` | answers these words |
 //! | `[[deltas:N]]` | in N pieces |
 //! | `[[reason:words]]` | reasons these first |
-//! | `[[slow:NxMS]]` | answers `tick1 tick2 …`, N pieces MS apart |
+//! | `[[slow:NxMS]]` | answers `tick1 tick2 …`, or its text, N pieces MS apart |
 //! | `[[delay:MS]]` | waits before the first byte |
 //! | `[[big:BYTES]]` | answers that many bytes |
 //! | `[[tool:NAME {"json":"arguments"}]]` | calls a tool, then closes with text; several are called one after the other |

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::parts::{acquire, append, claim_one, end, open, turn_ref};
+use super::parts::{acquire, append, claim_one, end, open, open_turn, turn_ref};
 use super::{AGENT, StoreUnderTest};
 use crate::handover::{ContextNote, Entry, Past, Reason, Speaker, Taken, Telling};
 use crate::ids::{ChatId, SessionId};
 use crate::model::{Assignment, Continuity, LinkFacts, Resume, TurnEnd};
 use crate::outcome::Outcome;
-use crate::ports::{LinkNote, LinkStatus};
+use crate::ports::{LinkNote, LinkStatus, OpenTurn};
 use crate::rules::handover::compose;
 
 const OTHER: &str = "other";
@@ -214,6 +214,56 @@ pub async fn a_doubtful_telling_ends_the_context(store: &dyn StoreUnderTest) {
             assert_eq!(turn.resume, None);
         }
         ended(store, &turn, None).await;
+    }
+}
+
+/// A turn that its agent keeps nothing of, told the whole chat: neither it nor what
+/// becomes of it changes what the agent's own context is known to hold.
+pub async fn what_no_context_holds_is_news_to_its_agent_too(store: &dyn StoreUnderTest) {
+    acquire(store).await;
+    for lost in [false, true] {
+        let here = chat(store).await;
+        first_turn(store, here, AGENT, "tamarind").await;
+        let turn = claimed(store, here, AGENT).await;
+        let seen = past(store, &turn, true).await;
+        let told = compose(&seen, &Reason::Alone).map(|handover| handover.told);
+        let telling = Telling {
+            begins: false,
+            told,
+            news: Vec::new(),
+        };
+        let written = store.journal().tell(&turn_ref(&turn), &telling).await;
+        written.expect("the turn is ours");
+        let opened = OpenTurn {
+            alone: true,
+            ..open_turn(&turn)
+        };
+        let opened = store.journal().open(&turn_ref(&turn), &opened).await;
+        opened.expect("the turn is ours");
+        append(store, &turn, &["otter"]).await;
+        let twin = store.twin().await;
+        let store = if lost {
+            let found = twin.lease().acquire().await.expect("the lease is free");
+            assert_eq!(found.interrupted, 1);
+            &*twin
+        } else {
+            ended(store, &turn, None).await;
+            store
+        };
+        let next = claimed(store, here, AGENT).await;
+        let behind = ContextNote {
+            behind: true,
+            ..ContextNote::default()
+        };
+        assert_eq!(next.context, behind, "lost: {lost}");
+        assert!(next.resume.is_some(), "its own context goes on");
+        let missed = past(store, &next, false).await;
+        let expected = [
+            (Speaker::User, AGENT, "say hello"),
+            (Speaker::Agent, AGENT, "otter"),
+        ];
+        assert_eq!(said(&missed), expected);
+        ended(store, &next, None).await;
     }
 }
 

@@ -30,6 +30,7 @@ pub use contexts::{
     a_doubtful_telling_ends_the_context, a_new_context_is_given_what_its_chat_holds,
     a_reset_chat_begins_with_what_is_kept, a_returning_agent_is_given_what_it_missed_once,
     take_over_ends_a_context_in_doubt, the_end_of_a_child_is_news_to_its_parents_chat,
+    what_no_context_holds_is_news_to_its_agent_too,
 };
 pub use detached::{
     a_detached_task_can_be_cancelled, a_detached_turn_leaves_its_prompts_open,
@@ -217,6 +218,7 @@ macro_rules! store_contract {
             a_returning_agent_is_given_what_it_missed_once,
             a_doubtful_telling_ends_the_context,
             take_over_ends_a_context_in_doubt,
+            what_no_context_holds_is_news_to_its_agent_too,
             a_reset_chat_begins_with_what_is_kept,
             the_end_of_a_child_is_news_to_its_parents_chat,
             a_decision_leaves_a_row,

@@ -116,6 +116,7 @@ pub fn open_turn(turn: &Assignment) -> OpenTurn {
             commit: "c0".into(),
             tree: TREE.into(),
         }),
+        alone: false,
     }
 }
 

@@ -224,7 +224,8 @@ impl Rows {
     /// A turn that is prompted is news to all other contexts of its chat.
     pub(super) fn tell_others(&mut self, turn: &TurnRef) {
         let id = turn.fence.turn;
-        let Some(agent) = self.turns.get(&id).map(|row| row.agent.clone()) else {
+        let row = self.turns.get(&id);
+        let Some((agent, alone)) = row.map(|row| (row.agent.clone(), row.alone)) else {
             return;
         };
         let of_chat = self.tasks.get(&turn.fence.task).is_some_and(|task| {
@@ -232,7 +233,7 @@ impl Rows {
             origin.own_chat && !origin.child && !origin.contestant
         });
         self.add_news(turn.chat, News::Turn(id), |key| {
-            key.agent != agent || !of_chat
+            key.agent != agent || !of_chat || alone
         });
     }
 
@@ -255,7 +256,11 @@ impl Rows {
     /// The end of a turn decides whether what it told counts.
     pub(super) fn settle_telling(&mut self, turn: &TurnRef, taken: Option<Taken>) {
         let id = turn.fence.turn;
-        let Some(row) = self.turns.get(&id).filter(|row| row.told.is_some()) else {
+        let Some(row) = self
+            .turns
+            .get(&id)
+            .filter(|row| row.told.is_some() && !row.alone)
+        else {
             return;
         };
         let taken = match taken {

@@ -28,6 +28,7 @@ impl Rows {
         row.prompted = true;
         row.prompted_at = Some(Instant::now());
         row.checkpoint = open.checkpoint.clone();
+        row.alone = open.alone;
         self.tell_others(turn);
         self.write_user_message(open.user_message, &open.input);
         self.messages.entry(turn.message).or_default().status = "streaming";

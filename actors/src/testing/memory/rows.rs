@@ -90,6 +90,8 @@ pub struct TurnRow {
     pub spoke: bool,
     /// Who ran it.
     pub agent: AgentName,
+    /// Its agent keeps no context of it.
+    pub alone: bool,
     /// What it was told in front of the prompt.
     pub told: Option<Told>,
     /// Files that it changed.
@@ -340,6 +342,7 @@ impl Rows {
             cancelled: false,
             spoke: false,
             agent: row.key.agent.clone(),
+            alone: false,
             told: None,
             files: Vec::new(),
             order: self.turns_begun,

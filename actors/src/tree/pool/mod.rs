@@ -57,6 +57,8 @@ pub(crate) enum Msg {
     /// A session's turn waits for a human, and whether its agent may go meanwhile;
     /// none: not any more.
     Asks(SessionKey, Generation, Option<bool>),
+    /// This life of the server of this definition should end, if no turn runs in it.
+    RenewServer(String, u64),
     /// Look for sessions whose idle time is over.
     Sweep,
     /// End the turn of this task, if it runs here.
@@ -249,6 +251,7 @@ impl Actor for PoolActor {
             }
             Msg::Gone(key, generation) => state.gone(&key, generation).await,
             Msg::Asks(key, generation, asks) => state.asks(&key, generation, asks),
+            Msg::RenewServer(definition, life) => state.renew_server(&definition, life),
             Msg::Sweep => state.sweep(),
             Msg::Cancel(task) => state.cancel(task, Why::Asked),
             Msg::Answer(task, reply) => state.answer(task, reply),

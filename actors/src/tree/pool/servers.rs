@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ractor::{Actor, ActorId};
 
 use super::State;
-use crate::ids::AgentName;
+use crate::ids::{AgentName, Generation, SessionKey};
 use crate::ports::{AgentEntry, ServerBackend};
 use crate::tree::addr::{Addr, Depth};
 use crate::tree::server::{self, ServerActor};
+use crate::tree::session;
 
 /// Where sessions find their server's actor, which may be another after a failure.
 #[derive(Clone)]
@@ -34,6 +35,14 @@ pub(super) struct Shared {
     name: AgentName,
     entry: AgentEntry,
     used: (usize, usize),
+    renewing: Option<Renewing>,
+}
+
+/// A server whose tenants are sent away, so that it can end under nobody.
+struct Renewing {
+    /// Which life of it.
+    life: u64,
+    leaving: Vec<(SessionKey, Generation)>,
 }
 
 impl State {
@@ -50,6 +59,7 @@ impl State {
             name: name.clone(),
             entry: entry.clone(),
             used: (0, 0),
+            renewing: None,
         };
         self.servers.insert(backend.definition().to_owned(), shared);
         Some(door)
@@ -64,6 +74,7 @@ impl State {
         let depth = Depth::default();
         let arguments = server::Arguments {
             shared: self.shared.clone(),
+            pool: self.me.clone(),
             name: name.to_string(),
             backend,
             // The rest is for a process of its own, where the server does not start.
@@ -104,7 +115,7 @@ impl State {
             Some(addr) => {
                 door.lead_to(addr);
                 if let Some(shared) = self.servers.get_mut(&definition) {
-                    shared.used = (0, 0);
+                    (shared.used, shared.renewing) = ((0, 0), None);
                 }
             }
             None => {
@@ -134,6 +145,49 @@ impl State {
                     tenants: used.0,
                     turns: used.1,
                 });
+            }
+        }
+    }
+
+    /// The server should start again. If none of its tenants has a turn, they go: the
+    /// next turn of each waits for that, and its tenancy for the next life of the
+    /// server. Else nothing: it asks again when the last turn is over.
+    pub(super) fn renew_server(&mut self, definition: &str, life: u64) {
+        let Some(shared) = self.servers.get_mut(definition) else {
+            return;
+        };
+        let mut tenants: Vec<_> = self
+            .live
+            .iter_mut()
+            .filter(|(_, live)| live.server.as_deref() == Some(definition))
+            .collect();
+        if self.stopping || tenants.iter().any(|(_, live)| live.slot.busy) {
+            return;
+        }
+        shared.door.addr().cast(server::Msg::Renewing(life));
+        for (_, live) in &mut tenants {
+            live.slot.leaving = true;
+            live.addr.cast(session::Msg::Stop);
+        }
+        let gone = |(key, live): (&SessionKey, &mut super::Live)| (key.clone(), live.generation);
+        let leaving = tenants.into_iter().map(gone).collect();
+        shared.renewing = Some(Renewing { life, leaving });
+        self.tenants_went();
+    }
+
+    /// A server whose last tenant went ends.
+    pub(super) fn tenants_went(&mut self) {
+        for shared in self.servers.values_mut() {
+            let Some(renewing) = &mut shared.renewing else {
+                continue;
+            };
+            let live = &self.live;
+            renewing.leaving.retain(|(key, generation)| {
+                live.get(key).is_some_and(|it| it.generation == *generation)
+            });
+            if renewing.leaving.is_empty() {
+                shared.door.addr().cast(server::Msg::Renew(renewing.life));
+                shared.renewing = None;
             }
         }
     }

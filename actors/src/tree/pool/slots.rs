@@ -272,6 +272,7 @@ impl State {
             return;
         }
         self.live.remove(key);
+        self.tenants_went();
         self.shared
             .board
             .remove(&["root", "pool", &key.to_string()]);

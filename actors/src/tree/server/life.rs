@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::time::timeout;
 
 use super::{Msg, Tenant};
@@ -13,6 +14,9 @@ use crate::tree::addr::{Addr, Task, report};
 
 /// Longest way of a server's end: TERM, 2 s, KILL, and the kernel's time.
 const STOP_BOUND: Duration = Duration::from_secs(10);
+/// How long a tenancy that could not be opened waits for the news that its server is
+/// gone, which excuses it.
+const EXIT_WAIT: Duration = Duration::from_secs(1);
 /// Shortest wait for the next look, so that no fault makes it spin.
 const LEAST_WAIT: Duration = Duration::from_millis(100);
 
@@ -53,6 +57,14 @@ pub(super) fn launch(
         }
     };
     report(me, work, failed)
+}
+
+/// What its monitor decided.
+pub(super) enum Verdict {
+    /// It is over.
+    Restart(Cause),
+    /// It should be, as soon as nobody can begin a turn in it.
+    Renew(Cause),
 }
 
 impl Life {
@@ -104,7 +116,8 @@ impl Life {
     }
 
     /// Opens a tenancy beside the actor. The session that asked bounds the wait; one
-    /// that stopped waiting drops the link with its reply.
+    /// that stopped waiting drops the link with its reply. Where the server ended
+    /// meanwhile there is no reply: whoever asked asks the next one.
     pub(super) fn attach(&mut self, tenant: Tenant) {
         let server = self.server.clone();
         let Tenant {
@@ -114,19 +127,28 @@ impl Life {
         } = tenant;
         self.opening.retain(|task| !task.is_finished());
         self.opening.push(Task::spawn(async move {
-            let _ = reply.send(server.attach(spec, events).await);
+            let tenancy = server.attach(spec, events).await;
+            if tenancy.is_err() && timeout(EXIT_WAIT, server.exited()).await.is_ok() {
+                return;
+            }
+            let _ = reply.send(tenancy);
         }));
     }
 
-    pub(super) fn turns(&mut self, now: Moment, turns: usize) -> Option<Cause> {
+    /// Its end was not heard of yet.
+    pub(super) fn is_alive(&self) -> bool {
+        self.server.exited().now_or_never().is_none()
+    }
+
+    pub(super) fn turns(&mut self, now: Moment, turns: usize) -> Option<Verdict> {
         self.step(now, Sign::Turns(turns))
     }
 
-    pub(super) fn exited(&mut self, now: Moment) -> Option<Cause> {
+    pub(super) fn exited(&mut self, now: Moment) -> Option<Verdict> {
         self.step(now, Sign::Exited)
     }
 
-    pub(super) fn probed(&mut self, now: Moment, probe: u64, well: bool) -> Option<Cause> {
+    pub(super) fn probed(&mut self, now: Moment, probe: u64, well: bool) -> Option<Verdict> {
         let sign = if well {
             Sign::Answered(probe)
         } else {
@@ -135,17 +157,12 @@ impl Life {
         self.step(now, sign)
     }
 
-    /// Looks at what it said and holds meanwhile.
-    pub(super) fn tick(&mut self, now: Moment) -> Option<Cause> {
-        let heard = self.server.heard();
-        let spoke = std::mem::replace(&mut self.heard, heard) != heard;
+    /// Looks at what it holds meanwhile.
+    pub(super) fn tick(&mut self, now: Moment) -> Option<Verdict> {
         self.memory = self.server.rss_bytes();
-        let mut signs = vec![Sign::Tick];
-        signs.extend(self.memory.map(Sign::Memory));
-        if spoke {
-            signs.insert(0, Sign::Bytes);
-        }
-        signs.into_iter().find_map(|sign| self.step(now, sign))
+        let memory = self.memory.map(Sign::Memory);
+        let signs = [Some(Sign::Tick), memory].into_iter().flatten();
+        signs.fold(None, |found, sign| found.or(self.step(now, sign)))
     }
 
     /// Ends it; tells when its processes are gone. Its links end with it.
@@ -161,18 +178,26 @@ impl Life {
         report(me, work, move |_| Msg::Ended(number))
     }
 
-    fn step(&mut self, now: Moment, sign: Sign) -> Option<Cause> {
-        let order = self.monitor.step(now, sign);
-        let cause = match order {
-            Some(Order::Restart(cause)) => Some(cause),
-            Some(Order::Probe(probe)) => {
-                self.ask(probe);
-                None
+    /// What it said meanwhile counts first: no judgement may come before it.
+    fn step(&mut self, now: Moment, sign: Sign) -> Option<Verdict> {
+        let heard = self.server.heard();
+        let spoke = std::mem::replace(&mut self.heard, heard) != heard;
+        let news = [
+            spoke.then_some(Sign::Bytes),
+            self.server.is_unruly().then_some(Sign::Unruly),
+            Some(sign),
+        ];
+        let mut verdict = None;
+        for sign in news.into_iter().flatten() {
+            match self.monitor.step(now, sign) {
+                Some(Order::Restart(cause)) => verdict = Some(Verdict::Restart(cause)),
+                Some(Order::Renew(cause)) => verdict = Some(Verdict::Renew(cause)),
+                Some(Order::Probe(probe)) => self.ask(probe),
+                None => {}
             }
-            None => None,
-        };
+        }
         self.arm(now);
-        cause
+        verdict
     }
 
     fn ask(&mut self, probe: u64) {

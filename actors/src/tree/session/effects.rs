@@ -86,7 +86,8 @@ impl State {
             Effect::Detach(verdict) => self.finish(verdict, Ending::Detached),
             Effect::GiveBack => self.give_back(),
             Effect::TurnOver(outcome) => {
-                if self.turn.take().is_some() && self.to.is_one_shot() {
+                let over = self.turn.take();
+                if over.is_some_and(|turn| turn.alone || self.to.is_one_shot()) {
                     // What it was started for is over.
                     self.me.cast(Msg::Stop);
                 }
@@ -118,8 +119,12 @@ impl State {
             mode: assignment.mode.clone(),
             thinking: assignment.thinking.clone(),
             features: assignment.features.clone(),
+            policy: turn.policy,
             deadlines,
         };
+        // What was asked goes on in the context that asked, or not at all.
+        let alone = self.to.entry.alone.clone();
+        let alone = alone.filter(|_| assignment.goes_on.is_none());
         let (sender, events) = mpsc::channel(pump::CHANNEL);
         let current = CurrentTurn::default();
         let arguments = pump::Arguments {
@@ -149,7 +154,7 @@ impl State {
             let starting = async {
                 match server {
                     Some(server) => in_server(&server, &*backend, spec, sender).await,
-                    None => backend.start(spec, sender).await,
+                    None => or_alone(&*backend, alone.as_deref(), spec, sender).await,
                 }
             };
             let started = match timeout(deadlines.spawn, starting).await {
@@ -278,6 +283,36 @@ async fn in_server(
         (error @ StartError::Auth(_), _) => error,
         (error, why) if error.to_string() == why => StartError::Server(why),
         (error, why) => StartError::Server(format!("its server: {why}\nand without it: {error}")),
+    })
+}
+
+/// Starts the agent, or else what runs this turn alone.
+///
+/// # Errors
+/// [`StartError::Failed`] names both reasons when that does not start either.
+async fn or_alone(
+    backend: &dyn AgentBackend,
+    alone: Option<&dyn AgentBackend>,
+    mut spec: LinkSpec,
+    events: mpsc::Sender<AgentEvent>,
+) -> server::Tenancy {
+    let Some(alone) = alone else {
+        return backend.start(spec, events).await;
+    };
+    let why = match backend.start(spec.clone(), events.clone()).await {
+        Err(StartError::Failed { message, .. }) => message,
+        settled => return settled,
+    };
+    tracing::warn!(session = %spec.key, %why, "a turn is run alone");
+    spec.resume = None;
+    spec.forgotten = Some(format!("it could not be started to be kept: {why}"));
+    let started = alone.start(spec, events).await;
+    started.map_err(|error| match error {
+        StartError::Failed { message, exit } => StartError::Failed {
+            message: format!("{why}\nand for this turn alone: {message}"),
+            exit,
+        },
+        error => error,
     })
 }
 

@@ -24,6 +24,8 @@ const RENEW_BOUND: Duration = Duration::from_secs(30);
 /// What is to be told, and why.
 pub(super) struct Unseen {
     whole: bool,
+    /// By an agent that will forget it again: nothing is settled by it.
+    alone: bool,
     reason: Reason,
 }
 
@@ -31,13 +33,27 @@ impl State {
     /// What the agent has not seen of the chat when the turn opens. `note` is about
     /// a link that is used for the first time.
     pub(super) fn unseen(&self, note: Option<&LinkNote>) -> Option<Unseen> {
-        let turn = self.turn.as_ref().filter(|_| !self.to.is_one_shot())?;
+        let turn = self.turn.as_ref()?;
+        let facts = note.and_then(|note| note.facts.as_ref());
+        if turn.alone {
+            let reason = match facts.map(|facts| &facts.continuity) {
+                Some(Continuity::Fresh { why }) => Reason::Fresh(why.clone()),
+                _ => Reason::Alone,
+            };
+            return turn.assignment.origin.is_of_chat().then_some(Unseen {
+                whole: true,
+                alone: true,
+                reason,
+            });
+        }
+        if self.to.is_one_shot() {
+            return None;
+        }
         let names = self.commands.iter().map(|command| command.name.as_str());
         if is_command(&turn.assignment.input, names) {
             // Nothing may stand in front of it: the next prompt brings it.
             return None;
         }
-        let facts = note.and_then(|note| note.facts.as_ref());
         let context = &turn.assignment.context;
         let (whole, reason) = match facts.map(|facts| &facts.continuity) {
             Some(Continuity::New) => (true, Reason::Joined),
@@ -46,7 +62,11 @@ impl State {
             _ if context.behind => (false, Reason::Missed),
             _ => return None,
         };
-        Some(Unseen { whole, reason })
+        Some(Unseen {
+            whole,
+            alone: false,
+            reason,
+        })
     }
 
     pub(super) fn hand_over(&mut self, turn: TurnId, handover: Option<String>) {
@@ -93,6 +113,7 @@ impl State {
             write_link(&shared, &note).await;
             let unseen = Unseen {
                 whole: true,
+                alone: false,
                 reason: Reason::Fresh(why),
             };
             match tell(&shared, &reference, &unseen).await {
@@ -123,7 +144,8 @@ pub(super) async fn tell(
     let journal = &shared.ports.journal;
     let past = until_written(|| journal.past(turn, unseen.whole)).await?;
     let handover = compose(&past, &unseen.reason);
-    if handover.is_none() && past.news.is_empty() && !unseen.whole {
+    let nothing = past.news.is_empty() && !unseen.whole;
+    if handover.is_none() && (nothing || unseen.alone) {
         return Ok(None);
     }
     let (text, told) = handover
@@ -132,7 +154,7 @@ pub(super) async fn tell(
     let telling = Telling {
         begins: unseen.whole && told.is_none(),
         told,
-        news: past.news,
+        news: if unseen.alone { Vec::new() } else { past.news },
     };
     until_written(|| journal.tell(turn, &telling)).await?;
     Ok(text)

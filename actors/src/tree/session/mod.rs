@@ -141,6 +141,8 @@ struct Turn {
     prompts: BTreeMap<PromptId, prompts::Open>,
     /// What is to be written of prompts, in order; none before the first.
     words: Option<words::Words>,
+    /// Its agent keeps no context of it.
+    alone: bool,
     /// They stay behind, open, when it ends.
     leaves_prompts: bool,
     /// Requests that were written down although nobody was asked.
@@ -404,6 +406,7 @@ impl State {
             handover: None,
             prompts: BTreeMap::new(),
             words: None,
+            alone: false,
             leaves_prompts: false,
             decided: 0,
             ensured: false,

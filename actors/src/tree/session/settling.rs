@@ -25,6 +25,11 @@ impl State {
         let Some(worktree) = self.worktree.clone() else {
             return;
         };
+        let alone = self.link.as_ref();
+        let alone = alone.is_some_and(|live| !live.link.keeps_context());
+        if let Some(turn) = &mut self.turn {
+            turn.alone = alone;
+        }
         let note = self.unnoted_link();
         let wish = self.unseen(note.as_ref());
         let Some(turn) = &mut self.turn else { return };
@@ -34,13 +39,15 @@ impl State {
             user_message: turn.assignment.user_message,
             worktree,
             checkpoint: turn.checkpoint.clone(),
+            alone,
         };
         // From here on nobody can be sure that the agent was not prompted.
         turn.prompted.store(true, Ordering::Relaxed);
         let shared = self.to.shared.clone();
         let work = async move {
             let journal = &shared.ports.journal;
-            if let Some(note) = &note {
+            // Nothing of it is there to be resumed.
+            if let Some(note) = note.as_ref().filter(|_| !alone) {
                 write_link(&shared, note).await;
             }
             let handover = match wish {
@@ -113,7 +120,11 @@ impl State {
             diff: turn.diff.take(),
             // The journal summed it up as it came.
             usage: Usage::default(),
-            taken: turn.handover.as_ref().map(|_| verdict.taken),
+            taken: turn
+                .handover
+                .as_ref()
+                .filter(|_| !turn.alone)
+                .map(|_| verdict.taken),
         };
         tracing::info!(
             session = %self.to.key, task = %reference.fence.task, outcome = %end.outcome,

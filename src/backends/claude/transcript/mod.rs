@@ -4,11 +4,10 @@
 //! directory and says so on its output. [`Mirror`] brings what it says into the
 //! store, [`rebuild`] writes the files again before a session is resumed. What belongs
 //! together is pure: [`keys`] names, [`lines`] reads and prints, [`chain`] compares.
-//! [`import()`] makes a transcript of another agent's words, and [`trim`] a shorter one
-//! of a session's own.
+//! [`trim`] makes a shorter transcript of a session's own. What other agents said is
+//! none of claude's words: a hand-over tells it.
 
 pub mod chain;
-pub mod import;
 pub mod keys;
 pub mod lines;
 mod local;
@@ -20,7 +19,6 @@ mod rebuild_tests;
 mod testing;
 pub mod trim;
 
-pub use import::{Speaker, Spoken, import};
 pub use mirror::{FLUSH_WAIT, Flushed, Health, Mirror};
 pub use rebuild::{Found, RebuildError, Rebuilt, rebuild};
 pub use trim::{TrimError, Trimmed, trim_after};

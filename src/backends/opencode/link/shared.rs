@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hearth_actors::event::{AgentStop, Said};
+use hearth_actors::event::{AgentFault, AgentStop, FaultClass, Said};
 use hearth_actors::ids::TurnId;
+use hearth_actors::model::LinkFacts;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -25,12 +26,17 @@ pub(super) const ABORT_AGAIN: Duration = Duration::from_millis(400);
 pub(super) const LAST_ABORT: Duration = Duration::from_secs(3);
 /// How the ids of requests for answers begin.
 const QUESTION: &str = "que_";
+/// Reads of what is stored after a gap: another where the first told that the turn had
+/// begun meanwhile.
+const READS: usize = 2;
 /// What the model reads of a refusal; without words the turn would end.
 const REFUSED: &str = "The user refused this. Go on without it, or say why it is needed.";
 
 /// What requests and pump know in common; never held across a wait.
 pub(super) struct State {
     pub(super) turn: Option<TurnId>,
+    /// They name the session, which is another after a fresh context.
+    pub(super) facts: LinkFacts,
     pub(super) mapper: Mapper,
     /// The turn's prompt reached the server.
     pub(super) sent: bool,
@@ -38,6 +44,15 @@ pub(super) struct State {
     /// A turn may run in the session that nobody waits for: it is aborted before the
     /// next one begins.
     pub(super) doubtful: bool,
+    /// No prompt may be sent any more.
+    pub(super) closing: bool,
+}
+
+/// What a request ended a turn with that its events did not end.
+pub(super) enum Word {
+    Ended(AgentStop),
+    /// The session is gone; a fresh one might do.
+    Unfit(String),
 }
 
 pub(super) struct Shared {
@@ -46,9 +61,8 @@ pub(super) struct Shared {
     /// one that arrives late would end the next.
     pub(super) order: tokio::sync::Mutex<()>,
     pub(super) client: Client,
-    pub(super) session: String,
     pub(super) directory: PathBuf,
-    pub(super) words: mpsc::Sender<(TurnId, AgentStop)>,
+    pub(super) words: mpsc::Sender<(TurnId, Word)>,
     pub(super) over: CancellationToken,
 }
 
@@ -57,28 +71,68 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn session(&self) -> String {
+        self.state().facts.resume.agent_session_id.clone()
+    }
+
     fn is_open(&self, turn: TurnId) -> bool {
         let state = self.state();
         state.turn == Some(turn) && state.mapper.is_open() && !self.over.is_cancelled()
     }
 
-    pub(super) async fn tell(&self, turn: TurnId, stop: AgentStop) {
-        // The pump outlives every request but those of a finished link.
-        let _ = self.words.send((turn, stop)).await;
+    /// Somebody waits for the turn, as far as is known.
+    fn is_wanted(&self, turn: TurnId) -> bool {
+        let state = self.state();
+        state.turn == Some(turn) && !state.cancelled && !state.closing && !self.over.is_cancelled()
     }
 
-    /// Sends a prompt, behind the abort of whatever may still run.
-    pub(super) async fn hand_over(&self, message: &Message<'_>) -> Result<(), CallError> {
-        let _order = self.order.lock().await;
+    pub(super) async fn tell(&self, turn: TurnId, word: Word) {
+        // The pump outlives every request but those of a finished link.
+        let _ = self.words.send((turn, word)).await;
+    }
+
+    /// Sends a prompt, behind the abort of whatever may still run. Whoever lost interest
+    /// meanwhile could not abort what had not begun: that is done here.
+    pub(super) async fn hand_over(&self, turn: TurnId, message: &Message<'_>) {
+        let order = self.order.lock().await;
+        if self.state().closing || self.over.is_cancelled() {
+            return;
+        }
         if std::mem::take(&mut self.state().doubtful) {
             self.end().await;
         }
-        let sent = self.client.prompt(&self.session, message).await;
-        if matches!(sent, Err(CallError::Silent(_))) {
-            // It may have been taken all the same.
-            self.state().doubtful = true;
+        let sent = self.client.prompt(&self.session(), message).await;
+        let class = match &sent {
+            Ok(()) => {
+                self.state().sent = true;
+                if self.state().closing || self.over.is_cancelled() {
+                    self.end().await;
+                }
+                drop(order);
+                if !self.is_wanted(turn) {
+                    self.abort(turn).await;
+                }
+                return;
+            }
+            Err(CallError::Model(_)) => FaultClass::BadRequest,
+            Err(CallError::Unknown) => {
+                let why = "opencode does not know the session any more".to_owned();
+                return self.tell(turn, Word::Unfit(why)).await;
+            }
+            Err(CallError::Refused { .. } | CallError::Silent(_)) => FaultClass::Other,
+        };
+        let silent = matches!(sent, Err(CallError::Silent(_)));
+        // It may have been taken all the same.
+        self.state().doubtful |= silent;
+        let message = match sent {
+            Err(error) => format!("the prompt was not taken: {error}"),
+            Ok(()) => return,
+        };
+        let fault = AgentFault { class, message };
+        self.tell(turn, Word::Ended(AgentStop::Error(fault))).await;
+        if silent {
+            self.end().await;
         }
-        sent
     }
 
     pub(super) async fn abort(&self, turn: TurnId) {
@@ -91,22 +145,35 @@ impl Shared {
                 self.end().await;
             }
             // A turn that is aborted before the model was asked has no end of its own.
-            // At first sight it might only not have begun.
-            let busy = self.client.is_busy(&self.directory, &self.session).await;
+            // At first sight it might only not have begun; nor is it sure later, so that
+            // it is aborted once more in front of the next.
+            let busy = self.client.is_busy(&self.directory, &self.session()).await;
             if round > 0 && matches!(busy, Ok(false)) && self.is_open(turn) {
-                return self.tell(turn, AgentStop::Cancelled).await;
+                self.state().doubtful = true;
+                return self.tell(turn, Word::Ended(AgentStop::Cancelled)).await;
             }
             tokio::time::sleep(ABORT_AGAIN).await;
         }
         if self.is_open(turn) {
             self.state().doubtful = true;
+            self.client.report_unruly();
         }
+    }
+
+    /// Ends what runs as the link is left; false if it did not, as far as is known.
+    pub(super) async fn leave(&self) -> bool {
+        // A prompt that is under way is waited for, or aborted by who sent it.
+        let _order = self.order.lock().await;
+        self.end().await;
+        let busy = self.client.is_busy(&self.directory, &self.session()).await;
+        matches!(busy, Ok(false))
     }
 
     /// Aborts whatever runs in the session. Its open requests stay, and a late consent
     /// would still run its tool: they are rejected, whether they were heard of or not.
     pub(super) async fn end(&self) {
-        if let Err(error) = self.client.abort(&self.session).await {
+        let session = self.session();
+        if let Err(error) = self.client.abort(&session).await {
             tracing::debug!(%error, "opencode did not take an abort");
         }
         let listed = match self.client.requests(&self.directory).await {
@@ -118,7 +185,7 @@ impl Shared {
         };
         let own = listed
             .into_iter()
-            .filter(|request| request["sessionID"] == self.session.as_str());
+            .filter(|request| request["sessionID"] == session.as_str());
         let mut open: BTreeSet<String> = own
             .filter_map(|request| request["id"].as_str().map(str::to_owned))
             .collect();
@@ -141,7 +208,18 @@ impl Shared {
         taken(request, rejected);
     }
 
-    pub(super) async fn pass_on(&self, answered: Answered) {
+    /// Passes an answer on, unless its turn was aborted meanwhile: consent would still
+    /// run its tool.
+    pub(super) async fn pass_on(&self, turn: TurnId, answered: Answered) {
+        let _order = self.order.lock().await;
+        if !self.is_wanted(turn) || !self.is_open(turn) {
+            return match answered {
+                Answered::Partly => {}
+                Answered::Consent(request, _) | Answered::Questions(request, _) => {
+                    self.reject(&request).await
+                }
+            };
+        }
         let (client, directory) = (&self.client, &self.directory);
         let (request, told) = match &answered {
             Answered::Partly => return,
@@ -176,34 +254,67 @@ impl Shared {
             self.reject(request).await;
         }
         if chores.abort {
-            let _order = self.order.lock().await;
-            if tokio::time::timeout(LAST_ABORT, self.end()).await.is_err() {
+            let ended = async {
+                let _order = self.order.lock().await;
+                self.end().await;
+            };
+            if tokio::time::timeout(LAST_ABORT, ended).await.is_err() {
                 self.state().doubtful = true;
             }
         }
     }
 
-    /// What a gap in the stream hid.
+    /// What a gap in the stream hid. Whether it works is read before what it said, so
+    /// that nothing is missing of what was over; it proves nothing of a turn that had
+    /// not begun.
     pub(super) async fn catch_up(&self) -> Result<(Option<TurnId>, Vec<Said>), CallError> {
-        if !self.state().mapper.is_open() {
-            return Ok((None, Vec::new()));
-        }
-        let messages = self.client.messages(&self.session).await?;
-        let requests = self.client.requests(&self.directory).await?;
-        let busy = self.client.is_busy(&self.directory, &self.session).await?;
-        let mut state = self.state();
-        let mut said = state.mapper.caught_up(messages);
-        for request in requests.into_iter().filter_map(Heard::request) {
-            said.extend(state.mapper.heard(request));
-        }
-        if !busy {
+        let mut said = Vec::new();
+        for _ in 0..READS {
+            let (is_open, had_begun, session) = {
+                let state = self.state();
+                let mapper = &state.mapper;
+                (
+                    mapper.is_open(),
+                    mapper.is_answered(),
+                    state.facts.resume.agent_session_id.clone(),
+                )
+            };
+            if !is_open {
+                break;
+            }
+            let busy = self.client.is_busy(&self.directory, &session).await?;
+            let messages = self.client.messages(&session).await?;
+            let requests = self.client.requests(&self.directory).await?;
+            let mut state = self.state();
+            said.extend(state.mapper.caught_up(messages));
+            for request in requests.into_iter().filter_map(Heard::request) {
+                said.extend(state.mapper.heard(request));
+            }
             let idle = Heard {
-                session: self.session.clone(),
+                session,
                 what: What::Idle,
             };
-            said.extend(state.mapper.heard(idle));
+            if busy {
+                break;
+            }
+            if had_begun || !state.mapper.is_answered() {
+                said.extend(state.mapper.heard(idle));
+                break;
+            }
         }
-        Ok((state.turn, said))
+        Ok((self.state().turn, said))
+    }
+
+    /// The session is gone under its turn.
+    pub(super) fn lost(&self) -> (Option<TurnId>, Vec<Said>) {
+        let mut state = self.state();
+        let fault = AgentFault {
+            class: FaultClass::Other,
+            message: "opencode does not know the session any more".into(),
+        };
+        let ends = state.mapper.give_up();
+        let said = ends.then_some(Said::TurnEnded(AgentStop::Error(fault)));
+        (state.turn, said.into_iter().collect())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Claude's sessions, kept in the database.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::stage::{Agent, Stage};
 use crate::service::hand_over::told;
@@ -115,6 +116,51 @@ pub(super) async fn totals(agent: Agent) {
         row["input_tokens"].as_i64().unwrap() + row["output_tokens"].as_i64().unwrap(),
         tokens
     );
+    stage.strike().await;
+}
+
+/// The store of transcripts does not answer for a while, in the middle of turns: they go
+/// on, and nothing is missing from it when it is back.
+pub(super) async fn store_away(agent: Agent) {
+    let mut stage = Stage::set(agent).await;
+    let chat = stage.service.chat().await;
+    stage.turn(&chat, "[[text:The word is tamarind.]]").await;
+    let (_, session) = stage.live(&chat).await;
+    let pool = stage.service.pool().await;
+    let mut lock = pool.begin().await.unwrap();
+    sqlx::query("lock table claude_session_entries in access exclusive mode")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    for word in ["lynx", "heron"] {
+        let started = Instant::now();
+        stage
+            .turn(&chat, &format!("[[text:It is {word}.]] {word}"))
+            .await;
+        let took = started.elapsed();
+        println!("a turn without the store: {took:?}");
+        assert!(took < Duration::from_secs(15), "{took:?}");
+    }
+    lock.rollback().await.unwrap();
+    stage.turn(&chat, "[[text:It is otter.]] otter").await;
+    stage.service.kill().await;
+    let home = stage.service.home.join("homes/claude");
+    std::fs::remove_dir_all(&home).unwrap();
+    std::fs::create_dir(&home).unwrap();
+    stage.service = stage.service.again().await;
+    stage.turn(&chat, "[[text:back]] vole").await;
+    assert_eq!(stage.live(&chat).await.1, session, "its own session");
+    let seen = stage.asked("vole").await;
+    let messages = seen.body["messages"].to_string();
+    for words in [
+        "is tamarind.",
+        "It is lynx.",
+        "It is heron.",
+        "It is otter.",
+    ] {
+        // Once as what was asked for, once as what was said.
+        assert_eq!(messages.matches(words).count(), 2, "{words}: {messages}");
+    }
     stage.strike().await;
 }
 

@@ -237,11 +237,58 @@ pub(super) async fn broken(agent: Agent) {
     stage.strike().await;
 }
 
+/// An overload is named when claude gives up; a model that says nothing, by the first
+/// of both clocks.
+pub(super) async fn overloaded(agent: Agent) {
+    let settings = "[deadlines]\nfirst_byte_ms = 20000\n[retry]\nattempts = 1\n";
+    let stage = Stage::with(agent, settings).await;
+    let mut tasks = Vec::new();
+    for (prompt, outcome) in [
+        ("[[error:529]] lynx", "overload"),
+        ("[[error:500]] heron", "overload"),
+        ("[[hang]] otter", "stalled"),
+    ] {
+        let chat = stage.service.chat().await;
+        tasks.push((stage.say(&chat, prompt).await, prompt, outcome, chat));
+    }
+    for (task, prompt, outcome, chat) in &tasks {
+        let task = stage.service.ended(task).await;
+        assert_eq!(task["outcome"], *outcome, "{prompt}: {task:#}");
+        let said = stage.streamed(task["id"].as_str().unwrap(), "delta").await;
+        assert_eq!(said, "", "{prompt}: an error is no answer");
+        stage.turn(chat, "[[text:fine]] vole").await;
+    }
+    stage.strike().await;
+}
+
+/// Nobody answers in time: refused, as a row says, and the turn goes on.
+pub(super) async fn unanswered(agent: Agent) {
+    let stage = Stage::of(agent, |installed, model| {
+        let table = agent.table(installed, model);
+        table.replace("spawn_ms", "prompt_ms = 1500\nspawn_ms")
+    })
+    .await;
+    let chat = stage.service.chat().await;
+    let (task, path, prompt) = ask(&stage, &chat, "late.txt").await;
+    assert_eq!(stage.service.outcome(&task).await, "ok");
+    assert!(!Path::new(&path).exists(), "nobody allowed it");
+    let row = stage
+        .service
+        .get(&format!("/api/prompts/{}", id_of(&prompt)))
+        .await;
+    assert_eq!(row["state"], "expired", "{row:#}");
+    let questions = r#"[[tool:AskUserQuestion {"questions":[{"question":"Which?","header":"Pick","options":[{"label":"A","description":"a"},{"label":"B","description":"b"}],"multiSelect":false}]}]] heron"#;
+    let task = stage.say(&chat, questions).await;
+    assert_eq!(stage.service.outcome(&task).await, "ok");
+    assert!(stage.asked("heron").await.knows("did not answer"));
+    stage.strike().await;
+}
+
 /// Without a login the turn ends with a name that says what to do.
 pub(super) async fn not_logged_in(agent: Agent) {
     let programs = tokio::task::spawn_blocking(installed).await.unwrap();
     let table = agent.table(programs, "http://127.0.0.1:9");
-    let table = table.replace("[agents.claude]", "[agents.stranger]");
+    let table = table.replace("agents.claude", "agents.stranger");
     let stage = Stage::with(agent, &table.replace("\"none\"", "\"\"")).await;
     let chat = stage.service.chat().await;
     let task = stage.service.say_to("stranger", &chat, "hello").await;

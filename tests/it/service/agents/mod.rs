@@ -5,6 +5,7 @@
 //! a service, a database, a home and a model of its own.
 
 mod cancels;
+mod claude_alone;
 mod claude_kept;
 mod claude_only;
 mod compete;
@@ -109,7 +110,7 @@ scenarios! {
         talk::tool as a_file_of_a_tool_becomes_a_pending_change,
         talk::counted as every_call_of_a_turn_with_tools_is_counted_as_told,
         talk::side_by_side as chats_and_sessions_do_not_mix,
-        talk::long as two_megabytes_arrive_whole,
+        talk::long as three_megabytes_arrive_whole,
         permission::policies as policies_decide_what_a_tool_may_do,
         permission::asking as a_human_allows_refuses_or_is_no_longer_asked,
         cancels::mid_stream as a_cancel_in_mid_stream_keeps_the_process,
@@ -130,6 +131,12 @@ scenarios! {
         claude_kept::bereft as its_sessions_go_on_from_the_database_alone,
         claude_kept::totals as twenty_turns_and_two_restarts_are_counted_as_the_model_does,
         claude_kept::unknown as an_unknown_session_is_a_declared_fresh_one,
+        claude_kept::store_away as what_the_store_missed_is_stored_when_it_is_back,
+        claude_only::overloaded as an_overloaded_model_and_a_hang_are_named_in_time,
+        claude_only::unanswered as a_question_that_nobody_answers_is_refused_in_time,
+        claude_alone::each_turn as switched_off_each_turn_is_a_process_of_its_own,
+        claude_alone::ended as switched_off_a_turn_ends_with_all_that_it_started,
+        claude_alone::instead as one_that_cannot_be_kept_warm_answers_alone,
         claude_only::not_logged_in as a_missing_login_is_named,
         claude_only::first_words as a_warm_process_answers_sooner,
     }

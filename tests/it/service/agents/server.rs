@@ -2,6 +2,7 @@
 
 mod asks;
 mod deaths;
+mod inside;
 mod models;
 mod starts;
 mod stops;

@@ -20,6 +20,16 @@ pub(super) async fn warm(agent: Agent) {
     assert_eq!(stage.live(&chat).await, before, "one process, one session");
     let asked = stage.asked("and now?").await;
     assert!(asked.knows("The word is tamarind."), "{:#}", asked.body);
+    if agent == Agent::OpencodeServer {
+        // It tells the model where it works: both times in the chat's worktree.
+        let place = stage.below(&chat, "").await;
+        let place = place.trim_end_matches('/');
+        let both = stage.model.asked();
+        assert!(
+            both.iter().all(|seen| seen.knows(place)),
+            "{place}: {both:#?}"
+        );
+    }
 
     // The reasoning is told once, and apart from the answer.
     let id = first["id"].as_str().unwrap();
@@ -161,10 +171,16 @@ pub(super) async fn side_by_side(agent: Agent) {
 pub(super) async fn long(agent: Agent) {
     let stage = Stage::set(agent).await;
     let chat = stage.service.chat().await;
-    let task = stage.turn(&chat, "[[big:2000000]][[usage:100,100]]").await;
+    let bytes = match agent {
+        Agent::Claude => 3_000_000,
+        _ => 2_000_000,
+    };
+    let task = stage
+        .turn(&chat, &format!("[[big:{bytes}]][[usage:100,100]]"))
+        .await;
     let streamed = stage.streamed(task["id"].as_str().unwrap(), "delta").await;
-    assert_eq!(streamed.len(), 2_000_000);
+    assert_eq!(streamed.len(), bytes);
     // Not assert_eq: nobody wants to read two megabytes.
-    assert!(streamed == big(2_000_000), "not what was said");
+    assert!(streamed == big(bytes), "not what was said");
     stage.strike().await;
 }

@@ -160,12 +160,14 @@ impl Mirror {
         self.shared.hurry.notify_one();
         loop {
             health.mark_unchanged();
-            if self.shared.stored(target) {
-                return Flushed::Stored;
-            }
+            // In this order: what is lost is told before it waits no more.
+            let stored = self.shared.stored(target);
             let seen = health.borrow().clone();
             if seen.lost {
                 return Flushed::Lost;
+            }
+            if stored {
+                return Flushed::Stored;
             }
             if let Some(trouble) = seen.trouble.filter(|_| seen.failures > before) {
                 return Flushed::Waiting(trouble);

@@ -201,6 +201,7 @@ impl Worker {
                     self.lost.insert(session.clone());
                     self.owners.remove(session);
                     self.health.lost = true;
+                    self.tell();
                     return Err(Lost);
                 }
                 Ok(Err(TranscriptError::Refused(why))) => {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::super::permission::ask;
 use super::super::stage::Stage;
 use super::AGENT;
+use super::inside::Inside;
 use crate::service::harness::{Chat, id_of};
 
 fn question(word: &str) -> String {
@@ -88,12 +89,30 @@ async fn consent_that_comes_too_late_is_refused_and_does_nothing() {
     stage.turn(&chat, "[[text:Still here.]] vole").await;
     assert!(!Path::new(&path).exists(), "nobody allowed it in time");
 
-    // Nothing waits in the server for anybody.
+    // A stop leaves nothing in the server that waits for anybody.
     let (task, _, _) = ask(&stage, &chat, "next.txt").await;
-    let open = format!("/api/prompts?state=open&task_id={task}");
-    let page = stage.service.get(&open).await;
-    assert_eq!(page["items"].as_array().unwrap().len(), 1, "{page:#}");
+    let inside = Inside::of(stage.live(&chat).await.0);
+    let directory = stage.below(&chat, "").await;
+    let directory = directory.trim_end_matches('/');
+    let waits = inside.requests(directory).await;
+    assert_eq!(
+        waits.as_array().unwrap().len(),
+        1,
+        "only its own: {waits:#}"
+    );
     stage.cancel(&task).await;
     assert_eq!(stage.service.outcome(&task).await, "cancelled");
+    stage
+        .service
+        .until("nothing waits in the server", async || {
+            let waits = inside.requests(directory).await;
+            waits
+                .as_array()
+                .unwrap()
+                .is_empty()
+                .then_some(())
+                .ok_or(waits)
+        })
+        .await;
     stage.strike().await;
 }

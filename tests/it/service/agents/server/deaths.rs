@@ -131,3 +131,26 @@ async fn a_server_that_is_too_large_is_renewed_between_turns() {
     assert_eq!(server["crashes"], 0, "{server:#}");
     stage.strike().await;
 }
+
+/// The second is claimed as soon as the first is over, which is when the server is to go.
+#[tokio::test]
+async fn messages_that_wait_behind_each_other_do_not_meet_a_server_that_goes() {
+    const LIMITS: &str =
+        "[agents.opencode-server.server]\nprobe_ms = 300\nfailures = 100\nmemory_mb = 50\n";
+    let stage = Stage::with(AGENT, LIMITS).await;
+    let chat = stage.service.chat().await;
+    let mut tasks = Vec::new();
+    for word in ["lynx", "heron", "otter"] {
+        tasks.push(stage.say(&chat, &format!("[[slow:20x50]] {word}")).await);
+    }
+    for task in tasks {
+        let task = stage.service.ended(&task).await;
+        assert_eq!(task["outcome"], "ok", "{task:#}\n{}", stage.service.log());
+        assert_eq!(task["turns"].as_array().unwrap().len(), 1, "{task:#}");
+    }
+    let server = stage
+        .server("ended", |server| server["state"] == "down")
+        .await;
+    assert_eq!(server["crashes"], 0, "{server:#}");
+    stage.strike().await;
+}

@@ -17,7 +17,8 @@ async fn twenty_sessions_share_one_server_and_do_not_mix() {
     let mut first = None;
     for number in 0..SESSIONS {
         let chat = stage.service.chat_of(&project).await;
-        let prompt = format!("[[slow:30x20]] lynx-{number}-");
+        let words = words_of(number);
+        let prompt = format!("[[slow:100x60]][[text:{words}]] lynx-{number}-");
         let task = stage.say(&chat, &prompt).await;
         if first.is_none() {
             let up = stage.server("a server", |server| server["rss_bytes"].is_u64());
@@ -25,20 +26,30 @@ async fn twenty_sessions_share_one_server_and_do_not_mix() {
         }
         turns.push((chat, task));
     }
-    let wanted: String = (1..=30).map(|tick| format!("tick{tick} ")).collect();
     let mut pids = Vec::new();
     let mut sessions = Vec::new();
-    for (chat, task) in &turns {
+    let mut spans = Vec::new();
+    for (number, (chat, task)) in turns.iter().enumerate() {
         let task = stage.service.ended(task).await;
         assert_eq!(task["outcome"], "ok", "{task:#}\n{}", stage.service.log());
         let id = task["id"].as_str().unwrap();
-        assert_eq!(stage.streamed(id, "delta").await.trim(), wanted.trim());
+        assert_eq!(stage.streamed(id, "delta").await, words_of(number));
+        spans.push(span(&stage, id).await);
         let (pid, session) = stage.live(chat).await;
         pids.push(pid);
         sessions.push(session);
     }
     pids.dedup();
     assert_eq!(pids.len(), 1, "one process");
+    let at_once = |at| {
+        spans
+            .iter()
+            .filter(|(from, to)| *from <= at && at <= *to)
+            .count()
+    };
+    let most = spans.iter().map(|(from, _)| at_once(*from)).max().unwrap();
+    println!("{most} of {SESSIONS} streamed at once");
+    assert!(most >= SESSIONS / 2, "{most} at once: {spans:?}");
     sessions.sort();
     sessions.dedup();
     assert_eq!(sessions.len(), SESSIONS, "a session each");
@@ -61,20 +72,76 @@ async fn twenty_sessions_share_one_server_and_do_not_mix() {
     stage.strike().await;
 }
 
-/// A proxy cuts the stream of events every 300 ms of a turn of 4 s.
-#[tokio::test]
-async fn a_stream_that_is_cut_again_and_again_loses_and_repeats_nothing() {
-    let log = tempfile::NamedTempFile::new().unwrap();
-    let stage = Stage::of(AGENT, |installed, model| {
+fn words_of(number: usize) -> String {
+    let word = |at: usize| format!("w{number}-{at}");
+    (0..100).map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// When the first and the last of its text was stored: milliseconds since 1970.
+async fn span(stage: &Stage, task: &str) -> (i64, i64) {
+    let query = "select (extract(epoch from min(at)) * 1000)::bigint, \
+        (extract(epoch from max(at)) * 1000)::bigint \
+        from hearth.frames where task_id = $1::uuid and kind = 'delta'";
+    sqlx::query_as(query)
+        .bind(task)
+        .fetch_one(&stage.service.pool().await)
+        .await
+        .unwrap()
+}
+
+/// Behind a proxy that ends each stream of events after so long, and writes down what
+/// becomes of each.
+async fn behind_proxy(log: &tempfile::NamedTempFile, after_ms: u64) -> Stage {
+    Stage::of(AGENT, |installed, model| {
         let (program, mut args, mut env) = AGENT.launch(installed, model);
         let proxy = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/agents/proxy.cjs");
         args.insert(0, proxy);
         env.push(("PROXY_PROGRAM", program.display().to_string()));
         env.push(("PROXY_LOG", log.path().display().to_string()));
-        env.push(("PROXY_AFTER_MS", "300".into()));
+        env.push(("PROXY_AFTER_MS", after_ms.to_string()));
         AGENT.table_named(AGENT.name(), &installed.node, &args, &env) + &patience(AGENT.name())
     })
-    .await;
+    .await
+}
+
+/// The server of a closed chat has no reader more than before it.
+#[tokio::test]
+async fn nobody_reads_on_for_a_chat_that_is_not_warm_any_more() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let stage = behind_proxy(&log, 600_000).await;
+    let chat = stage.service.chat().await;
+    stage.turn(&chat, "[[text:one]] lynx").await;
+    let neighbour = stage.neighbour(&chat).await;
+    stage.turn(&neighbour, "[[text:two]] heron").await;
+    let count = |word: &str| {
+        let log = std::fs::read_to_string(log.path()).unwrap();
+        log.lines().filter(|line| *line == word).count()
+    };
+    assert_eq!((count("opened"), count("closed")), (2, 0));
+    let path = format!(
+        "/api/debug/sessions/{}/{}/evict",
+        neighbour.id,
+        AGENT.name()
+    );
+    let (status, body) = stage.service.post(&path, json!({})).await;
+    assert!(status < 300, "{status} {body}");
+    stage
+        .service
+        .until("its reader is gone", async || {
+            let (opened, closed) = (count("opened"), count("closed"));
+            (opened - closed == 1).then_some(()).ok_or((opened, closed))
+        })
+        .await;
+    stage.turn(&chat, "[[text:three]] otter").await;
+    assert_eq!((count("opened"), count("closed")), (2, 1), "no other");
+    stage.strike().await;
+}
+
+/// A proxy cuts the stream of events every 300 ms of a turn of 4 s.
+#[tokio::test]
+async fn a_stream_that_is_cut_again_and_again_loses_and_repeats_nothing() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let stage = behind_proxy(&log, 300).await;
     let chat = stage.service.chat().await;
     let file = stage.below(&chat, "poem.txt").await;
     let write = json!({"path": file, "content": "tides turn\n"});
@@ -104,7 +171,8 @@ async fn a_stream_that_is_cut_again_and_again_loses_and_repeats_nothing() {
         let results = frames.iter().filter(|(kind, _)| kind == "tool_result");
         assert_eq!(results.count(), usize::from(number == 2), "{frames:#?}");
     }
-    let cuts = std::fs::read_to_string(log.path()).unwrap().lines().count();
+    let log = std::fs::read_to_string(log.path()).unwrap();
+    let cuts = log.lines().filter(|line| *line == "cut").count();
     println!("{cuts} cuts");
     assert!(cuts >= 15, "{cuts} cuts");
     stage.strike().await;

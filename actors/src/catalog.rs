@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::event::Command;
+use crate::model::Policy;
 
 /// Everything an agent said about itself when it started and since.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -52,6 +53,10 @@ pub struct Choice {
     /// A line about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// It lets the agent do unasked what this policy does: one that allows less has
+    /// no use for it. None where it loosens nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Policy>,
 }
 
 /// An option that is neither mode, model nor thinking.
@@ -77,14 +82,18 @@ const NAMED: usize = 20;
 /// The id that a wish means: an id, or a name as people read it.
 #[must_use]
 pub fn resolve<'a>(choices: &'a [Choice], wish: &str) -> Option<&'a str> {
+    find(choices, wish).map(|choice| choice.id.as_str())
+}
+
+/// The choice that a wish means, in the same way.
+#[must_use]
+pub fn find<'a>(choices: &'a [Choice], wish: &str) -> Option<&'a Choice> {
     let by_id = choices.iter().find(|choice| choice.id == wish);
-    by_id
-        .or_else(|| {
-            choices
-                .iter()
-                .find(|choice| choice.name.eq_ignore_ascii_case(wish))
-        })
-        .map(|choice| choice.id.as_str())
+    by_id.or_else(|| {
+        choices
+            .iter()
+            .find(|choice| choice.name.eq_ignore_ascii_case(wish))
+    })
 }
 
 /// The ids on offer, for a refusal.

@@ -39,6 +39,8 @@ pub enum Said {
     Usage(Usage),
     /// A human's consent is wanted, or an answer.
     Permission(Ask),
+    /// What was asked under this id is not asked any more.
+    Withdrawn(String),
     /// Something the vocabulary has no word for, kept as it came.
     Raw {
         /// The agent's own word for it.
@@ -63,7 +65,11 @@ impl Said {
     pub fn is_work(&self) -> bool {
         match self {
             Self::Text(text) | Self::Reasoning(text) => !text.is_empty(),
-            Self::Commands(_) | Self::Mode(_) | Self::Raw { .. } | Self::Unfit(_) => false,
+            Self::Commands(_)
+            | Self::Mode(_)
+            | Self::Withdrawn(_)
+            | Self::Raw { .. }
+            | Self::Unfit(_) => false,
             _ => true,
         }
     }

@@ -67,6 +67,7 @@ mod backend {
                 mode: None,
                 thinking: None,
                 features: std::collections::BTreeMap::new(),
+                policy: Policy::Ask,
             }
         }
     }

@@ -59,6 +59,29 @@ async fn a_bad_agent_cools_down_and_takes_no_other_chat_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agent_that_hangs_or_fails_at_its_start_runs_the_turn_alone() {
+    let harness = Harness::start(Setup::default()).await;
+    let bound = Setup::default().deadlines.spawn;
+    for start in [Start::After(bound * 10), Start::Refused] {
+        let (session, mut key) = harness.chat();
+        key.agent = "lonely".into();
+        harness.backend.next_start(start.clone());
+        let started = Instant::now();
+        let task = harness.enqueue(session, &key, "x");
+        assert_eq!(harness.outcome(task).await, Outcome::Ok, "{start:?}");
+        assert!(started.elapsed() < bound, "{start:?}");
+    }
+    // Without anything else that could run it the whole time is its own.
+    let (session, key) = harness.chat();
+    harness
+        .backend
+        .next_start(Start::After(bound - Duration::from_secs(1)));
+    let task = harness.enqueue(session, &key, "x");
+    assert_eq!(harness.outcome(task).await, Outcome::Ok);
+    harness.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_that_panics_in_mid_turn_interrupts_it_and_lives_again() {
     let harness = Harness::start(Setup::default()).await;
     let (session, key) = harness.chat();

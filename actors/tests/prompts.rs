@@ -108,6 +108,47 @@ async fn the_first_of_two_answers_wins() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_agent_takes_back_is_not_asked_any_more() {
+    let script = vec![Step::AskAwhile(Duration::from_secs(5)), Step::Hang];
+    let (harness, session, key) = harness(script).await;
+    let task = harness.enqueue(session, &key, "x");
+    let prompt = harness.open_prompts(1).await[0];
+    harness.state(&key, "blocked").await;
+    let withdrawn = |harness: &Harness| harness.settled(prompt);
+    let settled = harness.until("a withdrawn prompt", withdrawn).await;
+    assert_eq!(settled.state, PromptState::Cancelled);
+    let why = settled.reason.unwrap_or_default();
+    assert!(why.contains("agent does not ask"), "{why}");
+    // The turn goes on, and nobody can answer.
+    harness.state(&key, "running").await;
+    assert_eq!(harness.task(task).state, TaskState::Running);
+    let late = harness.answer(task, prompt, "allow").await;
+    assert_eq!(late, Err(Refusal::NoPrompt));
+    assert_eq!(harness.backend.answers(), []);
+    harness.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_being_written_outlives_its_question() {
+    let script = vec![Step::AskAwhile(Duration::from_secs(5)), Step::Say("x")];
+    let (harness, session, key) = harness(script).await;
+    let task = harness.enqueue(session, &key, "x");
+    let prompt = harness.open_prompts(1).await[0];
+    harness
+        .store
+        .break_it(|faults| faults.latency = Duration::from_secs(10));
+    assert_eq!(harness.answer(task, prompt, "allow").await, Ok(()));
+    let settled = harness.settled(prompt).expect("settled");
+    assert_eq!(settled.state, PromptState::Answered);
+    harness
+        .store
+        .break_it(|faults| faults.latency = Duration::ZERO);
+    assert_eq!(harness.outcome(task).await, Outcome::Ok);
+    assert_eq!(harness.backend.answers(), [], "it would not know it");
+    harness.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_option_that_is_not_on_offer_settles_nothing() {
     let (harness, session, key) = harness(vec![Step::Ask]).await;
     let task = harness.enqueue(session, &key, "x");

@@ -8,6 +8,8 @@ use std::io;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 
+/// Bytes of a line that is too long that are kept, to know it by.
+const HEAD: usize = 64;
 /// A line buffer that grew beyond this is given back after use.
 const KEEP: usize = 256 * 1024;
 
@@ -16,8 +18,8 @@ const KEEP: usize = 256 * 1024;
 pub(super) enum Line<'a> {
     /// Its text, without the newline.
     Text(Cow<'a, str>),
-    /// It had this many bytes and was dropped.
-    TooLong(usize),
+    /// It had this many bytes and was dropped but for its first ones.
+    TooLong(usize, &'a [u8]),
 }
 
 /// Reads lines of bounded length.
@@ -66,7 +68,10 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             if self.length <= self.limit {
                 self.line.extend_from_slice(part);
             } else {
-                self.line = Vec::new();
+                let room = HEAD.saturating_sub(self.line.len());
+                self.line.extend_from_slice(&part[..room.min(part.len())]);
+                self.line.truncate(HEAD);
+                self.line.shrink_to(HEAD);
             }
             let used = part.len() + usize::from(end.is_some());
             self.reader.consume(used);
@@ -79,7 +84,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 
     fn current(&self) -> Line<'_> {
         if self.length > self.limit {
-            return Line::TooLong(self.length);
+            return Line::TooLong(self.length, &self.line);
         }
         Line::Text(String::from_utf8_lossy(self.line.trim_ascii()))
     }
@@ -117,7 +122,10 @@ mod tests {
         while let Some(line) = lines.next().await.expect("bytes in memory") {
             texts.push(match line {
                 Line::Text(text) => text.into_owned(),
-                Line::TooLong(length) => format!("<{length}>"),
+                Line::TooLong(length, head) => {
+                    assert_eq!(head, &[b'y'; HEAD]);
+                    format!("<{length}>")
+                }
             });
         }
         texts

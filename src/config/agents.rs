@@ -197,6 +197,16 @@ fn read_agent(
             "leave that out: Hearth answers them by `permission`",
         );
     }
+    if def.protocol == Protocol::Claude
+        && def.permission < Policy::AllowEdits
+        && def.mode.as_deref() == Some("acceptEdits")
+    {
+        fields.problem(
+            "mode",
+            "lets claude edit files unasked, which `permission` does not allow",
+            "leave it out, or write permission = \"allow_edits\"",
+        );
+    }
     if def.protocol == Protocol::Pty && def.permission != Policy::AllowAll {
         fields.problem(
             "permission",

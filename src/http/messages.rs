@@ -119,7 +119,7 @@ pub(super) async fn create(
     require(&state, chat).await?;
     let agent = choose(&state, new.agent.as_deref())?;
     let policy = tighten(&state, &agent, new.policy)?;
-    wishes.fit(&state, &agent).await?;
+    wishes.fit(&state, &agent, policy).await?;
     let message = NewMessage {
         chat: ChatId(chat),
         content: new.content,

@@ -175,7 +175,7 @@ pub(super) async fn create(
     if let Some(parent) = parent {
         no_freer_than(&state, parent, policy).await?;
     }
-    wishes.fit(&state, &agent).await?;
+    wishes.fit(&state, &agent, Some(policy)).await?;
     let task = NewTask {
         project: ProjectId(new.project_id),
         input: new.input,

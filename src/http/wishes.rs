@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use hearth_actors::catalog::{Catalog, Choice, MAX_ITEMS, named, resolve};
+use hearth_actors::catalog::{Catalog, Choice, MAX_ITEMS, find, named, resolve};
 use hearth_actors::ids::AgentName;
+use hearth_actors::model::Policy;
 use serde_json::Value;
 
 use super::error::ApiResult;
@@ -63,12 +64,18 @@ impl Wishes<'_> {
             && self.features.is_empty()
     }
 
-    /// Refuses what the agent is known not to offer. One that nobody asked yet
-    /// is believed to offer everything: the turn itself will tell.
+    /// Refuses what the agent is known not to offer, or not under `policy` (none is
+    /// the agent's own). One that nobody asked yet is believed to offer everything:
+    /// the turn itself will tell.
     ///
     /// # Errors
     /// What is not on offer, and what is.
-    pub(super) async fn fit(&self, state: &Shared, agent: &AgentName) -> ApiResult<()> {
+    pub(super) async fn fit(
+        &self,
+        state: &Shared,
+        agent: &AgentName,
+        policy: Option<Policy>,
+    ) -> ApiResult<()> {
         if self.is_empty() {
             return Ok(());
         }
@@ -77,11 +84,21 @@ impl Wishes<'_> {
             return Ok(());
         };
         let mut check = Check::default();
-        self.against(&catalog, agent, &mut check);
+        let own = || state.agents.get(agent.as_str()).copied();
+        let policy = policy.or_else(own).unwrap_or_default();
+        self.against(&catalog, agent, policy, &mut check);
         check.done()
     }
 
-    fn against(&self, catalog: &Catalog, agent: &AgentName, check: &mut Check) {
+    fn against(&self, catalog: &Catalog, agent: &AgentName, policy: Policy, check: &mut Check) {
+        let mode = self
+            .mode
+            .and_then(|wish| find(&catalog.modes.choices, wish));
+        if let Some((mode, needs)) = mode.and_then(|mode| Some((mode, mode.needs?)))
+            && policy < needs
+        {
+            check.wrong("mode_id", loosens(&mode.id, agent, policy, needs));
+        }
         for (field, what, wish, offered) in [
             ("model", "model", self.model, &catalog.models),
             ("mode_id", "mode", self.mode, &catalog.modes),
@@ -139,6 +156,12 @@ fn is_whole<T>(list: &[T]) -> bool {
     (1..MAX_ITEMS).contains(&list.len())
 }
 
+fn loosens(mode: &str, agent: &AgentName, policy: Policy, needs: Policy) -> String {
+    format!(
+        "lets {agent} do unasked what policy `{policy}` does not allow; leave it out, or let the agent's `permission` and the request's `policy` be `{needs}`: no `{mode}` below that"
+    )
+}
+
 fn none_such(what: &str, agent: &AgentName, choices: &[Choice]) -> String {
     format!(
         "is no {what} of {agent}; choose one of {}, or look again with POST /api/providers/probe",
@@ -157,7 +180,7 @@ mod tests {
         Choice {
             id: id.into(),
             name: name.into(),
-            description: None,
+            ..Choice::default()
         }
     }
 
@@ -184,7 +207,7 @@ mod tests {
     fn refused_by(catalog: &Catalog, wish: Wishes<'_>) -> Option<String> {
         let mut check = Check::default();
         wish.shape(&mut check);
-        wish.against(catalog, &"mine".into(), &mut check);
+        wish.against(catalog, &"mine".into(), Policy::Ask, &mut check);
         check.done().err().map(|error| format!("{error:?}"))
     }
 
@@ -238,6 +261,37 @@ mod tests {
                 ..wish(None, &none)
             };
             assert_eq!(refused(wishes).is_none(), fits, "{thinking}");
+        }
+    }
+
+    #[test]
+    fn a_mode_is_no_way_around_the_policy() {
+        let none = BTreeMap::new();
+        let mut catalog = catalog();
+        catalog.modes.choices = vec![
+            choice("plan", "Plan"),
+            Choice {
+                needs: Some(Policy::AllowEdits),
+                ..choice("acceptEdits", "Accept edits")
+            },
+        ];
+        for (mode, policy, fits) in [
+            ("plan", Policy::Deny, true),
+            ("acceptEdits", Policy::Deny, false),
+            ("accept edits", Policy::Ask, false),
+            ("acceptEdits", Policy::AllowEdits, true),
+            ("acceptEdits", Policy::AllowAll, true),
+        ] {
+            let wishes = Wishes {
+                mode: Some(mode),
+                ..wish(None, &none)
+            };
+            let mut check = Check::default();
+            wishes.against(&catalog, &"mine".into(), policy, &mut check);
+            let refused = check.done().err().map(|error| format!("{error:?}"));
+            assert_eq!(refused.is_none(), fits, "{mode} {policy}: {refused:?}");
+            let cure = refused.is_none_or(|why| why.contains("allow_edits"));
+            assert!(cure, "{mode} {policy}");
         }
     }
 

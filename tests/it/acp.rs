@@ -180,6 +180,7 @@ fn prompt(text: &str) -> Prompt {
         mode: None,
         thinking: None,
         features: std::collections::BTreeMap::new(),
+        policy: Policy::Ask,
     }
 }
 

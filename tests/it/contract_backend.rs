@@ -98,6 +98,7 @@ impl BackendUnderTest for Demo {
             mode: None,
             thinking: None,
             features: std::collections::BTreeMap::new(),
+            policy: Policy::Ask,
         }
     }
 }

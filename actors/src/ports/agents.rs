@@ -153,6 +153,8 @@ pub struct Prompt {
     pub thinking: Option<String>,
     /// Wanted values of the agent's own options for this turn, by their ids.
     pub features: BTreeMap<String, serde_json::Value>,
+    /// What the turn may do unasked.
+    pub policy: Policy,
 }
 
 /// Why an agent did not start.

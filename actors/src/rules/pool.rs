@@ -59,7 +59,8 @@ pub enum Admission {
     Spawn,
     /// Ask this key to go; decide again when it is gone or refuses.
     After(SessionKey),
-    /// The key is on its way out: decide again when it is gone.
+    /// The key is on its way out, or its last turn's end is still to be told: decide
+    /// again when it is gone, or when that was told.
     Wait,
     /// Everyone is busy or refuses: give the task back for so long.
     Full(Duration),
@@ -78,7 +79,9 @@ pub fn admit(
     now: Moment,
 ) -> Admission {
     match slots.get(key) {
-        Some(slot) if slot.leaving => return Admission::Wait,
+        // Claimed as soon as its last turn's end was committed: the word of that end is
+        // on its way, and would be taken for the end of this one.
+        Some(slot) if slot.leaving || slot.busy => return Admission::Wait,
         Some(_) => return Admission::Reuse,
         None => {}
     }

@@ -88,7 +88,7 @@ impl Transcript {
                     json!({ "kind": kind, "value": value }),
                 );
             }
-            Said::Unfit(_) | Said::TurnEnded(_) | Said::Exited(_) => {}
+            Said::Withdrawn(_) | Said::Unfit(_) | Said::TurnEnded(_) | Said::Exited(_) => {}
         }
     }
 

@@ -38,6 +38,8 @@ pub enum Step {
     Ask,
     /// Asks so many times at once and waits for all answers.
     AskAtOnce(usize),
+    /// Asks for consent, and asks no more when there is no answer after so long.
+    AskAwhile(Duration),
     /// Ends the turn before this one once more.
     LateEnd,
     /// Ends the turn with an error.
@@ -526,6 +528,11 @@ impl Player {
                     for_answer = true;
                     pause = DAY;
                 }
+                Step::AskAwhile(time) => {
+                    let ask = self.ask();
+                    self.say(Some(turn), Said::Permission(ask)).await;
+                    (for_answer, pause) = (true, time);
+                }
                 Step::LateEnd => {
                     self.say(self.last, Said::Text("late".into())).await;
                     self.say(self.last, Said::TurnEnded(AgentStop::EndTurn))
@@ -582,6 +589,9 @@ impl Player {
                     () = tokio::time::sleep_until(until) => break,
                 }
             }
+            for ask in self.unanswered() {
+                self.say(Some(turn), Said::Withdrawn(ask)).await;
+            }
         }
         self.end(turn, AgentStop::EndTurn).await;
         None
@@ -590,6 +600,12 @@ impl Player {
     fn all_answered(&self) -> bool {
         let asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
         asks.1.is_empty()
+    }
+
+    /// Takes back what it still asks.
+    fn unanswered(&self) -> BTreeSet<String> {
+        let mut asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut asks.1)
     }
 
     fn ask(&self) -> Ask {
@@ -638,8 +654,8 @@ fn stopped(reply: &mpsc::UnboundedSender<ExitInfo>) -> ExitInfo {
     exit
 }
 
-/// The agents `fake` and `other`, with processes of their own, and `shared`, with
-/// a server.
+/// The agents `fake` and `other`, with processes of their own, `shared`, with a
+/// server, and `lonely`, which is started once more where it does not start.
 #[derive(Clone)]
 pub struct FakeAgents {
     /// Runs it.
@@ -663,14 +679,16 @@ impl Agents for FakeAgents {
         });
         assert!(!panics, "the fake agents panic as told");
         let server: Option<Arc<dyn ServerBackend>> = match name.as_str() {
-            "fake" | "other" => None,
+            "fake" | "other" | "lonely" => None,
             "shared" => Some(Arc::new(self.servers.clone())),
             _ => return None,
         };
+        let alone = (name.as_str() == "lonely")
+            .then(|| Arc::new(self.backend.clone()) as Arc<dyn AgentBackend>);
         Some(AgentEntry {
             server,
             backend: Arc::new(self.backend.clone()),
-            alone: None,
+            alone,
             policy: self.policy,
             idle_ttl: self.idle_ttl,
             deadlines: self.deadlines,
@@ -678,7 +696,7 @@ impl Agents for FakeAgents {
     }
 
     fn names(&self) -> Vec<AgentName> {
-        vec!["fake".into(), "other".into(), "shared".into()]
+        ["fake", "other", "shared", "lonely"].map(Into::into).into()
     }
 }
 

@@ -171,6 +171,9 @@ impl State {
                 self.flush(Rest::InHand).await;
                 self.to.session.cast(session::Msg::Asked(turn, ask));
             }
+            Said::Withdrawn(ask) => {
+                self.to.session.cast(session::Msg::Withdrawn(turn, ask));
+            }
             said => {
                 self.fold(said);
                 if self

@@ -91,12 +91,14 @@ proptest! {
         };
         let leaving = slots.values().any(|slot| slot.leaving);
         match admit(&slots, &wanted, max, &refused, now) {
-            Admission::Reuse => prop_assert!(!slots[&wanted].leaving),
+            Admission::Reuse => prop_assert!(!slots[&wanted].leaving && !slots[&wanted].busy),
             Admission::Spawn => {
                 prop_assert!(!slots.contains_key(&wanted));
                 prop_assert!(slots.len() < max, "more than may live");
             }
-            Admission::Wait => prop_assert!(leaving),
+            Admission::Wait => {
+                prop_assert!(leaving || slots.get(&wanted).is_some_and(|slot| slot.busy));
+            }
             Admission::After(victim) => {
                 prop_assert!(!slots.contains_key(&wanted) && slots.len() >= max && !leaving);
                 let first = rank(&victim, &slots[&victim]);
@@ -152,6 +154,16 @@ fn one_at_a_time_is_asked_to_go() {
     );
     let again = admit(&slots, &key(2), 2, &[], at(0));
     assert_eq!(again, Admission::Reuse);
+}
+
+#[test]
+fn a_turn_waits_until_the_end_of_the_last_one_was_told() {
+    let mut busy = idle(0);
+    busy.busy = true;
+    let early = admit(&slots(&[(1, busy)]), &key(1), 9, &[], at(0));
+    assert_eq!(early, Admission::Wait);
+    let told = admit(&slots(&[(1, idle(0))]), &key(1), 9, &[], at(0));
+    assert_eq!(told, Admission::Reuse);
 }
 
 #[test]

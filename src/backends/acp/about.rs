@@ -19,6 +19,7 @@ pub(super) fn read(answer: &Value) -> Catalog {
             name: text(&method["name"]).unwrap_or_else(|| id.clone()),
             description: text(&method["description"]),
             id,
+            ..Choice::default()
         })
     });
     Catalog {

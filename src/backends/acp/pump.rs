@@ -105,7 +105,7 @@ impl Pump {
         let text = match line {
             Line::Text(text) if text.is_empty() => return,
             Line::Text(text) => text,
-            Line::TooLong(bytes) => {
+            Line::TooLong(bytes, _) => {
                 tracing::warn!(bytes, "dropped a line of an agent that is too long");
                 return self
                     .say(raw("line_too_long", json!({ "bytes": bytes })))

@@ -10,7 +10,7 @@ use hearth_actors::ports::Prompt;
 use super::fault;
 use super::map::Mapper;
 use super::pump::MAX_FRAME;
-use super::settings::{DEFAULT_MODE, Own, Settings, Wish};
+use super::settings::{DEFAULT_MODE, EDITS_MODE, Own, Settings, Wish};
 use super::wire::Frame;
 use crate::backends::launch::Launch;
 use crate::backends::provider;
@@ -53,15 +53,13 @@ impl Alone {
 impl Style for Alone {
     fn order(&self, prompt: &Prompt, text: String, policy: Policy) -> Result<Order, String> {
         let wish = Wish {
-            mode: prompt.mode.as_deref(),
-            model: prompt.model.as_deref(),
-            effort: prompt.thinking.as_deref(),
-            features: &prompt.features,
+            policy,
+            ..Wish::of(prompt)
         };
         let mut settings = Settings::wanted(&wish, &self.own, &Catalog::default())?;
         let edits = matches!(policy, Policy::AllowEdits | Policy::AllowAll);
         if edits && settings.mode == DEFAULT_MODE {
-            settings.mode = "acceptEdits".into();
+            settings.mode = EDITS_MODE.into();
         }
         let mut args = self.args.clone();
         args.extend(FLAGS.iter().map(|flag| (*flag).to_owned()));

@@ -3,8 +3,8 @@
 //! A block is told piece by piece, then comes whole. When the connection to the model
 //! breaks, the program asks again and the answer begins anew: what was told before
 //! cannot be taken back, so that as much of the new answer is passed over as repeats
-//! it. An answer that goes another way is told from its beginning, as a paragraph of
-//! its own.
+//! it. Where it goes another way a paragraph begins, and goes on from there; `…` says
+//! that more came before.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +13,11 @@ use hearth_actors::event::Said;
 use super::wire::{Block, Delta};
 use crate::backends::cap::pieces;
 
+/// Between what was told and does not count, and what is said in its place: an answer
+/// from its beginning, or the rest of one that began alike.
+const ANEW: &str = "\n\n";
+const OTHER_WAY: &str = "\n\n…";
+
 /// The answer that is being told.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
@@ -20,7 +25,9 @@ pub(super) struct Answer {
     blocks: BTreeMap<usize, Told>,
     text: Carry,
     reasoning: Carry,
-    /// The next answer repeats this one.
+    /// This one repeats what does not count.
+    repeats: bool,
+    /// The next one does.
     again: bool,
 }
 
@@ -51,7 +58,8 @@ impl Answer {
     pub(super) fn begin(&mut self, id: &str) {
         id.clone_into(&mut self.id);
         self.blocks.clear();
-        if !std::mem::take(&mut self.again) {
+        self.repeats = std::mem::take(&mut self.again);
+        if !self.repeats {
             self.text = Carry::default();
             self.reasoning = Carry::default();
         }
@@ -131,7 +139,14 @@ impl Answer {
     /// The blocks from this one on do not count. Returns the calls among them.
     pub(super) fn abandon(&mut self, from: usize) -> Vec<String> {
         let gone = self.blocks.split_off(&from);
-        if gone.is_empty() {
+        let nothing_counts = self.blocks.is_empty();
+        if !nothing_counts {
+            // It stood in the place of what did not count before.
+            self.text = Carry::default();
+            self.reasoning = Carry::default();
+        }
+        // One that said nothing leaves what it would have repeated to the next.
+        if gone.is_empty() && !(nothing_counts && self.repeats) {
             return Vec::new();
         }
         self.again = true;
@@ -151,11 +166,12 @@ impl Answer {
     /// The model is asked again: what is not whole does not count.
     pub(super) fn retried(&mut self) -> Vec<String> {
         let mut blocks = self.blocks.iter();
-        match blocks.find(|(_, told)| !told.whole) {
-            Some((index, _)) => {
-                let from = *index;
-                self.abandon(from)
-            }
+        let open = blocks
+            .find(|(_, told)| !told.whole)
+            .map(|(index, _)| *index);
+        match open {
+            Some(from) => self.abandon(from),
+            None if self.blocks.is_empty() => self.abandon(0),
             None => Vec::new(),
         }
     }
@@ -193,10 +209,15 @@ impl Carry {
             self.at = self.all.len();
             return rest;
         }
-        let repeated = &self.all[..self.at];
-        let anew = format!("\n\n{repeated}{piece}");
+        let alike = known.char_indices().zip(piece.chars());
+        let alike = alike.take_while(|((_, old), new)| old == new);
+        let alike: usize = alike.map(|(_, new)| new.len_utf8()).sum();
+        let between = match self.at + alike {
+            0 => ANEW,
+            _ => OTHER_WAY,
+        };
         *self = Self::default();
-        anew
+        format!("{between}{}", &piece[alike..])
     }
 }
 
@@ -241,14 +262,34 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_goes_another_way_is_a_paragraph_of_its_own() {
+    fn an_answer_that_goes_another_way_goes_on_from_there() {
         let mut answer = Answer::default();
         let mut all = tell(&mut answer, "1", &["The capital", " of Fran"]);
         assert!(answer.abandon(0).is_empty());
         all += &tell(&mut answer, "2", &["The ", "capital is ", "Paris."]);
         all += &end(&mut answer, "2", "The capital is Paris.");
-        assert_eq!(all, "The capital of Fran\n\nThe capital is Paris.");
+        assert_eq!(all, "The capital of Fran\n\n…is Paris.");
         assert_eq!(tell(&mut answer, "3", &["Next"]), "Next");
+    }
+
+    #[test]
+    fn what_counts_is_not_repeated() {
+        let mut answer = Answer::default();
+        let mut all = tell(&mut answer, "1", &["The wor"]);
+        answer.abandon(0);
+        // Its first block is whole when it breaks, too.
+        all += &tell(&mut answer, "2", &["The word. "]);
+        all += &end(&mut answer, "2", "The word. ");
+        answer.block(1, &block());
+        let delta = Delta::TextDelta { text: "And".into() };
+        all += &text(&answer.delta(1, &delta));
+        answer.abandon(1);
+        all += &tell(&mut answer, "3", &["And the ", "worm"]);
+        all += &end(&mut answer, "3", "And the worm");
+        assert_eq!(all, "The word. And the worm");
+        // The next answer is another one, also when it is asked for twice.
+        assert!(answer.retried().is_empty());
+        assert_eq!(tell(&mut answer, "4", &["And"]), "And");
     }
 
     #[test]
@@ -275,16 +316,21 @@ mod tests {
         #[test]
         fn a_repeated_answer_is_told_once(
             whole in "[a-cä ]{0,40}",
-            cuts in prop::collection::vec((0usize..40, any::<bool>()), 0..5),
+            cuts in prop::collection::vec((0usize..40, any::<bool>(), 0u8..4), 0..6),
             streamed in any::<bool>(),
         ) {
             let mut answer = Answer::default();
             let mut told = String::new();
-            for (number, (cut, marked)) in cuts.iter().enumerate() {
+            for (number, (cut, marked, came)) in cuts.iter().enumerate() {
                 let some: String = whole.chars().take(*cut).collect();
                 let pieces: Vec<String> = some.chars().map(String::from).collect();
                 let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
-                told += &tell(&mut answer, &number.to_string(), &pieces);
+                match came {
+                    // It breaks before the answer begins, or before its first block.
+                    0 => {}
+                    1 => answer.begin(&number.to_string()),
+                    _ => told += &tell(&mut answer, &number.to_string(), &pieces),
+                }
                 if *marked { answer.abandon(0) } else { answer.retried() };
             }
             if streamed {
@@ -292,6 +338,33 @@ mod tests {
             }
             told += &end(&mut answer, "last", &whole);
             prop_assert_eq!(told, whole);
+        }
+
+        /// Of an answer that takes the place of another, what both begin with is told
+        /// once, and the rest of it whole.
+        #[test]
+        fn another_answer_goes_on_where_it_differs(
+            first in "[abä]{0,12}",
+            second in "[abä]{0,12}",
+            streamed in any::<bool>(),
+        ) {
+            let mut answer = Answer::default();
+            let mut told = tell(&mut answer, "1", &[&first]);
+            answer.abandon(0);
+            if streamed {
+                let pieces: Vec<String> = second.chars().map(String::from).collect();
+                let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
+                told += &tell(&mut answer, "2", &pieces);
+            }
+            told += &end(&mut answer, "2", &second);
+            let alike = first.chars().zip(second.chars()).take_while(|(a, b)| a == b).count();
+            let rest: String = second.chars().skip(alike).collect();
+            let between = match alike {
+                _ if rest.is_empty() || alike == first.chars().count() => "",
+                0 => ANEW,
+                _ => OTHER_WAY,
+            };
+            prop_assert_eq!(told, format!("{first}{between}{rest}"));
         }
     }
 }

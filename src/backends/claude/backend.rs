@@ -21,6 +21,7 @@ use super::orders;
 use super::pump::{self, Pump};
 use super::settings::{self, Own, Settings, Wish};
 use super::shared::{Shared, Trouble};
+use super::shelf::Shelf;
 use crate::backends::launch::{Identity, Launch};
 use crate::process::{Ladder, OwnedProcess, Owner, ProcessSpec, Room};
 
@@ -45,6 +46,7 @@ pub struct ClaudeBackend {
     room: Room,
     transcripts: Option<Arc<dyn Transcripts>>,
     learn: Option<Learn>,
+    shelf: Arc<Shelf>,
     /// Whose processes they are, where they are no session's: nothing is prompted.
     owner: Option<Owner>,
 }
@@ -61,6 +63,7 @@ impl ClaudeBackend {
             room,
             transcripts,
             learn: None,
+            shelf: Arc::default(),
             owner: None,
         }
     }
@@ -115,6 +118,7 @@ impl AgentBackend for ClaudeBackend {
             model: spec.model.as_deref(),
             effort: spec.thinking.as_deref(),
             features: &spec.features,
+            policy: spec.policy,
         };
         // What is not on offer is refused with its prompt, which can name it.
         let none = BTreeMap::new();
@@ -124,6 +128,7 @@ impl AgentBackend for ClaudeBackend {
                 model: None,
                 effort: None,
                 features: &none,
+                policy: spec.policy,
             };
             Settings::wanted(&plain, &self.own, &Catalog::default())
         });
@@ -169,7 +174,7 @@ impl AgentBackend for ClaudeBackend {
             id: &id,
             resume: false,
         };
-        let kept = Kept::fresh(self.store(), &config_dir);
+        let kept = Kept::fresh(self.store(), &config_dir, &spec.cwd, &id).await;
         let continuity = why.map_or(Continuity::New, |why| Continuity::Fresh { why });
         match self
             .attempt(attempt, kept, &identity, continuity, events)
@@ -294,7 +299,14 @@ impl ClaudeBackend {
             process: Arc::downgrade(&child),
             ladder: Ladder::of(&attempt.spec.deadlines, false),
             kept,
+            shelf: Arc::clone(&self.shelf),
+            session: attempt.id.to_owned(),
         };
+        if attempt.resume
+            && let Some(left) = self.shelf.take(attempt.id)
+        {
+            shared.state().mapper.take_up(left);
+        }
         tokio::spawn(pump.run(stdout));
         tokio::spawn(pump::write(Arc::clone(&shared), stdin, ends.orders));
 

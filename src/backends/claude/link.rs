@@ -49,12 +49,7 @@ impl Link for ClaudeLink {
         }
         let uuid = turn.0.to_string();
         let line = orders::prompt(&uuid, prompt.handover.as_deref(), &prompt.text);
-        let wish = Wish {
-            mode: prompt.mode.as_deref(),
-            model: prompt.model.as_deref(),
-            effort: prompt.thinking.as_deref(),
-            features: &prompt.features,
-        };
+        let wish = Wish::of(prompt);
         let (wanted, settled) = {
             let mut state = self.shared.state();
             state.turn = Some(turn);
@@ -166,19 +161,22 @@ impl Drop for ClaudeLink {
 
 /// Waits until no interrupt can meet the prompt, and changes what is to be changed.
 /// No reason means that the program is gone.
-async fn ready(shared: &Shared, wanted: Result<Settings, String>) -> Result<(), Option<String>> {
+pub(super) async fn ready(
+    shared: &Shared,
+    wanted: Result<Settings, String>,
+) -> Result<(), Option<String>> {
     shared.calm().await;
     let wanted = wanted.map_err(Some)?;
     let now = shared.state().settings.clone();
-    for (about, request) in now.changes(&wanted) {
-        match shared.call(&request).await {
-            Ok(_) => {}
+    for setting in now.changes(&wanted) {
+        match shared.set(setting, &wanted).await {
+            Ok(()) => {}
             Err(Trouble::Gone) => return Err(None),
             Err(Trouble::Refused(why)) => {
-                return Err(Some(format!("claude refused the {about}: {why}")));
+                let name = setting.name();
+                return Err(Some(format!("claude refused the {name}: {why}")));
             }
         }
     }
-    shared.state().settings = wanted;
     Ok(())
 }

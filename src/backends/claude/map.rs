@@ -11,7 +11,11 @@
 //!
 //! A turn that nobody asked for (a subagent in the background is done, where those are
 //! allowed) is kept and told with the next prompt's words: [`Said::Raw`]
-//! `unsolicited_turn`, and what it spent. Frames of other turns say nothing.
+//! `unsolicited_turn`, and what it spent; what is left of it at the end of the process
+//! is [`Mapper::left`]. Frames of other turns say nothing.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -53,7 +57,7 @@ pub struct Mapper {
 
 /// A turn that nobody asked for.
 #[derive(Debug, Default)]
-struct Unsolicited {
+pub struct Unsolicited {
     text: String,
     calls: usize,
     usage: Usage,
@@ -81,6 +85,19 @@ impl Mapper {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.guard.as_ref().is_some_and(Guard::is_live)
+    }
+
+    /// The program ended: what of a turn that nobody asked for is not told yet.
+    pub fn left(&mut self) -> Option<Unsolicited> {
+        self.unsolicited
+            .take()
+            .filter(|left| !left.said().is_empty())
+    }
+
+    /// What was left of the session's last process, to be told with the next prompt's
+    /// words.
+    pub fn take_up(&mut self, left: Unsolicited) {
+        self.unsolicited = Some(Unsolicited { over: true, ..left });
     }
 
     /// One frame, as words. Those that are no one's in particular ([`Said::Mode`])
@@ -318,18 +335,24 @@ impl Mapper {
     }
 
     fn unsolicited_said(&mut self) -> Vec<Said> {
-        let Some(other) = self.unsolicited.take() else {
-            return Vec::new();
-        };
+        let other = self.unsolicited.take();
+        other.map_or_else(Vec::new, |other| other.said())
+    }
+}
+
+impl Unsolicited {
+    /// As words of the turn that is told of it.
+    #[must_use]
+    pub fn said(&self) -> Vec<Said> {
         let mut said = Vec::new();
-        if !other.text.is_empty() || other.calls > 0 {
+        if !self.text.is_empty() || self.calls > 0 {
             said.push(Said::Raw {
                 kind: "unsolicited_turn".into(),
-                value: json!({"text": other.text, "tool_calls": other.calls}),
+                value: json!({"text": self.text, "tool_calls": self.calls}),
             });
         }
-        if other.usage != Usage::default() {
-            said.push(Said::Usage(other.usage));
+        if self.usage != Usage::default() {
+            said.push(Said::Usage(self.usage));
         }
         said
     }

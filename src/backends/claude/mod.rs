@@ -38,6 +38,7 @@ mod pump;
 mod recordings;
 mod settings;
 mod shared;
+mod shelf;
 mod tool;
 pub mod transcript;
 mod turn;

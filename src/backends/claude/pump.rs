@@ -20,8 +20,9 @@ use tokio::sync::{mpsc, watch};
 use super::fault;
 use super::keep::Kept;
 use super::shared::{Shared, Word};
+use super::shelf::Shelf;
 use super::transcript::Flushed;
-use super::wire::Frame;
+use super::wire::{Frame, is_mirror};
 use crate::backends::cap::capped_text;
 use crate::backends::lines::{Line, Lines, write_line};
 use crate::process::{Ladder, OwnedProcess};
@@ -42,6 +43,9 @@ pub(super) struct Pump {
     pub(super) process: Weak<OwnedProcess>,
     pub(super) ladder: Ladder,
     pub(super) kept: Kept,
+    /// For what is left to tell, and the session's id there.
+    pub(super) shelf: Arc<Shelf>,
+    pub(super) session: String,
 }
 
 impl Pump {
@@ -58,10 +62,20 @@ impl Pump {
         }
         let exit = await_exit(&mut self.exited).await;
         self.kept.end().await;
-        let (quiet, expected, turn) = {
+        let (quiet, expected, turn, left) = {
             let mut state = self.shared.state();
-            (state.quiet, state.stopping, state.turn.take())
+            let left = state.mapper.left();
+            (state.quiet, state.stopping, state.turn.take(), left)
         };
+        match (left, turn) {
+            (Some(left), Some(_)) if !quiet => {
+                for said in left.said() {
+                    self.send(turn, said).await;
+                }
+            }
+            (Some(left), _) => self.shelf.put(&self.session, left),
+            (None, _) => {}
+        }
         self.shared.done.cancel();
         if !quiet {
             let said = Said::Exited(ExitInfo { expected, ..exit });
@@ -75,9 +89,15 @@ impl Pump {
             await_exit(&mut exited).await;
             tokio::time::sleep(PIPE_GRACE).await;
         });
+        let mut lost = std::pin::pin!(self.kept.lost());
+        let mut has_lost = false;
         loop {
             tokio::select! {
                 biased;
+                () = &mut lost, if !has_lost => {
+                    has_lost = true;
+                    self.give_up();
+                }
                 Some(word) = self.words.recv() => self.word(word).await,
                 line = lines.next() => match line {
                     Ok(Some(Line::Text(text))) => {
@@ -85,7 +105,10 @@ impl Pump {
                             self.frame(frame).await;
                         }
                     }
-                    Ok(Some(Line::TooLong(bytes))) => self.too_long(bytes).await,
+                    Ok(Some(Line::TooLong(bytes, head))) => {
+                        let is_mirror = is_mirror(head);
+                        self.too_long(bytes, is_mirror).await;
+                    }
                     Ok(None) => return,
                     Err(error) => return tracing::debug!(%error, "claude's output broke"),
                 },
@@ -107,10 +130,25 @@ impl Pump {
                     self.say(said, live).await;
                 }
             }
-            Frame::Withdrawn(id) => self.shared.withdrawn(&id),
+            Frame::Withdrawn(id) => {
+                for ask in self.shared.withdrawn(&id) {
+                    let live = self.shared.state().mapper.is_live();
+                    self.say(Said::Withdrawn(ask), live).await;
+                }
+            }
             Frame::Mirror { file, entries } => self.kept.take(&file, entries),
+            Frame::Unread => {
+                tracing::warn!("claude told of its transcript what cannot be read");
+                self.kept.missed().await;
+            }
             frame => {
-                let said = self.shared.state().mapper.heard(frame);
+                let said = {
+                    let mut state = self.shared.state();
+                    if let Frame::Init { mode: Some(mode) } | Frame::Mode(mode) = &frame {
+                        state.settings.mode.clone_from(mode);
+                    }
+                    state.mapper.heard(frame)
+                };
                 self.say_all(said).await;
             }
         }
@@ -125,17 +163,28 @@ impl Pump {
                 }
                 (turn, state.mapper.give_up(stop))
             }
-            Word::Said(turn, said) => (turn, Some(*said)),
+            Word::Said(turn, said) => {
+                // It may have been withdrawn meanwhile.
+                let stands = |said: &Said| match said {
+                    Said::Permission(ask) => self.shared.is_asked(&ask.id),
+                    _ => true,
+                };
+                (turn, Some(*said).filter(stands))
+            }
         };
         if self.shared.state().turn == Some(turn) {
             self.say_all(said.into_iter().collect()).await;
         }
     }
 
-    /// What it said is lost, and with it perhaps the end of the turn: so it ends here,
-    /// and the program is told.
-    async fn too_long(&mut self, bytes: usize) {
+    /// What it said is lost. Of the transcript its files know it; else perhaps the end
+    /// of the turn is lost with it: so it ends here, and the program is told.
+    async fn too_long(&mut self, bytes: usize, is_mirror: bool) {
         tracing::warn!(bytes, "dropped a frame of claude that is too long");
+        self.kept.missed().await;
+        if is_mirror {
+            return;
+        }
         let turn = self.shared.state().turn;
         let Some(turn) = turn else { return };
         self.shared.interrupt(turn);
@@ -171,10 +220,13 @@ impl Pump {
             self.send(turn, Said::Raw { kind, value }).await;
         }
         self.send(turn, said).await;
-        if flushed == Flushed::Lost
-            && let Some(process) = self.process.upgrade()
-        {
-            tracing::warn!("somebody else goes on with this session of claude: it is stopped here");
+    }
+
+    /// Two processes that go on with one session lose a branch of it.
+    fn give_up(&self) {
+        tracing::warn!("somebody else goes on with this session of claude: it is stopped here");
+        self.shared.hangup.cancel();
+        if let Some(process) = self.process.upgrade() {
             process.kill();
         }
     }

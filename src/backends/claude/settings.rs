@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hearth_actors::catalog::{self, Catalog, Choice, Offered};
 use hearth_actors::event::Command;
+use hearth_actors::model::Policy;
+use hearth_actors::ports::Prompt;
 use serde_json::{Value, json};
 
 use super::orders;
@@ -12,11 +14,13 @@ use crate::backends::cap::capped_text;
 
 /// Where neither a message nor the settings say otherwise.
 pub(super) const DEFAULT_MODE: &str = "default";
+/// Edits files without asking.
+pub(super) const EDITS_MODE: &str = "acceptEdits";
 /// What a person reads of the modes. `bypassPermissions` is not among them: Hearth
 /// is asked, and answers by its own policy.
 const MODES: &[(&str, &str)] = &[
     (DEFAULT_MODE, "asks before what changes something"),
-    ("acceptEdits", "edits files without asking"),
+    (EDITS_MODE, "edits files without asking"),
     ("plan", "makes a plan and changes nothing"),
     ("dontAsk", "refuses what it would have to ask for"),
 ];
@@ -29,12 +33,54 @@ pub(super) struct Settings {
     pub(super) effort: Option<String>,
 }
 
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Setting {
+    Mode,
+    Model,
+    Effort,
+}
+
+impl Setting {
+    /// For a person.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Mode => "mode",
+            Self::Model => "model",
+            Self::Effort => "thinking option",
+        }
+    }
+
+    /// The request that sets it as `wanted`.
+    pub(super) fn request(self, wanted: &Settings) -> Value {
+        match self {
+            Self::Mode => orders::set_mode(&wanted.mode),
+            Self::Model => orders::set_model(wanted.model.as_deref()),
+            Self::Effort => orders::set_effort(wanted.effort.as_deref()),
+        }
+    }
+}
+
 /// What a message asks for.
 pub(super) struct Wish<'a> {
     pub(super) mode: Option<&'a str>,
     pub(super) model: Option<&'a str>,
     pub(super) effort: Option<&'a str>,
     pub(super) features: &'a BTreeMap<String, Value>,
+    /// What the turn may do unasked.
+    pub(super) policy: Policy,
+}
+
+impl<'a> Wish<'a> {
+    pub(super) fn of(prompt: &'a Prompt) -> Self {
+        Self {
+            mode: prompt.mode.as_deref(),
+            model: prompt.model.as_deref(),
+            effort: prompt.thinking.as_deref(),
+            features: &prompt.features,
+            policy: prompt.policy,
+        }
+    }
 }
 
 /// What the agent's table says where a message says nothing.
@@ -72,7 +118,7 @@ impl Settings {
     /// What `wish` comes to for an agent with these settings of its own.
     ///
     /// # Errors
-    /// What is not on offer, with the choices.
+    /// What is not on offer, with the choices; or what the turn's policy forbids.
     pub(super) fn wanted(wish: &Wish<'_>, own: &Own, known: &Catalog) -> Result<Self, String> {
         if let Some(name) = wish.features.keys().next() {
             return Err(format!("claude has no option {:?}", capped_text(name)));
@@ -88,6 +134,15 @@ impl Settings {
                 catalog::named(&modes)
             ));
         };
+        let allowed = mode != EDITS_MODE || wish.policy >= Policy::AllowEdits;
+        if !allowed && wish.mode.is_some() {
+            return Err(format!(
+                "the mode {EDITS_MODE} lets claude edit files unasked, which the policy {:?} does not: leave it out, or let the agent's permission and the message's policy be \"allow_edits\"",
+                wish.policy.as_str()
+            ));
+        }
+        // A stricter message is not held by the mode that the settings name.
+        let mode = if allowed { mode } else { DEFAULT_MODE };
         let effort = wish.effort.map(|wanted| {
             let levels = &known.thinking.choices;
             if levels.is_empty() {
@@ -126,22 +181,24 @@ impl Settings {
         [mode].into_iter().chain(model).chain(effort).collect()
     }
 
-    /// The requests that lead from here to `wanted`, and what each is about.
-    pub(super) fn changes(&self, wanted: &Self) -> Vec<(&'static str, Value)> {
-        let mut changes = Vec::new();
-        if self.mode != wanted.mode {
-            changes.push(("mode", orders::set_mode(&wanted.mode)));
+    /// What is to be changed from here to `wanted`.
+    pub(super) fn changes(&self, wanted: &Self) -> Vec<Setting> {
+        let differs = |setting: &Setting| match setting {
+            Setting::Mode => self.mode != wanted.mode,
+            Setting::Model => self.model != wanted.model,
+            Setting::Effort => self.effort != wanted.effort,
+        };
+        let all = [Setting::Mode, Setting::Model, Setting::Effort];
+        all.into_iter().filter(differs).collect()
+    }
+
+    /// The program took this one as `wanted`.
+    pub(super) fn accept(&mut self, setting: Setting, wanted: Self) {
+        match setting {
+            Setting::Mode => self.mode = wanted.mode,
+            Setting::Model => self.model = wanted.model,
+            Setting::Effort => self.effort = wanted.effort,
         }
-        if self.model != wanted.model {
-            changes.push(("model", orders::set_model(wanted.model.as_deref())));
-        }
-        if self.effort != wanted.effort {
-            changes.push((
-                "thinking option",
-                orders::set_effort(wanted.effort.as_deref()),
-            ));
-        }
-        changes
     }
 }
 
@@ -161,6 +218,7 @@ pub(super) fn catalog(answer: &Value) -> Catalog {
             name: text(&model["displayName"]).unwrap_or_else(|| id.clone()),
             id,
             description: text(&model["description"]),
+            ..Choice::default()
         })
     };
     let levels = models().flat_map(|model| model["supportedEffortLevels"].as_array());
@@ -228,6 +286,7 @@ fn modes() -> Vec<Choice> {
             id: (*id).into(),
             name: (*id).into(),
             description: Some((*about).into()),
+            needs: (*id == EDITS_MODE).then_some(Policy::AllowEdits),
         })
         .collect()
 }
@@ -236,7 +295,7 @@ fn plain(id: &str) -> Choice {
     Choice {
         id: id.into(),
         name: id.into(),
-        description: None,
+        ..Choice::default()
     }
 }
 
@@ -266,6 +325,7 @@ mod tests {
             model,
             effort,
             features: &NONE,
+            policy: Policy::Ask,
         }
     }
 
@@ -297,17 +357,48 @@ mod tests {
         );
         let after = after.expect("on offer");
         assert_eq!(before.changes(&before), []);
-        let about: Vec<_> = before
-            .changes(&after)
-            .into_iter()
-            .map(|(about, _)| about)
-            .collect();
-        assert_eq!(about, ["mode", "model", "thinking option"]);
+        assert_eq!(
+            before.changes(&after),
+            [Setting::Mode, Setting::Model, Setting::Effort]
+        );
         assert_eq!(
             after.flags(),
             ["--permission-mode=plan", "--model=opus", "--effort=max"]
         );
-        assert_eq!(after.changes(&before)[1].1, json!({"subtype": "set_model"}));
+        assert_eq!(
+            Setting::Model.request(&before),
+            json!({"subtype": "set_model"})
+        );
+    }
+
+    #[test]
+    fn no_mode_does_what_the_policy_does_not() {
+        let known = known();
+        let none = Own::default();
+        let own = Own {
+            mode: Some(EDITS_MODE.into()),
+            model: None,
+        };
+        for policy in Policy::ALL {
+            let wanted = |mode, own| {
+                let wish = Wish {
+                    policy: *policy,
+                    ..wish(mode, None, None)
+                };
+                Settings::wanted(&wish, own, &known).map(|settings| settings.mode)
+            };
+            let edits = wanted(Some("AcceptEdits"), &none);
+            let by_the_settings = wanted(None, &own).expect("never refused");
+            if *policy >= Policy::AllowEdits {
+                assert_eq!(edits.as_deref(), Ok(EDITS_MODE));
+                assert_eq!(by_the_settings, EDITS_MODE);
+            } else {
+                let why = edits.expect_err("it would loosen the policy");
+                assert!(why.contains("allow_edits"), "{why}");
+                assert_eq!(by_the_settings, DEFAULT_MODE);
+            }
+            assert_eq!(wanted(Some("plan"), &own).as_deref(), Ok("plan"));
+        }
     }
 
     #[test]
@@ -325,7 +416,8 @@ mod tests {
             (own.model.as_deref(), own.mode.as_str()),
             (Some("y"), "plan")
         );
-        assert_eq!(other.changes(&own)[0].1["model"], "y");
+        assert_eq!(other.changes(&own), [Setting::Model]);
+        assert_eq!(Setting::Model.request(&own)["model"], "y");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::Learn;
 use super::ask::{self, Next};
 use super::map::Mapper;
 use super::orders;
-use super::settings::Settings;
+use super::settings::{Setting, Settings};
 
 /// Lines that may wait for the program to read them: a prompt, an interrupt, some
 /// settings, and an answer for each request that may be open.
@@ -79,6 +79,7 @@ pub(super) struct State {
     pub(super) quiet: bool,
     /// Hearth ends the program.
     pub(super) stopping: bool,
+    /// As the program has taken them, or told of them.
     pub(super) settings: Settings,
     pub(super) catalog: Catalog,
     waiting: BTreeMap<String, Waiting>,
@@ -88,6 +89,12 @@ pub(super) struct State {
 
 enum Waiting {
     Call(oneshot::Sender<Result<Value, String>>),
+    /// The same, and this is set as here when it is accepted, whoever waits for it.
+    Set(
+        oneshot::Sender<Result<Value, String>>,
+        Setting,
+        Box<Settings>,
+    ),
     Interrupt,
 }
 
@@ -145,7 +152,27 @@ impl Shared {
     /// See [`Trouble`].
     pub(super) async fn call(&self, request: &Value) -> Result<Value, Trouble> {
         let (reply, answer) = oneshot::channel();
-        let id = self.state().expect(Waiting::Call(reply));
+        self.ask(request, Waiting::Call(reply), answer).await
+    }
+
+    /// Sets this as it is wanted.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub(super) async fn set(&self, setting: Setting, wanted: &Settings) -> Result<(), Trouble> {
+        let (reply, answer) = oneshot::channel();
+        let request = setting.request(wanted);
+        let waiting = Waiting::Set(reply, setting, Box::new(wanted.clone()));
+        self.ask(&request, waiting, answer).await.map(drop)
+    }
+
+    async fn ask(
+        &self,
+        request: &Value,
+        waiting: Waiting,
+        answer: oneshot::Receiver<Result<Value, String>>,
+    ) -> Result<Value, Trouble> {
+        let id = self.state().expect(waiting);
         if self.over.is_cancelled() || !self.write(orders::request(&id, request)) {
             self.state().waiting.remove(&id);
             return Err(Trouble::Gone);
@@ -212,6 +239,14 @@ impl Shared {
     pub(super) fn replied(&self, id: &str, outcome: Result<Value, String>) -> Option<Said> {
         let mut state = self.state();
         match state.waiting.remove(id)? {
+            Waiting::Set(reply, setting, wanted) => {
+                if outcome.is_ok() {
+                    state.settings.accept(setting, *wanted);
+                }
+                drop(state);
+                let _ = reply.send(outcome);
+                None
+            }
             Waiting::Call(reply) => {
                 drop(state);
                 // Nobody waits any more.
@@ -255,11 +290,20 @@ impl Shared {
         Some(said)
     }
 
-    /// The program withdraws a request.
-    pub(super) fn withdrawn(&self, request: &str) {
-        self.state()
-            .asks
-            .retain(|_, open| open.request() != request);
+    /// The program withdraws a request: what was asked for it.
+    pub(super) fn withdrawn(&self, request: &str) -> Vec<String> {
+        let mut state = self.state();
+        let asks = std::mem::take(&mut state.asks);
+        let (withdrawn, others): (BTreeMap<_, _>, _) = asks
+            .into_iter()
+            .partition(|(_, open)| open.request() == request);
+        state.asks = others;
+        withdrawn.into_keys().collect()
+    }
+
+    /// Whether this is still to be asked.
+    pub(super) fn is_asked(&self, ask: &str) -> bool {
+        self.state().asks.contains_key(ask)
     }
 
     /// All requests of a turn that is over.

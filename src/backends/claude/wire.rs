@@ -15,6 +15,9 @@ mod message;
 
 pub use message::{Assistant, Block, Delta, Message, MessageId, User, UserContent, UserMessage};
 
+/// The kind of lines that bring entries of a transcript.
+const MIRROR: &str = "transcript_mirror";
+
 /// One line of the program.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Frame {
@@ -70,6 +73,8 @@ pub enum Frame {
         /// The entries, in order.
         entries: Vec<Value>,
     },
+    /// Something of the transcript, or what may have been, that cannot be read.
+    Unread,
 }
 
 /// A piece of an answer.
@@ -222,13 +227,20 @@ struct System {
 
 impl Frame {
     /// Reads one line. None for what is no frame or of no use. Half a character in it,
-    /// as of a text that was cut, does not cost the frame.
+    /// as of a text that was cut, does not cost the frame; values nested more than 128
+    /// deep do.
     #[must_use]
     pub fn read(line: &str) -> Option<Self> {
-        Self::read_whole(line).or_else(|| match whole_characters(line) {
+        let mended = || match whole_characters(line) {
             Cow::Owned(mended) => Self::read_whole(&mended),
             Cow::Borrowed(_) => None,
-        })
+        };
+        let frame = Self::read_whole(line).or_else(mended);
+        let lost = || match serde_json::from_str::<Head<'_>>(line) {
+            Ok(head) => head.kind == MIRROR,
+            Err(_) => line.starts_with('{'),
+        };
+        frame.or_else(|| lost().then_some(Self::Unread))
     }
 
     fn read_whole(line: &str) -> Option<Self> {
@@ -249,7 +261,7 @@ impl Frame {
                     state,
                 }
             }
-            "transcript_mirror" => {
+            MIRROR => {
                 let Mirror { file_path, entries } = parsed(line)?;
                 Self::Mirror {
                     file: file_path,
@@ -281,6 +293,11 @@ impl Frame {
         };
         Some(frame)
     }
+}
+
+/// Whether a line brings entries of a transcript, by its beginning.
+pub(super) fn is_mirror(line: &[u8]) -> bool {
+    line.starts_with(format!("{{\"type\":\"{MIRROR}\"").as_bytes())
 }
 
 fn system(line: &str, subtype: &str) -> Option<Frame> {

@@ -169,6 +169,7 @@ mod tests {
             mode: None,
             thinking: None,
             features: BTreeMap::new(),
+            policy: Policy::AllowAll,
         }
     }
 

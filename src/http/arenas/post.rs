@@ -154,7 +154,7 @@ impl PostContestant {
         let agent = choose(state, Some(&self.agent))?;
         let own = state.agents.get(agent.as_str()).copied();
         let policy = tighten(state, &agent, policy)?.or(own);
-        self.wishes().fit(state, &agent).await?;
+        self.wishes().fit(state, &agent, policy).await?;
         Ok(NewContestant {
             agent,
             model: self.model,

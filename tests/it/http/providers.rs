@@ -11,7 +11,7 @@ fn models(ids: &[&str]) -> Catalog {
     let choices = ids.iter().map(|id| Choice {
         id: (*id).to_owned(),
         name: (*id).to_owned(),
-        description: None,
+        ..Choice::default()
     });
     Catalog {
         name: Some("mine\0".into()),

@@ -11,7 +11,7 @@ use super::{LiveLink, Msg, State};
 use crate::event::AgentEvent;
 use crate::model::{Assignment, Continuity};
 use crate::outcome::Outcome;
-use crate::ports::{AgentBackend, LinkSpec, LinkStatus, StartError};
+use crate::ports::{AgentBackend, LinkSpec, LinkStatus, ProcessLedger, StartError};
 use crate::rules::session::{Effect, Input, LinkNo};
 use crate::tree::addr::{Addr, report};
 use crate::tree::pool;
@@ -20,6 +20,7 @@ use crate::tree::server;
 
 /// Longest wait for the processes of an earlier life of this key.
 const GONE_BOUND: Duration = Duration::from_secs(10);
+const STILL_ALIVE: &str = "processes of the agent's last life are still alive";
 /// The stop ladder's longest way: 3 s, 2 s, and the kernel's time.
 const STOP_BOUND: Duration = Duration::from_secs(15);
 
@@ -142,19 +143,16 @@ impl State {
             if !processes.gone(&key, GONE_BOUND).await {
                 return Msg::LinkUp(
                     no,
-                    Err((
-                        Outcome::NoStart,
-                        overdue(
-                            "processes of the agent's last life are still alive",
-                            GONE_BOUND,
-                        ),
-                    )),
+                    Err((Outcome::NoStart, overdue(STILL_ALIVE, GONE_BOUND))),
                 );
             }
             let starting = async {
                 match server {
                     Some(server) => in_server(&server, &*backend, spec, sender).await,
-                    None => or_alone(&*backend, alone.as_deref(), spec, sender).await,
+                    None => {
+                        let alone = alone.as_deref().map(|alone| (alone, &*processes));
+                        or_alone(&*backend, alone, spec, sender).await
+                    }
                 }
             };
             let started = match timeout(deadlines.spawn, starting).await {
@@ -286,24 +284,36 @@ async fn in_server(
     })
 }
 
-/// Starts the agent, or else what runs this turn alone.
+/// Starts the agent, or else what runs this turn alone: also where the agent hangs,
+/// which leaves that a quarter of the time there is.
 ///
 /// # Errors
 /// [`StartError::Failed`] names both reasons when that does not start either.
 async fn or_alone(
     backend: &dyn AgentBackend,
-    alone: Option<&dyn AgentBackend>,
+    alone: Option<(&dyn AgentBackend, &dyn ProcessLedger)>,
     mut spec: LinkSpec,
     events: mpsc::Sender<AgentEvent>,
 ) -> server::Tenancy {
-    let Some(alone) = alone else {
+    let Some((alone, processes)) = alone else {
         return backend.start(spec, events).await;
     };
-    let why = match backend.start(spec.clone(), events.clone()).await {
-        Err(StartError::Failed { message, .. }) => message,
-        settled => return settled,
+    let bound = spec.deadlines.spawn / 4 * 3;
+    let started = timeout(bound, backend.start(spec.clone(), events.clone())).await;
+    let why = match started {
+        Err(_) => overdue("the agent could not be prompted", bound),
+        Ok(Err(StartError::Failed { message, .. })) => message,
+        Ok(settled) => return settled,
     };
     tracing::warn!(session = %spec.key, %why, "a turn is run alone");
+    // One of them at a time is in the worktree.
+    if !processes.gone(&spec.key, GONE_BOUND).await {
+        let message = format!("{why}\n{}", overdue(STILL_ALIVE, GONE_BOUND));
+        return Err(StartError::Failed {
+            message,
+            exit: None,
+        });
+    }
     spec.resume = None;
     spec.forgotten = Some(format!("it could not be started to be kept: {why}"));
     let started = alone.start(spec, events).await;

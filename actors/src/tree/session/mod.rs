@@ -55,6 +55,8 @@ pub(crate) enum Msg {
     Diffed(TurnId, Option<Diff>),
     /// The agent asks.
     Asked(TurnId, Ask),
+    /// The agent does not ask this any more.
+    Withdrawn(TurnId, String),
     /// The agent asks outside any turn: nobody will answer.
     StrayAsk(Ask),
     /// A human answers.
@@ -248,6 +250,7 @@ impl Turn {
             mode: self.assignment.mode.clone(),
             thinking: self.assignment.thinking.clone(),
             features: self.assignment.features.clone(),
+            policy: self.policy,
         }
     }
 }
@@ -314,6 +317,7 @@ impl State {
                 }
             }
             Msg::Asked(turn, ask) => self.asked(turn, ask).await,
+            Msg::Withdrawn(turn, ask) => self.withdrawn(turn, &ask),
             Msg::StrayAsk(ask) => self.answer_agent(&ask.id, &Answer::Cancelled),
             Msg::Answer(reply) => self.answer(reply),
             Msg::Expired(prompt) => self.expired(prompt),

@@ -174,6 +174,24 @@ impl State {
         self.settle(prompt, Settled::expired(answer));
     }
 
+    /// The agent takes a request back, by its id. An answer that is being written
+    /// stands.
+    pub(super) fn withdrawn(&mut self, turn: TurnId, ask: &str) {
+        let turn = self
+            .turn
+            .as_mut()
+            .filter(|running| running.reference.fence.turn == turn);
+        let mut open = turn.into_iter().flat_map(|turn| turn.prompts.iter_mut());
+        let asked = |(_, open): &(&PromptId, &mut Open)| open.ask.id == ask;
+        let Some((id, open)) = open.find(asked) else {
+            return;
+        };
+        // It would not know what is answered.
+        open.told_agent = true;
+        let id = *id;
+        self.settle(id, Settled::cancelled("the agent does not ask it any more"));
+    }
+
     /// Whatever ends the turn does not want the questions answered any more. An
     /// answer that is being written stands.
     pub(super) fn withdraw_prompts(&mut self, reason: &str) {

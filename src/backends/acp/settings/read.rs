@@ -189,5 +189,6 @@ fn single(choice: &Value, id: &str) -> Option<Choice> {
         id: value.to_owned(),
         name: name_of(choice, value),
         description: description.filter(|text| !text.is_empty()).map(capped_text),
+        ..Choice::default()
     })
 }

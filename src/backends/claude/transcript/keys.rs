@@ -9,8 +9,8 @@ use hearth_actors::transcript::{InvalidKey, ProjectKey, Subpath, TranscriptId, T
 const MAX_UNITS: usize = 200;
 const ENDING: &str = ".jsonl";
 
-/// The folder that the program uses for sessions of a directory, whose links are
-/// resolved: everything but ASCII letters and digits becomes `-`, counted in
+/// The folder that the program uses for sessions of a directory, whose links the
+/// caller has resolved: everything but ASCII letters and digits becomes `-`, counted in
 /// UTF-16 units; of more than 200 the rest is a hash.
 ///
 /// # Errors

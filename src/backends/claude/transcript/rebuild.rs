@@ -77,7 +77,9 @@ impl Rebuilt {
         main: &TranscriptKey,
     ) -> Result<Self, RebuildError> {
         let local = Local::new(config_dir);
-        let held = read(&local, main).await?.is_some();
+        // One that was cut to nothing is nothing to go on from.
+        let held = read(&local, main).await?;
+        let held = held.is_some_and(|held| held != Transcript::default());
         let mut keys = vec![main.clone()];
         keys.extend(beside(&local, main).await?);
         Ok(Self {
@@ -172,7 +174,10 @@ where
     ask().await
 }
 
-async fn beside(local: &Local, main: &TranscriptKey) -> Result<Vec<TranscriptKey>, RebuildError> {
+pub(super) async fn beside(
+    local: &Local,
+    main: &TranscriptKey,
+) -> Result<Vec<TranscriptKey>, RebuildError> {
     let (folder, key) = (local.clone(), main.clone());
     let found = blocking(main, move || folder.beside(&key)).await?;
     Ok(found

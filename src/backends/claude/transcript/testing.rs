@@ -7,22 +7,22 @@ use std::sync::Arc;
 
 use hearth_actors::testing::contract_transcripts::fresh_key;
 use hearth_actors::testing::memory::MemoryTranscripts;
-use hearth_actors::transcript::TranscriptKey;
+use hearth_actors::transcript::{TranscriptId, TranscriptKey};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::keys::{file_of, metadata_of};
+use super::keys::{file_of, metadata_of, project_key};
 use super::{Mirror, Rebuilt, lines, rebuild};
 
 /// A configuration directory on one node.
-pub(super) struct Host {
-    pub(super) dir: TempDir,
-    pub(super) store: MemoryTranscripts,
-    pub(super) main: TranscriptKey,
+pub(in crate::backends::claude) struct Host {
+    pub(in crate::backends::claude) dir: TempDir,
+    pub(in crate::backends::claude) store: MemoryTranscripts,
+    pub(in crate::backends::claude) main: TranscriptKey,
 }
 
 impl Host {
-    pub(super) fn new() -> Self {
+    pub(in crate::backends::claude) fn new() -> Self {
         Self {
             dir: tempfile::tempdir().unwrap(),
             store: MemoryTranscripts::default(),
@@ -30,8 +30,17 @@ impl Host {
         }
     }
 
+    /// Of this session of a directory, whose links are resolved.
+    pub(in crate::backends::claude) fn of(cwd: &Path, id: &str) -> Self {
+        let session = TranscriptId::parse(id).unwrap();
+        Self {
+            main: TranscriptKey::main(project_key(cwd).unwrap(), session),
+            ..Self::new()
+        }
+    }
+
     /// Another machine with the same database.
-    pub(super) fn elsewhere(&self) -> Self {
+    pub(in crate::backends::claude) fn elsewhere(&self) -> Self {
         Self {
             dir: tempfile::tempdir().unwrap(),
             store: self.store.twin(),
@@ -39,25 +48,25 @@ impl Host {
         }
     }
 
-    pub(super) fn mirror(&self, rebuilt: Option<&Rebuilt>) -> Mirror {
+    pub(in crate::backends::claude) fn mirror(&self, rebuilt: Option<&Rebuilt>) -> Mirror {
         Mirror::start(Arc::new(self.store.clone()), self.dir.path(), rebuilt)
     }
 
-    pub(super) async fn rebuild(&self) -> Rebuilt {
+    pub(in crate::backends::claude) async fn rebuild(&self) -> Rebuilt {
         let rebuilt = rebuild(&self.store, self.dir.path(), &self.main).await;
         rebuilt.expect("rebuilt")
     }
 
-    pub(super) fn file(&self, key: &TranscriptKey) -> std::path::PathBuf {
+    pub(in crate::backends::claude) fn file(&self, key: &TranscriptKey) -> std::path::PathBuf {
         file_of(&self.projects(), key)
     }
 
-    pub(super) fn projects(&self) -> std::path::PathBuf {
+    pub(in crate::backends::claude) fn projects(&self) -> std::path::PathBuf {
         self.dir.path().join("projects")
     }
 
     /// The program appends to its file, and nothing else.
-    pub(super) fn write(&self, key: &TranscriptKey, entries: &[Value]) {
+    pub(in crate::backends::claude) fn write(&self, key: &TranscriptKey, entries: &[Value]) {
         let path = self.file(key);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let mut file = OpenOptions::new()
@@ -69,23 +78,28 @@ impl Host {
     }
 
     /// The program appends to its file, and says so.
-    pub(super) fn say(&self, mirror: &Mirror, key: &TranscriptKey, entries: &[Value]) {
+    pub(in crate::backends::claude) fn say(
+        &self,
+        mirror: &Mirror,
+        key: &TranscriptKey,
+        entries: &[Value],
+    ) {
         self.write(key, entries);
         mirror.take(&self.file(key), entries.to_vec());
     }
 
-    pub(super) fn entries(&self, key: &TranscriptKey) -> Vec<Value> {
+    pub(in crate::backends::claude) fn entries(&self, key: &TranscriptKey) -> Vec<Value> {
         lines::read(&fs::read(self.file(key)).unwrap()).entries
     }
 
-    pub(super) fn metadata(&self, key: &TranscriptKey) -> Option<Value> {
+    pub(in crate::backends::claude) fn metadata(&self, key: &TranscriptKey) -> Option<Value> {
         let path = metadata_of(&self.projects(), key)?;
         lines::parse(&fs::read_to_string(path).ok()?)
     }
 }
 
 /// Entries of a chain with these names, behind `parent`.
-pub(super) fn chain(parent: Option<&str>, names: &[&str]) -> Vec<Value> {
+pub(in crate::backends::claude) fn chain(parent: Option<&str>, names: &[&str]) -> Vec<Value> {
     let mut parent = parent.map(str::to_owned);
     let mut entry = |name: &&str| {
         let entry = json!({"type": "user", "uuid": name, "parentUuid": parent, "sessionId": "s"});
@@ -95,11 +109,11 @@ pub(super) fn chain(parent: Option<&str>, names: &[&str]) -> Vec<Value> {
     names.iter().map(&mut entry).collect()
 }
 
-pub(super) fn note(text: &str) -> Value {
+pub(in crate::backends::claude) fn note(text: &str) -> Value {
     json!({"type": "last-prompt", "lastPrompt": text})
 }
 
-pub(super) fn mode_of(path: &Path) -> u32 {
+pub(in crate::backends::claude) fn mode_of(path: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt as _;
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }

@@ -13,7 +13,7 @@ use super::chain::Transcript;
 /// What was kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trimmed {
-    /// The main transcript to [`rebuild`](super::rebuild) and resume.
+    /// The main transcript to [`rebuild()`](super::rebuild()) and resume.
     Session(TranscriptKey),
     /// Nothing was said before: begin a new session.
     Nothing,

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::stage::{Agent, Stage};
 use crate::service::hand_over::told;
 
@@ -134,15 +136,28 @@ pub(super) async fn store_away(agent: Agent) {
         .unwrap();
     for word in ["lynx", "heron"] {
         let started = Instant::now();
-        stage
+        let task = stage
             .turn(&chat, &format!("[[text:It is {word}.]] {word}"))
             .await;
         let took = started.elapsed();
         println!("a turn without the store: {took:?}");
         assert!(took < Duration::from_secs(15), "{took:?}");
+        let frames = stage.frames(task["id"].as_str().unwrap()).await;
+        let waits = |data: &Value| data["kind"] == "transcript_waits";
+        assert!(frames.iter().any(|(_, data)| waits(data)), "{frames:#?}");
     }
     lock.rollback().await.unwrap();
     stage.turn(&chat, "[[text:It is otter.]] otter").await;
+    stage
+        .service
+        .until("a store that knows what the file does", async || {
+            let (stored, local) = (stored(&stage, &session).await, local(&stage, &session));
+            let counts = (stored.len(), local.len());
+            (stored == local && !local.is_empty())
+                .then_some(())
+                .ok_or(counts)
+        })
+        .await;
     stage.service.kill().await;
     let home = stage.service.home.join("homes/claude");
     std::fs::remove_dir_all(&home).unwrap();
@@ -162,6 +177,34 @@ pub(super) async fn store_away(agent: Agent) {
         assert_eq!(messages.matches(words).count(), 2, "{words}: {messages}");
     }
     stage.strike().await;
+}
+
+/// The entries of the session's main transcript in the database.
+async fn stored(stage: &Stage, session: &str) -> Vec<Value> {
+    let query = "select entry from claude_session_entries
+        where session_id = $1 and subpath = '' order by id";
+    let entries = sqlx::query_scalar(query).bind(session);
+    entries
+        .fetch_all(&stage.service.pool().await)
+        .await
+        .unwrap()
+}
+
+/// Those of claude's own file, without what it tells nobody of.
+fn local(stage: &Stage, session: &str) -> Vec<Value> {
+    let files = walk(&stage.service.home.join("homes/claude/.claude/projects"));
+    let name = format!("/{session}.jsonl");
+    let file = files.iter().find(|file| file.ends_with(&name)).unwrap();
+    let text = std::fs::read_to_string(file).unwrap();
+    let entries = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    entries
+        .filter(|entry: &Value| {
+            let kind = entry["type"].as_str().unwrap_or_default();
+            !kind.starts_with("api-request")
+        })
+        .collect()
 }
 
 /// A session that claude does not know is not a silent loss.

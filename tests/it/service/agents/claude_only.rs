@@ -1,7 +1,7 @@
 //! What only claude does.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -69,7 +69,10 @@ pub(super) async fn stops(agent: Agent) {
             "round {round} after {prompt}: {stopped:#}"
         );
         for task in [&stopped, &next] {
-            assert!(task["turns"].as_array().unwrap().len() <= 1, "{task:#}");
+            let turns = task["turns"].as_array().unwrap().len();
+            assert!(turns <= 1, "{task:#}");
+            let ends = ends_of(&stage, task["id"].as_str().unwrap()).await;
+            assert_eq!(ends, (1, turns), "round {round} after {prompt}: {task:#}");
         }
         outcomes.push(outcome);
     }
@@ -83,7 +86,23 @@ pub(super) async fn stops(agent: Agent) {
         .filter(|outcome| *outcome == "cancelled")
         .count();
     println!("{cancelled} of {STOPS} cancelled while they ran");
+    assert!(cancelled > 0, "{outcomes:?}");
     stage.strike().await;
+}
+
+/// How often the task is told to be over, and its turn.
+async fn ends_of(stage: &Stage, task: &str) -> (usize, usize) {
+    let frames = stage.frames(task).await;
+    let over = ["completed", "failed", "cancelled"];
+    let count = |kind: &str, field: &str, words: &[&str]| {
+        let of_kind = frames.iter().filter(|(of, _)| of == kind);
+        let ends = of_kind.filter(|(_, data)| words.iter().any(|word| data[field] == *word));
+        ends.count()
+    };
+    (
+        count("task_updated", "state", &over),
+        count("agent_status_updated", "status", &["idle", "error"]),
+    )
 }
 
 /// Two questions of one request are put one after the other; words and choices reach
@@ -107,6 +126,11 @@ pub(super) async fn questions(agent: Agent) {
         answer(&stage, &asked, body).await;
     }
     assert_eq!(stage.service.outcome(&task).await, "ok");
+    let said = [
+        ("answered", "http", "B: b", "choice"),
+        ("answered", "http", "1, 2", "text"),
+    ];
+    assert_eq!(settled(&stage, &task).await, said.map(row));
     let seen = stage.asked("lynx").await;
     for words in [r#"\"Which?\"=\"B\""#, r#"\"How many?\"=\"1, 2\""#] {
         assert!(
@@ -122,7 +146,30 @@ pub(super) async fn questions(agent: Agent) {
         .await;
     assert_eq!(stage.service.outcome(&task).await, "ok");
     assert!(stage.asked("heron").await.knows("did not answer"));
+    let declined = [("answered", "policy", "Do not answer", "reject_once")];
+    assert_eq!(settled(&stage, &task).await, declined.map(row));
     stage.strike().await;
+}
+
+/// How the task's requests were settled, in their order: state, by whom, the answer and
+/// what it means.
+async fn settled(stage: &Stage, task: &str) -> Vec<[String; 4]> {
+    let page = stage
+        .service
+        .get(&format!("/api/prompts?task_id={task}"))
+        .await;
+    let mut rows = page["items"].as_array().cloned().unwrap_or_default();
+    rows.sort_by_key(|row| row["created_at"].as_str().map(str::to_owned));
+    let told = |row: &Value| {
+        let (answer, by) = (&row["answer"], &row["answered_by"]);
+        let words = [&row["state"], by, &answer["label"], &answer["kind"]];
+        words.map(|word| word.as_str().unwrap_or_default().to_owned())
+    };
+    rows.iter().map(told).collect()
+}
+
+fn row(words: (&str, &str, &str, &str)) -> [String; 4] {
+    [words.0, words.1, words.2, words.3].map(str::to_owned)
 }
 
 /// A refusal in words is what the model reads.
@@ -138,6 +185,9 @@ pub(super) async fn refused_with_words(agent: Agent) {
     .await;
     assert_eq!(stage.service.outcome(&task).await, "ok");
     assert!(!Path::new(&path).exists(), "it was refused");
+    let words = "Put it into the cellar instead.";
+    let said = [("answered", "http", words, "text")];
+    assert_eq!(settled(&stage, &task).await, said.map(row));
     let seen = stage.asked("denied.txt").await;
     assert!(seen.knows("into the cellar"), "{:#}", seen.body);
     stage.strike().await;
@@ -149,6 +199,11 @@ pub(super) async fn changed(agent: Agent) {
     let chat = stage.service.chat().await;
     stage.turn(&chat, "[[text:plain]] lynx").await;
     let before = stage.live(&chat).await;
+    let environment = std::fs::read(format!("/proc/{}/environ", before.0)).unwrap();
+    let environment = String::from_utf8_lossy(&environment).into_owned();
+    assert!(environment.contains("CLAUDE_CODE_MAX_RETRIES"));
+    // What would let root skip every question is for people to set.
+    assert!(!environment.contains("IS_SANDBOX"), "{environment}");
     let path = format!("/api/chats/{}/messages", chat.id);
     let body = json!({"content": "[[text:other]] heron", "agent": "claude", "model": "opus",
         "mode_id": "plan", "thinking_option_id": "low"});
@@ -178,6 +233,11 @@ pub(super) async fn changed(agent: Agent) {
     let body = json!({"content": "vole", "agent": "claude", "mode_id": "bypassPermissions"});
     let (status, refused) = stage.service.post(&path, body).await;
     assert_eq!(status, 422, "{refused}");
+    let body = json!({"content": "vole", "agent": "claude", "mode_id": "acceptEdits",
+        "policy": "ask"});
+    let (status, refused) = stage.service.post(&path, body).await;
+    assert_eq!(status, 422, "{refused}");
+    assert!(refused.to_string().contains("allow_edits"), "{refused}");
     stage.strike().await;
 }
 
@@ -296,32 +356,6 @@ pub(super) async fn not_logged_in(agent: Agent) {
     assert_eq!(task["outcome"], "auth", "{task:#}");
     let detail = task["outcome_detail"].as_str().unwrap();
     assert!(detail.starts_with("Not logged in"), "{detail}");
-    stage.strike().await;
-}
-
-/// From the message to the model's first word at the client, in the first turn and in
-/// the next ones.
-pub(super) async fn first_words(agent: Agent) {
-    let stage = Stage::set(agent).await;
-    let chat = stage.service.chat().await;
-    let mut times = Vec::new();
-    for round in 0..6 {
-        let started = Instant::now();
-        let task = stage
-            .say(&chat, &format!("[[text:word]] round {round}"))
-            .await;
-        stage.answering(&format!("round {round}")).await;
-        let seen = stage.asked(&format!("round {round}")).await;
-        times.push(seen.first_word.unwrap() - started);
-        assert_eq!(stage.service.outcome(&task).await, "ok");
-    }
-    let (cold, mut warm) = (times[0], times[1..].to_vec());
-    warm.sort();
-    println!(
-        "message to the model's first word: cold {cold:?}, warm {:?} (median)",
-        warm[2]
-    );
-    assert!(warm[2] < cold, "a warm process is faster");
     stage.strike().await;
 }
 

@@ -88,6 +88,7 @@ scenarios! {
         hand_over::there_and_back as a_chat_goes_to_goose_and_back,
         hand_over::restored as after_a_reset_it_knows_what_is_kept,
         talk::warm as two_turns_share_process_session_and_history,
+        talk::first_words as a_warm_server_answers_sooner,
         talk::tool as a_file_of_a_tool_becomes_a_pending_change,
         talk::counted as every_call_of_a_turn_with_tools_is_counted_as_told,
         talk::side_by_side as chats_and_sessions_do_not_mix,
@@ -138,7 +139,7 @@ scenarios! {
         claude_alone::ended as switched_off_a_turn_ends_with_all_that_it_started,
         claude_alone::instead as one_that_cannot_be_kept_warm_answers_alone,
         claude_only::not_logged_in as a_missing_login_is_named,
-        claude_only::first_words as a_warm_process_answers_sooner,
+        talk::first_words as a_warm_process_answers_sooner,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Turns that end well.
 
+use std::time::Instant;
+
 use super::stage::{Agent, Stage};
 use crate::models::openai::plan::big;
 
@@ -182,5 +184,31 @@ pub(super) async fn long(agent: Agent) {
     assert_eq!(streamed.len(), bytes);
     // Not assert_eq: nobody wants to read two megabytes.
     assert!(streamed == big(bytes), "not what was said");
+    stage.strike().await;
+}
+
+/// From the message to the first byte that the model gives for it, in the first turn and
+/// in the next ones.
+pub(super) async fn first_words(agent: Agent) {
+    let stage = Stage::set(agent).await;
+    let chat = stage.service.chat().await;
+    let mut times = Vec::new();
+    for round in 0..6 {
+        let started = Instant::now();
+        let task = stage
+            .say(&chat, &format!("[[text:word]] round {round}"))
+            .await;
+        stage.answering(&format!("round {round}")).await;
+        let seen = stage.asked(&format!("round {round}")).await;
+        times.push(seen.first_word.unwrap() - started);
+        assert_eq!(stage.service.outcome(&task).await, "ok");
+    }
+    let (cold, mut warm) = (times[0], times[1..].to_vec());
+    warm.sort();
+    println!(
+        "{agent:?}, message to the model's first word: cold {cold:?}, warm {:?} (median)",
+        warm[2]
+    );
+    assert!(warm[2] < cold, "a warm agent is faster");
     stage.strike().await;
 }

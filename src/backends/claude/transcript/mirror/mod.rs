@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hearth_actors::ports::Transcripts;
+use hearth_actors::transcript::TranscriptKey;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -29,7 +30,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::keys::key_of;
 use super::local::Local;
-use super::rebuild::Rebuilt;
+use super::rebuild::{Rebuilt, beside};
 use queue::Queue;
 use worker::Worker;
 
@@ -37,7 +38,7 @@ use worker::Worker;
 pub const FLUSH_WAIT: Duration = Duration::from_secs(5);
 
 /// The way of one process's entries into the store. Dropping it ends it; what waits
-/// then is in the program's file, and [`rebuild`](super::rebuild) finds it there.
+/// then is in the program's file, and [`rebuild()`](super::rebuild()) finds it there.
 #[derive(Debug)]
 pub struct Mirror {
     shared: Arc<Shared>,
@@ -145,6 +146,22 @@ impl Mirror {
                     tracing::warn!(file = %file.display(), "entries of a file that is no transcript of ours are not stored");
                 }
             }
+        }
+        drop(state);
+        self.shared.work.notify_one();
+    }
+
+    /// Something that the program said it wrote into a file of this session was lost:
+    /// the store is brought up to all of them.
+    pub async fn missed(&self, main: &TranscriptKey) {
+        let others = beside(&self.shared.local, main).await;
+        let others = others.unwrap_or_else(|error| {
+            tracing::warn!(%main, %error, "files beside a transcript cannot be listed");
+            Vec::new()
+        });
+        let mut state = self.shared.state();
+        for key in others.iter().chain([main]) {
+            state.queue.fall_behind(key);
         }
         drop(state);
         self.shared.work.notify_one();

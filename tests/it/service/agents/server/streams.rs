@@ -18,7 +18,7 @@ async fn twenty_sessions_share_one_server_and_do_not_mix() {
     for number in 0..SESSIONS {
         let chat = stage.service.chat_of(&project).await;
         let words = words_of(number);
-        let prompt = format!("[[slow:100x60]][[text:{words}]] lynx-{number}-");
+        let prompt = format!("[[slow:100x300]][[text:{words}]] lynx-{number}-");
         let task = stage.say(&chat, &prompt).await;
         if first.is_none() {
             let up = stage.server("a server", |server| server["rss_bytes"].is_u64());

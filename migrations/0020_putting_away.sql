@@ -1,4 +1,4 @@
--- Closing and deleting sessions, and what the reaper needs to know.
+-- Closing and deleting sessions, what the reaper needs to know, and set-ups of worktrees.
 
 set local search_path = public, pg_temp;
 
@@ -17,6 +17,29 @@ create index if not exists worktrees_session_idx on worktrees(session_id);
 alter table hearth.operations drop constraint operations_kind_check,
     add constraint operations_kind_check check (kind in
         ('apply', 'reject', 'rewind', 'restore', 'adopt', 'retry', 'stash', 'archive'));
+
+alter table hearth.queue drop constraint queue_parked_reason_check,
+    add constraint queue_parked_reason_check check (parked_reason in
+        ('back_off', 'cool_down', 'pool_full', 'overload', 'quota', 'budget', 'disk_low', 'set_up'));
+
+-- What people decided about contents of projects' set-ups, and what worktrees that
+-- were set up by one do before they go.
+create table hearth.set_ups (
+    project_id uuid not null references projects(id) on delete cascade,
+    hash text not null,
+    consent text not null check (consent in ('trusted', 'refused')),
+    tear_down text,
+    timeout_ms bigint not null,
+    decided_at timestamptz not null default clock_timestamp(),
+    primary key (project_id, hash)
+);
+
+-- Ports of worktrees: the block that a session had last is its own until all are
+-- taken and its worktree is gone.
+create table hearth.port_blocks (
+    block integer primary key,
+    session_id uuid not null unique references sessions(id) on delete cascade
+);
 
 -- As before, and: work for a session brings its worktree back, and a deleted one
 -- takes none. The lock on the session's row is the one that its foreign key takes

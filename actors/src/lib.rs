@@ -16,6 +16,7 @@ pub mod reap;
 pub mod review;
 pub mod risk;
 pub mod rules;
+pub mod set_up;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod transcript;

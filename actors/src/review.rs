@@ -83,6 +83,9 @@ pub struct Leave {
     pub force: bool,
     /// The session is deleted with it.
     pub delete: bool,
+    /// It may go without its teardown, or although that failed.
+    #[serde(default)]
+    pub skip_teardown: bool,
 }
 
 impl Leave {

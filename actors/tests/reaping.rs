@@ -88,7 +88,7 @@ async fn work_is_not_lost_without_consent_and_comes_back_with_it() {
     );
     let forced = Leave {
         force: true,
-        delete: false,
+        ..Leave::default()
     };
     order(&harness, session, Order::Archive(forced))
         .await
@@ -265,7 +265,7 @@ async fn an_archive_survives_every_fault_of_its_journal() {
             harness.store.break_operations_after(calls, lost);
             let forced = Leave {
                 force: true,
-                delete: false,
+                ..Leave::default()
             };
             let _ = order(&harness, session, Order::Archive(forced)).await;
             let harness = harness.start_over(Duration::ZERO, Setup::default()).await;

@@ -159,9 +159,10 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         })
         .collect();
     let warnings = unswept.into_iter().collect();
-    let worktrees = Arc::new(GitWorktrees::new(WorktreesConfig::new(
-        settings.home.join("worktrees"),
-    )));
+    let worktrees = Arc::new(GitWorktrees::new(WorktreesConfig {
+        min_free: settings.worktrees_min_free,
+        ..WorktreesConfig::new(settings.home.join("worktrees"))
+    }));
     let memory = Arc::new(store.clone());
     let ports = Ports {
         queue: memory.clone(),
@@ -171,6 +172,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         checks: Arc::new(Runner::new(room.clone())),
         reap_rows: memory.clone(),
         reap_files: worktrees.clone(),
+        set_up_rows: memory.clone(),
+        set_up_files: worktrees.clone(),
         limits: memory.clone(),
         agents: Arc::new(registry),
         review: worktrees.clone(),
@@ -236,6 +239,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         default_agent: settings.default_agent.clone(),
         repositories: Arc::new(Git),
         files: worktrees.clone(),
+        set_ups: worktrees.clone(),
         history: worktrees,
         project_roots: settings.project_roots.clone(),
         health: health.subscribe(),

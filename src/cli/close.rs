@@ -69,7 +69,10 @@ pub(super) async fn remove(
         }
         return Ok(Exit::Ok);
     }
-    let path = format!("/api/sessions/{session}?force={}", args.force);
+    let path = format!(
+        "/api/sessions/{session}?force={}&skip_teardown={}",
+        args.force, args.skip_teardown
+    );
     let answer: Value = client.delete(&path).await?;
     if args.json {
         print(&format!("{answer}\n"));

@@ -25,6 +25,7 @@ mod review;
 mod run;
 mod send;
 mod serve;
+mod setup;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -76,6 +77,7 @@ pub async fn dispatch(cli: &Cli, env: &BTreeMap<String, String>) -> Result<Exit,
         Command::Close(args) => close::close(args, &home(&flags, env)?, env).await,
         Command::Rm(args) => close::remove(args, &home(&flags, env)?, env).await,
         Command::Stash(args) => close::stash(args, &home(&flags, env)?, env).await,
+        Command::Setup(args) => setup::setup(args, &home(&flags, env)?, env).await,
         Command::Reap(args) => close::reap(args, &home(&flags, env)?, env).await,
         Command::Agents(args) => agents::agents(args, &home(&flags, env)?, env).await,
         Command::Budgets(args) => budgets::budgets(args, &home(&flags, env)?, env).await,

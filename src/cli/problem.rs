@@ -40,8 +40,11 @@ fn exit(status: StatusCode, code: &str) -> Exit {
 
 /// Routes and fields are for programs: a person has commands.
 fn for_people(detail: &str) -> String {
-    let is_for_programs =
-        |clause: &&str| clause.contains("/api/") || clause.contains("\"consent\"");
+    let is_for_programs = |clause: &&str| {
+        ["/api/", "\"consent\"", "skip_teardown="]
+            .iter()
+            .any(|word| clause.contains(word))
+    };
     let clauses = detail.split("; ");
     let told: Vec<&str> = clauses.filter(|clause| !is_for_programs(clause)).collect();
     if told.is_empty() {
@@ -70,6 +73,7 @@ fn cure(code: &str, body: &Value) -> Option<String> {
                 }
             ));
         }
+        "teardown_failed" => "mend it, or `hearth rm SESSION --skip-teardown`",
         "worktree_at_risk" => {
             "`hearth stash` keeps uncommitted files; --force deletes and keeps all in a commit for 14 days"
         }

@@ -141,6 +141,8 @@ pub(super) struct HowToDelete {
     /// Work that is nowhere else may go: a commit keeps it for 14 days, under
     /// `refs/hearth/deleted/<worktree>`. What runs there is ended.
     force: bool,
+    /// The worktree may go without its project's teardown, or although that failed.
+    skip_teardown: bool,
 }
 
 /// A session that is deleted.
@@ -205,6 +207,7 @@ pub(super) async fn delete(
     let leave = Leave {
         force: how.force,
         delete: true,
+        skip_teardown: how.skip_teardown,
     };
     match put_away(&state, id, leave, &headers).await {
         None => {

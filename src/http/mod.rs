@@ -32,6 +32,7 @@ mod restore;
 mod review;
 mod risk;
 mod sessions;
+mod set_up;
 pub mod state;
 mod stats;
 mod stream;
@@ -107,6 +108,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(projects::create, projects::list))
+        .routes(routes!(set_up::get, set_up::decide))
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(sessions::get, close::delete))
         .routes(routes!(close::session))

@@ -13,7 +13,7 @@ use hearth_actors::event::AskOption;
 use hearth_actors::ids::{ChatId, PromptId, SessionId, SessionKey, TaskId};
 use hearth_actors::model::Policy;
 use hearth_actors::operation::{Asked, Done};
-use hearth_actors::ports::{OperationsError, ReapError, ReapFiles};
+use hearth_actors::ports::{OperationsError, ReapError, ReapFiles, SetUpFiles};
 use hearth_actors::prompt::AnsweredBy;
 use hearth_actors::reap::Report;
 use hearth_actors::tree::board::{Board, TreeNode};
@@ -75,6 +75,8 @@ pub struct Parts {
     pub history: Arc<dyn History>,
     /// Tells what would be lost with a worktree.
     pub files: Arc<dyn ReapFiles>,
+    /// Reads what projects want done in their worktrees.
+    pub set_ups: Arc<dyn SetUpFiles>,
     /// Projects lie below one of these; empty means anywhere.
     pub project_roots: Vec<PathBuf>,
     /// How the service is.

@@ -38,6 +38,7 @@ mod reap;
 mod retention;
 mod retry;
 pub mod rows;
+mod set_up;
 mod snapshot;
 mod text;
 mod transcripts;

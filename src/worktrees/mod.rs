@@ -9,7 +9,8 @@
 //! `ensure` → `create`; `checkpoint`, `prepare` and `diff` → `scan` (the tree of
 //! all files now), then `checkpoint`, `prepared` or `diff`; `confirm` → `scan`
 //! (whether anything moved); `archive` → `scan`, then the files go. `risk` tells
-//! what would be lost, `leftovers` what nobody uses.
+//! what would be lost, `leftovers` what nobody uses, `set_up` what a project wants
+//! done first.
 
 mod admin;
 mod archive;
@@ -41,6 +42,7 @@ mod risk;
 mod rules;
 mod scan;
 mod secret;
+mod set_up;
 mod snapshot;
 mod snapshots;
 mod stat;
@@ -89,6 +91,8 @@ pub struct WorktreesConfig {
     /// An operation on files counts as done only when the disk has it. Off, it
     /// survives the end of Hearth, not that of the machine.
     pub sync: bool,
+    /// Bytes that must be free where a new worktree is made (0: any).
+    pub min_free: u64,
 }
 
 impl WorktreesConfig {
@@ -101,6 +105,7 @@ impl WorktreesConfig {
             git: "git".into(),
             deadline: Duration::from_secs(600),
             sync: true,
+            min_free: 0,
         }
     }
 }

@@ -16,5 +16,6 @@ mod restoring;
 mod review;
 mod risk;
 mod scratch;
+mod set_up;
 mod traps;
 mod travel;

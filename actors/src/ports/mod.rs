@@ -11,6 +11,7 @@ mod queue;
 mod reap;
 mod review;
 mod servers;
+mod set_up;
 mod transcripts;
 mod worktrees;
 
@@ -26,6 +27,7 @@ pub use queue::{Claim, NodeLease, QueueError, Reconciled, TaskQueue};
 pub use reap::{ReapError, ReapFiles, ReapRows};
 pub use review::Review;
 pub use servers::{Server, ServerBackend, ServerFacts};
+pub use set_up::{SetUpError, SetUpFiles, SetUpRows};
 pub use transcripts::{TranscriptError, Transcripts};
 pub use worktrees::{WorktreeError, Worktrees};
 
@@ -61,4 +63,8 @@ pub struct Ports {
     pub reap_rows: Arc<dyn ReapRows>,
     /// What is there of them.
     pub reap_files: Arc<dyn ReapFiles>,
+    /// What people allow to be done to worktrees that were made.
+    pub set_up_rows: Arc<dyn SetUpRows>,
+    /// What is done to them.
+    pub set_up_files: Arc<dyn SetUpFiles>,
 }

@@ -80,6 +80,9 @@ pub enum OperationsError {
     /// Work would be lost with the worktree, and nobody said that it may be.
     #[error("work would be lost with the worktree {}: {}", .0.path.display(), risk::told(.0, *.1))]
     AtRisk(Box<Facts>, Purpose),
+    /// What is to come before the worktree goes failed, and nobody said that it may.
+    #[error("{0}")]
+    TearDown(String),
     /// The files could not be read or written; they are as before.
     #[error("{0}")]
     Failed(String),

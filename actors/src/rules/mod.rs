@@ -18,5 +18,6 @@ pub mod retry;
 pub mod risk;
 pub mod routing;
 pub mod session;
+pub mod set_up;
 pub mod transcript;
 pub mod turn;

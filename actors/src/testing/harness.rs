@@ -119,6 +119,8 @@ impl Harness {
             checks: Arc::new(checks.clone()),
             reap_rows: Arc::new(store.clone()),
             reap_files: Arc::new(worktrees.clone()),
+            set_up_rows: Arc::new(store.clone()),
+            set_up_files: Arc::new(worktrees.clone()),
         };
         let tree = TreeHandle::start(ports, setup.tree)
             .await

@@ -19,6 +19,8 @@ use crate::reap::{Thing, ThingKind};
 use crate::risk::{Facts, Purpose};
 use crate::rules::risk;
 
+use super::set_up::FakeSetUps;
+
 /// The commit that worktrees start from.
 const HEAD: &str = "base";
 
@@ -32,12 +34,12 @@ pub struct FakeWorktrees {
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     made: BTreeMap<PathBuf, Worktree>,
     /// By worktree, or checkout, and path.
     files: BTreeMap<(PathBuf, String), String>,
     /// The files that baselines hold; none for one that is not named here.
-    baselines: BTreeMap<String, Files>,
+    pub(super) baselines: BTreeMap<String, Files>,
     /// The files that the commits of checkpoints hold.
     checkpoints: BTreeMap<String, Files>,
     /// By worktree: the checkpoint of the turn that has not come yet.
@@ -55,12 +57,19 @@ struct State {
     fail: Option<String>,
     latency: Duration,
     panics: u32,
+    low: bool,
+    pub(super) set_up: FakeSetUps,
 }
 
 impl FakeWorktrees {
     /// From now on every call fails with these words, or works again.
     pub fn fail_with(&self, why: Option<&str>) {
         self.with(|state| state.fail = why.map(str::to_owned));
+    }
+
+    /// From now on there is too little room for new ones, or enough again.
+    pub fn low_disk(&self, low: bool) {
+        self.with(|state| state.low = low);
     }
 
     /// From now on every call takes so long.
@@ -98,7 +107,7 @@ impl FakeWorktrees {
     }
 
     /// The files of a worktree that are not as in its baseline.
-    fn changes(&self, worktree: &Worktree) -> Vec<FileChange> {
+    pub fn changes(&self, worktree: &Worktree) -> Vec<FileChange> {
         let (before, after) = (
             self.baseline(&worktree.baseline),
             self.files_at(&worktree.path),
@@ -151,7 +160,7 @@ impl FakeWorktrees {
         Checkpoint { id, commit, tree }
     }
 
-    fn with<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
+    pub(super) fn with<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
         look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -169,7 +178,11 @@ impl Worktrees for FakeWorktrees {
         if let Some(row) = &spec.existing {
             let back = self.with(|state| {
                 state.made.insert(row.path.clone(), row.clone());
-                state.away.remove(&row.path)
+                let back = state.away.remove(&row.path);
+                if back.is_some() {
+                    state.set_up.due.insert(row.path.clone());
+                }
+                back
             });
             for (name, content) in back.unwrap_or_default() {
                 self.put(row, &name, &content);
@@ -179,6 +192,13 @@ impl Worktrees for FakeWorktrees {
         let path = PathBuf::from(format!("/worktrees/{}", spec.session));
         if let Some(made) = self.with(|state| state.made.get(&path).cloned()) {
             return Ok(made);
+        }
+        if self.with(|state| state.low) {
+            return Err(WorktreeError::DiskLow {
+                path,
+                free_mb: 1,
+                least_mb: 2,
+            });
         }
         let made = Worktree {
             id: WorktreeId::new(),
@@ -195,6 +215,7 @@ impl Worktrees for FakeWorktrees {
             let baseline = made.baseline.clone();
             state.baselines.entry(baseline).or_insert(files.clone());
             state.first.insert(path.clone(), files);
+            state.set_up.due.insert(path.clone());
             state.made.insert(path, made.clone());
         });
         Ok(made)

@@ -17,6 +17,7 @@ mod risk;
 mod routing;
 mod session;
 mod session_plain;
+mod set_up;
 mod transcript;
 mod turn;
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-pub(super) use places::{Close, Reap, Remove, Stash};
+pub(super) use places::{Close, Reap, Remove, Setup, Stash};
 pub(super) use review::{Apply, Branch, Changes, Checkpoints, Reject, Restore, Rewind};
 pub(super) use service::{Agents, Bound, Budgets, Completions, Costs, Output, Rest, Serve, Tree};
 pub(super) use turns::{Answer, Attach, Cancel, Item, Retry, Run, Send};
@@ -125,6 +125,11 @@ pub enum Command {
     /// Remove worktrees that nobody needs, where that loses nothing; the service does it each minute.
     #[command(after_help = "Examples:\n  hearth reap --dry-run\n  hearth reap")]
     Reap(Reap),
+    /// Show what this project wants done in its worktrees; trust it, or refuse it.
+    #[command(
+        after_help = "Examples:\n  hearth setup\n  hearth setup --trust\n\nIt is .hearth/worktree.toml of the checkout, and runs only while its content is trusted:\n  copy = [\".env\", \"config/*.local\"]\n  setup = \"npm ci\"\n  teardown = \"docker compose down\"\n  timeout_ms = 600000"
+    )]
+    Setup(Setup),
     /// List agents: version, modes, models, and the cure for what is wrong.
     #[command(
         after_help = "Examples:\n  hearth agents\n  hearth agents --probe goose          look again first\n  hearth agents --json | jq '.items[] | {name, version, fault}'"

@@ -5,15 +5,17 @@
 //! means: `apply` with `merge`, `back`, or `restore`; `convert` stands between bytes on disk
 //! and what a scan stores. It keeps all content under a ref, with the next
 //! `baseline`. `steps` then brings file after file (`swap`) beneath the root
-//! (`beneath`) to its new state or back.
+//! (`beneath`) to its new state or back. `copies` writes what a worktree gets of its
+//! checkout in the same way.
 
 mod apply;
 mod back;
-mod baseline;
+pub(super) mod baseline;
 mod beneath;
 mod case;
 mod change;
 mod convert;
+pub(super) mod copies;
 mod crew;
 mod draft;
 mod durable;

@@ -250,6 +250,9 @@ pub(crate) async fn service_with(limits: Limits) -> Service {
         files: Arc::new(GitWorktrees::new(WorktreesConfig::new(
             allowed.join(".worktrees"),
         ))),
+        set_ups: Arc::new(GitWorktrees::new(WorktreesConfig::new(
+            allowed.join(".worktrees"),
+        ))),
         history: Arc::new(GitWorktrees::new(WorktreesConfig::new(
             allowed.join(".worktrees"),
         ))),

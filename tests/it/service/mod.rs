@@ -29,6 +29,7 @@ mod queue;
 mod remote_database;
 mod remote_postgres;
 mod review;
+mod set_up;
 mod snapshots;
 mod turns;
 mod watching;

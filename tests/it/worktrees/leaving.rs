@@ -21,6 +21,7 @@ use super::scratch::{Lab, git, try_git, write};
 const FORCED: Leave = Leave {
     force: true,
     delete: false,
+    skip_teardown: false,
 };
 
 pub(super) fn work(lab: &Lab, worktree: &Worktree, order: Order) -> Work {

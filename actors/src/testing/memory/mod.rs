@@ -12,6 +12,7 @@ mod operations;
 mod reap;
 mod restore;
 mod rows;
+mod set_up;
 mod suite;
 mod transcripts;
 

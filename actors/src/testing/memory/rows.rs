@@ -23,6 +23,7 @@ use crate::ports::{Claim, Reconciled};
 use crate::prompt::{Given, NewPrompt, Settled};
 use crate::reap::{KeptNotice, OldCheckpoint};
 use crate::rules::routing::Origin;
+use crate::set_up::{Consent, TearDown};
 
 use super::arenas::ArenaRow;
 
@@ -184,6 +185,10 @@ pub struct Rows {
     pub closed: BTreeSet<SessionId>,
     /// Sessions that were deleted.
     pub deleted: BTreeSet<SessionId>,
+    /// What was decided about set-ups, by hash.
+    pub set_ups: BTreeMap<String, (Consent, Option<TearDown>)>,
+    /// The blocks of ports that sessions have.
+    pub ports: BTreeMap<SessionId, usize>,
     /// Worktrees that were put away, and since when; an open session has its own
     /// back with its next task.
     pub shelf: BTreeMap<SessionId, (Worktree, Instant)>,

@@ -15,9 +15,11 @@ use crate::ports::{OperationsError, WorktreeError};
 use crate::prompt::Notice;
 use crate::review::{Conflict, Order, Plan, Planned, Work};
 use crate::rules::operation::{Act, Came, Course, FILE_TRIES, Next};
+use crate::rules::risk;
 use crate::tree::addr::{Addr, panic_text};
 use crate::tree::board::Snapshot;
 use crate::tree::pool;
+use crate::tree::ready;
 use crate::tree::shared::{Shared, with_source};
 
 /// Longest wait for agents to stop: the ladder of one that ignores it.
@@ -205,6 +207,9 @@ impl Job {
     }
 
     async fn make_plan(&mut self) -> Came {
+        if let Some(came) = self.tear_down().await {
+            return came;
+        }
         let Some(work) = &self.work else {
             return Came::Refused;
         };
@@ -226,6 +231,24 @@ impl Job {
                 "what it means for the files was not known within {PLAN_BOUND:?}"
             ))),
         }
+    }
+
+    /// Before the plan, which holds all files: a script may write some. Not where the
+    /// plan will refuse anyway.
+    async fn tear_down(&mut self) -> Option<Came> {
+        let leave = self.order.leaves()?;
+        let worktree = self.work.as_ref()?.worktree.clone();
+        let by = self.shared.ports.set_up_files.set_up_by(&worktree).await;
+        if leave.skip_teardown || by.is_none() {
+            return None;
+        }
+        let facts = self.shared.ports.reap_files.facts(&worktree, None).await;
+        let lost = !risk::losses(&facts, leave.purpose()).is_empty();
+        if facts.gone || (lost && (!leave.force || risk::beyond_a_checkpoint(&facts).is_some())) {
+            return None;
+        }
+        let why = ready::tear_down(&self.shared, self.session, &worktree).await?;
+        Some(self.failed(OperationsError::TearDown(why)))
     }
 
     async fn intend(&mut self) -> Came {

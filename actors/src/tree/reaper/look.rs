@@ -159,6 +159,7 @@ impl Look {
             Some(Err(OperationsError::AtRisk(facts, purpose))) => {
                 kept(&facts, purpose).unwrap_or_else(|| later("it changed meanwhile"))
             }
+            Some(Err(OperationsError::TearDown(why))) => (Fate::Kept, Some(why), None),
             Some(Err(error)) => later(&with_source(&error)),
             None => later(&format!("it was not over within {WORK_BOUND:?}")),
         }
@@ -297,11 +298,15 @@ fn notice(deed: &Deed, line: &Line) -> KeptNotice {
         Reason::Idle => "nobody used it for long",
         _ => "no session has it",
     };
+    let lost = match &line.facts {
+        Some(_) => "work would be lost",
+        None => "it cannot go by itself",
+    };
     let detail = line.detail.as_deref().unwrap_or_default();
     KeptNotice {
         subject: place.map_or_else(|| path.to_string(), |place| place.id().to_string()),
         session: place.and_then(|place| place.session),
-        title: format!("a worktree is kept although {why}: work would be lost"),
+        title: format!("a worktree is kept although {why}: {lost}"),
         detail: format!("{path}: {detail}"),
     }
 }

@@ -85,7 +85,7 @@ impl State {
             }
             Effect::Finish(verdict) => self.finish(verdict, Ending::Final),
             Effect::Detach(verdict) => self.finish(verdict, Ending::Detached),
-            Effect::GiveBack => self.give_back(),
+            Effect::GiveBack(parked) => self.give_back(parked),
             Effect::TurnOver(outcome) => {
                 let over = self.turn.take();
                 if over.is_some_and(|turn| turn.alone || self.to.is_one_shot()) {
@@ -113,7 +113,7 @@ impl State {
             session: self.to.session,
             generation: self.to.generation,
             cwd: worktree.path.clone(),
-            env: std::collections::BTreeMap::new(),
+            env: self.env.clone(),
             resume: assignment.resume.clone(),
             forgotten: assignment.context.forgotten.clone(),
             model: assignment.model.clone(),

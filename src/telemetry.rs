@@ -28,9 +28,16 @@ pub fn init(verbosity: Verbosity, env: &BTreeMap<String, String>) -> Result<(), 
     };
     let default = match verbosity {
         Verbosity::Service => "info,rmcp=warn,sqlx::postgres::notice=warn",
-        Verbosity::Command => "warn",
+        // What libraries retry is not the reader's business.
+        Verbosity::Command => "warn,sqlx=error,sqlx_core=error,eventsource_client=off",
     };
     let text = var("HEARTH_LOG").unwrap_or(default);
+    if let Some(word) = text.split(',').find(|part| is_no_level(part)) {
+        let word = word.trim();
+        return Err(format!(
+            "HEARTH_LOG: `{word}` is no level\n  cure: use error, warn, info, debug, trace or off; or {word}=debug for a module of that name"
+        ));
+    }
     let filter = EnvFilter::try_new(text).map_err(|error| {
         format!("HEARTH_LOG: `{text}` is no filter: {error}\n  cure: use a level such as info, or module=level pairs")
     })?;
@@ -49,4 +56,41 @@ pub fn init(verbosity: Verbosity, env: &BTreeMap<String, String>) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// A word alone means a level to people, and to the filter also a module's name:
+/// that would log nothing else.
+fn is_no_level(part: &str) -> bool {
+    let word = part.trim();
+    let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric());
+    plain
+        && word
+            .parse::<tracing_subscriber::filter::LevelFilter>()
+            .is_err()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_and_names_itself() {
+        for fine in [
+            "info",
+            "off",
+            "WARN",
+            "info,rmcp=warn",
+            "hearth::store=debug",
+            "3",
+            "",
+        ] {
+            assert!(!fine.split(',').any(is_no_level), "{fine}");
+        }
+        for wrong in ["noisy", "info,noisy", " verbose "] {
+            assert!(wrong.split(',').any(is_no_level), "{wrong}");
+        }
+        let env = BTreeMap::from([("HEARTH_LOG".to_owned(), "info,noisy".to_owned())]);
+        let error = init(Verbosity::Command, &env).expect_err("refused");
+        assert!(error.contains("`noisy` is no level"), "{error}");
+    }
 }

@@ -13,7 +13,7 @@ use super::discover;
 use super::failure::{Exit, Failure};
 use super::ids::{self, Found};
 use super::interrupt::Interrupts;
-use super::run::progress::Progress;
+use super::run::progress::{Progress, one_line};
 use super::run::questions::Questions;
 use super::run::screen::{Screen, TICK};
 use super::run::turn::{self, Following, OnInterrupt};
@@ -68,6 +68,7 @@ async fn watch(
     let mut ticks = tokio::time::interval(TICK);
     // One turn at a time runs in a session.
     let mut current: Option<(String, Progress)> = None;
+    let mut over = None;
     let mut questions = Questions::new(args.json);
     loop {
         tokio::select! {
@@ -86,23 +87,45 @@ async fn watch(
                 let Some(task) = event.data["task_id"].as_str() else {
                     continue;
                 };
+                if over.as_deref() == Some(task) {
+                    // What is noticed about its files comes after its end.
+                    continue;
+                }
                 if current.as_ref().is_none_or(|(id, _)| id != task) {
-                    screen.line(&format!("── task {task}"));
-                    current = Some((task.to_owned(), Progress::new("the agent")));
+                    let (head, agent) = introduced(client, task).await;
+                    screen.line(&head);
+                    current = Some((task.to_owned(), Progress::new(&agent)));
                 }
                 let Some((_, progress)) = &mut current else {
                     continue;
                 };
-                if let Some(over) = turn::show(progress, &event, false, screen, &mut questions)? {
-                    let why = over.outcome.filter(|outcome| outcome != &over.state);
+                if let Some(end) = turn::show(progress, &event, false, screen, &mut questions)? {
+                    let why = end.outcome.filter(|outcome| outcome != &end.state);
                     let why = why.map_or_else(String::new, |why| format!(": {why}"));
-                    screen.line(&format!("── {}{why}", over.state));
+                    screen.line(&format!("── {}{why}", end.state));
+                    over = Some(task.to_owned());
                     screen.phase("waiting for the next turn (Ctrl-C leaves)");
                     current = None;
                 }
             }
             line = questions.typed() => questions.answer(&line, client, screen).await,
-            _ = ticks.tick() => screen.tick(),
+            _ = ticks.tick() => {
+                frames.tell_cut(screen);
+                screen.tick();
+            }
         }
     }
+}
+
+/// The line above a turn, and who its agent is: what its row tells, as far as it can
+/// be had.
+async fn introduced(client: &Client, task: &str) -> (String, String) {
+    let row: Option<Task> = client.get(&format!("/api/tasks/{task}")).await.ok();
+    let agent = row.as_ref().and_then(|row| row.agent.clone());
+    let agent = agent.unwrap_or_else(|| "the agent".into());
+    let asked = row.map_or_else(String::new, |row| format!(": {}", one_line(&row.input)));
+    (
+        format!("── task {task} · {}{asked}", one_line(&agent)),
+        agent,
+    )
 }

@@ -112,7 +112,8 @@ fn table(rows: &[Checkpoint], now: DateTime<Utc>) -> String {
             _ => "",
         };
         let asked = row.label.as_deref().or(row.prompt.as_deref());
-        let asked = clean(asked.unwrap_or("-"));
+        let asked = asked.unwrap_or("-").replace(['\n', '\r'], " ");
+        let asked = clean(&asked);
         let mut asked: String = asked.chars().take(WIDTH).collect();
         if asked.is_empty() {
             asked.push('-');

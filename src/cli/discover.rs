@@ -37,6 +37,13 @@ pub(super) async fn find(
 ) -> Result<Option<Client>, Failure> {
     let named = env.get("HEARTH_URL").filter(|url| !url.is_empty());
     let url = match named {
+        Some(url) if !(url.starts_with("http://") || url.starts_with("https://")) => {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("HEARTH_URL: `{}` is no address", url.escape_debug()),
+                "write http://HOST:PORT, as `hearth serve` tells it",
+            ));
+        }
         Some(url) => url.clone(),
         None => match ServiceFile::read(home) {
             Some(file) if home::is_taken(home) => file.url,

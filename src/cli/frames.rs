@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::client::CONNECT_TIMEOUT;
 use super::failure::{Exit, Failure};
+use super::run::screen::Screen;
 
 /// Longest silence: the service shows a sign of life every 15 s.
 const READ_TIMEOUT: Duration = Duration::from_secs(45);
@@ -37,6 +38,10 @@ pub(super) struct Frames {
     /// does not start the wait again.
     due: Instant,
     open: Option<BoxStream<'static, Result<SSE, Error>>>,
+    /// It does not answer, as far as is known.
+    away: bool,
+    /// What the reader was told of that.
+    told: bool,
 }
 
 impl Frames {
@@ -48,6 +53,19 @@ impl Frames {
             tries: 0,
             due: Instant::now(),
             open: None,
+            away: false,
+            told: false,
+        }
+    }
+
+    /// Says once that the stream is cut and that it is waited for, and once that it
+    /// goes on.
+    pub(super) fn tell_cut(&mut self, screen: &mut Screen) {
+        if self.away != std::mem::replace(&mut self.told, self.away) {
+            screen.line(match self.away {
+                true => "  the service went away; waiting for it to come back",
+                false => "  the service is back",
+            });
         }
     }
 
@@ -90,7 +108,9 @@ impl Frames {
             let Some(stream) = &mut self.open else {
                 continue;
             };
-            match stream.next().await {
+            let next = stream.next().await;
+            self.away = matches!(&next, Some(Err(error)) if !matches!(error, Error::Eof));
+            match next {
                 Some(Ok(SSE::Event(event))) => {
                     self.tries = 0;
                     if let Some(seq) = event.id.as_deref().and_then(|id| id.parse().ok()) {

@@ -45,8 +45,16 @@ fn for_people(detail: &str) -> String {
             .iter()
             .any(|word| clause.contains(word))
     };
-    let clauses = detail.split("; ");
-    let told: Vec<&str> = clauses.filter(|clause| !is_for_programs(clause)).collect();
+    // Where a route is only the other way out, the first one stays.
+    let shorten = |clause: &'_ str| match clause.rsplit_once(", or ") {
+        Some((first, other)) if is_for_programs(&other) => first.to_owned(),
+        _ => clause.to_owned(),
+    };
+    let clauses = detail.split("; ").map(shorten);
+    let told: Vec<String> = clauses
+        .filter(|clause| !is_for_programs(&clause.as_str()))
+        .map(|clause| clause.strip_prefix("#/").unwrap_or(&clause).to_owned())
+        .collect();
     if told.is_empty() {
         return clean(detail);
     }
@@ -83,7 +91,7 @@ fn cure(code: &str, body: &Value) -> Option<String> {
         "prompt_answered" | "prompt_closed" => "`hearth prompts` lists what is still asked",
         "not_pending" => "`hearth changes --status all` shows how each change stands",
         "not_applied" => "`hearth changes --status applied` lists what can be rewound",
-        "unknown_agent" => "`hearth agents` lists who can be asked",
+        "unknown_agent" => "name one with --agent; `hearth agents` lists who can be asked",
         _ => return None,
     };
     Some(cure.to_owned())
@@ -165,6 +173,14 @@ mod tests {
                 "the token is not ours",
                 Exit::Unreachable,
                 "the token is not ours",
+                None,
+            ),
+            (
+                422,
+                "invalid",
+                "#/model: is no model of demo; choose one of a, b, or look with POST /api/x",
+                Exit::Usage,
+                "model: is no model of demo; choose one of a, b",
                 None,
             ),
             (500, "internal", "\u{1b}[2Jx", Exit::Failed, " [2Jx", None),

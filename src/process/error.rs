@@ -7,12 +7,16 @@ use thiserror::Error;
 
 use super::wire::{Report, Stage};
 
+/// Characters of a PATH in a message.
+const PATH_SHOWN: usize = 160;
+
 /// What went wrong, by what to do about it.
 #[derive(Debug, Error)]
 pub enum ProcessError {
     /// The user must install it or correct the setting.
     #[error(
-        "the command `{command}` was not found in PATH ({path}): install it, or set the full path of the program as `command`"
+        "the command `{command}` was not found in PATH ({}): install it, or set the full path of the program as `command`",
+        path.chars().take(PATH_SHOWN).collect::<String>() + if path.chars().count() > PATH_SHOWN { "…" } else { "" }
     )]
     CommandMissing {
         /// As it was asked for.

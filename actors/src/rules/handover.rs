@@ -54,6 +54,7 @@ pub fn compose(past: &Past, reason: &Reason) -> Option<Handover> {
     if past.entries.is_empty() {
         return None;
     }
+    let reason = &settled(past, reason);
     let why = sentence(reason);
     let frame = OPEN.len() + INTRODUCTION.len() + why.len() + CLOSE.len() + LEFT_OUT_BYTES + 8;
     let mut room = SECTION_BYTES - frame;
@@ -94,6 +95,19 @@ pub fn compose(past: &Past, reason: &Reason) -> Option<Handover> {
         bytes: text.len(),
     };
     Some(Handover { text, told })
+}
+
+/// Where nobody ever answered, nobody joins others: what was said reached no agent.
+fn settled(past: &Past, reason: &Reason) -> Reason {
+    let answers = |entry: &Entry| match entry {
+        Entry::Said(said) => said.speaker == Speaker::Agent,
+        Entry::Child(_) => true,
+    };
+    let alone = past.left_out == 0 && !past.entries.iter().any(answers);
+    match reason {
+        Reason::Joined if alone => Reason::Again,
+        other => other.clone(),
+    }
 }
 
 /// The section at the head of a prompt's text, if there is one, and the rest.
@@ -140,7 +154,7 @@ fn sentence(reason: &Reason) -> String {
             let why = why.trim_end_matches('.');
             format!("Why: your former context of this chat is gone ({why}). What was said:")
         }
-        Reason::Again => "Why: what you were told of this chat before did not reach you. \
+        Reason::Again => "Why: what was said in this chat before did not reach you. \
                           What was said:"
             .into(),
         Reason::Missed => "Why: this happened since your last turn in this chat:".into(),

@@ -28,6 +28,27 @@ fn past(entries: Vec<Entry>) -> Past {
 }
 
 #[test]
+fn nobody_joins_a_chat_in_which_nobody_answered() {
+    let reason = |past: &Past| compose(past, &Reason::Joined).map(|it| it.told.reason);
+    let unheard = past(vec![
+        said(1, Speaker::User, "Hi."),
+        said(2, Speaker::System, "Failed."),
+    ]);
+    assert_eq!(reason(&unheard).as_deref(), Some("again"));
+    let answered = past(vec![
+        said(1, Speaker::User, "Hi."),
+        said(2, Speaker::Agent, "Yes."),
+    ]);
+    assert_eq!(reason(&answered).as_deref(), Some("joined"));
+    // What was not read may be an answer.
+    let longer = Past {
+        left_out: 1,
+        ..unheard
+    };
+    assert_eq!(reason(&longer).as_deref(), Some("joined"));
+}
+
+#[test]
 fn says_who_said_and_did_what_and_why_it_is_told() {
     let Entry::Said(answer) = said(2, Speaker::Agent, "Done.\nAll green.") else {
         unreachable!()

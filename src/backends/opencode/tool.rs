@@ -10,6 +10,9 @@ use crate::backends::cap::{capped, capped_text};
 pub(super) const ONCE: &str = "once";
 pub(super) const REJECT: &str = "reject";
 
+/// What says best what a request is about, the first that is there.
+const ABOUT: &[&str] = &["command", "url", "pattern", "query", "path", "parentDir"];
+
 /// Reads a part of the type `tool`. None without a call's id.
 pub(super) fn read(part: &mut Value) -> Option<Tool> {
     let name = part["tool"].as_str().unwrap_or_default().to_owned();
@@ -55,6 +58,15 @@ pub(super) fn ask(asking: Asking) -> Ask {
         ..
     } = asking;
     let path = metadata["filepath"].as_str().map(capped_text);
+    let about = path.as_deref().or_else(|| {
+        let mut fields = ABOUT.iter();
+        fields.find_map(|field| metadata[*field].as_str())
+    });
+    // Who consents must read what to: the permission's name alone says nothing.
+    let title = about.map_or_else(
+        || capped_text(&permission),
+        |about| capped_text(&format!("{permission} {about}")),
+    );
     let option = |id: &str, label: &str, kind| AskOption {
         id: id.into(),
         label: label.into(),
@@ -64,7 +76,7 @@ pub(super) fn ask(asking: Asking) -> Ask {
         id,
         tool: Tool {
             id: call,
-            title: Some(path.clone().unwrap_or_else(|| permission.clone())),
+            title: Some(title),
             kind: Some(kind(&permission).to_owned()),
             status: None,
             input: Some(metadata).filter(says).map(capped),
@@ -103,5 +115,43 @@ fn says(value: &Value) -> bool {
         Value::Object(fields) => !fields.is_empty(),
         Value::String(text) => !text.is_empty(),
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn who_is_asked_for_consent_reads_what_to() {
+        for (permission, metadata, title) in [
+            (
+                "bash",
+                json!({"command": "rm -rf build"}),
+                "bash rm -rf build",
+            ),
+            (
+                "edit",
+                json!({"filepath": "/w/a.txt", "diff": "+x"}),
+                "edit /w/a.txt",
+            ),
+            (
+                "webfetch",
+                json!({"url": "http://a.example"}),
+                "webfetch http://a.example",
+            ),
+            ("doom_loop", json!({}), "doom_loop"),
+        ] {
+            let ask = ask(Asking {
+                id: "per_1".into(),
+                message: "msg_1".into(),
+                call: "call_1".into(),
+                permission: permission.into(),
+                metadata,
+            });
+            assert_eq!(ask.tool.title.as_deref(), Some(title));
+        }
     }
 }

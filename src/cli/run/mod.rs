@@ -121,7 +121,8 @@ impl<'a> Journey<'a> {
             Some(task) => task,
             None => {
                 screen.phase("queued");
-                let task = turn::post(self.args, client, place, &self.key, self.prompt).await?;
+                let task =
+                    turn::post(self.args, client, place, &self.key, self.prompt, screen).await?;
                 self.task.insert(task)
             }
         };

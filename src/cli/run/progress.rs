@@ -1,6 +1,8 @@
 //! From frames to what a person sees: pure, so that it can be tested.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
 
 use hearth_actors::handover::Told;
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,9 @@ use uuid::Uuid;
 use super::questions::Question;
 use crate::cli::frames::Event;
 use crate::store::rows::prompts::Choice;
+
+/// Characters of what must be read whole: a command that wants consent, or a cure.
+const WHOLE: usize = 600;
 
 /// Something to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +51,8 @@ pub(in crate::cli) struct Progress {
     /// The last word was answer text without a line break.
     mid_line: bool,
     notes: Notes,
+    /// Prompts that were told to be settled: a restart tells it again.
+    settled: BTreeSet<Uuid>,
 }
 
 /// What the service noticed in the worktree beside the changes.
@@ -71,6 +78,7 @@ impl Progress {
             tools: BTreeMap::new(),
             mid_line: false,
             notes: Notes::default(),
+            settled: BTreeSet::new(),
         }
     }
 
@@ -97,7 +105,10 @@ impl Progress {
                 "what came earlier is kept as messages only, not as it was streamed".into(),
             )],
             "permission_requested" => self.permission(data),
-            "permission_resolved" => resolved(data),
+            "permission_resolved" => match prompt_of(data) {
+                Some(prompt) if !self.settled.insert(prompt) => Vec::new(),
+                _ => resolved(data),
+            },
             _ => Vec::new(),
         }
     }
@@ -160,8 +171,8 @@ impl Progress {
 
     /// It is tried again later: whoever looks should know why nothing happens.
     fn parked(&mut self, parked: &Value) -> Vec<Show> {
-        let text = |key: &str| parked[key].as_str().map(one_line);
-        let until = text("until").map_or_else(String::new, |at| format!(" until {at}"));
+        let text = |key: &str| parked[key].as_str().map(|text| cut_line(text, WHOLE));
+        let until = text("until").map_or_else(String::new, |at| format!(" until {}", seconds(&at)));
         let detail = text("detail").map_or_else(String::new, |why| format!(": {why}"));
         let reason = text("reason").unwrap_or_default();
         let mut shows = self.break_line();
@@ -210,7 +221,11 @@ impl Progress {
         } else {
             &tool.title
         };
-        let line = Show::Line(format!("{mark} {title}"));
+        let why = match (mark, failure(&data["output"])) {
+            ('✗', Some(why)) => format!(": {}", one_line(why)),
+            _ => String::new(),
+        };
+        let line = Show::Line(format!("{mark} {title}{why}"));
         let mut shows = self.break_line();
         shows.extend([line, Show::Phase("working".into())]);
         shows
@@ -221,7 +236,8 @@ impl Progress {
         let question = data["request"]["question"].as_str();
         let title = question.or_else(|| tool["title"].as_str());
         let title = title.or_else(|| tool["kind"].as_str());
-        let what = title.map_or_else(|| "something".into(), one_line);
+        // Nobody consents to what is cut off.
+        let what = title.map_or_else(|| "something".into(), |title| cut_line(title, WHOLE));
         let mut shows = self.break_line();
         let agent = &self.agent;
         let wants = question.map_or(" for consent", |_| "");
@@ -271,6 +287,36 @@ fn prompt_of(data: &Value) -> Option<Uuid> {
     data["id"].as_str()?.parse().ok()
 }
 
+/// A moment as people read it; as it is where it is none.
+fn seconds(at: &str) -> String {
+    let read = at.parse::<DateTime<Utc>>();
+    read.map_or_else(|_| at.to_owned(), |at| at.format("%F %T UTC").to_string())
+}
+
+/// Why a tool failed, in the shapes that agents say it in.
+fn failure(output: &Value) -> Option<&str> {
+    let first =
+        |value: &'_ Value| -> bool { value.as_str().is_some_and(|text| !text.trim().is_empty()) };
+    let fields = ["text", "error", "message", "output", "stderr"];
+    let inner = || match output {
+        Value::Array(parts) => parts.first().map(|part| {
+            let content = &part["content"]["text"];
+            if content.is_string() {
+                content
+            } else {
+                &part["text"]
+            }
+        }),
+        _ => fields
+            .iter()
+            .map(|field| &output[*field])
+            .find(|value| first(value)),
+    };
+    let text = if first(output) { Some(output) } else { inner() };
+    text.and_then(Value::as_str)
+        .filter(|text| !text.trim().is_empty())
+}
+
 /// What comes from an agent must not steer the terminal.
 fn keep_lines(text: &str) -> String {
     text.chars()
@@ -285,10 +331,14 @@ pub(in crate::cli) fn clean(text: &str) -> String {
 }
 
 /// The first 100 characters, on one line.
-fn one_line(text: &str) -> String {
-    const WIDTH: usize = 100;
-    let mut line: String = clean(text).trim().chars().take(WIDTH).collect();
-    if text.trim().chars().count() > WIDTH {
+pub(in crate::cli) fn one_line(text: &str) -> String {
+    cut_line(text, 100)
+}
+
+/// The first characters, on one line.
+fn cut_line(text: &str, width: usize) -> String {
+    let mut line: String = clean(text).trim().chars().take(width).collect();
+    if text.trim().chars().count() > width {
         line.push('…');
     }
     line
@@ -330,6 +380,21 @@ mod tests {
                 "permission_resolved",
                 json!({"id": "01990000-0000-7000-8000-000000000001", "state": "answered",
                     "answer": {"label": "Allow"}}),
+            ),
+            event(
+                "permission_resolved",
+                json!({"id": "01990000-0000-7000-8000-000000000001", "state": "answered",
+                    "answer": {"label": "Allow"}}),
+            ),
+            event(
+                "task_updated",
+                json!({"state": "pending", "parked": {"reason": "budget",
+                    "until": "2026-11-21T17:58:23.10692+00:00", "detail": "x".repeat(300)}}),
+            ),
+            event(
+                "tool_result",
+                json!({"id": "3", "status": "failed",
+                    "output": [{"type": "content", "content": {"type": "text", "text": "no such\nfile"}}]}),
             ),
             event("tool_result", json!({"id": "2", "status": "failed"})),
             event("tool_call", json!({"id": "", "status": null})),

@@ -33,7 +33,12 @@ impl Question {
     /// What a person is shown.
     fn line(&self) -> String {
         if self.is_consent {
-            return format!("  {}? [y]es, [n]o, [a]lways: ", self.what);
+            let always = if self.allows_always() {
+                ", [a]lways"
+            } else {
+                ""
+            };
+            return format!("  {}? [y]es, [n]o{always}: ", self.what);
         }
         let choices: Vec<String> = self.choices().map(|choice| clean(&choice.label)).collect();
         if choices.is_empty() {
@@ -51,10 +56,16 @@ impl Question {
         let kind = match line.to_ascii_lowercase().as_str() {
             "y" | "yes" => "allow_once",
             "n" | "no" => "reject_once",
-            "a" | "always" => "allow_always",
-            _ => return None,
+            "a" | "always" if self.allows_always() => "allow_always",
+            word => return choice(&self.options, word),
         };
         Some(json!({ "kind": kind }))
+    }
+
+    /// It is on offer, or nobody told what is.
+    fn allows_always(&self) -> bool {
+        let mut options = self.options.iter();
+        self.options.is_empty() || options.any(|option| option.kind == "allow_always")
     }
 
     fn choices(&self) -> impl Iterator<Item = &Choice> {
@@ -130,6 +141,13 @@ impl Questions {
             return;
         };
         let Some(body) = question.answer(line.trim()) else {
+            if !line.trim().is_empty() {
+                let offered = match how(&question.options) {
+                    offered if offered.is_empty() => "yes|no|always".to_owned(),
+                    offered => offered,
+                };
+                screen.line(&format!("  that is no answer; there is: {offered}"));
+            }
             return self.show(screen);
         };
         screen.answered();

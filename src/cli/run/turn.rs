@@ -85,6 +85,7 @@ pub(super) async fn post(
     place: &Place,
     key: &str,
     prompt: &str,
+    screen: &mut Screen,
 ) -> Result<Task, Failure> {
     #[derive(Deserialize)]
     struct Accepted {
@@ -95,8 +96,13 @@ pub(super) async fn post(
         body["model"] = json!(model);
     }
     if place.agent.permission.as_deref() == Some("ask") && !std::io::stdin().is_terminal() {
-        // Nobody is there to be asked.
         body["policy"] = json!("deny");
+        screen.line(&format!(
+            "  nobody can be asked here, as this is no terminal: what {} wants consent for is \
+             refused\n    `hearth send` asks elsewhere (`hearth prompts`), `permission` of the \
+             agent's settings allows more",
+            place.agent.name
+        ));
     }
     let address = format!("/api/chats/{}/messages", place.chat);
     let accepted: Accepted = client.post_once(&address, key, &body).await?;
@@ -177,7 +183,10 @@ async fn watch(
                 }
             }
             line = questions.typed() => questions.answer(&line, client, screen).await,
-            _ = ticks.tick() => screen.tick(),
+            _ = ticks.tick() => {
+                frames.tell_cut(screen);
+                screen.tick();
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ use axum::routing::{get, post};
 use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 use plan::{Ending, Plan};
@@ -60,6 +60,8 @@ pub(crate) struct Model {
 struct Shared {
     seen: Mutex<Vec<Seen>>,
     failures: Mutex<BTreeMap<String, usize>>,
+    /// Answers that came to their middle and wait there for others, or did.
+    met: watch::Sender<usize>,
 }
 
 impl Model {
@@ -148,6 +150,14 @@ impl Shared {
         seen[number].first_word = Some(Instant::now());
     }
 
+    /// Waits for so many answers that come to their middle.
+    async fn meet(&self, wanted: usize) {
+        self.met.send_modify(|met| *met += 1);
+        let mut met = self.met.subscribe();
+        let all = met.wait_for(|met| *met >= wanted);
+        let _ = tokio::time::timeout(MAX_HANG, all).await;
+    }
+
     /// How often the directives of this prompt have failed before; counts this time
     /// too. What an agent puts in front of them makes no other prompt.
     fn failed_before(&self, prompt: &str) -> usize {
@@ -233,7 +243,9 @@ async fn stream_out(
     plan: Plan,
     chunks: mpsc::Sender<io::Result<Bytes>>,
 ) {
-    for (index, delta) in plan.deltas().into_iter().enumerate() {
+    let deltas = plan.deltas();
+    let middle = deltas.len() / 2;
+    for (index, delta) in deltas.into_iter().enumerate() {
         if matches!(plan.ending, Ending::Cut(pieces, _) if pieces == index) {
             // What was said must be on its way before the connection breaks.
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -250,6 +262,11 @@ async fn stream_out(
             return;
         }
         tokio::time::sleep(plan.gap).await;
+        if index == middle
+            && let Some(wanted) = plan.meet
+        {
+            shared.meet(wanted).await;
+        }
     }
     let finish = json!([{"index": 0, "delta": {}, "finish_reason": plan.finish()}]);
     if say(&chunks, &plan, number, finish, None).await.is_err() {

@@ -6,6 +6,7 @@
 //! | `[[deltas:N]]` | in N pieces |
 //! | `[[reason:words]]` | reasons these first |
 //! | `[[slow:NxMS]]` | answers `tick1 tick2 …`, or its text, N pieces MS apart |
+//! | `[[meet:N]]` | goes on in the middle of its text when N such answers are there |
 //! | `[[delay:MS]]` | waits before the first byte |
 //! | `[[big:BYTES]]` | answers that many bytes |
 //! | `[[tool:NAME {"json":"arguments"}]]` | calls a tool, then closes with text; several are called one after the other |
@@ -26,6 +27,7 @@ pub(crate) struct Script {
     pub(crate) deltas: Option<usize>,
     pub(crate) reason: Option<String>,
     pub(crate) slow: Option<(usize, u64)>,
+    pub(crate) meet: Option<usize>,
     pub(crate) delay_ms: u64,
     pub(crate) big: Option<usize>,
     pub(crate) tools: Vec<(String, String)>,
@@ -61,6 +63,7 @@ impl Script {
             "deltas" => self.deltas = Some(number(argument)),
             "reason" => self.reason = Some(argument.to_owned()),
             "slow" => self.slow = Some((number(pair('x').0), number(pair('x').1))),
+            "meet" => self.meet = Some(number(argument)),
             "delay" => self.delay_ms = number(argument),
             "big" => self.big = Some(number(argument)),
             "usage" => self.usage = Some((number(pair(',').0), number(pair(',').1))),

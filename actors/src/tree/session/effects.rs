@@ -160,10 +160,11 @@ impl State {
                     return Msg::Input(Input::ServerFailed(no, why));
                 }
                 Ok(started) => started.map_err(|error| refusal(&error)),
-                Err(_) => Err((
-                    Outcome::NoStart,
-                    overdue("the agent could not be prompted", deadlines.spawn),
-                )),
+                Err(_) => {
+                    let late = overdue("the agent could not be prompted", deadlines.spawn);
+                    let cure = "`deadlines.spawn_ms` of its settings gives it longer";
+                    Err((Outcome::NoStart, format!("{late}; {cure}")))
+                }
             };
             let link = match started {
                 Ok(link) => link,

@@ -26,6 +26,7 @@ pub(super) async fn bereft(agent: Agent) {
         } else {
             let task = stage.say(&chat, "[[slow:600x50]] half a lynx").await;
             stage.answering("half a lynx").await;
+            kept(&stage, "half a lynx").await;
             stage.service.kill().await;
             println!("killed in the middle of {task}");
         }
@@ -60,6 +61,25 @@ pub(super) async fn bereft(agent: Agent) {
         "its transcript and what is known of it: {files:?}"
     );
     stage.strike().await;
+}
+
+/// Waits until an entry with these words is in the store: the mirror runs beside the
+/// turn, and what a `kill -9` finds unwritten is gone.
+async fn kept(stage: &Stage, words: &str) {
+    let pool = stage.service.pool().await;
+    stage
+        .service
+        .until(&format!("{words} in the store"), async || {
+            let query = "select count(*) from claude_session_entries \
+                where entry->>'type' = 'user' and strpos(entry::text, $1) > 0";
+            let count: i64 = sqlx::query_scalar(query)
+                .bind(words)
+                .fetch_one(&pool)
+                .await
+                .unwrap();
+            (count > 0).then_some(()).ok_or(count)
+        })
+        .await;
 }
 
 fn walk(folder: &Path) -> Vec<String> {

@@ -11,14 +11,20 @@ const SESSIONS: usize = 20;
 /// All at once, in worktrees of their own: one process, and nobody hears another.
 #[tokio::test]
 async fn twenty_sessions_share_one_server_and_do_not_mix() {
-    let stage = Stage::with(AGENT, "pool.max_live = 24").await;
+    // Twice what they are known to take: nothing here is about the limit.
+    let stage = Stage::of(AGENT, |installed, model| {
+        let table = AGENT.table(installed, model);
+        format!("pool.max_live = 24\n{table}[agents.opencode-server.server]\nmemory_mb = 4096\n")
+    })
+    .await;
     let project = stage.service.project().await;
     let mut turns = Vec::new();
     let mut first = None;
     for number in 0..SESSIONS {
         let chat = stage.service.chat_of(&project).await;
         let words = words_of(number);
-        let prompt = format!("[[slow:100x300]][[text:{words}]] lynx-{number}-");
+        // None is over before all of them have begun.
+        let prompt = format!("[[slow:20x50]][[meet:{SESSIONS}]][[text:{words}]] lynx-{number}-");
         let task = stage.say(&chat, &prompt).await;
         if first.is_none() {
             let up = stage.server("a server", |server| server["rss_bytes"].is_u64());
@@ -41,15 +47,9 @@ async fn twenty_sessions_share_one_server_and_do_not_mix() {
     }
     pids.dedup();
     assert_eq!(pids.len(), 1, "one process");
-    let at_once = |at| {
-        spans
-            .iter()
-            .filter(|(from, to)| *from <= at && at <= *to)
-            .count()
-    };
-    let most = spans.iter().map(|(from, _)| at_once(*from)).max().unwrap();
-    println!("{most} of {SESSIONS} streamed at once");
-    assert!(most >= SESSIONS / 2, "{most} at once: {spans:?}");
+    let last_start = spans.iter().map(|(from, _)| from).max().unwrap();
+    let first_end = spans.iter().map(|(_, to)| to).min().unwrap();
+    assert!(last_start < first_end, "all stream at once: {spans:?}");
     sessions.sort();
     sessions.dedup();
     assert_eq!(sessions.len(), SESSIONS, "a session each");

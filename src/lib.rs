@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod http;
 pub mod mcp;
+pub mod metrics;
 pub mod process;
 pub mod store;
 pub mod telemetry;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::event::AskOption;
-use crate::ids::{ChatId, OperationId, PromptId, SessionId, SessionKey};
+use crate::ids::{AgentName, ChatId, OperationId, PromptId, SessionId, SessionKey};
 use crate::outcome::words;
 
 /// How a prompt stands.
@@ -145,5 +145,19 @@ pub enum Notice {
     CircuitClosed {
         /// Which session.
         key: SessionKey,
+    },
+    /// The agent fails in chat after chat: all of them wait until it has rested.
+    AgentRests {
+        /// Which agent.
+        agent: AgentName,
+        /// How the last failure came about.
+        why: String,
+        /// How long it rests.
+        rest: Duration,
+    },
+    /// It answers again: what was said of it is over.
+    AgentAnswers {
+        /// Which agent.
+        agent: AgentName,
     },
 }

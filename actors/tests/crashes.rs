@@ -259,7 +259,7 @@ async fn idle_sessions_go_and_busy_ones_stay() {
 #[tokio::test(start_paused = true)]
 async fn the_least_recently_used_makes_room() {
     let mut setup = Setup::default();
-    setup.tree.max_live = 2;
+    setup.tree.limits.max_live = 2;
     let harness = Harness::start(setup).await;
     let chats: Vec<_> = (0..4).map(|_| harness.chat()).collect();
     for (session, key) in &chats {

@@ -24,7 +24,7 @@ fn asking(max_live: usize) -> Setup {
         policy: Policy::Ask,
         ..Setup::default()
     };
-    setup.tree.max_live = max_live;
+    setup.tree.limits.max_live = max_live;
     setup
 }
 

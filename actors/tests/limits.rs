@@ -128,7 +128,7 @@ async fn a_parked_task_can_be_cancelled_and_a_cancel_comes_first() {
 #[tokio::test(start_paused = true)]
 async fn a_task_that_waits_says_for_what() {
     let mut setup = Setup::default();
-    setup.tree.max_live = 1;
+    setup.tree.limits.max_live = 1;
     let harness = Harness::start(setup).await;
     let (session, key) = harness.chat();
     for _ in 0..4 {

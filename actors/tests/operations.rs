@@ -424,7 +424,7 @@ async fn a_stop_waits_for_what_is_under_way() {
 #[tokio::test(start_paused = true)]
 async fn only_so_many_work_and_wait_at_a_time() {
     let mut setup = Setup::default();
-    setup.tree.max_live = 50;
+    setup.tree.limits.max_live = 50;
     let harness = Harness::start(setup).await;
     let mut sessions = Vec::new();
     for _ in 0..40 {

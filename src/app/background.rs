@@ -12,6 +12,8 @@ use hearth_actors::tree::handle::TreeHandle;
 use tokio::sync::{mpsc, watch};
 
 use crate::http::state::{Health, Readiness};
+use crate::metrics::{Metrics, Queue};
+use crate::store::rows::waiting::{self, Waiting};
 use crate::store::{Signal, Spent, Store};
 use crate::worktrees::GitWorktrees;
 
@@ -27,6 +29,10 @@ const RETENTION_LOOK: Duration = Duration::from_secs(60 * 60);
 /// A transcript that no chat goes on with is kept this long at least: the chat may be
 /// about to say so.
 const LONELY_TRANSCRIPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Between two looks at what waits, and the longest of them.
+const QUEUE_LOOK: Duration = Duration::from_secs(15);
+const QUEUE_BOUND: Duration = Duration::from_secs(5);
 
 /// How long a finished operation can be looked into: as long as checkpoints.
 const KEEP_OPERATIONS: Duration = Duration::from_secs(14 * 24 * 60 * 60);
@@ -170,6 +176,37 @@ fn with_id(id: &str, act: impl FnOnce(uuid::Uuid)) {
     match id.parse() {
         Ok(id) => act(id),
         Err(error) => tracing::warn!(%id, %error, "a control verb with a bad id"),
+    }
+}
+
+/// Looks what waits in the database, for those who ask for metrics.
+pub(super) async fn watch_queue(store: Store, metrics: Metrics) {
+    loop {
+        let look = waiting::look(store.pool());
+        let told = match tokio::time::timeout(QUEUE_BOUND, look).await {
+            Ok(Ok(waiting)) => Some(queue(&waiting)),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "what waits is not known");
+                None
+            }
+            Err(_) => None,
+        };
+        metrics.queue(told);
+        tokio::time::sleep(QUEUE_LOOK).await;
+    }
+}
+
+fn queue(waiting: &Waiting) -> Queue {
+    let number = |number: i64| u64::try_from(number).unwrap_or(0);
+    let of = |state, many, seconds| (state, number(many), number(seconds));
+    Queue {
+        tasks: vec![
+            of("ready", waiting.ready, waiting.ready_s),
+            of("parked", waiting.parked, waiting.parked_s),
+            of("running", waiting.running, waiting.running_s),
+            of("blocked", waiting.blocked, waiting.blocked_s),
+        ],
+        prompts: number(waiting.prompts),
     }
 }
 

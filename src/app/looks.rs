@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use hearth_actors::catalog::Catalog;
 use hearth_actors::ids::AgentName;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::backends::probe::Prober;
 use crate::backends::probe::rounds::{Findings, Looks};
@@ -45,13 +45,13 @@ pub async fn look_at_agents(settings: &Settings) -> anyhow::Result<Vec<Found>> {
 
 /// The routes' way to looks at agents.
 pub(super) struct Looking {
-    pub(super) names: Vec<String>,
+    pub(super) names: watch::Receiver<Vec<String>>,
     pub(super) looks: Looks,
 }
 
 impl state::Looks for Looking {
     fn names(&self) -> Vec<String> {
-        self.names.clone()
+        self.names.borrow().clone()
     }
 
     fn ask(&self, names: &[String]) {

@@ -5,11 +5,11 @@ mod background;
 mod doors;
 mod ground;
 mod looks;
+mod reload;
 mod retries;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use chrono::Utc;
 use hearth_actors::ids::AgentName;
 use hearth_actors::ports::{Agents as _, Ports};
 use hearth_actors::tree::handle::TreeHandle;
-use hearth_actors::tree::{Status, TreeSettings};
+use hearth_actors::tree::{Limits as TreeLimits, Status, TreeSettings};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -28,19 +28,22 @@ use crate::access::Token;
 use crate::backends::acp::quirks;
 use crate::backends::probe::Prober;
 use crate::backends::probe::rounds::Looks;
-use crate::backends::registry::{Means, Registry};
+use crate::backends::registry::{LiveRegistry, Means, Registry};
 use crate::checks::Runner;
 use crate::config::service_file::ServiceFile;
 use crate::config::{ConfigErrors, Flags, Settings, home};
-use crate::http::state::{Health, Limits, Parts, Readiness, Shared};
+use crate::http::state::{Health, Known, Limits, Parts, Readiness, Shared, Stop};
 use crate::http::{self, HostRules};
+use crate::metrics::Metrics;
 use crate::process::{self, Room, RoomConfig, ShimPath};
 use crate::store::embedded::EmbeddedPg;
 use crate::store::{self, FamilyLimits, Store, StoreOptions};
 use crate::worktrees::{GitWorktrees, WorktreesConfig};
-use background::{heed, keep_for_a_time, look_for_cancels, look_for_expired, report_health};
+use background::{
+    heed, keep_for_a_time, look_for_cancels, look_for_expired, report_health, watch_queue,
+};
 use doors::{Callers, Git};
-use ground::{database, lock, node_id, unswept};
+use ground::{database, lock, memory_cap, node_id, unswept};
 pub use looks::{Found, look_at_agents};
 use looks::{Kept, Looking, keep, means};
 use retries::retry_interrupted;
@@ -53,6 +56,21 @@ const TELLINGS: usize = 64;
 const HTTP_BOUND: Duration = Duration::from_secs(5);
 /// Longest wait for statements that still run then.
 const STORE_BOUND: Duration = Duration::from_secs(2);
+
+/// Who can be asked.
+fn known(registry: &Registry, settings: &Settings) -> Known {
+    let policy = |name: AgentName| {
+        let policy = registry.get(&name)?.policy;
+        Some((name.to_string(), policy))
+    };
+    let aliases = settings.agents.aliases.iter();
+    Known {
+        agents: registry.names().into_iter().filter_map(policy).collect(),
+        aliases: aliases
+            .map(|(alias, name)| (alias.to_string(), name.to_string()))
+            .collect(),
+    }
+}
 
 /// The settings, checked against what the rooms know.
 ///
@@ -71,12 +89,19 @@ pub struct App {
     tree: TreeHandle,
     store: Store,
     health: Arc<watch::Sender<Health>>,
+    /// As they hold now.
+    settings: Settings,
+    means: Means,
+    agents: Arc<LiveRegistry>,
+    known: watch::Sender<Arc<Known>>,
+    looks: Looks,
+    probed: watch::Sender<Vec<String>>,
+    probing: JoinHandle<()>,
+    stops: mpsc::Receiver<Stop>,
     closing: CancellationToken,
     http: JoinHandle<()>,
     tasks: Vec<JoinHandle<()>>,
     database: Option<EmbeddedPg>,
-    grace: Duration,
-    home: PathBuf,
     /// One Hearth a data directory; given back by the kernel in any case.
     _lock: File,
 }
@@ -146,19 +171,12 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     };
     let registry = Registry::new(&settings.agents, &means);
     let prober = Prober::new(&settings.agents, &means, settings.home.join("probe"));
-    let looks = Looking {
-        names: prober.names().map(ToString::to_string).collect(),
-        looks: Looks::default(),
-    };
-    let policies = registry
-        .names()
-        .into_iter()
-        .filter_map(|name| {
-            let policy = registry.get(&name)?.policy;
-            Some((name.to_string(), policy))
-        })
-        .collect();
+    let looks = Looks::default();
+    let (probed, names) = watch::channel(prober.names().map(ToString::to_string).collect());
+    let (known, who) = watch::channel(Arc::new(known(&registry, &settings)));
     let warnings = unswept.into_iter().collect();
+    let agents = Arc::new(LiveRegistry::new(registry));
+    let metrics = Metrics::new();
     let worktrees = Arc::new(GitWorktrees::new(WorktreesConfig {
         min_free: settings.worktrees_min_free,
         ..WorktreesConfig::new(settings.home.join("worktrees"))
@@ -175,14 +193,18 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         set_up_rows: memory.clone(),
         set_up_files: worktrees.clone(),
         limits: memory.clone(),
-        agents: Arc::new(registry),
+        agents: agents.clone(),
+        meter: Arc::new(metrics.clone()),
         review: worktrees.clone(),
         worktrees: worktrees.clone(),
         operations: memory,
         processes: Arc::new(room.clone()),
     };
     let tree_settings = TreeSettings {
-        max_live: settings.pool_max_live,
+        limits: TreeLimits {
+            max_live: settings.pool_max_live,
+            memory: memory_cap(&settings),
+        },
         sweep_every: settings.lifecycle_sweep,
         retry: settings.retry,
         ..TreeSettings::default()
@@ -214,12 +236,14 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
             settings.keep_frames,
         )),
         tokio::spawn(keep(tellings, store.clone())),
-        tokio::spawn(looks.looks.clone().run(
-            prober,
-            Arc::new(Kept(store.clone())),
-            settings.probe_every,
-        )),
+        tokio::spawn(watch_queue(store.clone(), metrics.clone())),
     ];
+    let probing = tokio::spawn(looks.clone().run(
+        prober,
+        Arc::new(Kept(store.clone())),
+        settings.probe_every,
+    ));
+    let (stop, stops) = mpsc::channel(1);
 
     let closing = CancellationToken::new();
     let address = listener.local_addr()?;
@@ -228,14 +252,14 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         tree: Arc::new(tree.clone()),
         token: token.clone(),
         hosts: HostRules::new(settings.listen, &settings.allowed_hosts),
-        agents: policies,
-        aliases: settings
-            .agents
-            .aliases
-            .iter()
-            .map(|(alias, name)| (alias.to_string(), name.to_string()))
-            .collect(),
-        looks: Arc::new(looks),
+        known: who,
+        metrics,
+        stop,
+        grace: settings.shutdown_grace,
+        looks: Arc::new(Looking {
+            names,
+            looks: looks.clone(),
+        }),
         default_agent: settings.default_agent.clone(),
         repositories: Arc::new(Git),
         files: worktrees.clone(),
@@ -266,8 +290,14 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         http,
         tasks,
         database,
-        grace: settings.shutdown_grace,
-        home: settings.home,
+        settings,
+        means,
+        agents,
+        known,
+        looks,
+        probed,
+        probing,
+        stops,
         _lock: lock,
     })
 }
@@ -301,20 +331,43 @@ impl App {
         }
     }
 
-    /// Lets turns finish for the grace period, then stops everything: the tree
-    /// first, HTTP next, so that people can watch it stop, the database last.
+    /// Who asks over HTTP that it stops; once.
+    pub fn stops(&mut self) -> mpsc::Receiver<Stop> {
+        std::mem::replace(&mut self.stops, mpsc::channel(1).1)
+    }
+
+    /// The supervision tree.
+    #[must_use]
+    pub fn tree(&self) -> TreeHandle {
+        self.tree.clone()
+    }
+
+    /// How long a stop lets turns finish.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        self.settings.shutdown_grace
+    }
+
+    /// Lets turns finish for the grace period, then stops everything.
     pub async fn stop(self) {
+        let grace = self.grace();
+        self.stop_within(grace).await;
+    }
+
+    /// The same with another grace: the tree first, HTTP next, so that people can
+    /// watch it stop, the database last.
+    pub async fn stop_within(self, grace: Duration) {
         self.health
             .send_modify(|health| health.readiness = Readiness::Stopping);
-        self.tree.shutdown(self.grace).await;
+        self.tree.shutdown(grace).await;
         self.closing.cancel();
         if tokio::time::timeout(HTTP_BOUND, self.http).await.is_err() {
             tracing::warn!("open requests were cut after {HTTP_BOUND:?}");
         }
-        for task in &self.tasks {
+        for task in self.tasks.iter().chain([&self.probing]) {
             task.abort();
         }
-        ServiceFile::remove(&self.home, std::process::id());
+        ServiceFile::remove(&self.settings.home, std::process::id());
         // Else every connection complains when the private server ends.
         if tokio::time::timeout(STORE_BOUND, self.store.close())
             .await

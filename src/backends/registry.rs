@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_actors::catalog::Catalog;
 use hearth_actors::ids::AgentName;
@@ -57,6 +58,8 @@ impl Registry {
                 policy: def.permission,
                 idle_ttl: def.idle_ttl,
                 deadlines: def.deadlines,
+                memory: def.memory,
+                definition: definition(def),
             };
             registry.insert(name, entry);
         }
@@ -71,6 +74,36 @@ impl Registry {
     /// Adds or replaces one agent, such as one with a backend of its own.
     pub fn insert(&mut self, name: &AgentName, entry: AgentEntry) {
         self.entries.insert(name.clone(), entry);
+    }
+}
+
+/// The agents as they are set at this moment.
+pub struct LiveRegistry(RwLock<Arc<Registry>>);
+
+impl LiveRegistry {
+    /// These, until others are set.
+    #[must_use]
+    pub fn new(registry: Registry) -> Self {
+        Self(RwLock::new(Arc::new(registry)))
+    }
+
+    /// From now on these, all at once. What runs goes on as it was started.
+    pub fn set(&self, registry: Registry) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(registry);
+    }
+
+    fn now(&self) -> Arc<Registry> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Agents for LiveRegistry {
+    fn get(&self, name: &AgentName) -> Option<AgentEntry> {
+        self.now().get(name)
+    }
+
+    fn names(&self) -> Vec<AgentName> {
+        self.now().names()
     }
 }
 
@@ -176,4 +209,12 @@ fn learn(name: &AgentName, means: &Means) -> Option<Learn> {
             tracing::debug!(agent = %name, "what a session told was not taken");
         }
     }))
+}
+
+/// A hash of the definition's own words: nothing depends on it but that it changes
+/// with them.
+fn definition(def: &AgentDef) -> u64 {
+    let mut hash = DefaultHasher::new();
+    format!("{def:?}").hash(&mut hash);
+    hash.finish()
 }

@@ -12,6 +12,7 @@ mod close;
 mod costs;
 mod discover;
 mod doctor;
+mod drain;
 mod failure;
 mod frames;
 mod ids;
@@ -47,7 +48,7 @@ use crate::config::{Flags, Settings};
 pub async fn dispatch(cli: &Cli, env: &BTreeMap<String, String>) -> Result<Exit, Failure> {
     let flags = cli.flags();
     match &cli.command {
-        Command::Serve(_) => serve::serve(settings(&flags, env)?, env).await,
+        Command::Serve(_) => serve::serve(settings(&flags, env)?, &flags, env).await,
         Command::Run(run) => run::run(run, &flags, env).await,
         Command::Send(args) => send::send(args, &home(&flags, env)?, env).await,
         Command::Attach(args) => attach::attach(args, &home(&flags, env)?, env).await,
@@ -58,6 +59,7 @@ pub async fn dispatch(cli: &Cli, env: &BTreeMap<String, String>) -> Result<Exit,
             Ok(Exit::Ok)
         }
         Command::Tree(args) => tree::tree(args, &home(&flags, env)?, env).await,
+        Command::Drain(args) => drain::drain(args, &home(&flags, env)?, env).await,
         Command::Mcp => mcp::mcp(&home(&flags, env)?, env).await,
         Command::Ls(args) => ls::ls(args, &home(&flags, env)?, env).await,
         Command::Checkpoints(args) => {

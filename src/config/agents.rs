@@ -29,6 +29,7 @@ const KEYS: &[&str] = &[
     "mode",
     "permission",
     "idle_ttl_ms",
+    "memory_mb",
     "home",
     "quirks",
     "deadlines",
@@ -44,7 +45,7 @@ const SERVER_KEYS: &[&str] = &[
     "memory_mb",
 ];
 
-/// Most of what `failures` and `memory_mb` may say: a thousand probes, 1 TiB.
+/// Most of what `failures` and either `memory_mb` may say: a thousand probes, 1 TiB.
 const MOST_FAILURES: u32 = 1000;
 const MOST_MEGABYTES: u32 = 1024 * 1024;
 
@@ -164,6 +165,9 @@ fn read_agent(
     }
     if let Some(ttl) = fields.millis("idle_ttl_ms") {
         def.idle_ttl = ttl;
+    }
+    if let Some(megabytes) = fields.count("memory_mb", 0, MOST_MEGABYTES) {
+        def.memory = (megabytes > 0).then(|| u64::from(megabytes) * 1024 * 1024);
     }
     if let Some(home) = fields.word("home", HOMES) {
         def.home = home;

@@ -50,6 +50,9 @@ pub struct Settings {
     pub pool_idle_ttl: Duration,
     /// Warm agents at a time (`pool.max_live`, 10).
     pub pool_max_live: usize,
+    /// Most memory of all agents' process trees, in bytes (`pool.memory_mb`; half of
+    /// the machine's, 0: no limit); none means the default.
+    pub pool_memory: Option<u64>,
     /// How long frames are kept (`retention.frames_ms`, 30 days).
     pub keep_frames: Duration,
     /// Between two sweeps of the reaper (`lifecycle_sweep_ms`, 60 s).
@@ -206,6 +209,13 @@ fn read(from: &mut Sources<'_>, config_file: Option<PathBuf>, quirks: &[&str]) -
             )
             .and_then(|number| usize::try_from(number).ok())
             .unwrap_or(10),
+        pool_memory: from
+            .get(
+                "pool.memory_mb",
+                "AGENT_POOL_MEMORY_MB",
+                source::number(0, 64 * 1024 * 1024),
+            )
+            .map(|megabytes| megabytes * 1024 * 1024),
         keep_frames: from
             .get(
                 "retention.frames_ms",

@@ -12,12 +12,13 @@ use super::state::Shared;
 /// It is not configured, or none was named and there is no default. The known
 /// ones are listed.
 pub(super) fn choose(state: &Shared, named: Option<&str>) -> ApiResult<AgentName> {
+    let agents = &state.known().agents;
     let known = || {
-        let names: Vec<&str> = state.agents.keys().map(String::as_str).collect();
+        let names: Vec<&str> = agents.keys().map(String::as_str).collect();
         names.join(", ")
     };
     match named.or(state.default_agent.as_deref()) {
-        Some(name) if state.agents.contains_key(name) => Ok(name.into()),
+        Some(name) if agents.contains_key(name) => Ok(name.into()),
         Some(name) => {
             let shown: String = name.chars().take(64).collect();
             let detail = format!(
@@ -44,6 +45,7 @@ pub(super) fn tighten(
     wanted: Option<Policy>,
 ) -> ApiResult<Option<Policy>> {
     let allowed = state
+        .known()
         .agents
         .get(agent.as_str())
         .copied()

@@ -80,15 +80,38 @@ pub(super) struct Agent {
     /// What it may do unasked: `deny`, `ask`, `allow_edits` or `allow_all`.
     #[schema(value_type = String)]
     permission: Policy,
+    /// `closed`; `open` while all its chats rest because it failed in several;
+    /// `half_open` while one of them tries whether it works again.
+    circuit: String,
+    /// Until it is tried again, while it rests.
+    rests_ms: Option<u64>,
+    /// How it failed last, while its circuit is not closed.
+    why: Option<String>,
 }
 
-impl From<(&String, &Policy)> for Agent {
-    fn from((name, permission): (&String, &Policy)) -> Self {
-        Self {
-            name: name.clone(),
-            permission: *permission,
-        }
-    }
+fn agents(state: &AppState) -> Vec<Agent> {
+    let pool = state.tree.board().get(&["root", "pool"]);
+    let resting = pool.map(|pool| pool.detail["agents_resting"].clone());
+    let resting = resting.unwrap_or_default();
+    let of = |name: &str| {
+        let mut resting = resting.as_array().into_iter().flatten();
+        resting.find(|agent| agent["agent"] == name)
+    };
+    let known = state.known();
+    let known = known.agents.iter();
+    known
+        .map(|(name, permission)| {
+            let shown = of(name);
+            let text = |field: &str| Some(shown?[field].as_str()?.to_owned());
+            Agent {
+                name: name.clone(),
+                permission: *permission,
+                circuit: text("state").unwrap_or_else(|| "closed".into()),
+                rests_ms: shown.and_then(|shown| shown["ms"].as_u64()),
+                why: text("why"),
+            }
+        })
+        .collect()
 }
 
 /// A server that chats of an agent share.
@@ -162,7 +185,7 @@ pub(super) async fn health(
         started_at: told.started_at,
         readiness: told.readiness,
         database,
-        agents: state.agents.iter().map(Agent::from).collect(),
+        agents: agents(&state),
         servers: servers(&state),
         default_agent: state.default_agent.clone(),
         last_restart: told.last_restart,

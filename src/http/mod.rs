@@ -9,6 +9,7 @@ mod chats;
 pub mod checkpoints;
 mod close;
 mod debug;
+mod drain;
 pub mod error;
 mod extract;
 mod guard;
@@ -19,6 +20,7 @@ mod inbox;
 mod listener;
 mod mcp;
 mod messages;
+mod metrics;
 mod openapi;
 mod operator;
 mod page;
@@ -161,6 +163,8 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(debug::tree))
         .routes(routes!(debug::evict))
         .routes(routes!(debug::restart))
+        .routes(routes!(drain::drain))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(openapi::document))
 }
 

@@ -60,24 +60,25 @@ pub(super) async fn list(State(state): State<AppState>) -> ApiResult<Json<Provid
     let found = providers::list(state.store.pool()).await?;
     let pending = state.looks.pending();
     let row = |name: &str| found.iter().find(|row| row.name == name).cloned();
-    let mut items: Vec<ProviderView> = state
+    let known = state.known();
+    let mut items: Vec<ProviderView> = known
         .agents
         .keys()
         .map(|name| {
             let target = definition(&state, name);
-            let mut provider = row(target).unwrap_or_default();
+            let mut provider = row(&target).unwrap_or_default();
             provider.name.clone_from(name);
             ProviderView {
                 provider,
                 configured: true,
-                alias_of: (target != name).then(|| target.to_owned()),
-                looking: pending.iter().any(|pending| pending == target),
+                looking: pending.contains(&target),
+                alias_of: (target != *name).then_some(target),
             }
         })
         .collect();
     let others = found
         .iter()
-        .filter(|row| !state.agents.contains_key(&row.name));
+        .filter(|row| !known.agents.contains_key(&row.name));
     items.extend(others.map(|row| ProviderView {
         provider: row.clone(),
         configured: false,
@@ -108,8 +109,8 @@ pub(super) async fn probe(
             .iter()
             .map(|name| {
                 let target = definition(&state, name);
-                if known.iter().any(|known| known == target) {
-                    return Ok(target.to_owned());
+                if known.contains(&target) {
+                    return Ok(target);
                 }
                 let shown: String = name.chars().take(64).collect();
                 let detail = format!(
@@ -128,6 +129,8 @@ pub(super) async fn probe(
 }
 
 /// The agent that a name stands for.
-pub(super) fn definition<'a>(state: &'a Shared, name: &'a str) -> &'a str {
-    state.aliases.get(name).map_or(name, String::as_str)
+pub(super) fn definition(state: &Shared, name: &str) -> String {
+    let known = state.known();
+    let target = known.aliases.get(name).map_or(name, String::as_str);
+    target.to_owned()
 }

@@ -20,7 +20,7 @@ use hearth_actors::tree::board::{Board, TreeNode};
 use hearth_actors::tree::handle::{Refusal, TreeHandle};
 use hearth_actors::tree::hub::Hub;
 use serde::Serialize;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
@@ -29,6 +29,7 @@ use super::hosts::HostRules;
 use super::stream::Admission;
 use super::tickets::{self, Tickets};
 use crate::access::Token;
+use crate::metrics::Metrics;
 use crate::store::Store;
 
 /// Requests handled at a time, streams not counted once they flow.
@@ -61,12 +62,16 @@ pub struct Parts {
     pub token: Token,
     /// Which Host headers are ours.
     pub hosts: HostRules,
-    /// Agents that tasks may name, and what each may do unasked.
-    pub agents: BTreeMap<String, Policy>,
+    /// Who can be asked, as it is set at this moment.
+    pub known: watch::Receiver<Arc<Known>>,
     /// Runs tasks that name nobody.
     pub default_agent: Option<String>,
-    /// Agents by another name, and whom they stand for.
-    pub aliases: BTreeMap<String, String>,
+    /// What was counted.
+    pub metrics: Metrics,
+    /// Asks the service to stop.
+    pub stop: mpsc::Sender<Stop>,
+    /// How long a stop waits for turns, where nobody says otherwise.
+    pub grace: Duration,
     /// Finds out about agents.
     pub looks: Arc<dyn Looks>,
     /// Looks at a directory before it becomes a project.
@@ -87,6 +92,30 @@ pub struct Parts {
     pub peers: Arc<dyn Peers>,
     /// What bounds connections and streams.
     pub limits: Limits,
+}
+
+/// Who can be asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Agents that tasks may name, and what each may do unasked.
+    pub agents: BTreeMap<String, Policy>,
+    /// Agents by another name, and whom they stand for.
+    pub aliases: BTreeMap<String, String>,
+}
+
+impl Parts {
+    /// Who can be asked now.
+    #[must_use]
+    pub fn known(&self) -> Arc<Known> {
+        Arc::clone(&self.known.borrow())
+    }
+}
+
+/// A wish to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// How long turns that run may go on.
+    pub grace: Duration,
 }
 
 /// What bounds connections and streams.

@@ -234,7 +234,7 @@ async fn no_freer_than(state: &AppState, parent: TaskId, policy: Policy) -> ApiR
         return Ok(());
     };
     let agent = agent.or_else(|| state.default_agent.clone());
-    let own = agent.and_then(|agent| state.agents.get(&agent).copied());
+    let own = agent.and_then(|agent| state.known().agents.get(&agent).copied());
     let allowed = own
         .unwrap_or(Policy::Deny)
         .min(given.unwrap_or(Policy::AllowAll));

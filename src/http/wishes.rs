@@ -80,11 +80,11 @@ impl Wishes<'_> {
             return Ok(());
         }
         let name = definition(state, agent.as_str());
-        let Some(catalog) = providers::catalog(state.store.pool(), name).await? else {
+        let Some(catalog) = providers::catalog(state.store.pool(), &name).await? else {
             return Ok(());
         };
         let mut check = Check::default();
-        let own = || state.agents.get(agent.as_str()).copied();
+        let own = || state.known().agents.get(agent.as_str()).copied();
         let policy = policy.or_else(own).unwrap_or_default();
         self.against(&catalog, agent, policy, &mut check);
         check.done()

@@ -16,6 +16,7 @@ pub mod env;
 mod error;
 mod ledger;
 mod owned;
+mod port;
 mod procfs;
 mod shim;
 mod spawner;
@@ -33,13 +34,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-
-use async_trait::async_trait;
-use hearth_actors::ids::SessionKey;
-use hearth_actors::ports::ProcessLedger;
 
 pub use callers::CallerKind;
 pub use error::ProcessError;
@@ -162,35 +158,6 @@ impl Room {
         let roots = self.0.trees.roots();
         procfs::ancestry(pid).any(|ancestor| roots.contains(&ancestor))
             || procfs::marker_of(pid, MARKER).is_some_and(|m| m.starts_with(&self.0.prefix()))
-    }
-}
-
-#[async_trait]
-impl ProcessLedger for Room {
-    async fn gone(&self, key: &SessionKey, within: Duration) -> bool {
-        tokio::time::timeout(within, self.0.trees.gone(key))
-            .await
-            .is_ok()
-    }
-
-    async fn leave(&self, folder: &Path) -> Vec<String> {
-        let (inner, folder) = (Arc::clone(&self.0), folder.to_owned());
-        tokio::task::spawn_blocking(move || sweep::leave(&inner, &folder))
-            .await
-            .unwrap_or_default()
-    }
-
-    /// Without the shims, which share most of their pages with Hearth.
-    fn rss_bytes(&self, key: &SessionKey) -> Option<u64> {
-        let trees = self.0.trees.of(key);
-        if trees.is_empty() {
-            return None;
-        }
-        let processes = trees.into_iter().flat_map(|tree| match tree.shim {
-            Some(shim) => procfs::descendants(shim.pid),
-            None => tree.agent.into_iter().collect(),
-        });
-        Some(procfs::resident_bytes(processes))
     }
 }
 

@@ -175,6 +175,22 @@ pub(super) fn resident_bytes(processes: impl IntoIterator<Item = Identity>) -> u
         .sum()
 }
 
+/// Its proportional share of memory (PSS); its resident bytes where the kernel does not
+/// tell, as of another user's process. None when it is gone.
+pub(super) fn share_of(process: Identity) -> Option<u64> {
+    let path = format!("/proc/{}/smaps_rollup", process.pid);
+    let told = fs::read_to_string(path).ok();
+    let share = told.and_then(|text| pss(&text));
+    let share = share.or_else(|| Some(Stat::read(process.pid)?.resident_pages * page_size()));
+    share.filter(|_| process.is_alive())
+}
+
+fn pss(rollup: &str) -> Option<u64> {
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 /// Changes with every boot of the machine; start times mean nothing across it.
 pub(super) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id")
@@ -244,6 +260,17 @@ mod tests {
                 resident_pages: 55
             }
         );
+    }
+
+    #[test]
+    fn a_share_is_the_sum_line_alone_and_in_bytes() {
+        let text = "5581 ---p [rollup]\nRss:    2000 kB\nPss:     1500 kB\nPss_Anon: 7 kB\n";
+        assert_eq!(pss(text), Some(1500 * 1024));
+        for text in ["", "Pss_Anon: 7 kB\n", "Pss: x kB", "Pss: 1"] {
+            assert_eq!(pss(text), None, "{text:?}");
+        }
+        let me = Identity::of(std::process::id() as i32).unwrap();
+        assert!(share_of(me).unwrap() > 1 << 20);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The process trees that are alive now, kept in memory so that nobody has to
 //! ask the kernel whether a session's old tree is gone.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hearth_actors::ids::SessionKey;
 use tokio::sync::watch;
@@ -24,6 +24,8 @@ pub(super) struct Tree {
     pub(super) owner: Owner,
     pub(super) shim: Option<Identity>,
     pub(super) agent: Option<Identity>,
+    /// The agent and its helpers, once it could be prompted.
+    pub(super) settled: Option<Arc<BTreeSet<Identity>>>,
 }
 
 /// Process trees alive at once: several times the pool's default of 10 agents
@@ -48,6 +50,7 @@ impl Trees {
             owner,
             shim: None,
             agent: None,
+            settled: None,
         };
         alive.insert(id.to_owned(), tree);
         Ok(())
@@ -87,6 +90,15 @@ impl Trees {
             .filter(|tree| matches!(&tree.owner, Owner::Session(owner) if owner == key))
             .cloned()
             .collect()
+    }
+
+    /// The trees of this key, each changed.
+    pub(super) fn update_of(&self, key: &SessionKey, change: impl Fn(&mut Tree)) {
+        let mut alive = self.lock();
+        let own = alive
+            .values_mut()
+            .filter(|tree| matches!(&tree.owner, Owner::Session(owner) if owner == key));
+        own.for_each(change);
     }
 
     /// Returns once `key` has no tree.

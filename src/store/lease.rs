@@ -58,10 +58,16 @@ const LIVE_TURNS: &str = "\
     from hearth.turns t join tasks k on k.id = t.task_id
     where t.ended_at is null and t.node = $1 and ($2::uuid is null or t.id = $2)
     order by t.session_id";
+/// No agent outlives its Hearth: none is warm now, whatever the end of its turn says.
 const CRASH_LINKS: &str = "\
-    update agent_sessions a set status = 'crashed'
-    from hearth.gates g
-    where g.session_id = a.session_id and g.node = $1 and a.status = 'active'";
+    with link as (
+        update agent_sessions a set status = 'crashed'
+        from hearth.gates g
+        where g.session_id = a.session_id and g.node = $1 and a.status in ('active', 'idle')
+        returning a.chat_id, a.agent)
+    update hearth.agent_links l set pid = null
+    from link
+    where l.chat_id = link.chat_id and l.agent = link.agent and l.pid is not null";
 
 #[async_trait]
 impl NodeLease for Store {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hearth_actors::ids::AgentName;
 use hearth_actors::ports::JournalError;
 use hearth_actors::prompt::Notice;
 
@@ -65,6 +66,23 @@ impl Store {
                     .bind(why)
                     .bind(session.0)
             }
+            Notice::AgentRests { agent, why, rest } => {
+                let why: String = clean(why).chars().take(MAX_DETAIL).collect();
+                sqlx::query(OPEN)
+                    .bind(OPEN_CIRCUIT)
+                    .bind(agent_subject(agent))
+                    .bind(None::<uuid::Uuid>)
+                    .bind(agent.as_str())
+                    .bind(format!(
+                        "agent {agent} failed in several chats and rests for {} s",
+                        rounded_up(*rest)
+                    ))
+                    .bind(why)
+                    .bind(None::<uuid::Uuid>)
+            }
+            Notice::AgentAnswers { agent } => sqlx::query(OVER)
+                .bind(OPEN_CIRCUIT)
+                .bind(agent_subject(agent)),
             Notice::CircuitClosed { key } => {
                 sqlx::query(OVER).bind(OPEN_CIRCUIT).bind(key.to_string())
             }
@@ -75,6 +93,11 @@ impl Store {
             .map(drop)
             .map_err(journal_error)
     }
+}
+
+/// No key of a session is like it.
+fn agent_subject(agent: &AgentName) -> String {
+    format!("agent {agent}")
 }
 
 fn rounded_up(rest: Duration) -> u128 {

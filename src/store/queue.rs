@@ -50,6 +50,12 @@ const UNPARK: &str = "\
         order by not_before limit 1000
         for no key update skip locked)";
 
+/// By the agent's index, whose entries are those of tasks that wait now.
+const WAITS: &str = "\
+    select exists (
+        select 1 from hearth.queue q
+        where q.agent = $1 and q.waiting and q.not_before is null and q.chat_id = $2)";
+
 /// How many of the oldest entries a claim looks at, and else at how many free
 /// sessions, at least. It bounds the order: what is claimed comes by
 /// `queue_seq` as long as fewer entries of busy sessions than this stand in
@@ -87,6 +93,15 @@ impl TaskQueue for Store {
             Some(row) => Ok(row.frame().into_iter().collect()),
             None => self.finish_if_cancelled(fence).await,
         }
+    }
+
+    async fn waits(&self, key: &SessionKey) -> Result<bool, QueueError> {
+        sqlx::query_scalar(WAITS)
+            .bind(key.agent.as_str())
+            .bind(key.chat.0)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(queue_error)
     }
 }
 

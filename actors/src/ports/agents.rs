@@ -40,6 +40,11 @@ pub struct AgentEntry {
     pub idle_ttl: Duration,
     /// The clocks of its turns.
     pub deadlines: Deadlines,
+    /// Most bytes that its process tree may take; none does not limit.
+    pub memory: Option<u64>,
+    /// Changes when what its process is started with does: live sessions of another
+    /// one make way when they can.
+    pub definition: u64,
 }
 
 /// A way to run a coding agent.

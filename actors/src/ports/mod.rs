@@ -5,6 +5,7 @@ mod agents;
 mod arenas;
 mod journal;
 mod limits;
+mod meter;
 mod operations;
 mod processes;
 mod queue;
@@ -21,8 +22,9 @@ pub use agents::{AgentBackend, AgentEntry, Agents, Link, LinkError, LinkSpec, Pr
 pub use arenas::{Arenas, ArenasError, Checks};
 pub use journal::{Journal, JournalError, LinkNote, LinkStatus, OpenTurn};
 pub use limits::Limits;
+pub use meter::{Fact, How, Meter};
 pub use operations::{Operations, OperationsError};
-pub use processes::ProcessLedger;
+pub use processes::{Footprint, ProcessLedger};
 pub use queue::{Claim, NodeLease, QueueError, Reconciled, TaskQueue};
 pub use reap::{ReapError, ReapFiles, ReapRows};
 pub use review::Review;
@@ -67,4 +69,6 @@ pub struct Ports {
     pub set_up_rows: Arc<dyn SetUpRows>,
     /// What is done to them.
     pub set_up_files: Arc<dyn SetUpFiles>,
+    /// What counts it all.
+    pub meter: Arc<dyn Meter>,
 }

@@ -1,5 +1,6 @@
 //! What agents run as.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,4 +22,25 @@ pub trait ProcessLedger: Send + Sync {
 
     /// Resident bytes of the process trees of `key`, if it has any.
     fn rss_bytes(&self, key: &SessionKey) -> Option<u64>;
+
+    /// What each key with a process of its own takes now. One whose processes cannot
+    /// be read is not in it.
+    async fn footprints(&self) -> BTreeMap<SessionKey, Footprint>;
+
+    /// Remembers the processes that `key` has now: they are the agent and its
+    /// helpers. Looks, waits so long, and forgets what it saw unless `still` holds then.
+    async fn settled(&self, key: &SessionKey, wait: Duration, still: &(dyn Fn() -> bool + Sync));
+
+    /// How many processes `key` has beyond those: work that its agent left running.
+    /// None when that cannot be told; 0 when it has no process of its own.
+    async fn left_running(&self, key: &SessionKey) -> Option<usize>;
+}
+
+/// What a process tree takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Its proportional share of memory (PSS): what is shared counts once, in parts.
+    pub bytes: u64,
+    /// Its processes, without the guard.
+    pub processes: usize,
 }

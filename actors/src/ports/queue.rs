@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::Source;
 use crate::event::Frame;
-use crate::ids::AgentName;
+use crate::ids::{AgentName, SessionKey};
 use crate::limits::Parked;
 use crate::model::{Assignment, Fence};
 
@@ -26,6 +26,9 @@ pub trait TaskQueue: Send + Sync {
         fence: &Fence,
         parked: Option<&Parked>,
     ) -> Result<Vec<Frame>, QueueError>;
+
+    /// A task for `key` waits that is not parked.
+    async fn waits(&self, key: &SessionKey) -> Result<bool, QueueError>;
 }
 
 /// What a claim brought.

@@ -68,6 +68,12 @@ impl Dispatch {
         self.credit -= 1;
     }
 
+    /// So many more turns, or less, may run at a time.
+    pub fn resize(&mut self, by: isize) {
+        self.credit = self.credit.saturating_add(by);
+        self.look_again |= by > 0;
+    }
+
     /// Claim nothing any more.
     pub fn pause(&mut self) {
         self.paused = true;

@@ -3,7 +3,9 @@
 
 pub mod arena;
 pub mod budget;
+pub mod circuit;
 pub mod dispatch;
+pub mod evict;
 pub mod going_on;
 pub mod handover;
 pub mod health;

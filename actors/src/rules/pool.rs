@@ -30,6 +30,26 @@ pub struct Slot {
     pub idle_ttl: Duration,
     /// Its turn waits for a human.
     pub asks: Option<Asks>,
+    /// Memory of its process tree when it was last weighed.
+    pub bytes: Option<u64>,
+}
+
+/// How much there may be at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Sessions.
+    pub sessions: usize,
+    /// Bytes of all their process trees; none does not limit.
+    pub bytes: Option<u64>,
+}
+
+/// A session that was asked to make room and would not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Which.
+    pub key: SessionKey,
+    /// Only because a message waits for it, which may start it again.
+    pub needed: bool,
 }
 
 /// A turn that waits for a human.
@@ -58,7 +78,14 @@ pub enum Admission {
     /// There is room: start the key.
     Spawn,
     /// Ask this key to go; decide again when it is gone or refuses.
-    After(SessionKey),
+    After {
+        /// Whom.
+        victim: SessionKey,
+        /// A message that waits for it does not keep it.
+        insist: bool,
+        /// There are places, and no memory.
+        memory: bool,
+    },
     /// The key is on its way out, or its last turn's end is still to be told: decide
     /// again when it is gone, or when that was told.
     Wait,
@@ -66,16 +93,16 @@ pub enum Admission {
     Full(Duration),
 }
 
-/// Decides about an assignment for `key` with at most `max_live` sessions: idle ones
-/// make room first, least recently used before others; then those that wait for a
-/// human, longest asking before others. `refused` are keys that were asked for this
-/// assignment and would not go.
+/// Decides about an assignment for `key`: idle ones make room first, least recently
+/// used before others; then those that wait for a human, longest asking before
+/// others; those a message waits for when nobody else goes. `refused` were asked for
+/// this assignment and would not go.
 #[must_use]
 pub fn admit(
     slots: &BTreeMap<SessionKey, Slot>,
     key: &SessionKey,
-    max_live: usize,
-    refused: &[SessionKey],
+    room: Room,
+    refused: &[Refused],
     now: Moment,
 ) -> Admission {
     match slots.get(key) {
@@ -85,21 +112,39 @@ pub fn admit(
         Some(_) => return Admission::Reuse,
         None => {}
     }
-    if slots.len() < max_live {
+    let is_heavy = is_heavy(slots, room);
+    if slots.len() < room.sessions && !is_heavy {
         return Admission::Spawn;
     }
     if slots.values().any(|slot| slot.leaving) {
         return Admission::Wait;
     }
-    let victim = slots
-        .iter()
-        .filter(|(key, slot)| slot.may_go(now) && !refused.contains(key))
-        .min_by_key(|(_, slot)| match slot.asks {
+    let first = |may: &dyn Fn(&SessionKey) -> bool| {
+        let going = slots
+            .iter()
+            .filter(|(key, slot)| slot.may_go(now) && may(key));
+        let first = going.min_by_key(|(_, slot)| match slot.asks {
             Some(asks) => (true, asks.since),
             None => (false, slot.used),
         });
-    if let Some((victim, _)) = victim {
-        return Admission::After(victim.clone());
+        first.map(|(key, _)| key.clone())
+    };
+    // Its last word counts.
+    let word = |key: &SessionKey| refused.iter().rev().find(|refused| refused.key == *key);
+    let memory = slots.len() < room.sessions;
+    if let Some(victim) = first(&|key| word(key).is_none()) {
+        return Admission::After {
+            victim,
+            insist: false,
+            memory,
+        };
+    }
+    if let Some(victim) = first(&|key| word(key).is_some_and(|word| word.needed)) {
+        return Admission::After {
+            victim,
+            insist: true,
+            memory,
+        };
     }
     let stays = |slot: &Slot| slot.asks.is_some_and(|asks| !asks.can_leave);
     Admission::Full(if slots.values().all(stays) {
@@ -107,6 +152,37 @@ pub fn admit(
     } else {
         FULL_WAIT
     })
+}
+
+/// Bytes of all process trees; one that was not weighed yet counts as the mean of
+/// the others.
+#[must_use]
+pub fn bytes(slots: &BTreeMap<SessionKey, Slot>) -> u64 {
+    let known: Vec<u64> = slots.values().filter_map(|slot| slot.bytes).collect();
+    let sum = known
+        .iter()
+        .fold(0u64, |sum, bytes| sum.saturating_add(*bytes));
+    let unknown = (slots.len() - known.len()) as u64;
+    let mean = sum.checked_div(known.len() as u64).unwrap_or(0);
+    sum.saturating_add(mean.saturating_mul(unknown))
+}
+
+/// No further one may start: together they take what they may, and they are not none.
+fn is_heavy(slots: &BTreeMap<SessionKey, Slot>, room: Room) -> bool {
+    !slots.is_empty() && room.bytes.is_some_and(|cap| bytes(slots) >= cap)
+}
+
+/// Who should go because all together take more than they may: the least recently
+/// used idle one, and nobody while another is still going.
+#[must_use]
+pub fn over_memory(slots: &BTreeMap<SessionKey, Slot>, room: Room) -> Option<SessionKey> {
+    let over = room.bytes.is_some_and(|cap| bytes(slots) > cap);
+    if !over || slots.values().any(|slot| slot.leaving) {
+        return None;
+    }
+    let idle = slots.iter().filter(|(_, slot)| !slot.busy);
+    let first = idle.min_by_key(|(_, slot)| slot.used);
+    first.map(|(key, _)| key.clone())
 }
 
 /// Keys whose idle time is over, longest unused first.

@@ -40,6 +40,8 @@ pub enum Why {
     Wall,
     /// A budget is used up.
     Budget,
+    /// The agent's processes outgrew their limit.
+    Memory,
 }
 
 /// How the turn ended.
@@ -359,5 +361,9 @@ fn by_us(why: Why, deadlines: Deadlines) -> Verdict {
             format!("the turn took longer than {} s", seconds(deadlines.wall)),
         ),
         Why::Budget => Verdict::because(Outcome::Budget, "a budget is used up"),
+        Why::Memory => Verdict::because(
+            Outcome::OutOfMemory,
+            "the agent's processes took more than its `memory_mb`",
+        ),
     }
 }

@@ -15,9 +15,12 @@ use crate::event::{
 use crate::ids::{AgentName, SessionKey, TurnId};
 use crate::model::{Continuity, Deadlines, LinkFacts, Policy, Resume, Usage};
 use crate::ports::{
-    AgentBackend, AgentEntry, Agents, Link, LinkError, LinkSpec, ProcessLedger, Prompt,
+    AgentBackend, AgentEntry, Agents, Footprint, Link, LinkError, LinkSpec, ProcessLedger, Prompt,
     ServerBackend, StartError,
 };
+
+/// What a fake process tree takes unless it is said otherwise.
+pub const WEIGHT: u64 = 1 << 20;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -110,9 +113,35 @@ struct State {
     forgets: u32,
     facts_panics: u32,
     get_panics: u32,
+    definition: u64,
+    memory: Option<u64>,
+    /// What each process tree takes, where it is not the same as all others.
+    weights: BTreeMap<SessionKey, u64>,
+    /// Processes that agents left running; none: nobody can tell.
+    left_running: BTreeMap<SessionKey, Option<usize>>,
 }
 
 impl FakeBackend {
+    /// The agents are defined anew.
+    pub fn redefine(&self) {
+        self.with(|state| state.definition += 1);
+    }
+
+    /// No agent that starts from now on may take more bytes than this.
+    pub fn limit_memory(&self, bytes: u64) {
+        self.with(|state| state.memory = Some(bytes));
+    }
+
+    /// The process tree of `key` takes so many bytes, and not [`WEIGHT`].
+    pub fn weigh(&self, key: &SessionKey, bytes: u64) {
+        self.with(|state| state.weights.insert(key.clone(), bytes));
+    }
+
+    /// The agent of `key` has left so many processes running; none: nobody can tell.
+    pub fn leave_running(&self, key: &SessionKey, processes: Option<usize>) {
+        self.with(|state| state.left_running.insert(key.clone(), processes));
+    }
+
     /// The next start does this; starts beyond the list work at once.
     pub fn next_start(&self, start: Start) {
         self.with(|state| state.starts.push_back(start));
@@ -195,9 +224,10 @@ impl FakeBackend {
         self.with(|state| state.get_panics += 1);
     }
 
-    /// The pending panics are called off.
+    /// The pending panics and bad starts are called off.
     pub fn calm(&self) {
         self.with(|state| {
+            state.starts.clear();
             state.facts_panics = 0;
             state.get_panics = 0;
         });
@@ -692,6 +722,8 @@ impl Agents for FakeAgents {
             policy: self.policy,
             idle_ttl: self.idle_ttl,
             deadlines: self.deadlines,
+            memory: self.backend.with(|state| state.memory),
+            definition: self.backend.with(|state| state.definition),
         })
     }
 
@@ -717,5 +749,23 @@ impl ProcessLedger for FakeBackend {
 
     fn rss_bytes(&self, _key: &SessionKey) -> Option<u64> {
         None
+    }
+
+    async fn footprints(&self) -> BTreeMap<SessionKey, Footprint> {
+        let alive = self.alive.borrow().clone();
+        let alive = alive.into_iter().filter(|(_, count)| *count > 0);
+        self.with(|state| {
+            let weigh = |(key, processes)| {
+                let bytes = state.weights.get(&key).copied().unwrap_or(WEIGHT);
+                (key, Footprint { bytes, processes })
+            };
+            alive.map(weigh).collect()
+        })
+    }
+
+    async fn settled(&self, _: &SessionKey, _: Duration, _: &(dyn Fn() -> bool + Sync)) {}
+
+    async fn left_running(&self, key: &SessionKey) -> Option<usize> {
+        self.with(|state| state.left_running.get(key).copied().unwrap_or(Some(0)))
     }
 }

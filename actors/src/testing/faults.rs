@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::event::{FaultClass, Reset};
-use crate::testing::backend::{Start, Step};
+use crate::testing::backend::{Start, Step, WEIGHT};
 use crate::testing::player;
+use crate::tree::Limits;
 
 /// Something that happens.
 #[derive(Clone, Debug)]
@@ -76,6 +77,18 @@ pub enum Event {
     /// The service is stopped with this grace, and another one starts on what it
     /// left.
     Stop(Duration),
+    /// The same with a long grace, which somebody cuts off after so long.
+    HurriedStop(Duration),
+    /// The agent of one of the chats takes so many bytes.
+    Weigh(usize, u64),
+    /// It leaves so many processes running, or nobody can tell.
+    LeaveRunning(usize, Option<usize>),
+    /// The limits are set anew.
+    Reload(Limits),
+    /// The agents are defined anew.
+    Redefine,
+    /// So many starts fail, whoever's they are.
+    BadAgent(usize),
 }
 
 /// What a human wants done with files.
@@ -101,6 +114,8 @@ pub struct Plan {
     /// The service is stopped with this grace in the middle of it all, and
     /// another one starts on what it left.
     pub stop: Option<Duration>,
+    /// Nothing breaks: sessions only make room for each other.
+    pub calm: bool,
 }
 
 /// What a plan came to, for those who want to know that it tried anything.
@@ -110,6 +125,22 @@ pub struct Played {
     pub done: usize,
     /// Operations that began and were not.
     pub abandoned: usize,
+    /// Sessions that were evicted, and sessions that were asked and stayed.
+    pub evicted: usize,
+    /// See there.
+    pub stayed: usize,
+    /// Times that all chats of an agent began to rest.
+    pub rests: usize,
+}
+
+impl std::ops::AddAssign for Played {
+    fn add_assign(&mut self, other: Self) {
+        self.done += other.done;
+        self.abandoned += other.abandoned;
+        self.evicted += other.evicted;
+        self.stayed += other.stayed;
+        self.rests += other.rests;
+    }
 }
 
 /// Chats of a plan: the second shares its workspace with the first; the fourth
@@ -154,9 +185,41 @@ impl Plan {
         events.extend(reviews(seed));
         events.extend(limits(seed));
         events.extend(questions(seed));
+        events.extend(pressure(seed, false));
         events.sort_by_key(|(at, _)| *at);
         let stop = (random.u8(0..4) == 0).then(|| Duration::from_millis(random.u64(0..20_000)));
-        Self { seed, events, stop }
+        Self {
+            seed,
+            events,
+            stop,
+            calm: false,
+        }
+    }
+
+    /// Prompts that end by themselves, and nothing else than that sessions have to
+    /// make room: no turn may notice.
+    #[must_use]
+    pub fn of_pressure(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut events: Vec<_> = (0..40)
+            .map(|_| {
+                let wait = Step::Wait(Duration::from_millis(random.u64(0..6_000)));
+                let prompt = Event::Prompt {
+                    chat: random.usize(0..CHATS),
+                    script: vec![Step::Say("x"), wait, Step::Say("y")],
+                    told: random.u8(0..10) > 0,
+                };
+                (Duration::from_millis(random.u64(0..120_000)), prompt)
+            })
+            .collect();
+        events.extend(pressure(seed, true));
+        events.sort_by_key(|(at, _)| *at);
+        Self {
+            seed,
+            events,
+            stop: None,
+            calm: true,
+        }
     }
 
     /// Plays the plan on a fresh tree and checks every promise as it goes.
@@ -204,6 +267,40 @@ fn reviews(seed: u64) -> Vec<(Duration, Event)> {
         _ => Event::PanicReview(random.u32(1..4)),
     };
     (0..40)
+        .map(|_| {
+            (
+                Duration::from_millis(random.u64(0..120_000)),
+                one(&mut random),
+            )
+        })
+        .collect()
+}
+
+/// Memory, places, definitions and what agents leave behind, from numbers of their own
+/// as above. Unless it is `calm`, starts fail in numbers and stops are hurried.
+fn pressure(seed: u64, calm: bool) -> Vec<(Duration, Event)> {
+    let mut random = fastrand::Rng::with_seed(seed ^ 0x90_01);
+    let one = |random: &mut fastrand::Rng| match random.u8(0..20) {
+        0..6 => Event::Weigh(random.usize(0..CHATS), random.u64(0..8) * WEIGHT),
+        6..9 => {
+            let left = random.choice([Some(0), Some(0), Some(2), None]);
+            Event::LeaveRunning(random.usize(0..CHATS), left.flatten())
+        }
+        9..13 => {
+            let memory = random.bool().then(|| random.u64(1..12) * WEIGHT);
+            Event::Reload(Limits {
+                max_live: random.usize(1..6),
+                memory,
+            })
+        }
+        13 => Event::Redefine,
+        14..18 => Event::Evict(random.usize(0..CHATS)),
+        18 if !calm => Event::BadAgent(random.usize(6..12)),
+        19 if !calm => Event::HurriedStop(Duration::from_millis(random.u64(0..5_000))),
+        _ => Event::Wakeups(1),
+    };
+    let many = if calm { 40 } else { 12 };
+    (0..many)
         .map(|_| {
             (
                 Duration::from_millis(random.u64(0..120_000)),

@@ -17,6 +17,7 @@ use crate::testing::backend::{FakeAgents, FakeBackend};
 use crate::testing::checks::FakeChecks;
 use crate::testing::invariants;
 use crate::testing::memory::{MemoryStore, TaskRow};
+use crate::testing::meter::FakeMeter;
 use crate::testing::server::FakeServers;
 use crate::testing::worktrees::FakeWorktrees;
 use crate::tree::TreeSettings;
@@ -39,6 +40,8 @@ pub struct Harness {
     pub worktrees: FakeWorktrees,
     /// What judges in its arenas.
     pub checks: FakeChecks,
+    /// What it counted.
+    pub meter: FakeMeter,
     /// Tests are told of new tasks unless this is set: a lost notification.
     pub lose_wakeups: bool,
 }
@@ -99,6 +102,7 @@ impl Harness {
         checks: FakeChecks,
     ) -> Self {
         let servers = FakeServers::of(backend.clone());
+        let meter = FakeMeter::default();
         let ports = Ports {
             queue: Arc::new(store.clone()),
             lease: Arc::new(store.clone()),
@@ -121,6 +125,7 @@ impl Harness {
             reap_files: Arc::new(worktrees.clone()),
             set_up_rows: Arc::new(store.clone()),
             set_up_files: Arc::new(worktrees.clone()),
+            meter: Arc::new(meter.clone()),
         };
         let tree = TreeHandle::start(ports, setup.tree)
             .await
@@ -132,6 +137,7 @@ impl Harness {
             servers,
             worktrees,
             checks,
+            meter,
             lose_wakeups: false,
         }
     }
@@ -214,7 +220,24 @@ impl Harness {
     ///
     /// # Panics
     /// When it does not; shows the board.
-    pub async fn until<T>(&self, what: &str, mut seen: impl FnMut(&Self) -> Option<T>) -> T {
+    pub async fn until<T>(&self, what: &str, seen: impl FnMut(&Self) -> Option<T>) -> T {
+        // A hundredth of what has passed is exact enough, and quick for hours.
+        let step = |elapsed: Duration| {
+            (elapsed / 100).clamp(Duration::from_millis(1), Duration::from_secs(1))
+        };
+        self.until_by(what, step, seen).await
+    }
+
+    /// The same with these steps, each from what has passed.
+    ///
+    /// # Panics
+    /// As there.
+    pub async fn until_by<T>(
+        &self,
+        what: &str,
+        step: impl Fn(Duration) -> Duration,
+        mut seen: impl FnMut(&Self) -> Option<T>,
+    ) -> T {
         let started = Instant::now();
         let end = started + Duration::from_secs(3600);
         loop {
@@ -226,9 +249,7 @@ impl Harness {
                 "{what}: not within an hour of virtual time; the board shows {:#?}",
                 self.tree.board().tree()
             );
-            // A hundredth of what has passed is exact enough, and quick for hours.
-            let step = started.elapsed() / 100;
-            tokio::time::sleep(step.clamp(Duration::from_millis(1), Duration::from_secs(1))).await;
+            tokio::time::sleep(step(started.elapsed())).await;
         }
     }
 

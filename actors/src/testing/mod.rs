@@ -15,6 +15,7 @@ pub mod faults;
 pub mod harness;
 pub mod invariants;
 pub mod memory;
+pub mod meter;
 mod player;
 mod review;
 pub mod server;

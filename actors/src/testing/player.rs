@@ -9,11 +9,12 @@ use crate::ids::{ChangeId, OperationId, SessionId, SessionKey, TaskId};
 use crate::limits::{Budget, ParkReason};
 use crate::model::Policy;
 use crate::operation::{Asked, OperationState};
-use crate::outcome::TaskState;
+use crate::outcome::{Outcome, TaskState};
+use crate::ports::Fact;
 use crate::prompt::{AnsweredBy, Settled};
 use crate::review::Order;
 use crate::rules::permission;
-use crate::testing::backend::Step;
+use crate::testing::backend::{Start, Step, WEIGHT};
 use crate::testing::faults::{CHATS, Event, Plan, Played, Wish};
 use crate::testing::harness::{Harness, Setup};
 use crate::testing::invariants::{self, INPUT};
@@ -27,12 +28,28 @@ pub(super) async fn play(plan: Plan) -> Played {
     let setup = setup(plan.seed);
     let mut player = Player::new(Harness::start(setup.clone()).await);
     let mut people = People::of(&player.harness, plan.seed);
+    let mut played = Played::default();
     let started = Instant::now();
     for (at, event) in plan.events {
         player.quiet_until(started + at).await;
         match event {
             Event::Stop(grace) => {
+                played.add(&player.harness);
                 player.harness = player.harness.start_over(grace, setup.clone()).await;
+                people = People::of(&player.harness, plan.seed);
+            }
+            Event::HurriedStop(patience) => {
+                played.add(&player.harness);
+                let tree = player.harness.tree.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(patience).await;
+                    tree.hurry();
+                });
+                let long = Duration::from_secs(600);
+                let began = Instant::now();
+                player.harness = player.harness.start_over(long, setup.clone()).await;
+                let took = began.elapsed();
+                assert!(took < patience + HURRIED, "a hurried stop took {took:?}");
                 people = People::of(&player.harness, plan.seed);
             }
             event => player.happen(event),
@@ -52,20 +69,40 @@ pub(super) async fn play(plan: Plan) -> Played {
         assert!(player.all_end().await, "it gave up although nothing breaks");
     }
     drop(people);
-    let played = player.harness.store.with(|rows| {
+    if plan.calm {
+        player.all_ran_once();
+    }
+    played.add(&player.harness);
+    (played.done, played.abandoned) = player.harness.store.with(|rows| {
         let ended = |state| {
             rows.operations
                 .values()
                 .filter(|row| row.state == state)
                 .count()
         };
-        Played {
-            done: ended(OperationState::Done),
-            abandoned: ended(OperationState::Abandoned),
-        }
+        (
+            ended(OperationState::Done),
+            ended(OperationState::Abandoned),
+        )
     });
     player.harness.shutdown().await;
     played
+}
+
+/// Longest way to the end of everything once somebody is in a hurry: the ladders, and
+/// what waits for a database that is away.
+const HURRIED: Duration = Duration::from_secs(60);
+
+impl Played {
+    fn add(&mut self, harness: &Harness) {
+        let count = |pick: fn(&Fact) -> bool| {
+            let facts = harness.meter.facts(|fact| pick(fact).then_some(()));
+            facts.len()
+        };
+        self.evicted += count(|fact| matches!(fact, Fact::Evicted(..)));
+        self.stayed += count(|fact| matches!(fact, Fact::Stayed(..)));
+        self.rests += count(|fact| matches!(fact, Fact::Circuit { open: true, .. }));
+    }
 }
 
 fn setup(seed: u64) -> Setup {
@@ -74,11 +111,12 @@ fn setup(seed: u64) -> Setup {
     if asks_people(seed) {
         setup.policy = Policy::Ask;
     }
-    setup.tree.max_live = 4;
+    setup.tree.limits.max_live = 4;
     setup.idle_ttl = Duration::from_secs(30);
     setup.deadlines.wall = Duration::from_secs(300);
     setup.deadlines.stall = Duration::from_secs(90);
     setup.tree.sweep_every = Duration::from_secs(7);
+    setup.tree.weigh_every = Duration::from_secs(5);
     setup
 }
 
@@ -284,8 +322,21 @@ impl Player {
             Event::BreakOperations(calls, lost) => {
                 harness.store.break_operations_after(calls, lost);
             }
+            Event::Weigh(chat, bytes) => harness.backend.weigh(&self.chats[chat].1, bytes),
+            Event::LeaveRunning(chat, left) => {
+                harness.backend.leave_running(&self.chats[chat].1, left);
+            }
+            Event::Reload(limits) => harness.tree.reload(limits),
+            Event::Redefine => {
+                harness.backend.redefine();
+                let limits = harness.tree.limits();
+                harness.tree.reload(limits);
+            }
+            Event::BadAgent(starts) => {
+                (0..starts).for_each(|_| harness.backend.next_start(Start::Refused));
+            }
             // Its player's.
-            Event::Stop(_) => {}
+            Event::Stop(_) | Event::HurriedStop(_) => {}
             Event::PanicReview(times) => harness.worktrees.panic_review(times),
             Event::CloseSession(chat) => {
                 let session = self.chats[chat].0;
@@ -353,6 +404,16 @@ impl Player {
         tokio::spawn(async move { tree.operate(asked, Duration::from_secs(60)).await });
     }
 
+    /// Each task ran through, and was prompted once.
+    fn all_ran_once(&self) {
+        let prompts = self.harness.backend.prompts().len();
+        assert_eq!(prompts, self.tasks.len(), "prompts");
+        for task in &self.tasks {
+            let row = self.harness.task(*task);
+            assert_eq!(row.outcomes, [Outcome::Ok], "task {task}");
+        }
+    }
+
     /// Nothing breaks any more.
     fn mend(&mut self) {
         self.harness
@@ -361,40 +422,35 @@ impl Player {
         self.harness.worktrees.fail_with(None);
         self.harness.worktrees.slow(Duration::ZERO);
         self.harness.backend.calm();
+        for (_, key) in &self.chats {
+            self.harness.backend.leave_running(key, Some(0));
+            self.harness.backend.weigh(key, WEIGHT);
+        }
         lift_budgets(&self.harness);
     }
 
     /// Every task and every operation gets its end; false when the tree gave up
     /// before.
     async fn all_end(&self) -> bool {
-        let operations = self.harness.until("every operation ends", |harness| {
+        let second = Duration::from_secs(1);
+        let every = |_| second;
+        let ended = self.harness.until_by("everything ends", every, |harness| {
+            lift_budgets(harness);
             let open = harness.store.with(|rows| {
-                let rows_open = rows.operations.values().any(|row| row.ends == 0);
-                rows_open || !rows.gates.is_empty()
+                let works = rows.operations.values().any(|row| row.ends == 0);
+                let waits = self.tasks.iter().any(|task| {
+                    let state = rows.tasks[task].state;
+                    matches!(
+                        state,
+                        TaskState::Pending | TaskState::Running | TaskState::Blocked
+                    )
+                });
+                works || waits || !rows.gates.is_empty()
             });
             let gave_up = matches!(*harness.tree.status().borrow(), Status::Failed(_));
             (!open || gave_up).then_some(!open)
         });
-        if !operations.await {
-            return false;
-        }
-        for task in &self.tasks {
-            let what = format!("task {task} ends");
-            let ended = self.harness.until(&what, |harness| {
-                lift_budgets(harness);
-                let state = harness.task(*task).state;
-                let waits = matches!(
-                    state,
-                    TaskState::Pending | TaskState::Running | TaskState::Blocked
-                );
-                let gave_up = matches!(*harness.tree.status().borrow(), Status::Failed(_));
-                (!waits || gave_up).then_some(!waits)
-            });
-            if !ended.await {
-                return false;
-            }
-        }
-        true
+        ended.await
     }
 }
 

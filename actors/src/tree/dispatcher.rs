@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::json;
 
-use crate::ports::{Claim, QueueError};
+use crate::ports::{Claim, Fact, QueueError};
 use crate::rules::dispatch::Dispatch;
 use crate::tree::addr::{Addr, Depth, Task, report};
 use crate::tree::board::Snapshot;
@@ -26,6 +26,8 @@ pub(crate) enum Msg {
     Credit(usize),
     /// A turn that had given its credit back goes on.
     Debit,
+    /// The number of turns at a time was set anew.
+    Resize,
     /// Claim nothing any more.
     Pause,
 }
@@ -44,6 +46,8 @@ pub(crate) struct State {
     to: Arguments,
     me: Addr<Msg>,
     rule: Dispatch,
+    /// What its credit was counted from.
+    max_live: usize,
     claim: Option<Task>,
     timer: Option<Task>,
     claimed: u64,
@@ -62,11 +66,13 @@ impl Actor for DispatcherActor {
     ) -> Result<State, ActorProcessingErr> {
         let me = Addr::new(myself, to.depth.clone());
         to.pool.cast(pool::Msg::Dispatcher(me.clone()));
-        let rule = Dispatch::new(to.shared.now(), to.shared.settings.max_live);
+        let max_live = to.shared.limits().max_live;
+        let rule = Dispatch::new(to.shared.now(), max_live);
         let mut state = State {
             to,
             me,
             rule,
+            max_live,
             claim: None,
             timer: None,
             claimed: 0,
@@ -91,12 +97,16 @@ impl Actor for DispatcherActor {
             Msg::Ended => state.rule.ended(),
             Msg::Credit(turns) => state.rule.credit(turns),
             Msg::Debit => state.rule.debit(),
+            Msg::Resize => state.resize(),
             Msg::Pause => state.rule.pause(),
             Msg::Claimed(Ok(claim)) => {
                 state.claim = None;
                 state.last_error = None;
                 state.claimed += claim.assignments.len() as u64;
                 let taken = claim.assignments.len();
+                if taken > 0 {
+                    state.to.shared.note(Fact::Claimed(taken));
+                }
                 state
                     .rule
                     .claimed(now, taken, claim.more, claim.left, claim.next_due);
@@ -134,6 +144,13 @@ impl State {
         // A look that is overdue waits for something else than time.
         self.timer = (!delay.is_zero()).then(|| self.me.cast_after(delay, Msg::Tick));
         self.show();
+    }
+
+    fn resize(&mut self) {
+        let max_live = self.to.shared.limits().max_live;
+        let before = std::mem::replace(&mut self.max_live, max_live);
+        self.rule
+            .resize(max_live.cast_signed() - before.cast_signed());
     }
 
     fn failed(&mut self, error: &QueueError) {

@@ -13,13 +13,14 @@ use crate::operation::{Asked, Done};
 use crate::ports::{OperationsError, Ports, ReapError};
 use crate::prompt::AnsweredBy;
 use crate::reap::Report;
+use crate::rules::evict::Stays;
 use crate::tree::addr::{Addr, Depth};
 use crate::tree::board::{Board, TreeNode};
 use crate::tree::hub::Hub;
 use crate::tree::pool;
 use crate::tree::root::{self, Root, Status};
 use crate::tree::session;
-use crate::tree::shared::{Shared, TreeSettings};
+use crate::tree::shared::{Limits, Shared, TreeSettings};
 
 /// Longest wait for an answer of an actor.
 const ANSWER_BOUND: Duration = Duration::from_secs(20);
@@ -53,6 +54,23 @@ pub enum Refusal {
     /// It is going away already.
     #[error("it is stopping")]
     Stopping,
+    /// Its turn is over, and not all of it is stored.
+    #[error("the end of its turn is being stored")]
+    UnstoredOutput,
+    /// A message waits for it.
+    #[error("a message waits for it")]
+    QueuedMessage,
+    /// Its agent left work running.
+    #[error("its agent left processes running in the background; a restart ends them")]
+    BackgroundWork,
+    /// Its context would be lost.
+    #[error(
+        "its agent cannot continue its context in another process; a restart begins a fresh one"
+    )]
+    NotResumable,
+    /// It cannot be told whether it may go.
+    #[error("it could not be found out whether something still needs it; try again")]
+    Unknown,
     /// Nothing waits for that answer here, or not for such a one.
     #[error("nothing waits for this answer")]
     NoPrompt,
@@ -62,6 +80,22 @@ pub enum Refusal {
     /// The tree is stopping or did not answer in time.
     #[error("the supervision tree does not answer: {0}")]
     Unavailable(String),
+}
+
+impl From<Stays> for Refusal {
+    fn from(stays: Stays) -> Self {
+        match stays {
+            Stays::TurnRunning => Self::TurnRunning,
+            Stays::UnstoredOutput => Self::UnstoredOutput,
+            Stays::OpenPrompt => Self::OpenPrompt,
+            Stays::QueuedMessage => Self::QueuedMessage,
+            Stays::BackgroundWork => Self::BackgroundWork,
+            Stays::NotResumable => Self::NotResumable,
+            Stays::Starting => Self::Starting,
+            Stays::Stopping => Self::Stopping,
+            Stays::Unknown => Self::Unknown,
+        }
+    }
 }
 
 impl TreeHandle {
@@ -239,6 +273,16 @@ impl TreeHandle {
                 child.snapshot.rss_bytes = rss;
             }
         }
+        // What the pool weighed last, where people look for it.
+        if node.snapshot.kind == "pool" {
+            let weights = node.snapshot.detail["weights"].take();
+            for child in &mut node.children {
+                let bytes = &weights[child.snapshot.name.as_str()];
+                if child.snapshot.kind == "session" && bytes.is_u64() {
+                    child.snapshot.detail["memory_bytes"] = bytes.clone();
+                }
+            }
+        }
         for child in &mut node.children {
             self.weigh(child);
         }
@@ -246,6 +290,31 @@ impl TreeHandle {
 
     fn tell(&self, message: pool::Msg) {
         self.root.cast(root::Msg::Pool(message));
+    }
+
+    /// What the pool may hold now.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.shared.limits()
+    }
+
+    /// Sets the limits anew, and lets sessions make way whose agent is defined
+    /// otherwise by now. Whatever runs goes on.
+    pub fn reload(&self, limits: Limits) {
+        self.shared.set_limits(limits);
+        self.root.cast(root::Msg::Reloaded);
+    }
+
+    /// A stop that is under way waits for no turn any more: they are interrupted.
+    pub fn hurry(&self) {
+        self.root.cast(root::Msg::Hurry);
+    }
+
+    /// The tree handles messages: its root and its pool answer within `bound`, or it
+    /// has none yet.
+    pub async fn answers(&self, bound: Duration) -> bool {
+        let asked = self.root.call(root::Msg::Ping, bound).await;
+        asked.is_some()
     }
 
     async fn ask(

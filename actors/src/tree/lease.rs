@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::json;
 
-use crate::ports::{QueueError, Reconciled};
+use crate::ports::{Fact, QueueError, Reconciled};
 use crate::rules::lease::{RETRY_EVERY, Trust};
 use crate::rules::moment::Moment;
 use crate::tree::addr::{Addr, Depth, Task, report};
@@ -91,6 +91,11 @@ impl Actor for LeaseKeeper {
                 state.renewing = false;
                 state.last_error = None;
                 if let Some(trust) = &mut state.trust {
+                    let left = trust.ends().since(now);
+                    state
+                        .to
+                        .shared
+                        .note(Fact::LeaseRenewed { done: true, left });
                     trust.renewed(started);
                 }
                 state.arm(now);
@@ -101,6 +106,11 @@ impl Actor for LeaseKeeper {
                 state.renewing = false;
                 state.note(&error);
                 if let Some(trust) = &mut state.trust {
+                    let left = trust.ends().since(now);
+                    state
+                        .to
+                        .shared
+                        .note(Fact::LeaseRenewed { done: false, left });
                     trust.failed();
                 }
                 state.arm(now);
@@ -150,6 +160,7 @@ impl State {
     fn give_up(&mut self) {
         if self.trust.take().is_some() {
             tracing::error!("this node's lease is over: stopping its agents");
+            self.to.shared.note(Fact::LeaseLost);
             self.timer = None;
             self.task = None;
             self.renewing = false;

@@ -18,4 +18,4 @@ mod session;
 mod shared;
 
 pub use root::Status;
-pub use shared::TreeSettings;
+pub use shared::{Limits, TreeSettings};

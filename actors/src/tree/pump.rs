@@ -5,6 +5,7 @@
 //! large batches. While the database is slow the channel fills and the agent's
 //! pipe slows down; nothing is dropped and nothing grows.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -13,7 +14,7 @@ use uuid::Uuid;
 
 use crate::event::{AgentEvent, AgentStop, ExitInfo, Said, TurnRef};
 use crate::ids::TurnId;
-use crate::ports::JournalError;
+use crate::ports::{Fact, JournalError};
 use crate::rules::session::{Input, LinkNo};
 use crate::rules::transcript::Transcript;
 use crate::tree::addr::Addr;
@@ -48,6 +49,8 @@ pub(crate) struct Arguments {
     pub(crate) link: LinkNo,
     pub(crate) events: mpsc::Receiver<AgentEvent>,
     pub(crate) current: CurrentTurn,
+    /// Set when the agent's first tool call is received.
+    pub(crate) tools: Arc<AtomicBool>,
 }
 
 /// What follows the words that are being stored.
@@ -101,6 +104,7 @@ impl Actor for Pump {
         let mut buffer = std::mem::take(&mut state.buffer);
         if state.ahead.is_empty() {
             state.to.events.recv_many(&mut buffer, CHANNEL).await;
+            state.note_tools(&buffer);
         } else {
             std::mem::swap(&mut buffer, &mut state.ahead);
         }
@@ -200,6 +204,14 @@ impl State {
         }
     }
 
+    /// At once, whatever has to be stored before it.
+    fn note_tools(&self, events: &[AgentEvent]) {
+        let is_tool = |said: &Said| matches!(said, Said::Tool(_) | Said::Permission(_));
+        if events.iter().any(|event| is_tool(&event.said)) {
+            self.to.tools.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn fold(&mut self, said: Said) {
         if let Some((_, transcript)) = &mut self.open {
             transcript.fold(said);
@@ -228,6 +240,7 @@ impl State {
         let spent = batch.usage.is_some();
         let shared = self.to.shared.clone();
         let current = self.to.current.clone();
+        let began = shared.now();
         let writing = until_written(|| async {
             if current.get() != Some(turn) {
                 return Err(JournalError::Fenced);
@@ -240,6 +253,8 @@ impl State {
         };
         match written {
             Ok(frames) => {
+                let took = shared.now().since(began);
+                shared.note(Fact::Stored(frames.len(), took));
                 shared.hub.publish(frames);
                 if spent {
                     let turn = turn.fence.turn;
@@ -270,6 +285,7 @@ impl State {
             written = &mut writing => return written,
             _ = self.to.events.recv_many(&mut self.ahead, CHANNEL) => {}
         }
+        self.note_tools(&self.ahead);
         if let Some(stop) = end_of(turn, &self.ahead)
             && self.end_told.replace(turn) != Some(turn)
         {

@@ -16,7 +16,7 @@ use ractor::{
 use tokio::sync::watch;
 
 use crate::operation::Asked;
-use crate::ports::{OperationsError, ReapError, Reconciled};
+use crate::ports::{Fact, OperationsError, ReapError, Reconciled};
 use crate::rules::restart::{History, Intensity, Rest};
 use crate::tree::addr::{Addr, Depth, Task};
 use crate::tree::arenas::{self, ArenasActor};
@@ -54,6 +54,12 @@ pub(crate) enum Msg {
     Pool(pool::Msg),
     /// For the operations, if they are there.
     Operate(Box<Asked>, operations::Reply),
+    /// The limits or the agents were set anew.
+    Reloaded,
+    /// Answers when it and the pool, if there is one, do.
+    Ping(RpcReplyPort<()>),
+    /// Turns have no grace any more.
+    Hurry,
     /// Stop claiming, let turns finish so long, then stop everything.
     Shutdown(Duration, RpcReplyPort<()>),
     /// Everything is stopped.
@@ -99,6 +105,7 @@ pub(crate) struct State {
     /// How long turns may go on after a stop was asked for.
     grace: Duration,
     shutdown: Vec<RpcReplyPort<()>>,
+    hurry: watch::Sender<bool>,
 }
 
 /// 3 failures of root's children in 60 s; then it gives up instead of resting.
@@ -136,6 +143,7 @@ impl Actor for Root {
             clearing: false,
             grace: Duration::ZERO,
             shutdown: Vec::new(),
+            hurry: watch::Sender::new(false),
         };
         state.start_lease().await?;
         state.show();
@@ -188,6 +196,25 @@ impl Actor for Root {
                     let _ = reply.send(Err(OperationsError::Unavailable(away.into())));
                 }
             },
+            Msg::Reloaded => {
+                if let Some((dispatcher, _)) = &state.dispatcher {
+                    dispatcher.cast(dispatcher::Msg::Resize);
+                }
+                if let Some((pool, _)) = &state.pool {
+                    pool.cast(pool::Msg::Reloaded);
+                }
+            }
+            Msg::Ping(reply) => match &state.pool {
+                Some((pool, _)) => {
+                    pool.cast(pool::Msg::Ping(reply));
+                }
+                None => {
+                    let _ = reply.send(());
+                }
+            },
+            Msg::Hurry => {
+                state.hurry.send_replace(true);
+            }
             Msg::Shutdown(grace, reply) => state.shut_down(grace, reply),
             Msg::Stopped => {
                 state.say(Status::Stopped);
@@ -274,6 +301,10 @@ impl State {
             "the lease is won"
         );
         let shared = self.to.shared.clone();
+        shared.note(Fact::Reconciled {
+            requeued: found.requeued,
+            interrupted: found.interrupted,
+        });
         shared.hub.publish(found.frames);
         let depth = Depth::default();
         let arguments = operations::Arguments {
@@ -417,6 +448,11 @@ impl State {
         let reaper = self.reaper.take();
         let operations = self.operations.take();
         let (me, lease) = (self.me.clone(), self.to.shared.ports.lease.clone());
+        let hurry = self.hurry.clone();
+        tracing::info!(
+            ?grace,
+            "nothing is claimed any more; turns that run have their grace"
+        );
         self.task = Some(Task::spawn(async move {
             if let Some((dispatcher, _)) = &dispatcher {
                 dispatcher.cast(dispatcher::Msg::Pause);
@@ -425,10 +461,19 @@ impl State {
             stop_at_once(arenas).await;
             // Operations end by themselves: their grace is never too short for
             // one that a person waits for.
-            let drained = drain(&operations, grace.max(STOP_BOUND));
+            let drained = async {
+                let whole = drain(&operations, grace.max(STOP_BOUND));
+                if unless_hurried(&hurry, whole).await.is_none() {
+                    drain(&operations, STOP_BOUND).await;
+                }
+            };
             let stopped = async {
                 if let Some((pool, _)) = &pool {
-                    let _ = pool.call(pool::Msg::Drain, grace).await;
+                    let turns = pool.call(pool::Msg::Drain, grace);
+                    let ended = unless_hurried(&hurry, turns).await.flatten().is_some();
+                    if !ended {
+                        tracing::info!("the grace is over: turns that run are interrupted");
+                    }
                     let _ = pool.call(pool::Msg::StopAll, STOP_BOUND).await;
                 }
             };
@@ -520,6 +565,20 @@ async fn stop_at_once<M: ractor::Message>(
 }
 
 type Reaper = (Addr<reaper::Msg>, ractor::concurrency::JoinHandle<()>);
+
+/// None when somebody was in a hurry first.
+async fn unless_hurried<T>(
+    hurry: &watch::Sender<bool>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let mut hurry = hurry.subscribe();
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        // Its sender lives: the root awaits its own end.
+        _ = hurry.wait_for(|hurry| *hurry) => None,
+    }
+}
 
 type Operations = (Addr<operations::Msg>, ractor::concurrency::JoinHandle<()>);
 

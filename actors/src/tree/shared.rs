@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::ports::{ArenasError, JournalError, Ports};
+use crate::ports::{ArenasError, Fact, JournalError, Ports};
 use crate::reap::Keep;
+use crate::rules::circuit;
+use crate::rules::evict::KEEP;
 use crate::rules::moment::Moment;
+use crate::rules::pool::Room;
 use crate::rules::restart::Intensity;
 use crate::rules::retry;
 use crate::tree::board::Board;
@@ -16,28 +19,65 @@ use crate::tree::hub::Hub;
 /// The tree's own settings.
 #[derive(Clone, Debug)]
 pub struct TreeSettings {
-    /// Most warm sessions at a time; also most turns at a time. 10 by default.
-    pub max_live: usize,
+    /// What can be set anew while it runs.
+    pub limits: Limits,
     /// Between two looks for sessions whose idle time is over. 60 s by default.
     pub sweep_every: Duration,
+    /// Between two looks at the memory of the process trees. 2 s by default.
+    pub weigh_every: Duration,
+    /// How long an unused agent is kept for its own sake. [`KEEP`] by default.
+    pub keep: Duration,
     /// How often one key may crash.
     pub intensity: Intensity,
+    /// When all chats of an agent rest.
+    pub circuit: circuit::Limits,
     /// How often refused prompts are tried again.
     pub retry: retry::Limits,
     /// How long worktrees and checkpoints are kept.
-    pub keep: Keep,
+    pub keep_files: Keep,
     /// Seed of the back-off's jitter.
     pub seed: u64,
+}
+
+/// What the pool may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most warm sessions at a time; also most turns at a time. 10 by default.
+    pub max_live: usize,
+    /// Most bytes of all their process trees together, proportional shares (PSS); none,
+    /// the default, does not limit.
+    pub memory: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_live: 10,
+            memory: None,
+        }
+    }
+}
+
+impl From<Limits> for Room {
+    fn from(limits: Limits) -> Self {
+        Self {
+            sessions: limits.max_live,
+            bytes: limits.memory,
+        }
+    }
 }
 
 impl Default for TreeSettings {
     fn default() -> Self {
         Self {
-            max_live: 10,
+            limits: Limits::default(),
+            weigh_every: Duration::from_secs(2),
+            keep: KEEP,
+            circuit: circuit::Limits::default(),
             sweep_every: Duration::from_secs(60),
             intensity: Intensity::default(),
             retry: retry::Limits::default(),
-            keep: Keep::default(),
+            keep_files: Keep::default(),
             seed: fastrand::u64(..),
         }
     }
@@ -50,12 +90,14 @@ pub(crate) struct Shared {
     pub(crate) hub: Hub,
     started: Instant,
     jitter: Mutex<fastrand::Rng>,
+    limits: Mutex<Limits>,
 }
 
 impl Shared {
     pub(crate) fn new(ports: Ports, settings: TreeSettings) -> Self {
         Self {
             jitter: Mutex::new(fastrand::Rng::with_seed(settings.seed)),
+            limits: Mutex::new(settings.limits),
             ports,
             settings,
             board: Board::new(),
@@ -71,6 +113,20 @@ impl Shared {
     /// From now until `at`.
     pub(crate) fn until(&self, at: Moment) -> Duration {
         at.since(self.now())
+    }
+
+    /// As they are set at this moment.
+    pub(crate) fn limits(&self) -> Limits {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
+
+    /// Counts what happened.
+    pub(crate) fn note(&self, fact: Fact) {
+        self.ports.meter.note(fact);
     }
 
     pub(crate) fn jitter(&self) -> f64 {

@@ -2,7 +2,9 @@
 
 mod arena;
 mod budget;
+mod circuit;
 mod dispatch;
+mod evict;
 mod going_on;
 mod handover;
 mod health;

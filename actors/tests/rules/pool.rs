@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use hearth_actors::ids::{ChatId, SessionKey};
 use hearth_actors::rules::moment::Moment;
 use hearth_actors::rules::pool::{
-    Admission, Asks, FULL_WAIT, PATIENCE, PEOPLE_WAIT, Slot, admit, expired,
+    Admission, Asks, FULL_WAIT, PATIENCE, PEOPLE_WAIT, Refused, Room, Slot, admit, bytes, expired,
+    over_memory,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -26,6 +27,22 @@ fn idle(used: u64) -> Slot {
         used: at(used),
         idle_ttl: secs(60),
         asks: None,
+        bytes: None,
+    }
+}
+
+fn room(sessions: usize) -> Room {
+    Room {
+        sessions,
+        bytes: None,
+    }
+}
+
+fn after(victim: SessionKey, insist: bool) -> Admission {
+    Admission::After {
+        victim,
+        insist,
+        memory: false,
     }
 }
 
@@ -53,8 +70,10 @@ fn slot() -> impl Strategy<Value = Slot> {
         0u64..100_000,
         0u64..100_000,
         prop::option::of((0u64..10_000, any::<bool>())),
+        prop::option::of(0u64..1_000),
     )
-        .prop_map(|(busy, leaving, used, ttl, asks)| Slot {
+        .prop_map(|(busy, leaving, used, ttl, asks, bytes)| Slot {
+            bytes,
             busy,
             leaving,
             used: at(used),
@@ -82,37 +101,78 @@ proptest! {
         slots in prop::collection::btree_map((0u8..12).prop_map(key), slot(), 0..10),
         wanted in (0u8..12).prop_map(key),
         max in 0usize..10,
-        refused in prop::collection::vec((0u8..12).prop_map(key), 0..6),
+        cap in prop::option::of(0u64..6_000),
+        refused in prop::collection::vec(((0u8..12).prop_map(key), any::<bool>()), 0..6),
         now in 0u64..20_000,
     ) {
         let now = at(now);
+        // The model: 0 goes at once, 1 when one insists, none stays.
+        let word = |key: &SessionKey| refused.iter().rev().find(|(of, _)| of == key);
         let rank = |key: &SessionKey, slot: &Slot| {
-            rank(slot, now).filter(|_| !refused.contains(key))
+            let insisted = match word(key) {
+                None => 0,
+                Some((_, true)) => 1,
+                Some((_, false)) => return None,
+            };
+            rank(slot, now).map(|rank| (insisted, rank))
         };
+        let refused: Vec<_> = refused
+            .iter()
+            .map(|(key, needed)| Refused { key: key.clone(), needed: *needed })
+            .collect();
         let leaving = slots.values().any(|slot| slot.leaving);
-        match admit(&slots, &wanted, max, &refused, now) {
+        let heavy = !slots.is_empty() && cap.is_some_and(|cap| bytes(&slots) >= cap);
+        let is_full = slots.len() >= max || heavy;
+        let given = Room { sessions: max, bytes: cap };
+        match admit(&slots, &wanted, given, &refused, now) {
             Admission::Reuse => prop_assert!(!slots[&wanted].leaving && !slots[&wanted].busy),
             Admission::Spawn => {
                 prop_assert!(!slots.contains_key(&wanted));
-                prop_assert!(slots.len() < max, "more than may live");
+                prop_assert!(!is_full, "more than may live");
             }
             Admission::Wait => {
                 prop_assert!(leaving || slots.get(&wanted).is_some_and(|slot| slot.busy));
             }
-            Admission::After(victim) => {
-                prop_assert!(!slots.contains_key(&wanted) && slots.len() >= max && !leaving);
+            Admission::After { victim, insist, memory } => {
+                prop_assert!(!slots.contains_key(&wanted) && is_full && !leaving);
+                prop_assert_eq!(memory, slots.len() < max);
                 let first = rank(&victim, &slots[&victim]);
-                prop_assert!(first.is_some(), "{victim} must stay");
+                prop_assert_eq!(first.map(|(insisted, _)| insisted == 1), Some(insist));
                 for (key, slot) in &slots {
                     prop_assert!(rank(key, slot).is_none_or(|rank| Some(rank) >= first));
                 }
             }
             Admission::Full(wait) => {
-                prop_assert!(!slots.contains_key(&wanted) && slots.len() >= max && !leaving);
+                prop_assert!(!slots.contains_key(&wanted) && is_full && !leaving);
                 prop_assert!(slots.iter().all(|(key, slot)| rank(key, slot).is_none()));
                 prop_assert!(wait == FULL_WAIT || wait == PEOPLE_WAIT);
             }
         }
+    }
+
+    #[test]
+    fn memory_makes_the_least_recently_used_idle_one_go_and_one_at_a_time(
+        slots in prop::collection::btree_map((0u8..12).prop_map(key), slot(), 0..10),
+        cap in 0u64..6_000,
+    ) {
+        let given = Room { sessions: 10, bytes: Some(cap) };
+        let known: Vec<u64> = slots.values().filter_map(|slot| slot.bytes).collect();
+        let sum: u64 = known.iter().sum();
+        let mean = if known.is_empty() { 0 } else { sum / known.len() as u64 };
+        prop_assert_eq!(bytes(&slots), sum + mean * (slots.len() - known.len()) as u64);
+        let leaving = slots.values().any(|slot| slot.leaving);
+        match over_memory(&slots, given) {
+            None => {
+                let idle = slots.values().any(|slot| !slot.busy);
+                prop_assert!(bytes(&slots) <= cap || leaving || !idle);
+            }
+            Some(victim) => {
+                prop_assert!(bytes(&slots) > cap && !leaving && !slots[&victim].busy);
+                let idle = slots.values().filter(|slot| !slot.busy);
+                prop_assert!(idle.min_by_key(|slot| slot.used).unwrap().used == slots[&victim].used);
+            }
+        }
+        prop_assert_eq!(over_memory(&slots, room(10)), None);
     }
 
     #[test]
@@ -135,10 +195,21 @@ fn the_least_recently_used_idle_one_is_asked_then_the_next() {
     let mut busy = idle(0);
     busy.busy = true;
     let slots = slots(&[(1, busy), (2, idle(20)), (3, idle(10))]);
-    let ask = |refused: &[SessionKey]| admit(&slots, &key(9), 3, refused, at(30));
-    assert_eq!(ask(&[]), Admission::After(key(3)));
-    assert_eq!(ask(&[key(3)]), Admission::After(key(2)));
-    assert_eq!(ask(&[key(3), key(2)]), Admission::Full(FULL_WAIT));
+    let no = |n, needed| Refused {
+        key: key(n),
+        needed,
+    };
+    let ask = |refused: &[Refused]| admit(&slots, &key(9), room(3), refused, at(30));
+    assert_eq!(ask(&[]), after(key(3), false));
+    assert_eq!(ask(&[no(3, true)]), after(key(2), false));
+    assert_eq!(
+        ask(&[no(3, false), no(2, false)]),
+        Admission::Full(FULL_WAIT)
+    );
+    // One whose message is younger than the one that needs its place, and nobody else.
+    assert_eq!(ask(&[no(3, true), no(2, false)]), after(key(3), true));
+    let last = [no(3, true), no(2, false), no(3, false)];
+    assert_eq!(ask(&last), Admission::Full(FULL_WAIT));
 }
 
 #[test]
@@ -146,13 +217,13 @@ fn one_at_a_time_is_asked_to_go() {
     let mut leaving = idle(0);
     leaving.leaving = true;
     let slots = slots(&[(1, leaving), (2, idle(20))]);
-    assert_eq!(admit(&slots, &key(9), 2, &[], at(0)), Admission::Wait);
+    assert_eq!(admit(&slots, &key(9), room(2), &[], at(0)), Admission::Wait);
     assert_eq!(
-        admit(&slots, &key(1), 9, &[], at(0)),
+        admit(&slots, &key(1), room(9), &[], at(0)),
         Admission::Wait,
         "it comes back later"
     );
-    let again = admit(&slots, &key(2), 2, &[], at(0));
+    let again = admit(&slots, &key(2), room(2), &[], at(0));
     assert_eq!(again, Admission::Reuse);
 }
 
@@ -160,31 +231,32 @@ fn one_at_a_time_is_asked_to_go() {
 fn a_turn_waits_until_the_end_of_the_last_one_was_told() {
     let mut busy = idle(0);
     busy.busy = true;
-    let early = admit(&slots(&[(1, busy)]), &key(1), 9, &[], at(0));
+    let early = admit(&slots(&[(1, busy)]), &key(1), room(9), &[], at(0));
     assert_eq!(early, Admission::Wait);
-    let told = admit(&slots(&[(1, idle(0))]), &key(1), 9, &[], at(0));
+    let told = admit(&slots(&[(1, idle(0))]), &key(1), room(9), &[], at(0));
     assert_eq!(told, Admission::Reuse);
 }
 
 #[test]
 fn who_waits_for_a_human_makes_room_after_a_while_and_after_all_others() {
     let (first, second) = (asking(2_000, true), asking(3_000, true));
-    let admitted = |of: &[(u8, Slot)], now| admit(&slots(of), &key(9), of.len(), &[], at(now));
+    let admitted =
+        |of: &[(u8, Slot)], now| admit(&slots(of), &key(9), room(of.len()), &[], at(now));
     let patience = u64::try_from(PATIENCE.as_millis()).expect("small");
     let two = [(1, second), (2, first)];
     assert_eq!(
         admitted(&two, 2_000 + patience - 1),
         Admission::Full(FULL_WAIT)
     );
-    assert_eq!(admitted(&two, 2_000 + patience), Admission::After(key(2)));
+    assert_eq!(admitted(&two, 2_000 + patience), after(key(2), false));
     let three = [(1, second), (2, first), (3, idle(60_000))];
-    assert_eq!(admitted(&three, 90_000), Admission::After(key(3)));
+    assert_eq!(admitted(&three, 90_000), after(key(3), false));
 }
 
 #[test]
 fn a_pool_of_questions_that_cannot_leave_is_full_for_longer() {
     let stays = asking(0, false);
-    let admitted = |of: &[(u8, Slot)]| admit(&slots(of), &key(9), of.len(), &[], at(90_000));
+    let admitted = |of: &[(u8, Slot)]| admit(&slots(of), &key(9), room(of.len()), &[], at(90_000));
     let full = admitted(&[(1, stays), (2, stays)]);
     assert_eq!(full, Admission::Full(PEOPLE_WAIT));
     let mut busy = idle(0);

@@ -12,7 +12,9 @@ use clap::{Parser, Subcommand};
 
 pub(super) use places::{Close, Reap, Remove, Setup, Stash};
 pub(super) use review::{Apply, Branch, Changes, Checkpoints, Reject, Restore, Rewind};
-pub(super) use service::{Agents, Bound, Budgets, Completions, Costs, Output, Rest, Serve, Tree};
+pub(super) use service::{
+    Agents, Bound, Budgets, Completions, Costs, Drain, Output, Rest, Serve, Tree,
+};
 pub(super) use turns::{Answer, Attach, Cancel, Item, Retry, Run, Send};
 
 use super::arena::args::Arena;
@@ -47,6 +49,11 @@ pub enum Command {
         after_help = "Examples:\n  hearth serve\n  hearth serve --listen 127.0.0.1:9600\n  DATABASE_URL=postgres://me@db/hearth hearth serve"
     )]
     Serve(Serve),
+    /// Stop the running service: turns that run may finish, nothing new begins.
+    #[command(
+        after_help = "Examples:\n  hearth drain\n  hearth drain --grace 600      up to ten minutes for turns that run\n\nWaits until the service is gone. A second one, or a signal, leaves turns no time."
+    )]
+    Drain(Drain),
     /// Ask an agent, in the git repository you are in, and show its answer.
     #[command(after_help = texts::RUN)]
     Run(Run),

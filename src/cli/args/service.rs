@@ -13,6 +13,17 @@ pub struct Serve {
     pub default_agent: Option<String>,
 }
 
+/// `drain`.
+#[derive(Debug, Args)]
+pub struct Drain {
+    /// How long turns that run may go on [default: what the service is set to]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=86_400))]
+    pub grace: Option<u64>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `tree`.
 #[derive(Debug, Args)]
 pub struct Tree {

@@ -180,5 +180,18 @@ pub(super) fn kernel() -> Vec<Finding> {
             "use Linux 5.3 or newer",
         ),
     });
+    let rollup = Path::new("/proc/self/smaps_rollup");
+    findings.push(if fs::read(rollup).is_ok() {
+        Finding::ok(
+            "memory",
+            "agents' memory is weighed every 2 s; the kernel limits nothing, as cgroups are not used",
+        )
+    } else {
+        Finding::warn(
+            "memory",
+            format!("{} cannot be read: pages that agents share count for each", rollup.display()),
+            "use a kernel with CONFIG_PROC_PAGE_MONITOR",
+        )
+    });
     findings
 }

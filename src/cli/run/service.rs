@@ -68,7 +68,9 @@ impl Service {
         }
     }
 
-    async fn own(app: App) -> Result<Self, Failure> {
+    async fn own(mut app: App) -> Result<Self, Failure> {
+        // It ends with this command and at nobody else's wish.
+        drop(app.stops());
         let ready = tokio::time::timeout(READY_LIMIT, app.ready()).await;
         let why = match ready {
             Ok(Ok(())) => {

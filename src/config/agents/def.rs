@@ -90,6 +90,8 @@ pub struct AgentDef {
     pub permission: Policy,
     /// Unused this long, its process is stopped.
     pub idle_ttl: Duration,
+    /// Most bytes that its process tree may take; none does not limit.
+    pub memory: Option<u64>,
     /// Where it lives.
     pub home: Home,
     /// Names of oddities, beyond those known for the name it reports.
@@ -121,6 +123,7 @@ impl AgentDef {
             mode: None,
             permission: Policy::Ask,
             idle_ttl: defaults.idle_ttl,
+            memory: None,
             home: Home::User,
             quirks: Vec::new(),
             deadlines: defaults.deadlines,

@@ -152,7 +152,7 @@ impl PostContestant {
         policy: Option<Policy>,
     ) -> ApiResult<NewContestant> {
         let agent = choose(state, Some(&self.agent))?;
-        let own = state.agents.get(agent.as_str()).copied();
+        let own = state.known().agents.get(agent.as_str()).copied();
         let policy = tighten(state, &agent, policy)?.or(own);
         self.wishes().fit(state, &agent, policy).await?;
         Ok(NewContestant {

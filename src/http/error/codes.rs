@@ -112,6 +112,16 @@ codes! {
     NotWarm = NOT_FOUND, "not_warm", "There is no such warm session";
     /// A turn runs in it.
     TurnRunning = CONFLICT, "turn_running", "A turn is running";
+    /// The end of its turn is being stored.
+    UnstoredOutput = CONFLICT, "unstored_output", "The end of a turn is being stored";
+    /// A message waits for the session.
+    QueuedMessage = CONFLICT, "queued_message", "A message waits for it";
+    /// The agent left processes running.
+    BackgroundWork = CONFLICT, "background_work", "Its agent left work running";
+    /// The agent could not continue its context.
+    NotResumable = CONFLICT, "not_resumable", "Its context would be lost";
+    /// It could not be found out whether something needs the session.
+    NeedUnknown = CONFLICT, "need_unknown", "It is not known whether it is needed";
     /// It is starting.
     Starting = CONFLICT, "starting", "The agent is starting";
     /// A human has not answered.

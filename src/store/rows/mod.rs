@@ -17,6 +17,7 @@ pub mod providers;
 pub mod sessions;
 pub mod stats;
 pub mod tasks;
+pub mod waiting;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;

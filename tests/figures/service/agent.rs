@@ -30,11 +30,12 @@ pub(crate) fn main() {
         let id = &message["id"];
         match message["method"].as_str() {
             Some("initialize") => send(json!({ "jsonrpc": "2.0", "id": id, "result": {
-                "protocolVersion": 1, "agentCapabilities": {}, "authMethods": [],
+                "protocolVersion": 1, "agentCapabilities": { "loadSession": true }, "authMethods": [],
                 "agentInfo": { "name": "clock", "version": "1" } } })),
             Some("session/new") => {
                 send(json!({ "jsonrpc": "2.0", "id": id, "result": { "sessionId": "clock" } }));
             }
+            Some("session/load") => send(json!({ "jsonrpc": "2.0", "id": id, "result": {} })),
             Some("session/prompt") => {
                 let text = message["params"]["prompt"].to_string();
                 // Whoever hears the word may read the notes.

@@ -27,8 +27,9 @@ impl Sample {
             )
         });
         println!(
-            "  {label:<44} p50 {:>7.2} ms  p99 {:>7.2} ms{}",
+            "  {label:<44} p50 {:>7.2} ms  p95 {:>7.2} ms  p99 {:>7.2} ms{}",
             self.at(50).as_secs_f64() * 1000.0,
+            self.at(95).as_secs_f64() * 1000.0,
             self.at(99).as_secs_f64() * 1000.0,
             ratio.unwrap_or_default()
         );

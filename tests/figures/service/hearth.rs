@@ -14,6 +14,8 @@ use crate::agent;
 use crate::stream::{Socket, Stream};
 
 const BOUND: Duration = Duration::from_secs(60);
+/// What all agents' processes may take.
+pub(crate) const MEMORY_MB: u32 = 2000;
 
 pub(crate) struct Hearth {
     dir: TempDir,
@@ -21,6 +23,8 @@ pub(crate) struct Hearth {
     url: String,
     token: String,
     http: reqwest::Client,
+    /// Warm agents at a time, from the next start on.
+    pub(crate) places: usize,
 }
 
 pub(crate) struct Chat {
@@ -44,6 +48,42 @@ impl Hearth {
             url: String::new(),
             token: String::new(),
             http: http.expect("a client"),
+            places: 40,
+        }
+    }
+
+    /// `kill -9` of the service, and nothing else.
+    pub(crate) async fn kill(&mut self) {
+        let mut child = self.child.take().expect("a service");
+        child.start_kill().expect("to kill");
+        child.wait().await.expect("its end");
+    }
+
+    /// `kill -9` of its PostgreSQL.
+    pub(crate) fn kill_postgres(&self) {
+        let file = self.dir.path().join("home/pg/data/postmaster.pid");
+        let text = std::fs::read_to_string(file).expect("a running server");
+        let pid = text
+            .lines()
+            .next()
+            .and_then(|line| line.trim().parse().ok());
+        let pid = nix::unistd::Pid::from_raw(pid.expect("a pid"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("to kill");
+    }
+
+    /// As [`Self::say`], as often as it takes until it is accepted.
+    pub(crate) async fn say_at_last(&self, chat: &Chat, agent: &str, content: &str) {
+        let started = Instant::now();
+        let url = format!("{}/api/chats/{}/messages", self.url, chat.id);
+        loop {
+            let request = self.http.post(&url).bearer_auth(&self.token);
+            let body = json!({ "content": content, "agent": agent });
+            let answer = request.json(&body).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return;
+            }
+            assert!(started.elapsed() < BOUND, "nothing is accepted");
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
@@ -214,6 +254,17 @@ impl Hearth {
         resident_mb(self.child.as_ref().and_then(Child::id).expect("a service"))
     }
 
+    /// Of the pool: agents that are warm, and MB of memory that all their processes take.
+    pub(crate) async fn in_pool(&self) -> (u64, f64) {
+        let url = format!("{}/api/debug/tree", self.url);
+        let answer = self.http.get(url).bearer_auth(&self.token).send().await;
+        let tree: Value = answer.expect("an answer").json().await.expect("a tree");
+        let mut nodes = tree["children"].as_array().into_iter().flatten();
+        let pool = nodes.find(|node| node["kind"] == "pool").expect("a pool");
+        let number = |name: &str| pool["detail"][name].as_u64().expect("a number");
+        (number("live"), number("memory_bytes") as f64 / 1e6)
+    }
+
     async fn post(&self, path: &str, body: Value) -> Value {
         let request = self
             .http
@@ -237,7 +288,8 @@ impl Hearth {
             .env("HEARTH_LISTEN", "127.0.0.1:0")
             .env("HEARTH_CONFIG", self.dir.path().join("hearth.toml"))
             .env("HEARTH_LOG", "error")
-            .env("AGENT_POOL_MAX_LIVE", "40")
+            .env("AGENT_POOL_MAX_LIVE", self.places.to_string())
+            .env("AGENT_POOL_MEMORY_MB", MEMORY_MB.to_string())
             .env(agent::NOTES, self.dir.path().join("notes"))
             .stdin(Stdio::null())
             .kill_on_drop(true);

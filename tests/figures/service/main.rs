@@ -1,7 +1,8 @@
 //! The figures of the whole service, seen from outside: the release binary, a
 //! durable PostgreSQL, a real agent process that notes when it was prompted.
 //!
-//! `cargo bench --bench figures_service`
+//! `cargo bench --bench figures_service`; with `-- pool` only what deaths and few
+//! places cost.
 //!
 //! A figure that has a raw limit takes it in the same run and prints the ratio;
 //! absolute times move with the machine, ratios hold.
@@ -9,6 +10,7 @@
 mod agent;
 mod clock;
 mod hearth;
+mod pool;
 mod stream;
 
 use std::time::{Duration, Instant};
@@ -37,6 +39,9 @@ async fn figures() {
     let mut hearth = Hearth::new().await;
     println!("start to ready");
     starts(&mut hearth).await;
+    if std::env::args().any(|argument| argument == "pool") {
+        return deaths_and_places(&mut hearth).await;
+    }
     println!("idle");
     println!(
         "  {:<44} {:>9.1} MB",
@@ -61,8 +66,16 @@ async fn figures() {
         .print("agent's first word → SSE client", None);
     println!("stream");
     flood(&hearth).await;
+    deaths_and_places(&mut hearth).await;
+}
+
+async fn deaths_and_places(hearth: &mut Hearth) {
     println!("death of an agent in mid-turn");
-    deaths(&hearth).await;
+    deaths(hearth).await;
+    println!("death of Hearth, and of PostgreSQL");
+    pool::recoveries(hearth).await;
+    println!("{} chats, {} warm at a time", pool::CHATS, pool::PLACES);
+    pool::few_places(hearth).await;
     hearth.stop().await;
 }
 

@@ -41,6 +41,18 @@ impl Stream {
         }
     }
 
+    /// The seq of the last frame that is stored, once all of those have come: none
+    /// comes for a while then.
+    pub(crate) async fn latest(&mut self) -> Option<i64> {
+        let mut latest = None;
+        while let Ok(frame) =
+            tokio::time::timeout(std::time::Duration::from_millis(30), self.next()).await
+        {
+            latest = frame["seq"].as_i64().or(latest);
+        }
+        latest
+    }
+
     pub(crate) async fn until(&mut self, wanted: impl Fn(&Value) -> bool) {
         while !wanted(&self.next().await) {}
     }

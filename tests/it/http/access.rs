@@ -37,7 +37,10 @@ async fn nothing_but_bare_health_is_shown_without_the_token() {
     let (_, body) = service.get("/api/health").await;
     assert_eq!(
         body["agents"][0],
-        json!({ "name": "demo", "permission": "allow_edits" })
+        json!({
+            "name": "demo", "permission": "allow_edits",
+            "circuit": "closed", "rests_ms": null, "why": null
+        })
     );
     assert_eq!(body["database"]["ok"], true);
     assert_eq!(body["warnings"][0], "goose is not installed");

@@ -11,8 +11,10 @@ use chrono::DateTime;
 use hearth::access::Token;
 use hearth::http::HostRules;
 use hearth::http::state::{
-    Health, Limits, Looks, Origin, Parts, Peers, Readiness, Repositories, Repository, Shared, Tree,
+    Health, Known, Limits, Looks, Origin, Parts, Peers, Readiness, Repositories, Repository,
+    Shared, Stop, Tree,
 };
+use hearth::metrics::Metrics;
 use hearth::store::{Store, StoreOptions, migrate};
 use hearth::worktrees::{GitWorktrees, WorktreesConfig};
 use hearth_actors::event::AskOption;
@@ -28,7 +30,7 @@ use hearth_actors::tree::handle::Refusal;
 use hearth_actors::tree::hub::Hub;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -201,6 +203,7 @@ pub(crate) struct Service {
     pub(crate) tree: Arc<StillTree>,
     pub(crate) health: watch::Sender<Health>,
     pub(crate) closing: CancellationToken,
+    pub(crate) stops: mpsc::Receiver<Stop>,
     pub(crate) http: reqwest::Client,
     /// Repositories may be registered below it.
     pub(crate) root: PathBuf,
@@ -234,16 +237,23 @@ pub(crate) async fn service_with(limits: Limits) -> Service {
     let root = tempfile::tempdir().unwrap();
     let allowed = root.path().canonicalize().unwrap();
     let looks = Arc::new(StillLooks::default());
+    let (stop, stops) = mpsc::channel(1);
     let state = Shared::new(Parts {
         store: store.clone(),
         tree: tree.clone(),
         token: Token::parse(TOKEN).unwrap(),
         hosts: HostRules::new(address, &["hearth.example.org".into()]),
-        agents: BTreeMap::from([
-            ("demo".to_owned(), Policy::AllowEdits),
-            ("goose".to_owned(), Policy::Ask),
-        ]),
-        aliases: BTreeMap::from([("goose".to_owned(), "goose-acp".to_owned())]),
+        known: watch::channel(Arc::new(Known {
+            agents: BTreeMap::from([
+                ("demo".to_owned(), Policy::AllowEdits),
+                ("goose".to_owned(), Policy::Ask),
+            ]),
+            aliases: BTreeMap::from([("goose".to_owned(), "goose-acp".to_owned())]),
+        }))
+        .1,
+        metrics: Metrics::new(),
+        stop,
+        grace: Duration::from_secs(30),
         looks: looks.clone(),
         default_agent: None,
         repositories: Arc::new(Git),
@@ -270,6 +280,7 @@ pub(crate) async fn service_with(limits: Limits) -> Service {
         tree,
         health,
         closing,
+        stops,
         http: reqwest::Client::builder().no_proxy().build().unwrap(),
         root: allowed,
         _root: root,

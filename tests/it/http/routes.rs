@@ -205,6 +205,58 @@ async fn the_tree_is_shown_as_json_and_text_and_can_be_told() {
 }
 
 #[tokio::test]
+async fn a_stop_is_asked_for_once_and_bounded() {
+    let mut service = service().await;
+    let (status, body) = service.post("/api/drain", &json!({})).await;
+    assert_eq!((status, &body["grace_ms"]), (202, &json!(30_000)), "{body}");
+    let wish = service.stops.recv().await.unwrap();
+    assert_eq!(wish.grace, std::time::Duration::from_secs(30));
+    let (status, body) = service.post("/api/drain", &json!({ "grace_ms": 7 })).await;
+    assert_eq!((status, &body["turns"]), (202, &json!(0)), "{body}");
+    assert_eq!(service.stops.recv().await.unwrap().grace.as_millis(), 7);
+    for bad in [
+        json!({ "grace_ms": 86_400_001 }),
+        json!({ "grace_ms": -1 }),
+        json!({ "x": 1 }),
+    ] {
+        let (status, body) = service.post("/api/drain", &bad).await;
+        assert_eq!(
+            (status, &body["code"]),
+            (422, &json!("invalid_body")),
+            "{body}"
+        );
+    }
+    assert!(service.stops.try_recv().is_err());
+    // A service inside a command ends with it.
+    service.stops.close();
+    let (status, body) = service.post("/api/drain", &json!({})).await;
+    assert_eq!(
+        (status, &body["code"]),
+        (503, &json!("tree_unavailable")),
+        "{body}"
+    );
+    let open = service.bare(Method::POST, "/api/drain").json(&json!({}));
+    assert_eq!(answer(open).await.0, 401);
+}
+
+#[tokio::test]
+async fn metrics_are_for_who_has_the_token() {
+    let service = service().await;
+    let text = service
+        .request(Method::GET, "/metrics")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(text.status(), 200);
+    let text = text.text().await.unwrap();
+    assert!(
+        text.contains("hearth_build_info{") && text.ends_with("# EOF\n"),
+        "{text}"
+    );
+    assert_eq!(answer(service.bare(Method::GET, "/metrics")).await.0, 401);
+}
+
+#[tokio::test]
 async fn all_that_is_described_is_there() {
     let service = service().await;
     let (_, document) = service.get("/api/openapi.json").await;

@@ -90,6 +90,57 @@ async fn descendants_are_ours_and_counted_and_strangers_are_not() {
 }
 
 #[tokio::test]
+async fn what_a_tree_takes_and_what_it_left_running_is_told() {
+    let fixture = Fixture::new();
+    let (key, spec) = fixture.shell("sleep 1000 & read go; sleep 1001 & read go; kill $!; read go");
+    assert!(fixture.room.footprints().await.is_empty());
+    assert_eq!(
+        fixture.room.left_running(&key).await,
+        Some(0),
+        "it has no tree"
+    );
+    let mut process = fixture.room.spawn(spec).await.unwrap();
+    let mut stdin = process.take_stdin().unwrap();
+    let many = async |many: usize| {
+        let started = Instant::now();
+        loop {
+            let weights = fixture.room.footprints().await;
+            let weight = weights.get(&key).copied().unwrap_or_default();
+            if weight.processes == many {
+                return weight;
+            }
+            assert!(started.elapsed() < Duration::from_secs(10), "{weight:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    // The helper is there from the start: no work.
+    let weight = many(2).await;
+    assert!((1 << 16..1 << 26).contains(&weight.bytes), "{weight:?}");
+    let resident = fixture.room.rss_bytes(&key).unwrap();
+    assert!(weight.bytes <= resident, "{weight:?} of {resident}");
+    assert_eq!(
+        fixture.room.left_running(&key).await,
+        None,
+        "nobody knows yet"
+    );
+    let at_once = Duration::ZERO;
+    fixture.room.settled(&key, at_once, &|| true).await;
+    assert_eq!(fixture.room.left_running(&key).await, Some(0));
+    stdin.write_all(b"go\n").await.unwrap();
+    many(3).await;
+    assert_eq!(fixture.room.left_running(&key).await, Some(1));
+    fixture.room.settled(&key, at_once, &|| false).await;
+    assert_eq!(
+        fixture.room.left_running(&key).await,
+        Some(1),
+        "not certain"
+    );
+    stdin.write_all(b"go\n").await.unwrap();
+    many(2).await;
+    assert_eq!(fixture.room.left_running(&key).await, Some(0));
+}
+
+#[tokio::test]
 async fn an_entry_with_another_start_time_is_not_signalled() {
     let fixture = Fixture::new();
     let (_, spec) = fixture.shell("exec sleep 1000");

@@ -1,7 +1,7 @@
 //! The journal beyond the contract: sums, summaries, changes of others, trouble.
 
 use hearth_actors::event::{Batch, FrameKind};
-use hearth_actors::model::{Diff, TurnEnd, Usage};
+use hearth_actors::model::{Continuity, Diff, LinkFacts, Resume, TurnEnd, Usage};
 use hearth_actors::outcome::Outcome;
 use hearth_actors::ports::{Journal, JournalError, LinkNote, LinkStatus};
 use hearth_actors::testing::contract_store::{
@@ -113,6 +113,60 @@ async fn a_pair_is_active_in_its_turns_and_stays_crashed() {
         finish(&store, &turn, Outcome::Ok).await;
         assert_eq!(status().await, if crashes { "crashed" } else { "idle" });
     }
+}
+
+/// Also those whose turn the new life itself ends.
+#[tokio::test]
+async fn a_new_life_knows_no_warm_agent() {
+    let store = RealStore::fresh().await;
+    acquire(&store).await;
+    let mut chats = Vec::new();
+    for works in [false, true] {
+        let session = store.insert_session().await;
+        let chat = store.insert_chat(session).await;
+        store.insert_task(Some(session), Some(chat), AGENT).await;
+        let turn = claim_one(&store).await;
+        let facts = LinkFacts {
+            pid: Some(4_000_000),
+            resume: Resume {
+                agent_session_id: "its own".into(),
+                home_id: "home".into(),
+                config_hash: "hash".into(),
+            },
+            backend: "acp_warm".into(),
+            continuity: Continuity::New,
+        };
+        let note = LinkNote {
+            key: turn.key.clone(),
+            session,
+            status: LinkStatus::Active,
+            facts: Some(facts),
+        };
+        store.store.note_link(&note).await.unwrap();
+        open(&store, &turn).await;
+        if !works {
+            finish(&store, &turn, Outcome::Ok).await;
+        }
+        chats.push(chat.0);
+    }
+    let shown = || async {
+        sqlx::query_as::<_, (String, Option<i32>)>(
+            "select a.status, l.pid from agent_sessions a
+             join hearth.agent_links l on l.chat_id = a.chat_id and l.agent = a.agent
+             where a.chat_id = any($1) order by array_position($1, a.chat_id)",
+        )
+        .bind(&chats)
+        .fetch_all(store.store.pool())
+        .await
+        .unwrap()
+    };
+    let pid = Some(4_000_000);
+    let before = [("idle".to_owned(), pid), ("active".to_owned(), pid)];
+    assert_eq!(shown().await, before);
+    let found = store.lease().acquire().await.unwrap();
+    assert_eq!(found.interrupted, 1);
+    let none = ("crashed".to_owned(), None);
+    assert_eq!(shown().await, [none.clone(), none]);
 }
 
 #[tokio::test]

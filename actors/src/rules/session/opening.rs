@@ -170,6 +170,7 @@ impl Session {
         let (outcome, what) = match why {
             Why::Asked => (Outcome::Cancelled, "cancelled"),
             Why::Budget => (Outcome::Budget, "its budget was used up"),
+            Why::Memory => (Outcome::OutOfMemory, "its agent took too much memory"),
             _ => (Outcome::Interrupted, "stopped"),
         };
         let detail = format!("{what} before the prompt reached the agent");

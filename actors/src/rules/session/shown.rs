@@ -19,6 +19,18 @@ impl Session {
         self.link == Link::Up
     }
 
+    /// Its agent is being started.
+    #[must_use]
+    pub fn is_starting(&self) -> bool {
+        self.link == Link::Starting
+    }
+
+    /// The agent has ended its turn, and not all of that is stored.
+    #[must_use]
+    pub fn is_settling(&self) -> bool {
+        matches!(self.phase, Phase::Diffing { .. } | Phase::Finishing(_))
+    }
+
     /// It is on its way out.
     #[must_use]
     pub fn is_stopping(&self) -> bool {

@@ -82,15 +82,16 @@ pub use parts::{
 pub use prompts::{
     a_decision_leaves_a_row, a_notice_said_again_is_one, a_prompt_blocks_its_task,
     a_prompt_is_settled_once, a_task_is_blocked_until_its_last_prompt_is_settled,
-    take_over_withdraws_the_prompts, the_end_of_a_turn_closes_its_prompts,
+    an_agent_that_rests_is_told_of_beside_its_chats, take_over_withdraws_the_prompts,
+    the_end_of_a_turn_closes_its_prompts,
 };
 pub use queue::{
     a_claim_tells_whether_anything_was_left, a_parked_task_holds_back_its_own_chat_only,
     a_released_task_is_claimed_again_after_its_delay, a_second_claim_never_returns_a_leased_task,
-    a_task_gets_session_and_chat, credit_bounds_a_claim_and_more_says_so,
-    one_task_a_session_in_order, sessions_run_side_by_side_oldest_first,
-    the_old_fence_of_a_released_task_fails, unknown_agents_are_left_alone,
-    without_a_lease_nothing_is_claimed,
+    a_task_gets_session_and_chat, a_task_that_waits_is_seen_and_no_other,
+    credit_bounds_a_claim_and_more_says_so, one_task_a_session_in_order,
+    sessions_run_side_by_side_oldest_first, the_old_fence_of_a_released_task_fails,
+    unknown_agents_are_left_alone, without_a_lease_nothing_is_claimed,
 };
 
 /// The agent of every task here, unless it says otherwise.
@@ -214,6 +215,8 @@ macro_rules! store_contract {
             the_end_of_a_turn_closes_its_prompts,
             take_over_withdraws_the_prompts,
             a_notice_said_again_is_one,
+            an_agent_that_rests_is_told_of_beside_its_chats,
+            a_task_that_waits_is_seen_and_no_other,
             a_new_context_is_given_what_its_chat_holds,
             a_returning_agent_is_given_what_it_missed_once,
             a_doubtful_telling_ends_the_context,

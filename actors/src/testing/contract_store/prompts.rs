@@ -175,6 +175,42 @@ pub async fn a_notice_said_again_is_one(store: &dyn StoreUnderTest) {
     assert_eq!(store.open_notices().await, 1);
 }
 
+/// That an agent rests is another notice than that one of its chats does.
+pub async fn an_agent_that_rests_is_told_of_beside_its_chats(store: &dyn StoreUnderTest) {
+    let turn = running(store).await;
+    let (key, agent) = (turn.key.clone(), turn.key.agent.clone());
+    let rest = Duration::from_secs(60);
+    let chat_rests = Notice::CircuitOpen {
+        chat: key.chat,
+        key: key.clone(),
+        why: "signal 9".into(),
+        rest,
+    };
+    let rests = Notice::AgentRests {
+        agent: agent.clone(),
+        why: "signal\0 9".into(),
+        rest,
+    };
+    store.journal().notice(&chat_rests).await.unwrap();
+    for _ in 0..2 {
+        store.journal().notice(&rests).await.unwrap();
+        assert_eq!(store.open_notices().await, 2);
+    }
+    store
+        .journal()
+        .notice(&Notice::CircuitClosed { key })
+        .await
+        .unwrap();
+    assert_eq!(store.open_notices().await, 1);
+    for _ in 0..2 {
+        let answers = Notice::AgentAnswers {
+            agent: agent.clone(),
+        };
+        store.journal().notice(&answers).await.unwrap();
+        assert_eq!(store.open_notices().await, 0);
+    }
+}
+
 pub(super) async fn running(store: &dyn StoreUnderTest) -> Assignment {
     acquire(store).await;
     store.insert_task(None, None, AGENT).await;

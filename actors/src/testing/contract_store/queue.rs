@@ -7,6 +7,7 @@ use super::parts::{
     turn_ref, wait_for_claim,
 };
 use super::{AGENT, StoreUnderTest};
+use crate::ids::SessionKey;
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::QueueError;
 
@@ -178,4 +179,38 @@ pub async fn the_old_fence_of_a_released_task_fails(store: &dyn StoreUnderTest) 
     store.queue().release(&old.fence, None).await.unwrap();
     assert_eq!(store.task_state(new.fence.task).await, TaskState::Running);
     open(store, &new).await;
+}
+
+/// A task that waits keeps its session's agent; one that is parked, runs, or is for
+/// another agent does not.
+pub async fn a_task_that_waits_is_seen_and_no_other(store: &dyn StoreUnderTest) {
+    acquire(store).await;
+    let session = store.insert_session().await;
+    let chat = store.insert_chat(session).await;
+    let key = |agent: &str| SessionKey {
+        chat,
+        agent: agent.into(),
+    };
+    let waits = async |agent: &str| store.queue().waits(&key(agent)).await.expect("an answer");
+    assert!(!waits(AGENT).await);
+    store.insert_task(Some(session), Some(chat), AGENT).await;
+    assert!(waits(AGENT).await);
+    assert!(!waits("other").await);
+    let turn = claim_one(store).await;
+    assert!(!waits(AGENT).await, "it runs");
+    store.insert_task(Some(session), Some(chat), AGENT).await;
+    assert!(waits(AGENT).await, "behind the one that runs");
+    let parked = backs_off(Duration::from_secs(600));
+    store
+        .queue()
+        .release(&turn.fence, Some(&parked))
+        .await
+        .expect("given back");
+    let next = store.queue().claim(5, &agents()).await.expect("a claim");
+    assert!(next.assignments.is_empty(), "what follows waits too");
+    let other = SessionKey {
+        chat: store.insert_chat(session).await,
+        agent: AGENT.into(),
+    };
+    assert!(!store.queue().waits(&other).await.expect("an answer"));
 }

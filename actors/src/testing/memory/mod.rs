@@ -29,6 +29,7 @@ use crate::ids::{AgentName, OperationId, PromptId, SessionId, SessionKey, TaskId
 use crate::limits::Parked;
 use crate::model::{Checkpoint, Diff, Fence, TurnEnd};
 use crate::operation::{Abandoned, Asked, Begun, LeftBehind, Owner};
+use crate::outcome::TaskState;
 use crate::ports::{
     Claim, Journal, JournalError, LinkNote, NodeLease, OpenTurn, Operations, OperationsError,
     QueueError, Reconciled, Source, TaskQueue,
@@ -160,7 +161,9 @@ impl MemoryStore {
             let part = faults.dice.as_mut().map_or(1.0, fastrand::Rng::f64);
             (faults.latency.mul_f64(part), faults.down)
         };
-        tokio::time::sleep(latency).await;
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
         if down {
             return Err("the fake store is down".into());
         }
@@ -205,6 +208,17 @@ impl TaskQueue for MemoryStore {
     ) -> Result<Vec<Frame>, QueueError> {
         self.reach().await.map_err(QueueError::Unavailable)?;
         Ok(self.with(|rows| rows.release(fence, parked)))
+    }
+
+    async fn waits(&self, key: &SessionKey) -> Result<bool, QueueError> {
+        self.reach().await.map_err(QueueError::Unavailable)?;
+        let now = Instant::now();
+        Ok(self.with(|rows| {
+            rows.tasks.values().any(|row| {
+                let is_parked = row.not_before.is_some_and(|due| due > now);
+                row.key == *key && row.state == TaskState::Pending && !is_parked
+            })
+        }))
     }
 }
 
@@ -311,6 +325,14 @@ impl Journal for MemoryStore {
         self.with(|rows| match notice {
             Notice::CircuitOpen { key, chat, .. } => rows.open_circuits.insert(key.clone(), *chat),
             Notice::CircuitClosed { key } => rows.open_circuits.remove(key),
+            Notice::AgentRests { agent, .. } => {
+                rows.resting_agents.insert(agent.clone());
+                None
+            }
+            Notice::AgentAnswers { agent } => {
+                rows.resting_agents.remove(agent);
+                None
+            }
             Notice::Operation { what, .. } => {
                 rows.told.push(what.clone());
                 None

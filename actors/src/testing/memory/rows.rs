@@ -144,6 +144,8 @@ pub struct Rows {
     pub prompts: BTreeMap<PromptId, PromptRow>,
     /// Keys of which people were told that they cool down, and in which chat.
     pub open_circuits: BTreeMap<SessionKey, ChatId>,
+    /// Agents that people were told of as resting.
+    pub resting_agents: BTreeSet<AgentName>,
     /// Agents that rest: until when, and why.
     pub rests: BTreeMap<AgentName, (Instant, Option<String>)>,
     /// How often budgets were looked at.

@@ -177,7 +177,7 @@ impl StoreUnderTest for MemoryStore {
     }
 
     async fn open_notices(&self) -> usize {
-        self.with(|rows| rows.open_circuits.len())
+        self.with(|rows| rows.open_circuits.len() + rows.resting_agents.len())
     }
 
     async fn message(&self, message: MessageId) -> Option<(String, String)> {

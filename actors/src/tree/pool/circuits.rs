@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::State;
 use crate::ids::{ChatId, Generation, SessionKey};
 use crate::limits::{ParkReason, Parked};
+use crate::ports::Fact;
 use crate::prompt::Notice;
 use crate::rules::restart::Rest;
 use crate::rules::routing::circuit;
@@ -46,7 +47,9 @@ impl State {
 
     pub(super) fn crashed(&mut self, key: &SessionKey, generation: Generation, why: String) {
         if let Some(live) = self.live_now(key, generation) {
+            live.well = false;
             let chat = live.chat;
+            self.kind_failed(&circuit(key, chat), &why);
             self.rest(key, chat, why);
         }
     }
@@ -66,6 +69,11 @@ impl State {
                 tracing::error!(session = %key, ?wait, %why, "a session crashed too often and cools down")
             }
         }
+        self.shared.note(Fact::Crashed {
+            agent: key.agent.clone(),
+            cools: matches!(rest, Rest::CoolDown(_)),
+        });
+        let record = self.circuits.entry(circuit.clone()).or_default();
         record.last_exit = Some(why.clone());
         if let Rest::CoolDown(_) = rest {
             record.noticed = true;
@@ -81,6 +89,7 @@ impl State {
     /// A turn ended well.
     pub(super) fn worked(&mut self, key: &SessionKey, chat: ChatId) {
         let circuit = circuit(key, chat);
+        self.kind_worked(&key.agent);
         if let Some(record) = self.circuits.get_mut(&circuit) {
             record.history.worked();
             self.circuit_closed(&circuit);
@@ -98,7 +107,7 @@ impl State {
     }
 
     /// Beside the pool, which waits for no database.
-    fn tell_people(&mut self, notice: Notice) {
+    pub(super) fn tell_people(&mut self, notice: Notice) {
         let shared = self.shared.clone();
         self.tasks.retain(|task| !task.is_finished());
         self.tasks.push(Task::spawn(async move {
@@ -109,6 +118,7 @@ impl State {
     }
 
     pub(super) fn forget_circuits(&mut self) {
+        self.forget_kinds();
         let live = &self.live;
         if self.circuits.len() > CIRCUITS {
             let (now, intensity) = (self.shared.now(), self.shared.settings.intensity);

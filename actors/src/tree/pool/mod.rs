@@ -7,6 +7,8 @@
 
 pub(crate) mod budgets;
 mod circuits;
+mod kinds;
+mod leaving;
 mod rests;
 mod servers;
 mod slots;
@@ -23,7 +25,9 @@ use crate::ids::{AgentName, ChatId, Generation, SessionId, SessionKey, TaskId, T
 use crate::limits::Gauge;
 use crate::model::Assignment;
 use crate::outcome::Outcome;
-use crate::rules::pool::Slot;
+use crate::ports::Footprint;
+use crate::rules::evict::{Nomination, Stays};
+use crate::rules::pool::{self as rule, Slot};
 use crate::rules::restart::History;
 use crate::rules::turn::Why;
 use crate::tree::addr::{Addr, Depth, Task};
@@ -51,7 +55,7 @@ pub(crate) enum Msg {
     /// A session's agent crashed or did not start.
     Crashed(SessionKey, Generation, String),
     /// A session will not go.
-    Refused(SessionKey, Generation, Refusal),
+    Stays(SessionKey, Generation, Stays),
     /// A session's actor, state and processes are gone.
     Gone(SessionKey, Generation),
     /// A session's turn waits for a human, and whether its agent may go meanwhile;
@@ -61,6 +65,12 @@ pub(crate) enum Msg {
     RenewServer(String, u64),
     /// Look for sessions whose idle time is over.
     Sweep,
+    /// What the process trees take.
+    Weights(BTreeMap<SessionKey, Footprint>),
+    /// The limits or the agents were set anew.
+    Reloaded,
+    /// Answers.
+    Ping(RpcReplyPort<()>),
     /// End the turn of this task, if it runs here.
     Cancel(TaskId),
     /// Answer a prompt of this task.
@@ -101,6 +111,8 @@ pub(crate) struct State {
     generations: BTreeMap<SessionKey, Generation>,
     /// By the key that crashes are counted under.
     circuits: BTreeMap<SessionKey, Record>,
+    /// By agent.
+    kinds: BTreeMap<AgentName, kinds::Kind>,
     /// Shared servers, by definition.
     servers: BTreeMap<String, servers::Shared>,
     servers_stop: bool,
@@ -118,11 +130,14 @@ pub(crate) struct State {
     draining: bool,
     stopped: Vec<RpcReplyPort<()>>,
     stopping: bool,
-    /// Why sessions refused to go, counted since the start.
-    refusals: BTreeMap<String, u64>,
+    /// Why sessions stayed that were asked to go, counted since the start.
+    refusals: BTreeMap<Stays, u64>,
     /// Tasks that found no place, counted since the start.
     turned_away: u64,
-    evicted: u64,
+    /// Why sessions went, counted since the start.
+    evicted: BTreeMap<Nomination, u64>,
+    /// The look at the process trees that is under way or waits for its time.
+    scale: Option<Task>,
     tasks: Vec<Task>,
     _sweep: Task,
 }
@@ -144,6 +159,15 @@ struct Live {
     lent: bool,
     /// Its actor is gone, its clean-up is not.
     ended: bool,
+    /// Why it was asked to go, while it is.
+    nominated: Option<Nomination>,
+    /// What it was started with; another one by now makes it leave.
+    definition: u64,
+    /// Most bytes of its process tree.
+    memory: Option<u64>,
+    /// Its last turn ended well.
+    well: bool,
+    processes: usize,
 }
 
 /// The turn a session holds, in case it dies with it.
@@ -179,7 +203,7 @@ impl Of {
 
 struct Waiting {
     assignment: Box<Assignment>,
-    refused: Vec<SessionKey>,
+    refused: Vec<rule::Refused>,
 }
 
 impl Actor for PoolActor {
@@ -208,6 +232,7 @@ impl Actor for PoolActor {
             live: BTreeMap::new(),
             generations: BTreeMap::new(),
             circuits: BTreeMap::new(),
+            kinds: BTreeMap::new(),
             servers: BTreeMap::new(),
             servers_stop: false,
             trying: BTreeMap::new(),
@@ -221,7 +246,8 @@ impl Actor for PoolActor {
             stopping: false,
             refusals: BTreeMap::new(),
             turned_away: 0,
-            evicted: 0,
+            evicted: BTreeMap::new(),
+            scale: None,
             tasks: Vec::new(),
             _sweep: sweep,
         };
@@ -246,13 +272,14 @@ impl Actor for PoolActor {
                 state.turn_over(&key, generation, outcome).await
             }
             Msg::Crashed(key, generation, why) => state.crashed(&key, generation, why),
-            Msg::Refused(key, generation, refusal) => {
-                state.refused(&key, generation, refusal).await
-            }
+            Msg::Stays(key, generation, why) => state.stays(&key, generation, why).await,
             Msg::Gone(key, generation) => state.gone(&key, generation).await,
             Msg::Asks(key, generation, asks) => state.asks(&key, generation, asks),
             Msg::RenewServer(definition, life) => state.renew_server(&definition, life),
             Msg::Sweep => state.sweep(),
+            Msg::Weights(weights) => state.weighed_trees(&weights),
+            Msg::Reloaded => state.reloaded().await,
+            Msg::Ping(reply) => drop(reply.send(())),
             Msg::Cancel(task) => state.cancel(task, Why::Asked),
             Msg::Answer(task, reply) => state.answer(task, reply),
             Msg::CloseChat(chat) => state.close(|of, _| of == chat),
@@ -266,6 +293,7 @@ impl Actor for PoolActor {
         }
         state.tell_servers();
         state.settle_replies();
+        state.use_scale();
         state.show();
         Ok(())
     }

@@ -40,6 +40,7 @@ impl State {
 
     /// The turn is over or was given back; with an outcome if it had one.
     pub(super) fn tried(&mut self, turn: crate::ids::TurnId, outcome: Option<Outcome>) {
+        self.kind_tried(turn, outcome);
         let tried: Option<AgentName> = self
             .trying
             .iter()

@@ -1,5 +1,6 @@
 //! Giving tasks to sessions, and what follows when a session ends.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -13,12 +14,14 @@ use crate::ids::{Generation, SessionKey};
 use crate::limits::{ParkReason, Parked};
 use crate::model::{Assignment, Fence, TurnEnd, Usage};
 use crate::outcome::Outcome;
+use crate::ports::Fact;
+use crate::rules::evict::Nomination;
 use crate::rules::pool::{self as rule, Admission, Slot};
 use crate::rules::routing::{self, Route};
 use crate::tree::addr::{Addr, Depth, Task};
 use crate::tree::board::Snapshot;
 use crate::tree::session::{self, SessionActor};
-use crate::tree::shared::{Backoff, Shared, until_written};
+use crate::tree::shared::{Backoff, Limits, Shared, until_written};
 
 /// A task whose agent cannot be had waits this long before it is claimed again.
 const NO_AGENT_WAIT: Duration = Duration::from_secs(1);
@@ -53,17 +56,24 @@ impl State {
         if let Some(parked) = self.agent_rests(&task.assignment) {
             return self.park(&task.assignment, parked);
         }
-        let slots = self
-            .live
-            .iter()
-            .map(|(key, live)| (key.clone(), live.slot))
-            .collect();
-        let (now, max_live) = (self.shared.now(), self.shared.settings.max_live);
-        match rule::admit(&slots, key, max_live, &task.refused, now) {
+        if let Some(parked) = self.kind_rests(&task.assignment) {
+            return self.park(&task.assignment, parked);
+        }
+        let (now, limits) = (self.shared.now(), self.shared.limits());
+        let slots = self.slots();
+        match rule::admit(&slots, key, limits.into(), &task.refused, now) {
             Admission::Reuse => self.hand_over(task.assignment),
             Admission::Spawn => self.spawn(task).await,
-            Admission::After(victim) => {
-                self.ask_to_go(&victim);
+            Admission::After {
+                victim,
+                insist,
+                memory,
+            } => {
+                let why = match memory {
+                    true => Nomination::Memory,
+                    false => Nomination::Lru,
+                };
+                self.ask_to_go(&victim, why, insist);
                 self.waiting.push_back(task);
             }
             Admission::Wait => self.waiting.push_back(task),
@@ -71,10 +81,7 @@ impl State {
                 self.turned_away += 1;
                 let parked = Parked::until(ParkReason::PoolFull, wait);
                 let asking = self.asking();
-                let detail = format!(
-                    "all {max_live} warm sessions are busy; {asking} of them wait for people, \
-                     whose answers make room"
-                );
+                let detail = full(limits, &slots, asking);
                 self.park(&task.assignment, parked.because(detail));
             }
         }
@@ -101,7 +108,7 @@ impl State {
         let generation = *generation;
         let (crashes, last_exit) = self.crashes(&key, task.assignment.chat);
         let depth = Depth::default();
-        let idle_ttl = entry.idle_ttl;
+        let (idle_ttl, of, memory) = (entry.idle_ttl, entry.definition, entry.memory);
         let arguments = session::Arguments {
             shared: self.shared.clone(),
             pool: self.me.clone(),
@@ -132,11 +139,17 @@ impl State {
                             used: self.shared.now(),
                             idle_ttl,
                             asks: None,
+                            bytes: None,
                         },
                         server: definition,
                         turn: None,
                         lent: false,
                         ended: false,
+                        nominated: None,
+                        definition: of,
+                        memory,
+                        well: false,
+                        processes: 0,
                     },
                 );
                 self.hand_over(task.assignment);
@@ -207,6 +220,7 @@ impl State {
         let turn = live.turn.take();
         let held = turn.is_some();
         let (chat, lent) = (live.chat, std::mem::take(&mut live.lent));
+        live.well |= outcome == Some(Outcome::Ok);
         if let Some(turn) = turn {
             self.tried(turn.reference.fence.turn, outcome);
         }
@@ -268,10 +282,12 @@ impl State {
     }
 
     pub(super) async fn gone(&mut self, key: &SessionKey, generation: Generation) {
-        if self.live_now(key, generation).is_none() {
+        let Some(live) = self.live_now(key, generation) else {
             return;
-        }
+        };
+        let why = live.nominated.take();
         self.live.remove(key);
+        self.went(key, why);
         self.tenants_went();
         self.shared
             .board
@@ -309,6 +325,10 @@ impl State {
     fn release(&mut self, assignment: &Assignment, parked: Option<Parked>) {
         let (fence, shared) = (assignment.fence, self.shared.clone());
         self.tried(fence.turn, None);
+        if let Some(parked) = &parked {
+            let agent = assignment.key.agent.clone();
+            self.shared.note(Fact::Parked(agent, parked.reason));
+        }
         let dispatcher = self.dispatcher.clone();
         self.tasks.retain(|task| !task.is_finished());
         self.tasks.push(Task::spawn(async move {
@@ -330,12 +350,19 @@ impl State {
     }
 
     pub(super) fn show(&self) {
+        let limits = self.shared.limits();
+        let memory: u64 = self.live.values().filter_map(|live| live.slot.bytes).sum();
         self.shared.board.put(
             &["root", "pool"],
             Snapshot {
                 kind: "pool".into(),
                 name: "pool".into(),
-                state: if self.stopping { "stopping" } else { "up" }.into(),
+                state: match (self.stopping, self.draining) {
+                    (true, _) => "stopping",
+                    (false, true) => "draining",
+                    (false, false) => "up",
+                }
+                .into(),
                 restarts: self
                     .circuits
                     .values()
@@ -345,7 +372,12 @@ impl State {
                 detail: json!({
                     "live": self.live.len(),
                     "busy": self.live.values().filter(|live| live.slot.busy).count(),
-                    "max_live": self.shared.settings.max_live,
+                    "max_live": limits.max_live,
+                    "memory_bytes": memory,
+                    "memory_cap": limits.memory,
+                    "weights": self.weights_shown(),
+                    "processes": self.live.values().map(|live| live.processes).sum::<usize>(),
+                    "agents_resting": self.kinds_shown(),
                     "asking": self.asking(),
                     "waiting": self.waiting.len(),
                     "turned_away": self.turned_away,
@@ -358,6 +390,20 @@ impl State {
             },
         );
     }
+}
+
+/// Why a task finds no place, for a person.
+fn full(limits: Limits, slots: &BTreeMap<SessionKey, Slot>, asking: usize) -> String {
+    let Limits { max_live, memory } = limits;
+    let why = match memory {
+        Some(cap) if slots.len() < max_live => format!(
+            "the warm sessions take {} of {} MB, and none of them can go",
+            rule::bytes(slots) >> 20,
+            cap >> 20
+        ),
+        _ => format!("all {max_live} warm sessions are busy"),
+    };
+    format!("{why}; {asking} of them wait for people, whose answers make room")
 }
 
 /// A turn whose session died with it: what was not prompted waits again, what

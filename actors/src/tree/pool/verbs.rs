@@ -3,72 +3,14 @@
 use ractor::RpcReplyPort;
 
 use super::{Of, State, Waiting};
-use crate::ids::{ChatId, Generation, SessionId, SessionKey, TaskId};
+use crate::ids::{ChatId, SessionId, SessionKey, TaskId};
 use crate::model::Assignment;
-use crate::rules::pool as rule;
+use crate::rules::evict::Nomination;
 use crate::rules::turn::Why;
 use crate::tree::handle::Refusal;
 use crate::tree::session;
 
 impl State {
-    pub(super) fn sweep(&mut self) {
-        let slots = self
-            .live
-            .iter()
-            .map(|(key, live)| (key.clone(), live.slot))
-            .collect();
-        for key in rule::expired(&slots, self.shared.now()) {
-            self.ask_to_go(&key);
-        }
-    }
-
-    /// Nominates; the session decides.
-    pub(super) fn ask_to_go(&mut self, key: &SessionKey) {
-        if let Some(live) = self.live.get_mut(key)
-            && !live.slot.leaving
-        {
-            live.slot.leaving = true;
-            self.evicted += 1;
-            live.addr.cast(session::Msg::Evict);
-        }
-    }
-
-    pub(super) async fn refused(
-        &mut self,
-        key: &SessionKey,
-        generation: Generation,
-        refusal: Refusal,
-    ) {
-        let now = self.shared.now();
-        let Some(live) = self.live_now(key, generation) else {
-            return;
-        };
-        if let Some(asks) = live
-            .slot
-            .asks
-            .as_mut()
-            .filter(|_| refusal == Refusal::OpenPrompt)
-        {
-            // It knows better than what it told before; an answer may be on its way.
-            asks.since = now;
-        }
-        if refusal != Refusal::Stopping {
-            // A refusal starts its idle time anew.
-            live.slot.leaving = false;
-            live.slot.used = now;
-            self.evicted = self.evicted.saturating_sub(1);
-        }
-        *self.refusals.entry(refusal.to_string()).or_default() += 1;
-        for task in &mut self.waiting {
-            task.refused.push(key.clone());
-        }
-        if let Some(index) = self.evictions.iter().position(|(other, _)| other == key) {
-            let (_, reply) = self.evictions.remove(index);
-            let _ = reply.send(Err(refusal));
-        }
-        self.try_waiting().await;
-    }
-
     pub(super) fn cancel(&mut self, task: TaskId, why: Why) {
         if let Some(live) = self.held_by(task) {
             live.addr.cast(session::Msg::Cancel(task, why));
@@ -146,7 +88,7 @@ impl State {
                 let _ = reply.send(Err(refusal));
             }
             None => {
-                self.ask_to_go(&key);
+                self.ask_to_go(&key, Nomination::Operator, false);
                 self.evictions.push((key, reply));
             }
         }
@@ -159,6 +101,7 @@ impl State {
             .map(|record| record.history.forgive())
             .is_some();
         self.circuit_closed(key);
+        self.kind_worked(&key.agent);
         match self.live.get_mut(key) {
             Some(live) => {
                 live.slot.leaving = true;

@@ -58,7 +58,7 @@ impl Look {
             }
         };
         let (places, open) = ports.reap_rows.places().await?;
-        let keep = self.shared.settings.keep;
+        let keep = self.shared.settings.keep_files;
         let mut report = Report {
             dry_run: self.dry_run,
             ..Report::default()
@@ -219,7 +219,7 @@ impl Look {
         for _ in 0..MAX_BATCHES {
             let old = ports
                 .reap_rows
-                .old_checkpoints(&self.shared.settings.keep)
+                .old_checkpoints(&self.shared.settings.keep_files)
                 .await?;
             if old.is_empty() || self.dry_run {
                 return Ok(gone + old.len() as u64);

@@ -1,5 +1,7 @@
 //! Carrying out what the session's machine wants done.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ractor::Actor;
@@ -9,11 +11,12 @@ use tokio::time::timeout;
 use super::settling::Ending;
 use super::{LiveLink, Msg, State};
 use crate::event::AgentEvent;
+use crate::ids::SessionKey;
 use crate::model::{Assignment, Continuity};
 use crate::outcome::Outcome;
-use crate::ports::{AgentBackend, LinkSpec, LinkStatus, ProcessLedger, StartError};
+use crate::ports::{AgentBackend, Fact, How, LinkSpec, LinkStatus, ProcessLedger, StartError};
 use crate::rules::session::{Effect, Input, LinkNo};
-use crate::tree::addr::{Addr, report};
+use crate::tree::addr::{Addr, Task, report};
 use crate::tree::pool;
 use crate::tree::pump::{self, CurrentTurn, Pump};
 use crate::tree::server;
@@ -23,6 +26,11 @@ const GONE_BOUND: Duration = Duration::from_secs(10);
 const STILL_ALIVE: &str = "processes of the agent's last life are still alive";
 /// The stop ladder's longest way: 3 s, 2 s, and the kernel's time.
 const STOP_BOUND: Duration = Duration::from_secs(15);
+/// From the start to the first look at an agent's helpers; doubles up to the last.
+const FIRST_LOOK_AT_HELPERS: Duration = Duration::from_secs(2);
+const LAST_LOOK_AT_HELPERS: Duration = Duration::from_secs(60);
+/// From a tool's process to the word of its call, at most, where the words are read.
+const CALLS_ARE_HEARD: Duration = Duration::from_secs(1);
 
 impl State {
     /// One step of the machine and all that follows from it.
@@ -87,8 +95,17 @@ impl State {
             Effect::Detach(verdict) => self.finish(verdict, Ending::Detached),
             Effect::GiveBack(parked) => self.give_back(parked),
             Effect::TurnOver(outcome) => {
-                let over = self.turn.take();
-                if over.is_some_and(|turn| turn.alone || self.to.is_one_shot()) {
+                let turn = self.turn.take();
+                if let (Some(turn), Some(outcome)) = (&turn, outcome) {
+                    let took = self.to.shared.now().since(turn.began);
+                    let agent = self.to.key.agent.clone();
+                    self.to.shared.note(Fact::TurnEnded {
+                        agent,
+                        outcome,
+                        took,
+                    });
+                }
+                if turn.is_some_and(|turn| turn.alone || self.to.is_one_shot()) {
                     // What it was started for is over.
                     self.me.cast(Msg::Stop);
                 }
@@ -127,13 +144,16 @@ impl State {
         let alone = self.to.entry.alone.clone();
         let alone = alone.filter(|_| assignment.goes_on.is_none());
         let (sender, events) = mpsc::channel(pump::CHANNEL);
+        let heard = sender.downgrade();
         let current = CurrentTurn::default();
+        let tools = Arc::new(AtomicBool::new(false));
         let arguments = pump::Arguments {
             shared: self.to.shared.clone(),
             session: self.me.clone(),
             link: no,
             events,
             current: current.clone(),
+            tools: tools.clone(),
         };
         let backend = self.to.entry.backend.clone();
         let server = self.to.server.as_ref().map(pool::Door::addr);
@@ -170,6 +190,9 @@ impl State {
                 Ok(link) => link,
                 Err(why) => return Msg::LinkUp(no, Err(why)),
             };
+            // Nothing was asked of it yet.
+            processes.settled(&key, Duration::ZERO, &|| true).await;
+            let helpers = Task::spawn(watch_helpers(processes, key, tools, heard));
             match Actor::spawn_linked(None, Pump, arguments, cell).await {
                 Ok((pump, _)) => Msg::LinkUp(
                     no,
@@ -178,12 +201,14 @@ impl State {
                         current,
                         pump,
                         noted: false,
+                        _helpers: helpers,
                     }),
                 ),
                 Err(error) => Msg::LinkUp(no, Err((Outcome::NoStart, error.to_string()))),
             }
         };
         let lost = move |why| Msg::LinkUp(no, Err((Outcome::NoStart, why)));
+        self.link_began = self.to.shared.now();
         self.link_task = Some(report(&self.me, work, lost));
     }
 
@@ -195,6 +220,7 @@ impl State {
             if let (Some(why), Some(turn)) = (unfit, self.machine.turn()) {
                 self.step(Input::Unfit(turn, why)).await;
             }
+            self.note_started(&live);
             self.link = Some(live);
             self.link_task = None;
             self.step(Input::LinkReady(no)).await;
@@ -207,13 +233,43 @@ impl State {
         };
         let prompt = turn.prompt();
         live.current.set(Some(turn.reference));
+        let now = self.to.shared.now();
         if let Err(error) = live.link.prompt(turn.reference.fence.turn, &prompt) {
             // The pump's `Exited` is on its way and settles the turn.
             tracing::info!(session = %self.to.key, %error, "the prompt did not reach the agent");
         }
         // Time may be among what is counted.
         let id = turn.reference.fence.turn;
+        if let Some(turn) = &mut self.turn {
+            turn.silent_since = Some(now);
+        }
         self.look_at_budgets(id);
+    }
+
+    pub(super) fn note_first_word(&mut self, input: &Input) {
+        let Input::Spoke(id) = input else { return };
+        let turn = self.turn.as_mut();
+        let Some(turn) = turn.filter(|turn| turn.reference.fence.turn == *id) else {
+            return;
+        };
+        if let Some(since) = turn.silent_since.take() {
+            let took = self.to.shared.now().since(since);
+            let agent = self.to.key.agent.clone();
+            self.to.shared.note(Fact::FirstWord(agent, took));
+        }
+    }
+
+    fn note_started(&self, live: &LiveLink) {
+        let (shared, key) = (&self.to.shared, &self.to.key);
+        let how = match live.link.facts().continuity {
+            Continuity::New => How::New,
+            Continuity::Resumed | Continuity::Loaded => How::Resumed,
+            Continuity::Fresh { .. } => How::Fresh,
+        };
+        let took = shared.now().since(self.link_began);
+        tracing::info!(session = %key, how = how.as_str(), ?took, "an agent is up");
+        let agent = key.agent.clone();
+        shared.note(Fact::Started { agent, how, took });
     }
 
     /// Runs the stop ladder; the link is forgotten when the tree is gone.
@@ -240,6 +296,31 @@ impl State {
             let delay = self.to.shared.until(at);
             self.timer = Some((at, self.me.cast_after(delay, Msg::Tick)));
         }
+    }
+}
+
+/// Work is begun by tools: until the first call of one, what an agent has are its
+/// helpers, some of which come up behind it. A call may be on its way while its process
+/// runs already: what was seen holds when nothing unheard of it came behind.
+async fn watch_helpers(
+    processes: Arc<dyn ProcessLedger>,
+    key: SessionKey,
+    tools: Arc<AtomicBool>,
+    events: mpsc::WeakSender<AgentEvent>,
+) {
+    let all_heard = || {
+        let events = events.upgrade();
+        events.is_some_and(|events| events.capacity() == events.max_capacity())
+    };
+    let still = || all_heard() && !tools.load(Ordering::Relaxed);
+    let mut wait = FIRST_LOOK_AT_HELPERS;
+    loop {
+        tokio::time::sleep(wait).await;
+        if tools.load(Ordering::Relaxed) {
+            return;
+        }
+        processes.settled(&key, CALLS_ARE_HEARD, &still).await;
+        wait = (wait * 2).min(LAST_LOOK_AT_HELPERS);
     }
 }
 

@@ -6,6 +6,7 @@
 mod effects;
 mod files;
 mod handover;
+mod leaving;
 mod limits;
 mod prompts;
 mod settling;
@@ -20,12 +21,13 @@ use crate::ids::{ChatId, Generation, PromptId, SessionId, SessionKey, TaskId, Tu
 use crate::limits::Gauge;
 use crate::model::{Assignment, Checkpoint, Diff, Policy, Worktree};
 use crate::outcome::Outcome;
-use crate::ports::{AgentEntry, Link, Prompt};
+use crate::ports::{AgentEntry, Fact, Link, Prompt};
+use crate::rules::evict::{Looked, Nomination};
+use crate::rules::moment::Moment;
 use crate::rules::permission;
-use crate::rules::session::{Input, LinkNo, MADE_ROOM, STOPPED, Session};
+use crate::rules::session::{Input, LinkNo, STOPPED, Session};
 use crate::rules::turn::Why;
 use crate::tree::addr::{Addr, Depth, Task};
-use crate::tree::handle::Refusal;
 use crate::tree::pool;
 use crate::tree::pump::{self, CurrentTurn};
 use crate::tree::ready::{NotReady, Ready};
@@ -77,8 +79,11 @@ pub(crate) enum Msg {
     Weighed(TurnId, Result<Vec<Gauge>, String>),
     /// End the turn of this task.
     Cancel(TaskId, Why),
-    /// Go, if nothing speaks against it; the pool is told either way.
-    Evict,
+    /// Go, if nothing speaks against it; the pool is told either way. With true, no
+    /// message that waits does.
+    Evict(Nomination, bool),
+    /// What a look beyond the session found, for the nomination of that number.
+    Looked(u64, Looked),
     /// Go in any case.
     Stop,
     /// The same, to come back: what a human is asked stays open.
@@ -128,9 +133,14 @@ pub(crate) struct State {
     preparing: Option<Task>,
     /// Starting the link, or stopping it. Outlives turns.
     link_task: Option<Task>,
-    timer: Option<(crate::rules::moment::Moment, Task)>,
+    timer: Option<(Moment, Task)>,
     /// The pool knows that a human is asked.
     asks: bool,
+    /// It was asked to go, and looks whether it may.
+    nominated: Option<leaving::Nominated>,
+    nominations: u64,
+    /// When its link began to start.
+    link_began: Moment,
 }
 
 /// The turn it works on. Dropping it forgets the tasks that work for it.
@@ -154,6 +164,9 @@ struct Turn {
     decided: usize,
     /// The worktree was made sure of in this turn.
     ensured: bool,
+    began: Moment,
+    /// When the prompt left, until its first word came.
+    silent_since: Option<Moment>,
     limited: limits::Limited,
     tasks: Vec<Task>,
 }
@@ -165,6 +178,8 @@ pub(crate) struct LiveLink {
     pump: ActorRef<pump::Next>,
     /// The store knows who it is.
     noted: bool,
+    /// Until its first tool call, what it starts are its helpers.
+    _helpers: Task,
 }
 
 impl Drop for LiveLink {
@@ -184,7 +199,8 @@ impl Actor for SessionActor {
         to: Arguments,
     ) -> Result<State, ActorProcessingErr> {
         let me = Addr::new(myself, to.depth.clone());
-        let machine = Session::new(to.shared.now());
+        let now = to.shared.now();
+        let machine = Session::new(now);
         let state = State {
             to,
             me,
@@ -199,6 +215,9 @@ impl Actor for SessionActor {
             link_task: None,
             timer: None,
             asks: false,
+            nominated: None,
+            nominations: 0,
+            link_began: now,
         };
         state.show();
         Ok(state)
@@ -272,6 +291,7 @@ impl State {
             Msg::Assign(assignment, prompted) => self.assign(*assignment, prompted).await,
             Msg::Input(input) => {
                 self.note_refusal(&input);
+                self.note_first_word(&input);
                 self.step(input).await;
             }
             Msg::Opened(turn, handover) => {
@@ -312,6 +332,10 @@ impl State {
             Msg::Prepared(prepared) => self.prepared(prepared),
             Msg::LinkUp(no, Ok(live)) => self.link_up(no, live).await,
             Msg::LinkUp(no, Err((outcome, why))) => {
+                if self.machine.awaits_link(no) {
+                    let agent = self.to.key.agent.clone();
+                    self.to.shared.note(Fact::NotStarted(agent, outcome));
+                }
                 self.step(Input::LinkFailed(no, outcome, why)).await;
             }
             Msg::Diffed(turn, diff) => {
@@ -347,12 +371,8 @@ impl State {
                     self.step(Input::Cancel(turn, why)).await;
                 }
             }
-            Msg::Evict => match self.refuses_to_go() {
-                Some(refusal) => {
-                    self.tell_pool(|key, generation| pool::Msg::Refused(key, generation, refusal))
-                }
-                None => self.step(Input::Leave(MADE_ROOM)).await,
-            },
+            Msg::Evict(nomination, insist) => self.nominated(nomination, insist).await,
+            Msg::Looked(number, looked) => self.looked(number, looked).await,
             Msg::Drain => self.step(Input::Drain).await,
             Msg::Stop => {
                 self.withdraw_prompts("its session was stopped");
@@ -422,6 +442,8 @@ impl State {
             leaves_prompts: false,
             decided: 0,
             ensured: false,
+            began: self.to.shared.now(),
+            silent_since: None,
             limited: limits::Limited::default(),
             tasks: Vec::new(),
         });
@@ -442,18 +464,6 @@ impl State {
             && let Err(error) = live.link.answer(id, answer)
         {
             tracing::debug!(session = %self.to.key, %error, "an answer came too late");
-        }
-    }
-
-    fn refuses_to_go(&self) -> Option<Refusal> {
-        if self.machine.is_stopping() {
-            Some(Refusal::Stopping)
-        } else if self.machine.waits_for_human() {
-            (!self.may_leave_prompts()).then_some(Refusal::OpenPrompt)
-        } else if self.turn.is_some() {
-            Some(Refusal::TurnRunning)
-        } else {
-            None
         }
     }
 

@@ -1,5 +1,5 @@
-//! Commands that judge what contestants of an arena made: each a process tree of
-//! its own, in the contestant's worktree.
+//! Commands that judge what contestants of an arena made, and scripts that set
+//! worktrees up: each a process tree of its own, in a worktree.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,19 +37,20 @@ impl Runner {
         Self { room }
     }
 
+    /// `name` is whose processes they are, `about` is added to their environment.
     async fn watched(
         &self,
-        task: TaskId,
+        name: String,
         check: &CheckCommand,
+        about: &BTreeMap<String, String>,
         cwd: &Path,
     ) -> Result<CheckEnd, ProcessError> {
         let Some((program, arguments)) = check.command.split_first() else {
             return Err(ProcessError::Invalid("the command is empty".into()));
         };
-        let mut spec = ProcessSpec::new(Owner::Named(format!("check of {task}")), program, cwd);
+        let mut spec = ProcessSpec::new(Owner::Named(name), program, cwd);
         spec.args = arguments.iter().map(Into::into).collect();
-        let about = BTreeMap::from([("HEARTH_TASK".to_owned(), task.to_string())]);
-        spec.env = env::compose(std::env::vars_os(), &[], &about);
+        spec.env = env::compose(std::env::vars_os(), &[], about);
         let started = Instant::now();
         let mut process = self.room.spawn(spec).await?;
         drop(process.take_stdin());
@@ -91,11 +92,30 @@ impl Runner {
 #[async_trait]
 impl Checks for Runner {
     async fn run(&self, task: TaskId, check: &CheckCommand, cwd: &Path) -> CheckEnd {
-        match self.watched(task, check, cwd).await {
-            Ok(end) => end,
-            Err(error) => CheckEnd::without_run(CheckResult::NotStarted, error.to_string()),
-        }
+        let about = BTreeMap::from([("HEARTH_TASK".to_owned(), task.to_string())]);
+        let name = format!("check of {task}");
+        or_not_started(self.watched(name, check, &about, cwd).await)
     }
+
+    async fn script(
+        &self,
+        what: &str,
+        script: &str,
+        env: &BTreeMap<String, String>,
+        bound: Duration,
+        cwd: &Path,
+    ) -> CheckEnd {
+        let shell = CheckCommand {
+            command: ["/bin/sh", "-e", "-c", script].map(str::to_owned).to_vec(),
+            timeout: bound,
+        };
+        let name = format!("{what} of {}", cwd.display());
+        or_not_started(self.watched(name, &shell, env, cwd).await)
+    }
+}
+
+fn or_not_started(end: Result<CheckEnd, ProcessError>) -> CheckEnd {
+    end.unwrap_or_else(|error| CheckEnd::without_run(CheckResult::NotStarted, error.to_string()))
 }
 
 fn result(exit: &ExitInfo, timed_out: bool) -> CheckResult {

@@ -12,8 +12,11 @@ pub mod operation;
 pub mod outcome;
 pub mod ports;
 pub mod prompt;
+pub mod reap;
 pub mod review;
+pub mod risk;
 pub mod rules;
+pub mod set_up;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod transcript;

@@ -23,11 +23,16 @@ pub enum ParkReason {
     Quota,
     /// A budget is used up until its day ends or somebody raises it.
     Budget,
+    /// There is too little room on the disk for its worktree.
+    DiskLow,
+    /// What would set its worktree up waits for somebody's trust, or cannot be read.
+    SetUp,
 }
 
 words!(ParkReason {
     BackOff => "back_off", CoolDown => "cool_down", PoolFull => "pool_full",
     Overload => "overload", Quota => "quota", Budget => "budget",
+    DiskLow => "disk_low", SetUp => "set_up",
 });
 
 /// That a task waits, and for what.

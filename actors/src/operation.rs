@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{ChangeId, ChatId, CheckpointId, NodeId, OperationId, SessionId};
 use crate::model::{Checkpoint, Worktree};
 use crate::outcome::words;
-use crate::review::{GoingBack, Order, Plan, Step, Work};
+use crate::review::{GoingBack, Leave, Order, Plan, Step, Work};
 
 /// An order as it is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +120,15 @@ pub struct Done {
     pub notes: Vec<String>,
 }
 
+/// Whose agents must be gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quiet {
+    /// Those of one chat.
+    Chat(ChatId),
+    /// Those of all chats of the session.
+    Session,
+}
+
 impl Order {
     /// As `hearth.operations.kind` says it.
     #[must_use]
@@ -131,6 +140,8 @@ impl Order {
             Self::Adopt { .. } => "adopt",
             Self::Restore { .. } => "restore",
             Self::Retry { .. } => "retry",
+            Self::Stash => "stash",
+            Self::Archive(_) => "archive",
         }
     }
 
@@ -142,14 +153,26 @@ impl Order {
             | Self::Reject { changes }
             | Self::Rewind { changes }
             | Self::Adopt { changes, .. } => changes,
-            Self::Restore { .. } | Self::Retry { .. } => &[],
+            Self::Restore { .. } | Self::Retry { .. } | Self::Stash | Self::Archive(_) => &[],
         }
     }
 
-    /// The chat whose agents must be gone before files change under them.
+    /// Whose agents must be gone before files change under them.
     #[must_use]
-    pub fn quiets(&self) -> Option<ChatId> {
-        self.goes_back().map(|back| back.chat)
+    pub fn quiets(&self) -> Option<Quiet> {
+        match self {
+            Self::Stash | Self::Archive(_) => Some(Quiet::Session),
+            _ => self.goes_back().map(|back| Quiet::Chat(back.chat)),
+        }
+    }
+
+    /// What a worktree is put away for, if the order does that.
+    #[must_use]
+    pub fn leaves(&self) -> Option<Leave> {
+        match self {
+            Self::Archive(leave) => Some(*leave),
+            _ => None,
+        }
     }
 
     /// Where it brings the worktree back to, if it does.
@@ -198,7 +221,9 @@ impl Order {
                 task: *task,
                 changes,
             },
-            Self::Restore { .. } | Self::Retry { .. } => self.clone(),
+            Self::Restore { .. } | Self::Retry { .. } | Self::Stash | Self::Archive(_) => {
+                self.clone()
+            }
         }
     }
 }
@@ -221,6 +246,7 @@ impl Plan {
                 commit: String::new(),
                 tree: String::new(),
             }),
+            besides: None,
         }
     }
 }

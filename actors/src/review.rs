@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{ArenaId, ChangeId, ChatId, CheckpointId, OperationId, SessionId, TaskId};
 use crate::model::{Checkpoint, Worktree};
+use crate::risk::{Facts, Purpose};
 
 /// What is done with the files of a session while its gate is held. Turns and
 /// operations exclude each other.
@@ -65,6 +66,38 @@ pub enum Order {
         /// Which.
         task: TaskId,
     },
+    /// Puts what is not committed into the repository's stash, new files too, and
+    /// brings the worktree back to its last commit.
+    Stash,
+    /// Puts the whole worktree away: its files are kept in a commit, then go off
+    /// the disk. A session that is not deleted gets them back, at the same path,
+    /// with its next task. Refused where something waits in the session.
+    Archive(Leave),
+}
+
+/// What may be lost with a worktree, and what goes with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leave {
+    /// Work that is nowhere else may go: a commit under a private ref keeps it for
+    /// a time.
+    pub force: bool,
+    /// The session is deleted with it.
+    pub delete: bool,
+    /// It may go without its teardown, or although that failed.
+    #[serde(default)]
+    pub skip_teardown: bool,
+}
+
+impl Leave {
+    /// What the order is about.
+    #[must_use]
+    pub fn purpose(self) -> Purpose {
+        if self.delete {
+            Purpose::Delete
+        } else {
+            Purpose::Archive
+        }
+    }
 }
 
 /// Where an order goes back to.
@@ -165,6 +198,26 @@ pub struct Plan {
     /// id, to be recorded as one when the restore is done.
     #[serde(default)]
     pub undo: Option<Checkpoint>,
+    /// What it does besides.
+    #[serde(default)]
+    pub besides: Option<Besides>,
+}
+
+/// What a plan does that is no step of one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Besides {
+    /// This commit becomes the newest of the repository's stash, and the index
+    /// what HEAD says.
+    Stash {
+        /// As `git stash` makes it.
+        commit: String,
+    },
+    /// The whole worktree moves aside, then goes. [`Plan::undo`] holds its files.
+    Leave {
+        /// Where it moves to: beside its path, on the same file system.
+        aside: PathBuf,
+    },
 }
 
 /// Why one file is in the way of an order. Nothing was written.
@@ -192,4 +245,6 @@ pub enum Planned {
     Ready(Plan),
     /// It cannot; every reason.
     Refused(Vec<Conflict>),
+    /// Work would be lost, and nobody said that it may be.
+    AtRisk(Box<Facts>),
 }

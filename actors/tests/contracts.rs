@@ -82,6 +82,7 @@ mod worktrees {
     use hearth_actors::ids::{ProjectId, SessionId};
     use hearth_actors::model::{Worktree, WorktreeSpec};
     use hearth_actors::testing::contract_review::{self, Desk};
+    use hearth_actors::testing::contract_set_up;
     use hearth_actors::testing::contract_worktrees::{Scratch, check};
     use hearth_actors::testing::worktrees::FakeWorktrees;
 
@@ -142,6 +143,12 @@ mod worktrees {
     async fn the_fake_keeps_the_contract_of_review() {
         let fake = FakeWorktrees::default();
         contract_review::check(&fake.clone(), &Fake(fake)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_fake_keeps_the_contract_of_set_ups() {
+        let fake = FakeWorktrees::default();
+        contract_set_up::check(&fake.clone(), &Fake(fake)).await;
     }
 }
 

@@ -177,9 +177,10 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     let warnings = unswept.into_iter().collect();
     let agents = Arc::new(LiveRegistry::new(registry));
     let metrics = Metrics::new();
-    let worktrees = Arc::new(GitWorktrees::new(WorktreesConfig::new(
-        settings.home.join("worktrees"),
-    )));
+    let worktrees = Arc::new(GitWorktrees::new(WorktreesConfig {
+        min_free: settings.worktrees_min_free,
+        ..WorktreesConfig::new(settings.home.join("worktrees"))
+    }));
     let memory = Arc::new(store.clone());
     let ports = Ports {
         queue: memory.clone(),
@@ -187,6 +188,10 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         journal: memory.clone(),
         arenas: memory.clone(),
         checks: Arc::new(Runner::new(room.clone())),
+        reap_rows: memory.clone(),
+        reap_files: worktrees.clone(),
+        set_up_rows: memory.clone(),
+        set_up_files: worktrees.clone(),
         limits: memory.clone(),
         agents: agents.clone(),
         meter: Arc::new(metrics.clone()),
@@ -257,6 +262,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         }),
         default_agent: settings.default_agent.clone(),
         repositories: Arc::new(Git),
+        files: worktrees.clone(),
+        set_ups: worktrees.clone(),
         history: worktrees,
         project_roots: settings.project_roots.clone(),
         health: health.subscribe(),

@@ -135,6 +135,10 @@ impl Client {
         Ok((self.read(answer).await?, made))
     }
 
+    pub(super) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.send(self.request(Method::DELETE, path)).await
+    }
+
     pub(super) async fn put<T: DeserializeOwned>(
         &self,
         path: &str,

@@ -8,6 +8,7 @@ mod budgets;
 mod cancel;
 mod checkpoints;
 mod client;
+mod close;
 mod costs;
 mod discover;
 mod doctor;
@@ -25,6 +26,7 @@ mod review;
 mod run;
 mod send;
 mod serve;
+mod setup;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -74,6 +76,11 @@ pub async fn dispatch(cli: &Cli, env: &BTreeMap<String, String>) -> Result<Exit,
         Command::Reject(args) => review::reject(args, &flags, env).await,
         Command::Rewind(args) => review::rewind(args, &flags, env).await,
         Command::Restore(args) => review::restore(args, &flags, env).await,
+        Command::Close(args) => close::close(args, &home(&flags, env)?, env).await,
+        Command::Rm(args) => close::remove(args, &home(&flags, env)?, env).await,
+        Command::Stash(args) => close::stash(args, &home(&flags, env)?, env).await,
+        Command::Setup(args) => setup::setup(args, &home(&flags, env)?, env).await,
+        Command::Reap(args) => close::reap(args, &home(&flags, env)?, env).await,
         Command::Agents(args) => agents::agents(args, &home(&flags, env)?, env).await,
         Command::Budgets(args) => budgets::budgets(args, &home(&flags, env)?, env).await,
         Command::Costs(args) => costs::costs(args, &home(&flags, env)?, env).await,

@@ -31,7 +31,7 @@ fn exit(status: StatusCode, code: &str) -> Exit {
     match (code, status.as_u16()) {
         ("conflict", _) => Exit::Conflict,
         ("worktree_busy" | "turn_running" | "starting" | "stopping", _) => Exit::Busy,
-        ("needs_consent", _) => Exit::NeedsConsent,
+        ("needs_consent" | "worktree_at_risk", _) => Exit::NeedsConsent,
         (_, 400 | 404 | 409 | 410 | 413 | 415 | 422) => Exit::Usage,
         (_, 401 | 403 | 503) => Exit::Unreachable,
         _ => Exit::Failed,
@@ -40,8 +40,11 @@ fn exit(status: StatusCode, code: &str) -> Exit {
 
 /// Routes and fields are for programs: a person has commands.
 fn for_people(detail: &str) -> String {
-    let is_for_programs =
-        |clause: &&str| clause.contains("/api/") || clause.contains("\"consent\"");
+    let is_for_programs = |clause: &&str| {
+        ["/api/", "\"consent\"", "skip_teardown="]
+            .iter()
+            .any(|word| clause.contains(word))
+    };
     // Where a route is only the other way out, the first one stays.
     let shorten = |clause: &'_ str| match clause.rsplit_once(", or ") {
         Some((first, other)) if is_for_programs(&other) => first.to_owned(),
@@ -77,6 +80,10 @@ fn cure(code: &str, body: &Value) -> Option<String> {
                     several => format!("the chats {}", several.join(", ")),
                 }
             ));
+        }
+        "teardown_failed" => "mend it, or `hearth rm SESSION --skip-teardown`",
+        "worktree_at_risk" => {
+            "`hearth stash` keeps uncommitted files; --force deletes and keeps all in a commit for 14 days"
         }
         "task_ended" => "`hearth attach` with its id shows how it ended",
         "not_retryable" => "`hearth inbox` lists what can be tried again",

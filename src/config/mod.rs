@@ -57,6 +57,8 @@ pub struct Settings {
     pub keep_frames: Duration,
     /// Between two sweeps of the reaper (`lifecycle_sweep_ms`, 60 s).
     pub lifecycle_sweep: Duration,
+    /// Bytes that must be free for a new worktree (`worktrees.min_free_mb`, 512 MiB).
+    pub worktrees_min_free: u64,
     /// Agents with `protocol = "claude"` are run warm (`claude_sdk_backend`, on).
     pub claude_sdk_backend: bool,
     /// Who runs tasks that name no agent (`default_agent`); none leaves them unclaimed.
@@ -228,6 +230,14 @@ fn read(from: &mut Sources<'_>, config_file: Option<PathBuf>, quirks: &[&str]) -
                 source::millis(1000),
             )
             .unwrap_or(Duration::from_secs(60)),
+        worktrees_min_free: from
+            .get(
+                "worktrees.min_free_mb",
+                "HEARTH_WORKTREES_MIN_FREE_MB",
+                source::number(0, 1 << 30),
+            )
+            .unwrap_or(512)
+            << 20,
         claude_sdk_backend: from
             .get("claude_sdk_backend", "CLAUDE_SDK_BACKEND", source::flag)
             .unwrap_or(true),

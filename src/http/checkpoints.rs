@@ -217,7 +217,9 @@ async fn taken(state: &AppState, session: Uuid, id: Uuid) -> ApiResult<Taken> {
 fn unusable(error: &WorktreeError) -> ApiError {
     match error {
         WorktreeError::Unusable(why) => ApiError::new(Code::WorktreeUnusable, why.clone()),
-        WorktreeError::DiskFull { .. } => ApiError::new(Code::DiskFull, error.to_string()),
+        WorktreeError::DiskFull { .. } | WorktreeError::DiskLow { .. } => {
+            ApiError::new(Code::DiskFull, error.to_string())
+        }
         WorktreeError::Failed { .. } => {
             tracing::error!(error = %chain(error), "a worktree could not be read or made");
             ApiError::new(Code::WorktreeUnusable, chain(error))

@@ -7,6 +7,7 @@ mod budgets;
 mod caller;
 mod chats;
 pub mod checkpoints;
+mod close;
 mod debug;
 mod drain;
 pub mod error;
@@ -27,10 +28,13 @@ mod places;
 mod projects;
 mod prompts;
 mod providers;
+mod reap;
 pub mod render;
 mod restore;
 mod review;
+mod risk;
 mod sessions;
+mod set_up;
 pub mod state;
 mod stats;
 mod stream;
@@ -106,8 +110,14 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(projects::create, projects::list))
+        .routes(routes!(set_up::get, set_up::decide))
         .routes(routes!(sessions::create, sessions::list))
-        .routes(routes!(sessions::get))
+        .routes(routes!(sessions::get, close::delete))
+        .routes(routes!(close::session))
+        .routes(routes!(close::chat))
+        .routes(routes!(risk::get))
+        .routes(routes!(risk::stash))
+        .routes(routes!(reap::reap))
         .routes(routes!(budgets::set))
         .routes(routes!(sessions::agents))
         .routes(routes!(review::list))

@@ -26,7 +26,7 @@ use crate::store::rows::operations::{self, Operation};
 
 /// Longest wait for the end of an operation: a little less than a request may
 /// take.
-const PATIENCE: Duration = Duration::from_secs(25);
+pub(super) const PATIENCE: Duration = Duration::from_secs(25);
 /// Most changes that one order may name.
 const MAX_CHANGES: usize = 10_000;
 

@@ -10,11 +10,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use hearth_actors::event::AskOption;
-use hearth_actors::ids::{PromptId, SessionKey, TaskId};
+use hearth_actors::ids::{ChatId, PromptId, SessionId, SessionKey, TaskId};
 use hearth_actors::model::Policy;
 use hearth_actors::operation::{Asked, Done};
-use hearth_actors::ports::OperationsError;
+use hearth_actors::ports::{OperationsError, ReapError, ReapFiles, SetUpFiles};
 use hearth_actors::prompt::AnsweredBy;
+use hearth_actors::reap::Report;
 use hearth_actors::tree::board::{Board, TreeNode};
 use hearth_actors::tree::handle::{Refusal, TreeHandle};
 use hearth_actors::tree::hub::Hub;
@@ -77,6 +78,10 @@ pub struct Parts {
     pub repositories: Arc<dyn Repositories>,
     /// Looks back at checkpoints.
     pub history: Arc<dyn History>,
+    /// Tells what would be lost with a worktree.
+    pub files: Arc<dyn ReapFiles>,
+    /// Reads what projects want done in their worktrees.
+    pub set_ups: Arc<dyn SetUpFiles>,
     /// Projects lie below one of these; empty means anywhere.
     pub project_roots: Vec<PathBuf>,
     /// How the service is.
@@ -229,6 +234,12 @@ pub trait Tree: Send + Sync {
         asked: Asked,
         patience: Duration,
     ) -> Option<Result<Done, OperationsError>>;
+    /// Ends whatever runs in the chat and stops its agents.
+    fn close_chat(&self, chat: ChatId);
+    /// The same for all chats of the session.
+    fn close_session(&self, session: SessionId);
+    /// Looks for worktrees that nobody needs; removes them unless it is only to look.
+    async fn reap(&self, dry_run: bool) -> Result<Report, ReapError>;
     /// The snapshots of all actors.
     fn board(&self) -> &Board;
     /// All of them as a tree, with what is looked up only when asked for.
@@ -281,6 +292,18 @@ impl Tree for TreeHandle {
         patience: Duration,
     ) -> Option<Result<Done, OperationsError>> {
         Self::operate(self, asked, patience).await
+    }
+
+    fn close_chat(&self, chat: ChatId) {
+        Self::close_chat(self, chat);
+    }
+
+    fn close_session(&self, session: SessionId) {
+        Self::close_session(self, session);
+    }
+
+    async fn reap(&self, dry_run: bool) -> Result<Report, ReapError> {
+        Self::reap(self, dry_run).await
     }
 
     fn board(&self) -> &Board {

@@ -2,6 +2,7 @@
 //! actors, on threads that may block.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use hearth_actors::ids::SessionKey;
 use hearth_actors::ports::{Footprint, ProcessLedger};
 
 use super::procfs::{self, Identity};
+use super::sweep;
 use super::trees::Tree;
 use super::{Owner, Room};
 
@@ -19,6 +21,13 @@ impl ProcessLedger for Room {
         tokio::time::timeout(within, self.0.trees.gone(key))
             .await
             .is_ok()
+    }
+
+    async fn leave(&self, folder: &Path) -> Vec<String> {
+        let (inner, folder) = (Arc::clone(&self.0), folder.to_owned());
+        tokio::task::spawn_blocking(move || sweep::leave(&inner, &folder))
+            .await
+            .unwrap_or_default()
     }
 
     /// Without the shims, which share most of their pages with Hearth.

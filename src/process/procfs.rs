@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -140,6 +141,28 @@ pub(super) fn marker_of(pid: i32, variable: &str) -> Option<String> {
         .split(|byte| *byte == 0)
         .find_map(|entry| entry.strip_prefix(variable.as_bytes())?.strip_prefix(b"="))
         .map(|value| String::from_utf8_lossy(value).into_owned())
+}
+
+/// Processes whose working directory is `folder` or below it. Those of other users
+/// cannot be looked into.
+pub(super) fn working_in(folder: &Path) -> Vec<Identity> {
+    let Ok(folder) = fs::canonicalize(folder) else {
+        return Vec::new();
+    };
+    let inside = |pid: &i32| {
+        fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(&folder))
+    };
+    all_pids()
+        .filter(inside)
+        .filter_map(Identity::of)
+        .filter(|process| process.is_alive())
+        .collect()
+}
+
+/// The name that a process goes by.
+pub(super) fn name_of(pid: i32) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.trim().to_owned()
 }
 
 /// Resident bytes of the given processes together; shared pages count each time.

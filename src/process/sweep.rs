@@ -2,6 +2,7 @@
 //! by the marker in the environment, and by descent from either.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -67,6 +68,30 @@ pub(super) fn earlier_lives(inner: &Inner) -> SweepReport {
         }
     }
     report
+}
+
+/// Foreign processes that are told.
+const MAX_TOLD: usize = 20;
+
+/// Kills our own processes that work below `folder`: those that carry this node's
+/// marker, or descend from one that does. The others are told. Blocking.
+pub(super) fn leave(inner: &Inner, folder: &Path) -> Vec<String> {
+    let ours = |process: &Identity| {
+        let marked = |pid| {
+            procfs::marker_of(pid, MARKER).is_some_and(|marker| marker.starts_with(&inner.prefix()))
+        };
+        marked(process.pid) || procfs::ancestry(process.pid).any(|above| marked(above.pid))
+    };
+    kill(|| {
+        let inside = procfs::working_in(folder).into_iter();
+        inside.filter(|process| ours(process)).collect()
+    });
+    let others = procfs::working_in(folder).into_iter();
+    others
+        .filter(|process| !ours(process))
+        .take(MAX_TOLD)
+        .map(|process| format!("{} {}", process.pid, procfs::name_of(process.pid)))
+        .collect()
 }
 
 /// Processes with this node's marker whose tree is none of this life's, with

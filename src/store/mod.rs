@@ -3,7 +3,7 @@
 //!
 //! # Lock order
 //! Every transaction takes its row locks in this order and never goes back:
-//! node → arena → gate → turn or operation → prompts → task → queue entry → agent rests → messages → worktree → changes →
+//! node → arena → gate → session (to close it or put its files away) → turn or operation → prompts → task → queue entry → agent rests → messages → worktree → changes →
 //! `agent_sessions` → `agent_links` → transcripts → their entries → untold → stream → frames. A claim alone starts in the middle of
 //! the order, and takes gate, entry and task with `skip locked`: it never waits
 //! for what another transaction holds.
@@ -12,6 +12,7 @@ mod arenas;
 pub mod branches;
 mod budgets;
 mod cancel;
+mod close;
 mod contexts;
 mod control;
 mod detached;
@@ -33,9 +34,11 @@ mod operations;
 mod other_consumer;
 mod prompts;
 mod queue;
+mod reap;
 mod retention;
 mod retry;
 pub mod rows;
+mod set_up;
 mod snapshot;
 mod text;
 mod transcripts;
@@ -54,6 +57,7 @@ use uuid::Uuid;
 
 pub use arenas::{CancelArena, CreatedArena, NewArena, NewContestant, NewGround, Select};
 pub use cancel::CancelRequest;
+pub use close::{Closed, Deleted};
 pub use control::{Created, NewMessage, NewTask};
 pub use drafts::{MAX_INPUT_CHARS, MAX_KEY_BYTES};
 use endings::Endings;

@@ -89,6 +89,11 @@ pub(super) fn files_on(entry: &Path, branch: &str) -> Option<PathBuf> {
     there.then(|| link.parent().unwrap_or(&link).to_owned())
 }
 
+/// Where the entry says that its files are, there or not.
+pub(super) fn files_of(entry: &Path) -> Option<PathBuf> {
+    back_link(entry)?.parent().map(Path::to_owned)
+}
+
 /// Whether the git directory's HEAD is this branch.
 pub(super) fn is_on(git_dir: &Path, branch: &str) -> bool {
     fs::read(git_dir.join("HEAD"))

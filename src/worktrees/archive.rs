@@ -2,7 +2,6 @@
 //! the entry go. The branch stays.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use git2::Repository;
@@ -13,6 +12,7 @@ use hearth_actors::ports::WorktreeError;
 
 use super::errors::Context;
 use super::index::Private;
+use super::review::leave::{aside, deleted_ref, remove};
 use super::{Room, admin, checkpoint, refs, scan};
 
 /// See [`hearth_actors::ports::Worktrees::archive`].
@@ -47,11 +47,7 @@ fn keep(
     let _alone = room.hold(repo.commondir())?;
     let commit = checkpoint::write(repo, CheckpointId(worktree.id.0), tree)
         .cannot("write the checkpoint", &worktree.path)?;
-    refs::keep(
-        repo,
-        &format!("refs/hearth/deleted/{}", worktree.id),
-        commit,
-    )?;
+    refs::keep(repo, &deleted_ref(worktree), commit)?;
     Ok(commit.to_string())
 }
 
@@ -62,20 +58,6 @@ fn remove_files(worktree: &Worktree) -> Result<(), WorktreeError> {
     remove(&aside)?;
     fs::rename(&worktree.path, &aside).cannot("move the worktree aside", &worktree.path)?;
     remove(&aside)
-}
-
-fn remove(folder: &Path) -> Result<(), WorktreeError> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).cannot("remove the folder", folder)
-        }
-        _ => Ok(()),
-    }
-}
-
-fn aside(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".archived-{name}"))
 }
 
 /// The entry of files that are gone, unless it leads elsewhere.

@@ -14,6 +14,7 @@ use git2::{BranchType, ErrorCode, Oid, Repository};
 use hearth_actors::ids::WorktreeId;
 use hearth_actors::model::{Worktree, WorktreeSpec};
 use hearth_actors::ports::WorktreeError;
+use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 
 use super::admin::{self, Place};
@@ -21,6 +22,7 @@ use super::errors::{Context, failed};
 use super::git::{Git, Written, filter_drivers};
 use super::guard::{Project, open_exactly};
 use super::index::Private;
+use super::set_up::Progress;
 use super::{Room, begin, fingerprint, refs, traps, worktree_path};
 
 /// A project whose index has at least this many bytes, some 2 500 files, is
@@ -31,10 +33,13 @@ const BIG_INDEX: u64 = 256 * 1024;
 const RECORD: &str = "hearth.json";
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Record {
+pub(super) struct Record {
     id: WorktreeId,
     base_commit: String,
     baseline: String,
+    /// None where somebody else made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) set_up: Option<Progress>,
 }
 
 /// See [`hearth_actors::ports::Worktrees::ensure`].
@@ -62,6 +67,21 @@ pub(super) fn ensure(room: &Room, spec: &WorktreeSpec) -> Result<Worktree, Workt
     admin::unlock(&entry).cannot("unlock", &entry)?;
     let worktree = wanted.found(&project, &entry)?;
     settle(room, &project, &worktree, &entry)
+}
+
+/// What an entry's record tells of the worktree `id` at `path`; none where it has
+/// none, or that of another.
+pub(super) fn recorded(entry: &Path, id: WorktreeId, path: PathBuf) -> Option<Worktree> {
+    let record = Record::read(entry)?;
+    let head = fs::read_to_string(entry.join("HEAD")).ok()?;
+    let branch = head.trim().strip_prefix("ref: refs/heads/");
+    (record.id == id).then(|| Worktree {
+        id,
+        path,
+        branch: branch.unwrap_or_default().to_owned(),
+        base_commit: record.base_commit,
+        baseline: record.baseline,
+    })
 }
 
 /// What the session's worktree is to be.
@@ -116,11 +136,17 @@ impl Wanted {
     /// The worktree behind an entry: its row, else what was recorded when it
     /// was made, else what its history says.
     fn found(&self, project: &Project, entry: &Path) -> Result<Worktree, WorktreeError> {
+        let record = Record::read(entry);
         if let Some(row) = &self.row {
-            return Ok(row.clone());
+            let progress = record.and_then(|record| record.set_up);
+            let moved = progress
+                .as_ref()
+                .and_then(|set_up| set_up.baseline(&row.baseline));
+            return Ok(Worktree {
+                baseline: moved.unwrap_or(&row.baseline).to_owned(),
+                ..row.clone()
+            });
         }
-        let record = fs::read(entry.join(RECORD)).ok();
-        let record = record.and_then(|text| serde_json::from_slice::<Record>(&text).ok());
         let record = match record {
             Some(record) => record,
             None => Record::of(&open_exactly(entry, &self.path)?, project, self)?,
@@ -156,13 +182,29 @@ impl Record {
             id: WorktreeId::new(),
             base_commit: base.to_string(),
             baseline: baseline.to_string(),
+            set_up: None,
         })
+    }
+
+    pub(super) fn read(entry: &Path) -> Option<Self> {
+        let text = fs::read(entry.join(RECORD)).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// Writes down how far the worktree's set-up is, with all that it is.
+    pub(super) fn note(
+        entry: &Path,
+        worktree: &Worktree,
+        progress: &Progress,
+    ) -> Result<(), WorktreeError> {
+        write_record(entry, worktree, Some(progress.clone()))
     }
 }
 
 /// Makes the worktree at a free path.
 fn make(room: &Room, project: &Project, wanted: &Wanted) -> Result<Worktree, WorktreeError> {
     let aside = aside(&wanted.path, &wanted.name)?;
+    enough_room(room, &aside)?;
     let entry = {
         let _alone = room.hold(&project.common)?;
         clear_leftovers(project, wanted, &aside)?;
@@ -178,6 +220,29 @@ fn make(room: &Room, project: &Project, wanted: &Wanted) -> Result<Worktree, Wor
     filled
 }
 
+/// Half a worktree is worse than none, and so is a full disk.
+fn enough_room(room: &Room, aside: &Path) -> Result<(), WorktreeError> {
+    let home = aside.parent().unwrap_or(aside);
+    let least = room.config.min_free;
+    if least == 0 {
+        return Ok(());
+    }
+    let facts = statvfs(home)
+        .map_err(io::Error::from)
+        .cannot("see how much room is left", home)?;
+    let free = facts
+        .blocks_available()
+        .saturating_mul(facts.fragment_size());
+    if free >= least {
+        return Ok(());
+    }
+    Err(WorktreeError::DiskLow {
+        path: home.to_owned(),
+        free_mb: free >> 20,
+        least_mb: least.div_ceil(1 << 20),
+    })
+}
+
 fn fill(
     room: &Room,
     project: &Project,
@@ -189,7 +254,7 @@ fn fill(
     let repo = open_exactly(entry, aside)?;
     write_files(room, project, &repo, aside)?;
     if let Some(commit) = &wanted.begins_with
-        && wanted.is_unworked(&repo)
+        && (wanted.is_unworked(&repo) || follows_tip(&repo, commit))
     {
         begin::with_files_of(room, &repo, aside, commit)?;
     }
@@ -198,10 +263,18 @@ fn fill(
         Some(row) => row.clone(),
         None => wanted.worktree(Record::of(&repo, project, wanted)?),
     };
-    write_record(entry, &worktree)?;
+    write_record(entry, &worktree, Some(Progress::due()))?;
     fs::rename(aside, &wanted.path).cannot("move the worktree to its place", &wanted.path)?;
     admin::unlock(entry).cannot("unlock", entry)?;
     settle(room, project, &worktree, entry)
+}
+
+/// Whether the commit was made of files on top of the branch's last commit, as that
+/// of a worktree that was put away.
+fn follows_tip(repo: &Repository, commit: &str) -> bool {
+    let tip = repo.head().ok().and_then(|head| head.target());
+    let commit = Oid::from_str(commit).and_then(|id| repo.find_commit(id));
+    tip.is_some() && commit.is_ok_and(|commit| commit.parent_id(0).ok() == tip)
 }
 
 /// Leaves what the other operations need: where the entry is, what to watch,
@@ -230,16 +303,21 @@ fn settle(
         refs::keep(&project.repo, &name, commit)?;
     }
     if !entry.join(RECORD).exists() {
-        write_record(entry, worktree)?;
+        write_record(entry, worktree, None)?;
     }
     Ok(worktree.clone())
 }
 
-fn write_record(entry: &Path, worktree: &Worktree) -> Result<(), WorktreeError> {
+fn write_record(
+    entry: &Path,
+    worktree: &Worktree,
+    set_up: Option<Progress>,
+) -> Result<(), WorktreeError> {
     let record = Record {
         id: worktree.id,
         base_commit: worktree.base_commit.clone(),
         baseline: worktree.baseline.clone(),
+        set_up,
     };
     serde_json::to_vec(&record)
         .map_err(io::Error::from)

@@ -8,7 +8,9 @@
 //!
 //! `ensure` → `create`; `checkpoint`, `prepare` and `diff` → `scan` (the tree of
 //! all files now), then `checkpoint`, `prepared` or `diff`; `confirm` → `scan`
-//! (whether anything moved); `archive` → `scan`, then the files go.
+//! (whether anything moved); `archive` → `scan`, then the files go. `risk` tells
+//! what would be lost, `leftovers` what nobody uses, `set_up` what a project wants
+//! done first.
 
 mod admin;
 mod archive;
@@ -27,6 +29,7 @@ mod guard;
 mod history;
 mod ignores;
 mod index;
+mod leftovers;
 mod locks;
 mod look;
 mod names;
@@ -35,9 +38,11 @@ mod patch;
 mod prepared;
 mod refs;
 mod review;
+mod risk;
 mod rules;
 mod scan;
 mod secret;
+mod set_up;
 mod snapshot;
 mod snapshots;
 mod stat;
@@ -86,6 +91,8 @@ pub struct WorktreesConfig {
     /// An operation on files counts as done only when the disk has it. Off, it
     /// survives the end of Hearth, not that of the machine.
     pub sync: bool,
+    /// Bytes that must be free where a new worktree is made (0: any).
+    pub min_free: u64,
 }
 
 impl WorktreesConfig {
@@ -98,6 +105,7 @@ impl WorktreesConfig {
             git: "git".into(),
             deadline: Duration::from_secs(600),
             sync: true,
+            min_free: 0,
         }
     }
 }

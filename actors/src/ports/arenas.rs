@@ -1,6 +1,8 @@
 //! Arenas: their rows, and the commands that judge.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -63,6 +65,17 @@ pub trait Checks: Send + Sync {
     /// its timeout. Dropping the future kills it with all its descendants. What
     /// cannot be run is a [`CheckEnd`] too.
     async fn run(&self, task: TaskId, check: &CheckCommand, cwd: &Path) -> CheckEnd;
+
+    /// The same for a script of a project, with the shell's own words for it: `what`
+    /// names it to people, `env` is added to its environment.
+    async fn script(
+        &self,
+        what: &str,
+        script: &str,
+        env: &BTreeMap<String, String>,
+        bound: Duration,
+        cwd: &Path,
+    ) -> CheckEnd;
 }
 
 /// Why the rows were not read or written.

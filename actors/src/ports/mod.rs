@@ -9,8 +9,10 @@ mod meter;
 mod operations;
 mod processes;
 mod queue;
+mod reap;
 mod review;
 mod servers;
+mod set_up;
 mod transcripts;
 mod worktrees;
 
@@ -24,8 +26,10 @@ pub use meter::{Fact, How, Meter};
 pub use operations::{Operations, OperationsError};
 pub use processes::{Footprint, ProcessLedger};
 pub use queue::{Claim, NodeLease, QueueError, Reconciled, TaskQueue};
+pub use reap::{ReapError, ReapFiles, ReapRows};
 pub use review::Review;
 pub use servers::{Server, ServerBackend, ServerFacts};
+pub use set_up::{SetUpError, SetUpFiles, SetUpRows};
 pub use transcripts::{TranscriptError, Transcripts};
 pub use worktrees::{WorktreeError, Worktrees};
 
@@ -57,6 +61,14 @@ pub struct Ports {
     pub arenas: Arc<dyn Arenas>,
     /// What judges them.
     pub checks: Arc<dyn Checks>,
+    /// What is wanted of worktrees.
+    pub reap_rows: Arc<dyn ReapRows>,
+    /// What is there of them.
+    pub reap_files: Arc<dyn ReapFiles>,
+    /// What people allow to be done to worktrees that were made.
+    pub set_up_rows: Arc<dyn SetUpRows>,
+    /// What is done to them.
+    pub set_up_files: Arc<dyn SetUpFiles>,
     /// What counts it all.
     pub meter: Arc<dyn Meter>,
 }

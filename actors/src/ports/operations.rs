@@ -9,6 +9,8 @@ use crate::ids::{ChatId, OperationId, SessionId};
 use crate::model::Diff;
 use crate::operation::{Abandoned, Asked, Begun, LeftBehind, Owner};
 use crate::review::{Conflict, Plan};
+use crate::risk::{Facts, Purpose};
+use crate::rules::risk;
 
 /// The journal of operations. Every call is one transaction, fenced by the
 /// node's life. Turns and operations of a session exclude each other by its gate.
@@ -75,6 +77,12 @@ pub enum OperationsError {
     /// The files stand in the way; nothing was written.
     #[error("{} in the way", if .0.len() == 1 { "1 file stands".to_owned() } else { format!("{} files stand", .0.len()) })]
     Conflicts(Vec<Conflict>),
+    /// Work would be lost with the worktree, and nobody said that it may be.
+    #[error("work would be lost with the worktree {}: {}", .0.path.display(), risk::told(.0, *.1))]
+    AtRisk(Box<Facts>, Purpose),
+    /// What is to come before the worktree goes failed, and nobody said that it may.
+    #[error("{0}")]
+    TearDown(String),
     /// The files could not be read or written; they are as before.
     #[error("{0}")]
     Failed(String),

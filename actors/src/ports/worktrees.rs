@@ -73,6 +73,18 @@ pub enum WorktreeError {
         /// Where.
         path: PathBuf,
     },
+    /// There is less room than one that is to be made should find.
+    #[error(
+        "{free_mb} MiB are free at {path}, and new worktrees are made from {least_mb} MiB on: free some disk, or set HEARTH_WORKTREES_MIN_FREE_MB"
+    )]
+    DiskLow {
+        /// Where.
+        path: PathBuf,
+        /// What is free, in MiB.
+        free_mb: u64,
+        /// What has to be.
+        least_mb: u64,
+    },
     /// git failed in a way that a later try may survive.
     #[error("{what}")]
     Failed {

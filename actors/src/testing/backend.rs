@@ -92,6 +92,8 @@ pub struct ToldContext {
 pub struct FakeBackend {
     state: Arc<Mutex<State>>,
     alive: Arc<watch::Sender<BTreeMap<SessionKey, usize>>>,
+    /// Processes of others that work in every folder.
+    pub others: Arc<Mutex<Vec<String>>>,
 }
 
 #[derive(Default)]
@@ -773,6 +775,13 @@ impl ProcessLedger for FakeBackend {
         let mut alive = self.alive.subscribe();
         let none = alive.wait_for(|alive| alive.get(key).is_none_or(|count| *count == 0));
         tokio::time::timeout(within, none).await.is_ok()
+    }
+
+    async fn leave(&self, _folder: &std::path::Path) -> Vec<String> {
+        self.others
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn rss_bytes(&self, _key: &SessionKey) -> Option<u64> {

@@ -25,6 +25,7 @@ struct State {
     alive: usize,
     most: usize,
     plays: BTreeMap<TaskId, VecDeque<String>>,
+    scripts: Vec<(String, BTreeMap<String, String>)>,
 }
 
 impl FakeChecks {
@@ -32,6 +33,12 @@ impl FakeChecks {
     #[must_use]
     pub fn begun(&self) -> Vec<(TaskId, PathBuf)> {
         self.with(|state| state.begun.clone())
+    }
+
+    /// The scripts that were begun, in order, and the variables of each.
+    #[must_use]
+    pub fn scripts(&self) -> Vec<(String, BTreeMap<String, String>)> {
+        self.with(|state| state.scripts.clone())
     }
 
     /// How many were dropped before their end.
@@ -112,5 +119,22 @@ impl Checks for FakeChecks {
             wall: started.elapsed(),
             log: command,
         }
+    }
+
+    /// Plays no script by its task: none has one.
+    async fn script(
+        &self,
+        _what: &str,
+        script: &str,
+        env: &BTreeMap<String, String>,
+        bound: Duration,
+        cwd: &Path,
+    ) -> CheckEnd {
+        self.with(|state| state.scripts.push((script.to_owned(), env.clone())));
+        let check = CheckCommand {
+            command: vec![script.to_owned()],
+            timeout: bound,
+        };
+        self.run(TaskId(uuid::Uuid::nil()), &check, cwd).await
     }
 }

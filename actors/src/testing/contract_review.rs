@@ -122,6 +122,7 @@ impl<'a, P: Worktrees + Review> Room<'a, P> {
         match planned.expect("an answer") {
             Planned::Ready(plan) => Ok(plan),
             Planned::Refused(conflicts) => Err(conflicts),
+            Planned::AtRisk(facts) => panic!("{facts:?}"),
         }
     }
 
@@ -419,7 +420,7 @@ impl<P: Worktrees + Review> Room<'_, P> {
         };
         match self.port.plan(&work).await.expect("an answer") {
             Planned::Ready(plan) => plan,
-            Planned::Refused(conflicts) => panic!("{conflicts:?}"),
+            other => panic!("{other:?}"),
         }
     }
 }

@@ -121,6 +121,10 @@ impl Harness {
             processes: Arc::new(backend.clone()),
             arenas: Arc::new(store.clone()),
             checks: Arc::new(checks.clone()),
+            reap_rows: Arc::new(store.clone()),
+            reap_files: Arc::new(worktrees.clone()),
+            set_up_rows: Arc::new(store.clone()),
+            set_up_files: Arc::new(worktrees.clone()),
             meter: Arc::new(meter.clone()),
         };
         let tree = TreeHandle::start(ports, setup.tree)

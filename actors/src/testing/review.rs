@@ -9,7 +9,10 @@ use async_trait::async_trait;
 use super::worktrees::{FakeWorktrees, Files};
 use crate::ids::{ChangeId, CheckpointId};
 use crate::ports::{Review, WorktreeError};
-use crate::review::{Conflict, FileState, Order, Plan, Planned, Recorded, Step, Work};
+use crate::review::{
+    Besides, Conflict, FileState, Leave, Order, Plan, Planned, Recorded, Step, Work,
+};
+use crate::rules::risk;
 
 #[async_trait]
 impl Review for FakeWorktrees {
@@ -21,6 +24,8 @@ impl Review for FakeWorktrees {
             Order::Adopt { .. } => (&work.worktree.path, false),
             Order::Reject { .. } => (&work.worktree.path, true),
             Order::Restore { .. } | Order::Retry { .. } => return self.restore(work),
+            Order::Stash => return Ok(Planned::Ready(self.stash(work))),
+            Order::Archive(leave) => return Ok(self.leave(work, *leave)),
         };
         let mut draft = Draft {
             files: self.files_at(root),
@@ -51,10 +56,15 @@ impl Review for FakeWorktrees {
             accounts: draft.accounts,
             notes: Vec::new(),
             undo: None,
+            besides: None,
         }))
     }
 
     async fn carry_out(&self, plan: &Plan) -> Result<Vec<Conflict>, WorktreeError> {
+        if let Some(Besides::Leave { aside }) = &plan.besides {
+            self.step().await?;
+            return Ok(self.move_aside(plan, aside));
+        }
         for step in &plan.steps {
             self.step().await?;
             let now = self.state_at(&plan.root, &step.path);
@@ -67,6 +77,11 @@ impl Review for FakeWorktrees {
     }
 
     async fn take_back(&self, plan: &Plan) -> Result<Vec<Conflict>, WorktreeError> {
+        if let Some(Besides::Leave { aside }) = &plan.besides {
+            self.step().await?;
+            self.move_files(aside, &plan.root);
+            return Ok(Vec::new());
+        }
         let mut conflicts = Vec::new();
         for step in plan.steps.iter().rev() {
             self.step().await?;
@@ -80,12 +95,66 @@ impl Review for FakeWorktrees {
         Ok(conflicts)
     }
 
-    async fn settle(&self, _plan: &Plan, _done: bool) -> Result<(), WorktreeError> {
-        self.step().await
+    async fn settle(&self, plan: &Plan, done: bool) -> Result<(), WorktreeError> {
+        self.step().await?;
+        match &plan.besides {
+            Some(Besides::Leave { aside }) if done => self.drop_aside(&plan.worktree, aside),
+            Some(Besides::Stash { commit }) if done => self.push_stash(commit),
+            _ => {}
+        }
+        Ok(())
     }
 }
 
 impl FakeWorktrees {
+    /// Back to what the worktree started from.
+    fn stash(&self, work: &Work) -> Plan {
+        let (root, now) = (&work.worktree.path, self.files_at(&work.worktree.path));
+        let taken = self.taken(&work.worktree, CheckpointId(work.id.0));
+        Plan {
+            steps: steps(&now, &self.first_files(root)),
+            root: root.clone(),
+            besides: Some(Besides::Stash {
+                commit: taken.commit,
+            }),
+            ..Plan::nothing(work.id, work.worktree.clone())
+        }
+    }
+
+    fn leave(&self, work: &Work, leave: Leave) -> Planned {
+        let root = &work.worktree.path;
+        let facts = self.look(&work.worktree);
+        if !leave.force && !risk::losses(&facts, leave.purpose()).is_empty() {
+            return Planned::AtRisk(Box::new(facts));
+        }
+        Planned::Ready(Plan {
+            undo: Some(self.taken(&work.worktree, CheckpointId(work.id.0))),
+            root: root.clone(),
+            besides: Some(Besides::Leave {
+                aside: root.with_extension("aside"),
+            }),
+            ..Plan::nothing(work.id, work.worktree.clone())
+        })
+    }
+
+    /// As planned, or not at all.
+    fn move_aside(&self, plan: &Plan, aside: &Path) -> Vec<Conflict> {
+        if !self.files_at(aside).is_empty() {
+            return Vec::new();
+        }
+        let planned = plan.undo.as_ref().map(|undo| &undo.tree);
+        let now = self.taken(&plan.worktree, CheckpointId(plan.id.0));
+        if planned != Some(&now.tree) {
+            return vec![moved(&Step {
+                path: plan.root.display().to_string(),
+                from: None,
+                to: None,
+            })];
+        }
+        self.move_files(&plan.root, aside);
+        Vec::new()
+    }
+
     fn restore(&self, work: &Work) -> Result<Planned, WorktreeError> {
         let commit = work
             .checkpoint
@@ -104,6 +173,7 @@ impl FakeWorktrees {
             accounts: Vec::new(),
             notes: Vec::new(),
             undo: Some(self.taken(&work.worktree, CheckpointId(work.id.0))),
+            besides: None,
         }))
     }
 

@@ -14,7 +14,12 @@ use async_trait::async_trait;
 use crate::arena::Archived;
 use crate::ids::{CheckpointId, WorktreeId};
 use crate::model::{BlobRef, Checkpoint, Diff, FileChange, Operation, Worktree, WorktreeSpec};
-use crate::ports::{WorktreeError, Worktrees};
+use crate::ports::{ReapFiles, WorktreeError, Worktrees};
+use crate::reap::{Thing, ThingKind};
+use crate::risk::{Facts, Purpose};
+use crate::rules::risk;
+
+use super::set_up::FakeSetUps;
 
 /// The commit that worktrees start from.
 const HEAD: &str = "base";
@@ -29,25 +34,42 @@ pub struct FakeWorktrees {
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     made: BTreeMap<PathBuf, Worktree>,
     /// By worktree, or checkout, and path.
     files: BTreeMap<(PathBuf, String), String>,
     /// The files that baselines hold; none for one that is not named here.
-    baselines: BTreeMap<String, Files>,
+    pub(super) baselines: BTreeMap<String, Files>,
     /// The files that the commits of checkpoints hold.
     checkpoints: BTreeMap<String, Files>,
     /// By worktree: the checkpoint of the turn that has not come yet.
     prepared: BTreeMap<PathBuf, Checkpoint>,
+    /// By path: the files of what was put away, until they come back.
+    away: BTreeMap<PathBuf, Files>,
+    /// What a worktree held when it was made.
+    first: BTreeMap<PathBuf, Files>,
+    /// Commits in the stash, the newest last.
+    stash: Vec<String>,
+    /// Leftovers on the disk, besides the worktrees.
+    things: Vec<Thing>,
+    /// Archives and checkpoints that were let go of.
+    let_go: Vec<String>,
     fail: Option<String>,
     latency: Duration,
     panics: u32,
+    low: bool,
+    pub(super) set_up: FakeSetUps,
 }
 
 impl FakeWorktrees {
     /// From now on every call fails with these words, or works again.
     pub fn fail_with(&self, why: Option<&str>) {
         self.with(|state| state.fail = why.map(str::to_owned));
+    }
+
+    /// From now on there is too little room for new ones, or enough again.
+    pub fn low_disk(&self, low: bool) {
+        self.with(|state| state.low = low);
     }
 
     /// From now on every call takes so long.
@@ -85,7 +107,7 @@ impl FakeWorktrees {
     }
 
     /// The files of a worktree that are not as in its baseline.
-    fn changes(&self, worktree: &Worktree) -> Vec<FileChange> {
+    pub fn changes(&self, worktree: &Worktree) -> Vec<FileChange> {
         let (before, after) = (
             self.baseline(&worktree.baseline),
             self.files_at(&worktree.path),
@@ -138,7 +160,7 @@ impl FakeWorktrees {
         Checkpoint { id, commit, tree }
     }
 
-    fn with<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
+    pub(super) fn with<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
         look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -154,11 +176,29 @@ impl Worktrees for FakeWorktrees {
     async fn ensure(&self, spec: &WorktreeSpec) -> Result<Worktree, WorktreeError> {
         self.reach().await?;
         if let Some(row) = &spec.existing {
+            let back = self.with(|state| {
+                state.made.insert(row.path.clone(), row.clone());
+                let back = state.away.remove(&row.path);
+                if back.is_some() {
+                    state.set_up.due.insert(row.path.clone());
+                }
+                back
+            });
+            for (name, content) in back.unwrap_or_default() {
+                self.put(row, &name, &content);
+            }
             return Ok(row.clone());
         }
         let path = PathBuf::from(format!("/worktrees/{}", spec.session));
         if let Some(made) = self.with(|state| state.made.get(&path).cloned()) {
             return Ok(made);
+        }
+        if self.with(|state| state.low) {
+            return Err(WorktreeError::DiskLow {
+                path,
+                free_mb: 1,
+                least_mb: 2,
+            });
         }
         let made = Worktree {
             id: WorktreeId::new(),
@@ -173,7 +213,9 @@ impl Worktrees for FakeWorktrees {
         }
         self.with(|state| {
             let baseline = made.baseline.clone();
-            state.baselines.entry(baseline).or_insert(files);
+            state.baselines.entry(baseline).or_insert(files.clone());
+            state.first.insert(path.clone(), files);
+            state.set_up.due.insert(path.clone());
             state.made.insert(path, made.clone());
         });
         Ok(made)
@@ -235,6 +277,163 @@ impl Worktrees for FakeWorktrees {
             let was = state.made.remove(&worktree.path);
             Archived::Removed(was.map(|_| held))
         }))
+    }
+}
+
+impl FakeWorktrees {
+    pub(super) fn first_files(&self, root: &Path) -> Files {
+        self.with(|state| state.first.get(root).cloned().unwrap_or_default())
+    }
+
+    pub(super) fn move_files(&self, from: &Path, to: &Path) {
+        for (name, content) in self.files_at(from) {
+            self.with(|state| {
+                state.files.remove(&(from.to_owned(), name.clone()));
+                state.files.insert((to.to_owned(), name), content);
+            });
+        }
+    }
+
+    /// What was put away is kept until it comes back.
+    pub(super) fn drop_aside(&self, worktree: &Worktree, aside: &Path) {
+        let files = self.files_at(aside);
+        self.with(|state| {
+            state.files.retain(|(of, _), _| of != aside);
+            if state.made.remove(&worktree.path).is_some() {
+                state.away.insert(worktree.path.clone(), files);
+            }
+        });
+    }
+
+    pub(super) fn push_stash(&self, commit: &str) {
+        self.with(|state| {
+            if state.stash.last().is_none_or(|last| last != commit) {
+                state.stash.push(commit.to_owned());
+            }
+        });
+    }
+
+    /// The commits in the stash.
+    pub fn stash_list(&self) -> Vec<String> {
+        self.with(|state| state.stash.clone())
+    }
+
+    /// Files that differ from what the worktree started with are untracked here:
+    /// nothing is ever committed.
+    pub(super) fn look(&self, worktree: &Worktree) -> Facts {
+        let (fail, made) = self.with(|state| {
+            let made = state.made.contains_key(&worktree.path);
+            (state.fail.clone(), made)
+        });
+        let (first, now) = (
+            self.first_files(&worktree.path),
+            self.files_at(&worktree.path),
+        );
+        let mut paths: Vec<&String> = first.keys().chain(now.keys()).collect();
+        paths.sort();
+        paths.dedup();
+        let differs = paths
+            .into_iter()
+            .filter(|path| first.get(*path) != now.get(*path));
+        Facts {
+            worktree: Some(worktree.id),
+            path: worktree.path.clone(),
+            gone: !made,
+            unreadable: fail,
+            untracked: differs.cloned().collect(),
+            ..Facts::default()
+        }
+    }
+
+    /// Something lies on the disk.
+    pub fn leave_behind(&self, thing: Thing) {
+        self.with(|state| {
+            if let Some(worktree) = &thing.worktree {
+                state.made.insert(worktree.path.clone(), worktree.clone());
+            }
+            state.things.push(thing);
+        });
+    }
+
+    /// The folder of a worktree vanishes, files and all.
+    pub fn lose(&self, worktree: &Worktree) {
+        self.with(|state| {
+            state.made.remove(&worktree.path);
+            state.files.retain(|(of, _), _| *of != worktree.path);
+        });
+    }
+
+    /// The worktree is there.
+    pub fn is_made(&self, path: &Path) -> bool {
+        self.with(|state| state.made.contains_key(path))
+    }
+
+    /// What repositories were told to let go of.
+    pub fn released(&self) -> Vec<String> {
+        self.with(|state| state.let_go.clone())
+    }
+}
+
+#[async_trait]
+impl ReapFiles for FakeWorktrees {
+    async fn facts(&self, worktree: &Worktree, _project_path: Option<&Path>) -> Facts {
+        let latency = self.with(|state| state.latency);
+        tokio::time::sleep(latency).await;
+        self.look(worktree)
+    }
+
+    async fn things(
+        &self,
+        _projects: &[PathBuf],
+        _rows: &[PathBuf],
+    ) -> Result<Vec<Thing>, WorktreeError> {
+        self.reach().await?;
+        Ok(self.with(|state| {
+            let told: Vec<&PathBuf> = state.things.iter().map(|thing| &thing.path).collect();
+            let made = state
+                .made
+                .iter()
+                .filter(|(path, _)| !told.contains(path))
+                .map(|(path, worktree)| Thing {
+                    kind: ThingKind::Folder,
+                    path: path.clone(),
+                    session: None,
+                    worktree: Some(worktree.clone()),
+                    age: Duration::ZERO,
+                });
+            made.chain(state.things.iter().cloned()).collect()
+        }))
+    }
+
+    async fn bury(
+        &self,
+        worktree: &Worktree,
+        _project: Option<&Path>,
+    ) -> Result<Archived, WorktreeError> {
+        let facts = self.look(worktree);
+        if !risk::losses(&facts, Purpose::Delete).is_empty() {
+            return Ok(Archived::Left(risk::told(&facts, Purpose::Delete)));
+        }
+        self.with(|state| state.things.retain(|thing| thing.path != worktree.path));
+        self.archive(worktree).await
+    }
+
+    async fn clear(&self, thing: &Thing) -> Result<(), WorktreeError> {
+        self.reach().await?;
+        self.with(|state| state.things.retain(|known| known != thing));
+        Ok(())
+    }
+
+    async fn forget(&self, worktree: WorktreeId, _project: &Path) -> Result<(), WorktreeError> {
+        self.reach().await?;
+        self.with(|state| state.let_go.push(worktree.to_string()));
+        Ok(())
+    }
+
+    async fn let_go(&self, _project: &Path, ids: &[CheckpointId]) -> Result<(), WorktreeError> {
+        self.reach().await?;
+        self.with(|state| state.let_go.extend(ids.iter().map(ToString::to_string)));
+        Ok(())
     }
 }
 

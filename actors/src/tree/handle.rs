@@ -10,8 +10,9 @@ use tokio::sync::watch;
 use crate::event::AskOption;
 use crate::ids::{ChatId, PromptId, SessionId, SessionKey, TaskId};
 use crate::operation::{Asked, Done};
-use crate::ports::{OperationsError, Ports};
+use crate::ports::{OperationsError, Ports, ReapError};
 use crate::prompt::AnsweredBy;
+use crate::reap::Report;
 use crate::rules::evict::Stays;
 use crate::tree::addr::{Addr, Depth};
 use crate::tree::board::{Board, TreeNode};
@@ -23,6 +24,8 @@ use crate::tree::shared::{Limits, Shared, TreeSettings};
 
 /// Longest wait for an answer of an actor.
 const ANSWER_BOUND: Duration = Duration::from_secs(20);
+/// Longest wait for a look of the reaper, which may remove whole worktrees.
+const REAP_BOUND: Duration = Duration::from_secs(600);
 
 /// The tree, seen from outside. Cheap to clone.
 #[derive(Clone)]
@@ -211,6 +214,21 @@ impl TreeHandle {
         self.root
             .call(|reply| root::Msg::Operate(Box::new(asked), reply), patience)
             .await
+    }
+
+    /// Looks for worktrees that nobody needs, and removes what loses nothing; with
+    /// `dry_run` it only looks. Waits at most 10 minutes.
+    ///
+    /// # Errors
+    /// It could not look.
+    pub async fn reap(&self, dry_run: bool) -> Result<Report, ReapError> {
+        self.root
+            .call(|reply| root::Msg::Reap(dry_run, reply), REAP_BOUND)
+            .await
+            .unwrap_or_else(|| {
+                let why = "it is starting, stopping, or too busy to answer within 10 minutes";
+                Err(ReapError::Unavailable(why.into()))
+            })
     }
 
     /// The snapshots of all actors.

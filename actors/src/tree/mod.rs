@@ -10,6 +10,8 @@ mod lease;
 mod operations;
 mod pool;
 mod pump;
+mod ready;
+mod reaper;
 mod root;
 mod server;
 mod session;

@@ -1,5 +1,5 @@
-//! The root supervisor: lease, then operations, then pool, then dispatcher and
-//! arenas (rest-for-one).
+//! The root supervisor: lease, then operations, then pool, then dispatcher, arenas
+//! and reaper (rest-for-one).
 //!
 //! Nothing is claimed before the lease is won and what the last life left
 //! behind is settled, turns and operations. When the pool dies its sessions die with it; a new life of
@@ -16,7 +16,7 @@ use ractor::{
 use tokio::sync::watch;
 
 use crate::operation::Asked;
-use crate::ports::{Fact, OperationsError, Reconciled};
+use crate::ports::{Fact, OperationsError, ReapError, Reconciled};
 use crate::rules::restart::{History, Intensity, Rest};
 use crate::tree::addr::{Addr, Depth, Task};
 use crate::tree::arenas::{self, ArenasActor};
@@ -25,6 +25,7 @@ use crate::tree::dispatcher::{self, DispatcherActor};
 use crate::tree::lease::{self, LeaseKeeper};
 use crate::tree::operations::{self, OperationsActor};
 use crate::tree::pool::{self, PoolActor};
+use crate::tree::reaper::{self, ReaperActor};
 use crate::tree::shared::Shared;
 
 /// Longest wait for all sessions to stop: the interrupt's 6 s, then the stop
@@ -47,6 +48,8 @@ pub(crate) enum Msg {
     Wake,
     /// For the keeper of arenas.
     LookAtArenas,
+    /// For the reaper; true: only look.
+    Reap(bool, reaper::Reply),
     /// For the pool, if there is one; else it is answered by being dropped.
     Pool(pool::Msg),
     /// For the operations, if they are there.
@@ -94,6 +97,7 @@ pub(crate) struct State {
     last_pool: Option<Addr<pool::Msg>>,
     dispatcher: Option<(Addr<dispatcher::Msg>, ractor::concurrency::JoinHandle<()>)>,
     arenas: Option<(Addr<arenas::Msg>, ractor::concurrency::JoinHandle<()>)>,
+    reaper: Option<Reaper>,
     failures: History,
     /// Clearing or shutting down.
     task: Option<Task>,
@@ -133,6 +137,7 @@ impl Actor for Root {
             last_pool: None,
             dispatcher: None,
             arenas: None,
+            reaper: None,
             failures: History::default(),
             task: None,
             clearing: false,
@@ -167,6 +172,15 @@ impl Actor for Root {
                     arenas.cast(arenas::Msg::Look);
                 }
             }
+            Msg::Reap(dry_run, reply) => match &state.reaper {
+                Some((reaper, _)) => {
+                    reaper.cast(reaper::Msg::Reap(dry_run, reply));
+                }
+                None => {
+                    let away = "the service is starting or stopping";
+                    let _ = reply.send(Err(ReapError::Unavailable(away.into())));
+                }
+            },
             Msg::Pool(message) => {
                 let pool = state.pool.as_ref().map(|(pool, _)| pool);
                 if let Some(pool) = pool.or(state.last_pool.as_ref()) {
@@ -333,6 +347,15 @@ impl State {
             Actor::spawn_linked(None, DispatcherActor, arguments, self.cell()).await?;
         if let Some((operations, _)) = &self.operations {
             operations.cast(operations::Msg::Pool(pool.clone()));
+            let depth = Depth::default();
+            let arguments = reaper::Arguments {
+                shared: shared.clone(),
+                operations: operations.clone(),
+                depth: depth.clone(),
+            };
+            let (actor, looks) =
+                Actor::spawn_linked(None, ReaperActor, arguments, self.cell()).await?;
+            self.reaper = Some((Addr::new(actor, depth), looks));
         }
         self.dispatcher = Some((Addr::new(actor, depth), claims));
         let depth = Depth::default();
@@ -358,10 +381,12 @@ impl State {
         self.say(Status::Starting);
         let (dispatcher, pool) = (self.dispatcher.take(), self.pool.take());
         let arenas = self.arenas.take();
+        let reaper = self.reaper.take();
         let operations = self.operations.take();
         let me = self.me.clone();
         self.task = Some(Task::spawn(async move {
-            stop_arenas(arenas).await;
+            stop_at_once(reaper).await;
+            stop_at_once(arenas).await;
             if let Some((dispatcher, join)) = dispatcher {
                 dispatcher.actor().stop(None);
                 let _ = join.await;
@@ -392,6 +417,7 @@ impl State {
         self.to.shared.board.remove(&["root", "dispatcher"]);
         self.to.shared.board.remove(&["root", "pool"]);
         self.to.shared.board.remove(&["root", "arenas"]);
+        self.to.shared.board.remove(&["root", "reaper"]);
         self.to.shared.board.remove(&["root", "operations"]);
         if !self.shutdown.is_empty() {
             self.stop_workers();
@@ -419,6 +445,7 @@ impl State {
         let (dispatcher, pool) = (self.dispatcher.take(), self.pool.take());
         self.last_pool = pool.as_ref().map(|(pool, _)| pool.clone());
         let arenas = self.arenas.take();
+        let reaper = self.reaper.take();
         let operations = self.operations.take();
         let (me, lease) = (self.me.clone(), self.to.shared.ports.lease.clone());
         let hurry = self.hurry.clone();
@@ -430,7 +457,8 @@ impl State {
             if let Some((dispatcher, _)) = &dispatcher {
                 dispatcher.cast(dispatcher::Msg::Pause);
             }
-            stop_arenas(arenas).await;
+            stop_at_once(reaper).await;
+            stop_at_once(arenas).await;
             // Operations end by themselves: their grace is never too short for
             // one that a person waits for.
             let drained = async {
@@ -491,6 +519,8 @@ impl State {
             Some("dispatcher")
         } else if is(self.arenas.as_ref().map(|(addr, _)| addr.actor().get_id())) {
             Some("arenas")
+        } else if is(self.reaper.as_ref().map(|(addr, _)| addr.actor().get_id())) {
+            Some("reaper")
         } else {
             None
         }
@@ -525,12 +555,16 @@ impl State {
 }
 
 /// What it was doing is dropped, and done again by the next life.
-async fn stop_arenas(arenas: Option<(Addr<arenas::Msg>, ractor::concurrency::JoinHandle<()>)>) {
-    if let Some((keeper, join)) = arenas {
-        keeper.actor().stop(None);
+async fn stop_at_once<M: ractor::Message>(
+    actor: Option<(Addr<M>, ractor::concurrency::JoinHandle<()>)>,
+) {
+    if let Some((actor, join)) = actor {
+        actor.actor().stop(None);
         let _ = join.await;
     }
 }
+
+type Reaper = (Addr<reaper::Msg>, ractor::concurrency::JoinHandle<()>);
 
 /// None when somebody was in a hurry first.
 async fn unless_hurried<T>(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::ports::{ArenasError, Fact, JournalError, Ports};
+use crate::reap::Keep;
 use crate::rules::circuit;
 use crate::rules::evict::KEEP;
 use crate::rules::moment::Moment;
@@ -32,6 +33,8 @@ pub struct TreeSettings {
     pub circuit: circuit::Limits,
     /// How often refused prompts are tried again.
     pub retry: retry::Limits,
+    /// How long worktrees and checkpoints are kept.
+    pub keep_files: Keep,
     /// Seed of the back-off's jitter.
     pub seed: u64,
 }
@@ -74,6 +77,7 @@ impl Default for TreeSettings {
             sweep_every: Duration::from_secs(60),
             intensity: Intensity::default(),
             retry: retry::Limits::default(),
+            keep_files: Keep::default(),
             seed: fastrand::u64(..),
         }
     }

@@ -12,11 +12,14 @@ mod lease;
 mod operation;
 mod permission;
 mod pool;
+mod reap;
 mod restart;
 mod retry;
+mod risk;
 mod routing;
 mod session;
 mod session_plain;
+mod set_up;
 mod transcript;
 mod turn;
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hearth_actors::event::{AgentStop, ExitInfo};
 use hearth_actors::ids::TurnId;
+use hearth_actors::limits::{ParkReason, Parked};
 use hearth_actors::model::Deadlines;
 use hearth_actors::outcome::Outcome;
 use hearth_actors::rules::moment::Moment;
@@ -236,6 +237,9 @@ impl World {
         self.step(match job {
             Job::Worktree(turn) if well => Input::WorktreeReady(turn),
             Job::Checkpoint(turn) if well => Input::CheckpointReady(turn),
+            Job::Worktree(turn) if how % 16 == 8 => {
+                Input::PutOff(turn, Parked::until(ParkReason::DiskLow, Duration::ZERO))
+            }
             Job::Worktree(turn) | Job::Checkpoint(turn) => Input::PrepareFailed(turn, "no".into()),
             Job::Start(no) if well => Input::LinkReady(no),
             Job::Start(no) => Input::LinkFailed(no, Outcome::NoStart, "no".into()),
@@ -406,7 +410,7 @@ impl World {
                 );
                 self.jobs.push(Job::Finish(of_turn()));
             }
-            Effect::GiveBack => {
+            Effect::GiveBack(_) => {
                 assert!(!self.turn.open_asked, "given back after its opening");
                 assert!(
                     !std::mem::replace(&mut self.turn.ended, true),
@@ -490,6 +494,7 @@ fn is_stale(input: &Input, turn: Option<TurnId>, link: LinkNo) -> bool {
         Input::WorktreeReady(of)
         | Input::CheckpointReady(of)
         | Input::PrepareFailed(of, _)
+        | Input::PutOff(of, _)
         | Input::NeedsFresh(of, _)
         | Input::Opened(of)
         | Input::CancelledFirst(of)

@@ -3,6 +3,7 @@
 use hearth_actors::event::{AgentStop, ExitInfo};
 use hearth_actors::handover::Taken;
 use hearth_actors::ids::TurnId;
+use hearth_actors::limits::{ParkReason, Parked};
 use hearth_actors::model::Deadlines;
 use hearth_actors::outcome::Outcome;
 use hearth_actors::rules::session::{Effect, Input, LinkNo, STOPPED, Session};
@@ -152,6 +153,23 @@ fn a_checkpoint_that_cannot_be_taken_again_ends_the_turn_unprompted() {
     );
 }
 
+#[test]
+fn a_worktree_that_may_come_to_be_is_waited_for_in_the_queue() {
+    let turn = TurnId::new();
+    let mut session = Session::new(at(0));
+    feed(&mut session, [assign(turn)]);
+    let parked = Parked::until(ParkReason::DiskLow, std::time::Duration::from_secs(60));
+    let effects = feed(&mut session, [Input::PutOff(turn, parked.clone())]);
+    let back = Effect::GiveBack(Some(parked.clone()));
+    assert_eq!(effects, [Effect::AbandonPreparation, back]);
+    let late = [Input::PutOff(turn, parked), Input::WorktreeReady(turn)];
+    assert_eq!(feed(&mut session, late), [], "late words");
+    let effects = feed(&mut session, [Input::Finished(turn)]);
+    assert_eq!(effects, [Effect::TurnOver(None)]);
+    let next = TurnId::new();
+    assert_eq!(feed(&mut session, [assign(next)]), [Effect::EnsureWorktree]);
+}
+
 /// A large worktree may take minutes to be read again.
 #[test]
 fn a_cancel_does_not_wait_for_the_files() {
@@ -190,7 +208,7 @@ fn a_stop_between_opening_and_prompt_ends_the_turn_and_gives_nothing_back() {
     assert_eq!(feed(&mut session, [Input::Stop]), []);
     let effects = feed(&mut session, [Input::Opened(turn)]);
     assert_eq!(outcome(&effects), Some(Outcome::Interrupted));
-    assert!(!effects.contains(&Effect::GiveBack) && !effects.contains(&Effect::SendPrompt));
+    assert!(!effects.contains(&Effect::GiveBack(None)) && !effects.contains(&Effect::SendPrompt));
 }
 
 #[test]
@@ -236,7 +254,7 @@ fn what_meets_only_a_stop_before_its_opening_waits_again() {
         [
             Effect::AbandonPreparation,
             Effect::DropLink,
-            Effect::GiveBack
+            Effect::GiveBack(None)
         ]
     );
     let effects = feed(&mut session, [Input::Finished(turn)]);

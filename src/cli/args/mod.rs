@@ -1,5 +1,6 @@
 //! What can be typed.
 
+mod places;
 mod review;
 mod service;
 pub(super) mod texts;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+pub(super) use places::{Close, Reap, Remove, Setup, Stash};
 pub(super) use review::{Apply, Branch, Changes, Checkpoints, Reject, Restore, Rewind};
 pub(super) use service::{
     Agents, Bound, Budgets, Completions, Costs, Drain, Output, Rest, Serve, Tree,
@@ -111,6 +113,30 @@ pub enum Command {
     /// Bring a session's files and the chat back to a checkpoint.
     #[command(after_help = texts::RESTORE)]
     Restore(Restore),
+    /// End what runs in a session and close it; its worktree goes if that loses nothing.
+    #[command(
+        after_help = "Examples:\n  hearth close 371a147b\n  hearth close --chat 5f0c11ab\n\nA message opens it again, with its files at the same path."
+    )]
+    Close(Close),
+    /// Delete a session with its worktree.
+    #[command(
+        visible_alias = "delete",
+        after_help = "Examples:\n  hearth rm 371a147b --dry-run      what would be lost\n  hearth rm 371a147b\n  hearth rm 371a147b --force\n\nWhere work would be lost nothing is deleted without --force, which keeps it in a commit\nfor 14 days. `hearth stash` keeps uncommitted files for good."
+    )]
+    Rm(Remove),
+    /// Put a session's uncommitted files into the repository's stash, new ones too.
+    #[command(
+        after_help = "Examples:\n  hearth stash 371a147b\n  git stash list\n\nThe worktree is then as its last commit; `git stash pop` brings the files to any checkout."
+    )]
+    Stash(Stash),
+    /// Remove worktrees that nobody needs, where that loses nothing; the service does it each minute.
+    #[command(after_help = "Examples:\n  hearth reap --dry-run\n  hearth reap")]
+    Reap(Reap),
+    /// Show what this project wants done in its worktrees; trust it, or refuse it.
+    #[command(
+        after_help = "Examples:\n  hearth setup\n  hearth setup --trust\n\nIt is .hearth/worktree.toml of the checkout, and runs only while its content is trusted:\n  copy = [\".env\", \"config/*.local\"]\n  setup = \"npm ci\"\n  teardown = \"docker compose down\"\n  timeout_ms = 600000"
+    )]
+    Setup(Setup),
     /// List agents: version, modes, models, and the cure for what is wrong.
     #[command(
         after_help = "Examples:\n  hearth agents\n  hearth agents --probe goose          look again first\n  hearth agents --json | jq '.items[] | {name, version, fault}'"

@@ -80,6 +80,13 @@ impl From<OperationsError> for ApiError {
                     ..Stake::default()
                 })
             }
+            OperationsError::AtRisk(facts, purpose) => {
+                Self::new(Code::WorktreeAtRisk, detail).with_risk(&facts, purpose)
+            }
+            OperationsError::TearDown(why) => {
+                let detail = format!("{why}; `skip_teardown=true` lets it go without");
+                Self::new(Code::TeardownFailed, detail)
+            }
             OperationsError::Failed(why) => Self::new(Code::WorktreeUnusable, why),
             OperationsError::Unavailable(_) | OperationsError::TooLong(_) => {
                 Self::unavailable(Code::TreeUnavailable, &detail)

@@ -90,6 +90,12 @@ codes! {
     Conflict = CONFLICT, "conflict", "Files stand in the way";
     /// Later turns of other chats would lose their files.
     NeedsConsent = CONFLICT, "needs_consent", "Other chats worked on these files since";
+    /// It is not what was looked at.
+    SetupChanged = CONFLICT, "setup_changed", "The set-up is not the one that was looked at";
+    /// What is to come before a worktree goes failed.
+    TeardownFailed = CONFLICT, "teardown_failed", "The teardown of the worktree failed";
+    /// Work would be lost with the worktree.
+    WorktreeAtRisk = CONFLICT, "worktree_at_risk", "Work would be lost with the worktree";
     /// The change is no longer pending.
     NotPending = CONFLICT, "not_pending", "The change is not pending";
     /// The change is not applied.

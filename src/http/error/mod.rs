@@ -7,12 +7,15 @@ mod codes;
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use hearth_actors::risk::{Facts, Purpose};
+use hearth_actors::rules::risk::beyond_a_checkpoint;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 pub use codes::Code;
 
+use super::risk::WorktreeRisk;
 use crate::store::rows::operations::Conflict;
 
 /// A failed request.
@@ -30,6 +33,7 @@ pub struct ApiError {
 struct Stake {
     conflicts: Vec<Conflict>,
     chats: Vec<Uuid>,
+    risk: Option<WorktreeRisk>,
 }
 
 /// One field that is wrong.
@@ -65,6 +69,9 @@ pub struct ProblemBody {
     /// Of `needs_consent`: the chats whose later turns would lose files.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub chats: Vec<Uuid>,
+    /// Of `worktree_at_risk`: what would be lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub risk: Option<WorktreeRisk>,
 }
 
 /// What handlers return.
@@ -136,6 +143,25 @@ impl ApiError {
         self
     }
 
+    /// Adds what would be lost with a worktree.
+    #[must_use]
+    pub fn with_risk(self, facts: &Facts, purpose: Purpose) -> Self {
+        let detail = match beyond_a_checkpoint(facts) {
+            Some(_) => format!(
+                "{}; not even a checkpoint could keep that: move it away or remove it yourself",
+                self.detail
+            ),
+            None => format!(
+                "{}; commit and merge it, stash it (worktree-stash), or delete with `force=true`, which keeps a checkpoint",
+                self.detail
+            ),
+        };
+        Self { detail, ..self }.at_stake(Stake {
+            risk: Some(WorktreeRisk::of(facts, purpose)),
+            ..Stake::default()
+        })
+    }
+
     fn at_stake(mut self, stake: Stake) -> Self {
         self.stake = Some(Box::new(stake));
         self
@@ -148,6 +174,12 @@ impl ApiError {
             Code::Internal,
             "the cause is in the log of the service; trying again may help",
         )
+    }
+
+    /// What happened, for a person.
+    #[must_use]
+    pub fn detail(self) -> String {
+        self.detail
     }
 
     /// The stable code.
@@ -191,6 +223,7 @@ impl IntoResponse for ApiError {
             errors: self.errors,
             conflicts: stake.conflicts,
             chats: stake.chats,
+            risk: stake.risk,
         };
         let mut response = (self.code.status(), Json(body)).into_response();
         let own = (header::CONTENT_TYPE, "application/problem+json");

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::named::{self, Named};
 use super::restore::{later_chats, target};
-use super::{adopt, alive, busy, operations_error};
+use super::{adopt, alive, busy, leave, operations_error};
 use crate::store::Store;
 use crate::store::text::clean;
 use crate::store::worktree_row::WorktreeRow;
@@ -88,7 +88,12 @@ impl Store {
             });
         };
         let mut checkpoint = None;
+        let whole = matches!(asked.order, Order::Stash | Order::Archive(_));
+        if let Some(leave) = asked.order.leaves() {
+            leave::may_leave(&mut tx, asked.session.0, leave).await?;
+        }
         let found = match asked.order.goes_back() {
+            None if whole => Named::default(),
             Some(back) => {
                 if let Some(task) = back.retries {
                     self.may_retry(&mut tx, &back, task).await?;
@@ -101,7 +106,7 @@ impl Store {
                 named::changes(&mut tx, session, of, &asked.order).await?
             }
         };
-        if found.changes.is_empty() && checkpoint.is_none() {
+        if found.changes.is_empty() && checkpoint.is_none() && !whole {
             return Ok(Begun::Nothing {
                 already: found.already,
                 left_alone: found.left_alone,

@@ -11,7 +11,7 @@ use sqlx::types::Json;
 use sqlx::{Acquire as _, FromRow};
 use uuid::Uuid;
 
-use super::{LOCK_GATE, adopt, check_life, files, operations_error, refused, restore};
+use super::{LOCK_GATE, adopt, check_life, files, leave, operations_error, refused, restore};
 use crate::store::Store;
 use crate::store::finish::{bind_changes, covered_to, notes};
 use crate::store::frames::{FrameRow, in_order};
@@ -118,6 +118,11 @@ impl Store {
             _ => return Err(OperationsError::Fenced),
         }
         let order = row.asked.0;
+        if let Some(leave) = order.leaves() {
+            let frames = leave::left(&mut tx, owner, leave, plan).await?;
+            tx.commit().await.map_err(operations_error)?;
+            return Ok(frames);
+        }
         let session = owner.session.0;
         let mut drafts = Vec::new();
         let mut target = None;
@@ -190,7 +195,7 @@ async fn settle_changes(
         Order::Apply { .. } => ("pending", "applied"),
         Order::Reject { .. } => ("pending", "rejected"),
         Order::Rewind { .. } => ("applied", "reverted"),
-        Order::Adopt { .. } | Order::Restore { .. } | Order::Retry { .. } => return Ok(()),
+        _ => return Ok(()),
     };
     let ids: Vec<Uuid> = order.changes().iter().map(|id| id.0).collect();
     sqlx::query(STATUS)

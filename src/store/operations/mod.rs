@@ -7,6 +7,7 @@
 mod adopt;
 mod begin;
 mod complete;
+mod leave;
 mod named;
 mod restore;
 

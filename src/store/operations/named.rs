@@ -56,7 +56,11 @@ fn states(order: &Order) -> (&'static str, &'static str) {
         Order::Rewind { .. } => ("applied", "reverted"),
         // No row is ever in the latter: the winner's own rows stay as they are.
         Order::Adopt { .. } => ("pending", "adopted"),
-        Order::Apply { .. } | Order::Restore { .. } | Order::Retry { .. } => ("pending", "applied"),
+        Order::Apply { .. }
+        | Order::Restore { .. }
+        | Order::Retry { .. }
+        | Order::Stash
+        | Order::Archive(_) => ("pending", "applied"),
     }
 }
 

@@ -89,6 +89,17 @@ pub async fn list(pool: &PgPool, slice: &Slice) -> sqlx::Result<Vec<Project>> {
     .await
 }
 
+/// The checkout of the project; none when there is no such project.
+///
+/// # Errors
+/// The database's.
+pub async fn path(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar("select path from projects where id = $1")
+        .bind(id)
+        .fetch_optional(pool)
+        .await
+}
+
 /// Whether the project exists.
 ///
 /// # Errors

@@ -1,7 +1,10 @@
 //! Sessions: a workspace each.
 
+use std::path::PathBuf;
+
 use chrono::{DateTime, Utc};
 use hearth_actors::limits::Budget;
+use hearth_actors::model::Worktree;
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use sqlx::{FromRow, PgPool};
@@ -9,6 +12,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Cursor, Slice};
+use crate::store::worktree_row::WorktreeRow;
 
 /// A workspace of a project: one worktree, any number of chats.
 #[derive(Clone, Debug, PartialEq, Eq, FromRow, Serialize, Deserialize, ToSchema)]
@@ -117,6 +121,32 @@ pub async fn get(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<Session>> {
     .bind(id)
     .fetch_optional(pool)
     .await
+}
+
+/// The worktree that the session has on the disk, and its project's checkout.
+///
+/// # Errors
+/// The database's.
+pub async fn worktree(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<(Worktree, PathBuf)>> {
+    #[derive(FromRow)]
+    struct Row {
+        #[sqlx(flatten)]
+        worktree: WorktreeRow,
+        project_path: String,
+    }
+    let row: Option<Row> = sqlx::query_as(
+        "select w.id as worktree_id, w.path as worktree_path, w.branch, w.base_commit,
+            coalesce(hw.baseline, w.base_commit) as baseline, p.path as project_path
+         from worktrees w
+            join sessions s on s.id = w.session_id
+            join projects p on p.id = s.project_id
+            left join hearth.worktrees hw on hw.worktree_id = w.id
+         where w.session_id = $1 and w.status = 'active'",
+    )
+    .bind(id)
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.and_then(|row| Some((row.worktree.worktree()?, row.project_path.into()))))
 }
 
 /// Whether the session exists and is not deleted.

@@ -44,8 +44,8 @@ pub struct Task {
     pub cost_tokens: Option<i32>,
     /// Parked until then at least: holds no slot.
     pub not_before: Option<DateTime<Utc>>,
-    /// Why it is parked: `back_off`, `cool_down`, `pool_full`, `overload`, `quota`
-    /// or `budget`.
+    /// Why it is parked: `back_off`, `cool_down`, `pool_full`, `overload`, `quota`,
+    /// `budget`, `disk_low` or `set_up`.
     pub parked_reason: Option<String>,
     /// Until when; null where nobody knows.
     pub parked_until: Option<DateTime<Utc>>,

@@ -40,7 +40,7 @@ detached as (
     order by asked.at desc, k.id desc limit $3
 ),
 -- What waits for seconds only backs off; what has found no place for longer may
--- wait for people.
+-- wait for people. `set_up` surely does.
 parked as (
     select 'task:' || k.id, k.id as row_id, 'parked', coalesce(q.parked_reason, (
             select t.outcome from hearth.turns t where t.task_id = k.id order by t.attempt desc limit 1
@@ -51,7 +51,7 @@ parked as (
     where q.waiting and q.not_before > clock_timestamp() - interval '5 seconds'
         and q.not_before < 'infinity'
         and (q.not_before > clock_timestamp() + interval '10 seconds' or (
-            q.parked_reason = 'pool_full' and k.created_at < clock_timestamp() - interval '10 seconds'))
+            q.parked_reason in ('pool_full', 'disk_low', 'set_up') and k.created_at < clock_timestamp() - interval '10 seconds'))
         and ($1::timestamptz is null or (k.created_at, k.id) < ($1, $2::uuid))
         and ($4::uuid is null or k.session_id = $4)
     order by k.created_at desc, k.id desc limit $3

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use git2::{Commit, ErrorCode, ObjectType, Oid, Repository, Signature, Tree};
 use hearth_actors::ports::WorktreeError;
 
+use super::super::differing;
 use super::super::errors::Context;
 use super::super::stat::FOLDER;
 use super::ground::State;
@@ -151,4 +152,20 @@ fn is_folder(entry: &git2::TreeEntry<'_>) -> bool {
 fn is_file(tree: Option<&Tree<'_>>, name: &[u8]) -> bool {
     let entry = tree.and_then(|tree| tree.get_name_bytes(name));
     entry.is_some_and(|entry| !is_folder(&entry))
+}
+
+/// The baseline with what changed between two trees, none of which was work.
+pub(in super::super) fn moved(
+    repo: &Repository,
+    baseline: &str,
+    before: Oid,
+    after: Oid,
+) -> Result<Oid, WorktreeError> {
+    let changed = differing::files(repo, before, after).cannot("compare", repo.commondir())?;
+    let state = |side: differing::Side| State::new(side.id, side.mode);
+    let files = changed.into_iter().filter_map(|file| {
+        let place = Place::of_bytes(file.path).ok()?;
+        Some((place, file.after.map(state)))
+    });
+    Baseline::open(repo, baseline)?.with(&files.collect(), &mut Vec::new())
 }

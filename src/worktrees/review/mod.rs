@@ -5,25 +5,29 @@
 //! means: `apply` with `merge`, `back`, or `restore`; `convert` stands between bytes on disk
 //! and what a scan stores. It keeps all content under a ref, with the next
 //! `baseline`. `steps` then brings file after file (`swap`) beneath the root
-//! (`beneath`) to its new state or back.
+//! (`beneath`) to its new state or back. `copies` writes what a worktree gets of its
+//! checkout in the same way.
 
 mod apply;
 mod back;
-mod baseline;
+pub(super) mod baseline;
 mod beneath;
 mod case;
 mod change;
 mod convert;
+pub(super) mod copies;
 mod crew;
 mod draft;
 mod durable;
 mod fault;
 mod ground;
 mod known;
+pub(super) mod leave;
 mod merge;
 mod place;
 mod plan;
 mod restore;
+mod stash;
 mod steps;
 mod swap;
 #[cfg(test)]
@@ -36,7 +40,7 @@ use git2::Oid;
 use hearth_actors::ids::OperationId;
 use hearth_actors::model::Worktree;
 use hearth_actors::ports::{Review, WorktreeError};
-use hearth_actors::review::{Conflict, Plan, Planned, Work};
+use hearth_actors::review::{Besides, Conflict, Order, Plan, Planned, Work};
 
 use tokio::sync::OwnedMutexGuard;
 
@@ -50,8 +54,9 @@ use super::{GitWorktrees, Room, guard, refs};
 impl Review for GitWorktrees {
     async fn plan(&self, work: &Work) -> Result<Planned, WorktreeError> {
         let work = work.clone();
-        self.alone(work.worktree.path.clone(), move |room| {
-            plan::plan(room, &work)
+        self.alone(work.worktree.path.clone(), move |room| match &work.order {
+            Order::Archive(leave) => leave::plan(room, &work, *leave),
+            _ => plan::plan(room, &work),
         })
         .await
     }
@@ -59,6 +64,9 @@ impl Review for GitWorktrees {
     async fn carry_out(&self, plan: &Plan) -> Result<Vec<Conflict>, WorktreeError> {
         let plan = plan.clone();
         self.alone(plan.worktree.path.clone(), move |room| {
+            if let Some(Besides::Leave { aside }) = &plan.besides {
+                return leave::carry_out(room, &plan, aside);
+            }
             let ground = room.ground(&plan.worktree, &plan.root)?;
             let ground = ground.knowing(known::of(room, &plan));
             let _alone = room.hold_root(&plan.worktree, &plan.root)?;
@@ -70,6 +78,9 @@ impl Review for GitWorktrees {
     async fn take_back(&self, plan: &Plan) -> Result<Vec<Conflict>, WorktreeError> {
         let plan = plan.clone();
         self.alone(plan.worktree.path.clone(), move |room| {
+            if let Some(Besides::Leave { aside }) = &plan.besides {
+                return leave::take_back(&plan, aside);
+            }
             let ground = room.ground(&plan.worktree, &plan.root)?;
             let _alone = room.hold_root(&plan.worktree, &plan.root)?;
             steps::take_back(&ground, &plan, room.config.sync)
@@ -80,9 +91,20 @@ impl Review for GitWorktrees {
     async fn settle(&self, plan: &Plan, done: bool) -> Result<(), WorktreeError> {
         let plan = plan.clone();
         self.alone(plan.worktree.path.clone(), move |room| {
+            if let Some(Besides::Leave { aside }) = &plan.besides {
+                return leave::settle(room, &plan, aside, done);
+            }
+            if !done && !plan.worktree.path.is_dir() {
+                // One that was never planned, of files that are gone.
+                let aside = leave::aside(&plan.worktree.path);
+                return leave::settle(room, &plan, &aside, false);
+            }
             let ground = room.ground(&plan.worktree, &plan.root)?;
             let common = ground.repo.commondir();
             let _alone = room.hold(common)?;
+            if let (Some(Besides::Stash { commit }), true) = (&plan.besides, done) {
+                stash::push(&ground.repo, commit)?;
+            }
             if !done {
                 if let Some(undo) = &plan.undo {
                     refs::drop(

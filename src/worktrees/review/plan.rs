@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use git2::{Commit, Oid, Repository, Signature};
 use hearth_actors::ids::OperationId;
 use hearth_actors::ports::WorktreeError;
-use hearth_actors::review::{Order, Plan, Planned, Recorded, Work};
+use hearth_actors::review::{Besides, Order, Plan, Planned, Recorded, Work};
 
-use super::super::errors::Context;
+use super::super::errors::{Context, failed};
 use super::super::refs;
 use super::super::stat::FILE;
 use super::super::{Room, guard, traps};
@@ -18,7 +18,7 @@ use super::draft::Draft;
 use super::ground::Ground;
 use super::place::Place;
 use super::restore::{self, Kept, Past};
-use super::{apply, back, case, durable};
+use super::{apply, back, case, durable, stash};
 
 /// Where an operation's objects are kept from `git gc`.
 pub(super) fn ref_of(id: OperationId) -> String {
@@ -32,7 +32,9 @@ pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
         Order::Reject { .. }
         | Order::Restore { .. }
         | Order::Retry { .. }
-        | Order::Adopt { .. } => work.worktree.path.clone(),
+        | Order::Adopt { .. }
+        | Order::Stash
+        | Order::Archive(_) => work.worktree.path.clone(),
     };
     let ground = room.ground(&work.worktree, &root)?;
     let _alone = room.hold_root(&work.worktree, &root)?;
@@ -43,6 +45,7 @@ pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
     let paths: Vec<_> = changes.iter().flat_map(paths).collect();
     traps::attributes(&ground.repo, paths.iter().map(Place::bytes))?;
     let mut undo = None;
+    let mut besides = None;
     match work.order {
         Order::Apply { secrets, .. } => apply::apply(&mut draft, &changes, secrets)?,
         Order::Adopt { .. } => {
@@ -64,6 +67,31 @@ pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
                 undo = Some(past.keep(room, &ground, work)?);
             }
         }
+        Order::Stash => {
+            let back = Work {
+                checkpoint: Some(stash::last_commit(&ground.repo, work)?),
+                ..work.clone()
+            };
+            let open = room.open(&work.worktree)?;
+            let past = Past::find(room, &open, &back)?;
+            restore::restore(&mut draft, &past)?;
+            if let Some(note) = past.notes.first() {
+                let reason = format!("{note}: a stash cannot hold it, move it away first");
+                draft.refuse(None, work.worktree.path.display().to_string(), reason);
+            }
+            if draft.conflicts.is_empty() {
+                let commit = stash::commit(&open.repo, work, &past.shadow())?;
+                besides = Some(Besides::Stash {
+                    commit: commit.to_string(),
+                });
+                let mut kept = past.keep(room, &ground, &back)?;
+                kept.commits.push(commit);
+                undo = Some(kept);
+            }
+        }
+        Order::Archive(_) => {
+            return Err(failed("plan", &root, "it is no plan of files".to_owned()));
+        }
     }
     case::check(&mut draft)?;
     if !draft.conflicts.is_empty() {
@@ -74,7 +102,11 @@ pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
         durable::everything(ground.repo.commondir())?;
     }
     let undo = undo.map(|kept| kept.undo);
-    Ok(Planned::Ready(Plan { undo, ..plan }))
+    Ok(Planned::Ready(Plan {
+        undo,
+        besides,
+        ..plan
+    }))
 }
 
 fn finish(
@@ -112,6 +144,7 @@ fn finish(
         accounts: draft.accounts(&ids),
         notes: draft.notes.clone(),
         undo: None,
+        besides: None,
     })
 }
 

@@ -69,6 +69,15 @@ impl Past {
         })
     }
 
+    /// The files as they are now.
+    pub(super) fn shadow(&self) -> scan::Shadow {
+        scan::Shadow {
+            tree: self.now,
+            notes: self.notes.clone(),
+            plain: self.plain,
+        }
+    }
+
     /// Keeps the files as they are now as a checkpoint. It has the operation's
     /// id, so that a repeat makes no second one.
     pub(super) fn keep(

@@ -22,8 +22,9 @@ use hearth_actors::event::{Frame, FrameKind};
 use hearth_actors::ids::{ChatId, NodeId, PromptId, SessionId, SessionKey, TaskId};
 use hearth_actors::model::Policy;
 use hearth_actors::operation::{Asked as Order, Done};
-use hearth_actors::ports::OperationsError;
+use hearth_actors::ports::{OperationsError, ReapError};
 use hearth_actors::prompt::AnsweredBy;
+use hearth_actors::reap::Report;
 use hearth_actors::tree::board::Board;
 use hearth_actors::tree::handle::Refusal;
 use hearth_actors::tree::hub::Hub;
@@ -114,6 +115,21 @@ impl Tree for StillTree {
         self.asked(|seen| {
             seen.orders.push(asked);
             (!seen.is_slow).then(|| Ok(Done::default()))
+        })
+    }
+
+    fn close_chat(&self, chat: ChatId) {
+        self.asked(|asked| asked.keys.push(format!("close chat {chat}")));
+    }
+
+    fn close_session(&self, session: SessionId) {
+        self.asked(|asked| asked.keys.push(format!("close session {session}")));
+    }
+
+    async fn reap(&self, dry_run: bool) -> Result<Report, ReapError> {
+        Ok(Report {
+            dry_run,
+            ..Report::default()
         })
     }
 
@@ -241,6 +257,12 @@ pub(crate) async fn service_with(limits: Limits) -> Service {
         looks: looks.clone(),
         default_agent: None,
         repositories: Arc::new(Git),
+        files: Arc::new(GitWorktrees::new(WorktreesConfig::new(
+            allowed.join(".worktrees"),
+        ))),
+        set_ups: Arc::new(GitWorktrees::new(WorktreesConfig::new(
+            allowed.join(".worktrees"),
+        ))),
         history: Arc::new(GitWorktrees::new(WorktreesConfig::new(
             allowed.join(".worktrees"),
         ))),

@@ -182,8 +182,23 @@ async fn a_claim_that_nobody_waited_for_is_given_back() {
         .await
         .unwrap();
     let names = agents();
-    let dropped = tokio::time::timeout(Duration::from_millis(300), store.store.claim(1, &names));
-    assert!(dropped.await.is_err(), "the claim waits for the node's row");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let waits = async {
+        let locked = "select exists (select from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock')";
+        while !sqlx::query_scalar::<_, bool>(locked)
+            .fetch_one(store.store.pool())
+            .await
+            .unwrap()
+        {
+            assert!(Instant::now() < deadline, "the claim reaches the server");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        () = waits => {}
+        claimed = store.store.claim(1, &names) => panic!("it waits for the node's row: {claimed:?}"),
+    }
     blocker.rollback().await.unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
     while store.task_state(task).await != TaskState::Running {

@@ -8,6 +8,7 @@ use hearth::worktrees::{GitWorktrees, WorktreesConfig};
 use hearth_actors::ids::SessionId;
 use hearth_actors::model::{Worktree, WorktreeSpec};
 use hearth_actors::testing::contract_review::{self, Desk};
+use hearth_actors::testing::contract_set_up;
 use hearth_actors::testing::contract_worktrees::{Scratch, check};
 
 use super::scratch::{Lab, write};
@@ -60,4 +61,10 @@ impl Desk for Lab {
 async fn git_keeps_the_contract_of_review() {
     let lab = Lab::new();
     contract_review::check(&lab.port, &lab).await;
+}
+
+#[tokio::test]
+async fn git_keeps_the_contract_of_set_ups() {
+    let lab = Lab::new();
+    contract_set_up::check(&lab.port, &lab).await;
 }

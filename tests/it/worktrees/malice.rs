@@ -340,7 +340,7 @@ async fn plays_with_a_huge_file() {
         .expect("an answer")
     {
         Planned::Ready(plan) => plan,
-        Planned::Refused(conflicts) => panic!("{conflicts:#?}"),
+        other => panic!("{other:#?}"),
     };
     assert_eq!(lab.port.carry_out(&back).await.expect("carried out"), []);
     assert_eq!(

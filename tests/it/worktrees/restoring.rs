@@ -42,7 +42,7 @@ pub(super) async fn planned(lab: &Lab, worktree: &Worktree, to: &Checkpoint) -> 
         .expect("planned")
     {
         Planned::Ready(plan) => plan,
-        Planned::Refused(conflicts) => panic!("{conflicts:#?}"),
+        other => panic!("{other:#?}"),
     }
 }
 
@@ -55,6 +55,7 @@ pub(super) async fn refused(lab: &Lab, worktree: &Worktree, to: &Checkpoint) -> 
     {
         Planned::Ready(plan) => panic!("{:#?}", plan.steps),
         Planned::Refused(conflicts) => conflicts,
+        Planned::AtRisk(facts) => panic!("{facts:#?}"),
     }
 }
 

@@ -78,6 +78,7 @@ async fn travel(
                 .then_some(())
                 .ok_or_else(|| format!("{conflicts:#?}"));
         }
+        other @ Planned::AtRisk(_) => return Err(format!("{other:#?}")),
     };
     let conflicts = lab.port.carry_out(&plan).await.map_err(|e| e.to_string())?;
     if !conflicts.is_empty() {

@@ -82,7 +82,7 @@ impl Session {
             self.finish(Verdict::because(Outcome::Cancelled, detail), out);
         } else {
             self.phase = Phase::Finishing(None);
-            out.push(Effect::GiveBack);
+            out.push(Effect::GiveBack(None));
         }
     }
 

@@ -154,6 +154,12 @@ impl Session {
                 out.push(Effect::AbandonPreparation);
                 self.finish(Verdict::because(Outcome::NoStart, detail), out);
             }
+            Input::PutOff(turn, parked) if self.is_preparing(turn) => {
+                self.worktree_known = false;
+                out.push(Effect::AbandonPreparation);
+                self.phase = Phase::Finishing(None);
+                out.push(Effect::GiveBack(Some(parked)));
+            }
             Input::PrepareFailed(turn, detail) if self.turn == Some(turn) => {
                 self.retake_failed(detail, out);
             }

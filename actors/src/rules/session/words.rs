@@ -2,6 +2,7 @@
 
 use crate::event::{AgentStop, ExitInfo};
 use crate::ids::TurnId;
+use crate::limits::Parked;
 use crate::model::Deadlines;
 use crate::outcome::Outcome;
 use crate::rules::turn::{Verdict, Why};
@@ -31,6 +32,8 @@ pub enum Input {
     CheckpointReady(TurnId),
     /// Worktree or checkpoint cannot be had.
     PrepareFailed(TurnId, String),
+    /// The worktree cannot be had as things are, which may change.
+    PutOff(TurnId, Parked),
     /// The prepared checkpoint holds the files as they are, or the one that was
     /// taken instead is stored.
     CheckpointStands(TurnId),
@@ -136,8 +139,8 @@ pub enum Effect {
     /// Commit that the turn ended and its prompts stay open; the outcome alone
     /// where they cannot.
     Detach(Verdict),
-    /// Give the unprompted task back to the queue.
-    GiveBack,
+    /// Give the unprompted task back to the queue, perhaps to wait there.
+    GiveBack(Option<Parked>),
     /// The turn is over; `None` when it is not ours any more.
     TurnOver(Option<Outcome>),
     /// Nothing is left: stop the actor.

@@ -58,6 +58,7 @@ pub(super) fn plan(started: &Started) -> Plan {
             .collect(),
         notes: Vec::new(),
         undo: None,
+        besides: None,
     }
 }
 

@@ -38,6 +38,7 @@ impl Rows {
             .and_then(|(_, tree)| tree);
         self.worktrees
             .insert(turn.session, (open.worktree.clone(), last_tree));
+        self.touched.insert(turn.session, Instant::now());
         Ok(self.frames(
             turn,
             [

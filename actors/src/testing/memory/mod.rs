@@ -9,8 +9,10 @@ mod detached;
 mod journal;
 mod limits;
 mod operations;
+mod reap;
 mod restore;
 mod rows;
+mod set_up;
 mod suite;
 mod transcripts;
 

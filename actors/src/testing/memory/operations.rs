@@ -54,7 +54,11 @@ fn states(order: &Order) -> (&'static str, &'static str) {
         Order::Reject { .. } => ("pending", "rejected"),
         Order::Rewind { .. } => ("applied", "reverted"),
         Order::Adopt { .. } => ("pending", "adopted"),
-        Order::Apply { .. } | Order::Restore { .. } | Order::Retry { .. } => ("pending", "applied"),
+        Order::Apply { .. }
+        | Order::Restore { .. }
+        | Order::Retry { .. }
+        | Order::Stash
+        | Order::Archive(_) => ("pending", "applied"),
     }
 }
 
@@ -74,9 +78,18 @@ impl Rows {
         let Some((worktree, _)) = self.worktrees.get(&session).cloned() else {
             return Err(wrong("no_worktree"));
         };
+        if self.deleted.contains(&session) {
+            return Err(wrong("not_found"));
+        }
         let (mut changes, mut already, mut left_alone) = (Vec::new(), Vec::new(), Vec::new());
         let mut checkpoint = None;
-        if let Some(back) = asked.order.goes_back() {
+        let whole = matches!(asked.order, Order::Stash | Order::Archive(_));
+        if asked.order.leaves().is_some() && self.waits(session) {
+            return Err(OperationsError::Busy("a task waits in it".into()));
+        }
+        if whole {
+            // All of the worktree, whatever its changes.
+        } else if let Some(back) = asked.order.goes_back() {
             if let Some(task) = back.retries {
                 let may = match back.unasked {
                     true => self.may_be_retried(task),
@@ -204,6 +217,11 @@ impl Rows {
         let mut frames = Vec::new();
         if let Some(back) = order.goes_back() {
             frames.extend(self.go_back(session, back.checkpoint, back.chat));
+        }
+        if let Some(leave) = order.leaves() {
+            self.leave(session, leave.delete);
+            self.end_operation(owner, OperationState::Done);
+            return Ok(Vec::new());
         }
         let (_, done) = states(&order);
         let adopted = matches!(order, Order::Adopt { .. });

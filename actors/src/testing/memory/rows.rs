@@ -14,14 +14,16 @@ use crate::event::{Frame, FrameKind, PartWrite, TurnRef};
 use crate::handover::Told;
 use crate::ids::{
     AgentName, ArenaId, ChangeId, ChatId, MessageId, NodeId, OperationId, ProjectId, PromptId,
-    SessionId, SessionKey, TaskId, TurnId,
+    SessionId, SessionKey, TaskId, TurnId, WorktreeId,
 };
 use crate::limits::{AgentRest, Budget, Measure, Parked};
 use crate::model::{Assignment, Checkpoint, Fence, Policy, Resume, Usage, Worktree, WorktreeSpec};
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::{Claim, Reconciled};
 use crate::prompt::{Given, NewPrompt, Settled};
+use crate::reap::{KeptNotice, OldCheckpoint};
 use crate::rules::routing::Origin;
+use crate::set_up::{Consent, TearDown};
 
 use super::arenas::ArenaRow;
 
@@ -181,6 +183,25 @@ pub struct Rows {
     pub changes: BTreeMap<ChangeId, ChangeRow>,
     /// By id.
     pub operations: BTreeMap<OperationId, OperationRow>,
+    /// Sessions that were closed, until their next task.
+    pub closed: BTreeSet<SessionId>,
+    /// Sessions that were deleted.
+    pub deleted: BTreeSet<SessionId>,
+    /// What was decided about set-ups, by hash.
+    pub set_ups: BTreeMap<String, (Consent, Option<TearDown>)>,
+    /// The blocks of ports that sessions have.
+    pub ports: BTreeMap<SessionId, usize>,
+    /// Worktrees that were put away, and since when; an open session has its own
+    /// back with its next task.
+    pub shelf: BTreeMap<SessionId, (Worktree, Instant)>,
+    /// When something was last done in a session.
+    pub touched: BTreeMap<SessionId, Instant>,
+    /// Worktrees whose archives were let go of.
+    pub forgotten: BTreeSet<WorktreeId>,
+    /// Checkpoints that are kept long enough.
+    pub old_checkpoints: Vec<OldCheckpoint>,
+    /// What people are told of worktrees that stay.
+    pub kept: BTreeMap<String, KeptNotice>,
     /// By session: the operation that holds its gate.
     pub gates: BTreeMap<SessionId, OperationId>,
     /// The node's life.
@@ -217,6 +238,12 @@ impl Rows {
             outcomes: Vec::new(),
         };
         self.tasks.insert(id, row);
+        self.closed.remove(&session);
+        if !self.deleted.contains(&session)
+            && let Some((worktree, _)) = self.shelf.remove(&session)
+        {
+            self.worktrees.insert(session, (worktree, None));
+        }
         id
     }
 

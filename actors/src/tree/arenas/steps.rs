@@ -12,6 +12,7 @@ use crate::ports::{ArenasError, WorktreeError};
 use crate::rules::arena::Step;
 use crate::tree::addr::Addr;
 use crate::tree::pool;
+use crate::tree::ready;
 use crate::tree::shared::{Shared, until_written, with_source};
 
 /// Longest wait for agents to stop: the ladder of one that ignores it.
@@ -178,9 +179,10 @@ async fn archive(
     let note = match &one.worktree {
         None => None,
         Some(worktree) => {
+            let untorn = ready::tear_down(shared, one.session, worktree).await;
             let going = shared.ports.worktrees.archive(worktree);
             match timeout(WORKTREE_BOUND, going).await {
-                Ok(Ok(Archived::Removed(_))) => None,
+                Ok(Ok(Archived::Removed(_))) => untorn,
                 Ok(Ok(Archived::Left(why))) => Some(format!("its files stay: {why}")),
                 Ok(Err(error)) => Some(format!("its files stay: {}", with_source(&error))),
                 Err(_) => Some(format!(

@@ -10,14 +10,16 @@ use tokio::time::{sleep, timeout};
 
 use crate::ids::{OperationId, SessionId};
 use crate::model::{Diff, Worktree};
-use crate::operation::{Abandoned, Asked, Begun, Done, OperationState, Owner};
+use crate::operation::{Abandoned, Asked, Begun, Done, OperationState, Owner, Quiet};
 use crate::ports::{OperationsError, WorktreeError};
 use crate::prompt::Notice;
 use crate::review::{Conflict, Order, Plan, Planned, Work};
 use crate::rules::operation::{Act, Came, Course, FILE_TRIES, Next};
+use crate::rules::risk;
 use crate::tree::addr::{Addr, panic_text};
 use crate::tree::board::Snapshot;
 use crate::tree::pool;
+use crate::tree::ready;
 use crate::tree::shared::{Shared, with_source};
 
 /// Longest wait for agents to stop: the ladder of one that ignores it.
@@ -180,23 +182,34 @@ impl Job {
     }
 
     async fn quiet(&mut self) -> Came {
-        let Some(chat) = self.order.quiets() else {
+        let Some(quiets) = self.order.quiets() else {
             return Came::Did;
         };
         // Without a pool no agent lives; and while the gate is held, none is started.
         let Some(pool) = &self.pool else {
             return Came::Did;
         };
-        let quiet = pool.call(|reply| pool::Msg::StopAgents(chat, reply), QUIET_BOUND);
-        if quiet.await.is_none() {
+        let session = self.session;
+        let stop = |reply| match quiets {
+            Quiet::Chat(chat) => pool::Msg::StopAgents(chat, reply),
+            Quiet::Session => pool::Msg::Empty(session, reply),
+        };
+        if pool.call(stop, QUIET_BOUND).await.is_none() {
+            let whose = match quiets {
+                Quiet::Chat(chat) => format!("chat {chat}"),
+                Quiet::Session => format!("session {session}"),
+            };
             return self.failed(OperationsError::Failed(format!(
-                "the agents of chat {chat} did not stop within {QUIET_BOUND:?}"
+                "the agents of {whose} did not stop within {QUIET_BOUND:?}"
             )));
         }
         Came::Did
     }
 
     async fn make_plan(&mut self) -> Came {
+        if let Some(came) = self.tear_down().await {
+            return came;
+        }
         let Some(work) = &self.work else {
             return Came::Refused;
         };
@@ -209,11 +222,33 @@ impl Job {
             Ok(Ok(Planned::Refused(conflicts))) => {
                 self.failed(OperationsError::Conflicts(conflicts))
             }
+            Ok(Ok(Planned::AtRisk(facts))) => {
+                let purpose = self.order.leaves().unwrap_or_default().purpose();
+                self.failed(OperationsError::AtRisk(facts, purpose))
+            }
             Ok(Err(error)) => self.files_failed(&error),
             Err(_) => self.failed(OperationsError::Failed(format!(
                 "what it means for the files was not known within {PLAN_BOUND:?}"
             ))),
         }
+    }
+
+    /// Before the plan, which holds all files: a script may write some. Not where the
+    /// plan will refuse anyway.
+    async fn tear_down(&mut self) -> Option<Came> {
+        let leave = self.order.leaves()?;
+        let worktree = self.work.as_ref()?.worktree.clone();
+        let by = self.shared.ports.set_up_files.set_up_by(&worktree).await;
+        if leave.skip_teardown || by.is_none() {
+            return None;
+        }
+        let facts = self.shared.ports.reap_files.facts(&worktree, None).await;
+        let lost = !risk::losses(&facts, leave.purpose()).is_empty();
+        if facts.gone || (lost && (!leave.force || risk::beyond_a_checkpoint(&facts).is_some())) {
+            return None;
+        }
+        let why = ready::tear_down(&self.shared, self.session, &worktree).await?;
+        Some(self.failed(OperationsError::TearDown(why)))
     }
 
     async fn intend(&mut self) -> Came {
@@ -230,6 +265,19 @@ impl Job {
         let Some(plan) = &self.plan else {
             return Came::Refused;
         };
+        if let Some(leave) = self.order.leaves() {
+            let others = self.shared.ports.processes.leave(&plan.root).await;
+            if !others.is_empty() && !leave.force {
+                let used = Conflict {
+                    change: None,
+                    path: plan.root.display().to_string(),
+                    reason: format!("in use by {}: end that first", others.join(", ")),
+                    hunks: Vec::new(),
+                };
+                self.failed(OperationsError::Conflicts(vec![used]));
+                return Came::InTheWay;
+            }
+        }
         let review = self.shared.ports.review.clone();
         let written = self.watched(review.carry_out(plan)).await;
         match written {
@@ -246,6 +294,11 @@ impl Job {
         let Some(plan) = &self.plan else {
             return Came::Refused;
         };
+        if self.order.leaves().is_some() {
+            // Nothing is there to be compared.
+            self.diff = Some(Diff::default());
+            return Came::Did;
+        }
         let worktree = Worktree {
             baseline: plan.baseline.clone(),
             ..plan.worktree.clone()

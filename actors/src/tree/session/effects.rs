@@ -93,7 +93,7 @@ impl State {
             }
             Effect::Finish(verdict) => self.finish(verdict, Ending::Final),
             Effect::Detach(verdict) => self.finish(verdict, Ending::Detached),
-            Effect::GiveBack => self.give_back(),
+            Effect::GiveBack(parked) => self.give_back(parked),
             Effect::TurnOver(outcome) => {
                 let turn = self.turn.take();
                 if let (Some(turn), Some(outcome)) = (&turn, outcome) {
@@ -130,7 +130,7 @@ impl State {
             session: self.to.session,
             generation: self.to.generation,
             cwd: worktree.path.clone(),
-            env: std::collections::BTreeMap::new(),
+            env: self.env.clone(),
             resume: assignment.resume.clone(),
             forgotten: assignment.context.forgotten.clone(),
             model: assignment.model.clone(),

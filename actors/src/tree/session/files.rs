@@ -1,8 +1,5 @@
 //! The files of a turn: its worktree, and the checkpoint before it.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use tokio::time::timeout;
 
 use super::effects::overdue;
@@ -10,13 +7,10 @@ use super::settling::refused;
 use super::{Msg, State};
 use crate::ids::{CheckpointId, TurnId};
 use crate::model::{Checkpoint, Worktree, WorktreeSpec};
-use crate::ports::Worktrees;
 use crate::rules::session::Input;
 use crate::tree::addr::report;
-use crate::tree::shared::{until_written, with_source};
-
-/// Longest wait for a worktree or a checkpoint: a large repository on a cold disk.
-const WORKTREE_BOUND: Duration = Duration::from_secs(600);
+use crate::tree::ready::{FILES_BOUND, NotReady, ready};
+use crate::tree::shared::{Shared, until_written, with_source};
 
 impl State {
     pub(super) fn ensure_worktree(&mut self) {
@@ -24,17 +18,10 @@ impl State {
         turn.ensured = true;
         let id = turn.reference.fence.turn;
         let spec = turn.assignment.worktree.clone();
-        let bound = WORKTREE_BOUND;
-        let worktrees = self.to.shared.ports.worktrees.clone();
-        let work = async move {
-            let made = match timeout(bound, worktrees.ensure(&spec)).await {
-                Ok(made) => made.map_err(|error| with_source(&error)),
-                Err(_) => Err(overdue("the worktree was not ready", bound)),
-            };
-            Msg::Worktree(id, made)
-        };
+        let shared = self.to.shared.clone();
+        let work = async move { Msg::Worktree(id, ready(&shared, &spec).await) };
         turn.tasks.push(report(&self.me, work, move |why| {
-            Msg::Worktree(id, Err(why))
+            Msg::Worktree(id, Err(NotReady::Failed(why)))
         }));
     }
 
@@ -45,7 +32,7 @@ impl State {
         let Some(turn) = &mut self.turn else { return };
         let id = turn.reference.fence.turn;
         let known = turn.assignment.last_tree.clone();
-        let bound = WORKTREE_BOUND;
+        let bound = FILES_BOUND;
         let worktrees = self.to.shared.ports.worktrees.clone();
         let work = async move {
             let taking = worktrees.checkpoint(&worktree, CheckpointId::new(), known.as_deref());
@@ -81,9 +68,9 @@ impl State {
         let worktrees = self.to.shared.ports.worktrees.clone();
         let work = async move {
             let preparing = worktrees.prepare(&worktree, CheckpointId::new());
-            Msg::Prepared(match timeout(WORKTREE_BOUND, preparing).await {
+            Msg::Prepared(match timeout(FILES_BOUND, preparing).await {
                 Ok(prepared) => prepared.map_err(|error| with_source(&error)),
-                Err(_) => Err(overdue("no checkpoint was prepared", WORKTREE_BOUND)),
+                Err(_) => Err(overdue("no checkpoint was prepared", FILES_BOUND)),
             })
         };
         self.preparing = Some(report(&self.me, work, |why| Msg::Prepared(Err(why))));
@@ -110,7 +97,7 @@ impl State {
         let key = self.to.key.clone();
         let work = async move {
             let proof = worktrees.confirm(&worktree, &checkpoint);
-            Msg::Input(match timeout(WORKTREE_BOUND, proof).await {
+            Msg::Input(match timeout(FILES_BOUND, proof).await {
                 Ok(Ok(true)) => Input::CheckpointStands(id),
                 Ok(Err(error)) => {
                     tracing::debug!(session = %key, %error, "a prepared checkpoint could not be used");
@@ -139,10 +126,10 @@ impl State {
         };
         let shared = self.to.shared.clone();
         let work = async move {
-            let taking = take_or_remake(&shared.ports.worktrees, &worktree, &spec, prepared);
-            let taken = match timeout(WORKTREE_BOUND, taking).await {
+            let taking = take_or_remake(&shared, &worktree, &spec, prepared);
+            let taken = match timeout(FILES_BOUND, taking).await {
                 Ok(taken) => taken,
-                Err(_) => Err(overdue("the checkpoint was not taken", WORKTREE_BOUND)),
+                Err(_) => Err(overdue("the checkpoint was not taken", FILES_BOUND)),
             };
             let checkpoint = match taken {
                 Ok(checkpoint) => checkpoint,
@@ -163,15 +150,20 @@ impl State {
 
 /// The directory may have vanished since this actor last saw it.
 async fn take_or_remake(
-    worktrees: &Arc<dyn Worktrees>,
+    shared: &Shared,
     worktree: &Worktree,
     spec: &WorktreeSpec,
     id: CheckpointId,
 ) -> Result<Checkpoint, String> {
+    let worktrees = &shared.ports.worktrees;
     if let Ok(checkpoint) = worktrees.checkpoint(worktree, id, None).await {
         return Ok(checkpoint);
     }
-    let worktree = worktrees.ensure(spec).await.map_err(|e| with_source(&e))?;
+    let worktree = match ready(shared, spec).await {
+        Ok(ready) => ready.worktree,
+        Err(NotReady::Failed(why)) => return Err(why),
+        Err(NotReady::Later(parked)) => return Err(parked.detail.unwrap_or_default()),
+    };
     let taken = worktrees.checkpoint(&worktree, id, None).await;
     taken.map_err(|error| with_source(&error))
 }

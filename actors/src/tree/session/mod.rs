@@ -30,6 +30,7 @@ use crate::rules::turn::Why;
 use crate::tree::addr::{Addr, Depth, Task};
 use crate::tree::pool;
 use crate::tree::pump::{self, CurrentTurn};
+use crate::tree::ready::{NotReady, Ready};
 use crate::tree::shared::Shared;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
@@ -46,7 +47,7 @@ pub(crate) enum Msg {
     /// The agent is in a fresh context, and what it is told there is written down.
     Renewed(TurnId, Option<String>),
     /// The worktree is there, or why not.
-    Worktree(TurnId, Result<Worktree, String>),
+    Worktree(TurnId, Result<Ready, NotReady>),
     /// The checkpoint is taken, or why not.
     Checkpoint(TurnId, Result<Checkpoint, String>),
     /// The checkpoint of the next turn is prepared, or why not.
@@ -123,6 +124,8 @@ pub(crate) struct State {
     machine: Session,
     turn: Option<Turn>,
     worktree: Option<Worktree>,
+    /// What tells its agents where they work.
+    env: BTreeMap<String, String>,
     link: Option<LiveLink>,
     commands: Vec<Command>,
     /// The checkpoint of the next turn, if nothing moves until then.
@@ -204,6 +207,7 @@ impl Actor for SessionActor {
             machine,
             turn: None,
             worktree: None,
+            env: BTreeMap::new(),
             prepared: None,
             preparing: None,
             link: None,
@@ -298,9 +302,10 @@ impl State {
                 self.hand_over(turn, handover);
                 self.step(Input::Renewed(turn)).await;
             }
-            Msg::Worktree(turn, Ok(worktree)) => {
+            Msg::Worktree(turn, Ok(ready)) => {
                 if self.is_turn(turn) {
-                    self.worktree = Some(worktree);
+                    self.worktree = Some(ready.worktree);
+                    self.env = ready.env;
                     self.step(Input::WorktreeReady(turn)).await;
                 }
             }
@@ -318,7 +323,10 @@ impl State {
                 tracing::info!(session = %self.to.key, %why, "the checkpoint failed, making sure of the worktree");
                 self.ensure_worktree_then_checkpoint();
             }
-            Msg::Worktree(turn, Err(why)) | Msg::Checkpoint(turn, Err(why)) => {
+            Msg::Worktree(turn, Err(NotReady::Later(parked))) => {
+                self.step(Input::PutOff(turn, parked)).await;
+            }
+            Msg::Worktree(turn, Err(NotReady::Failed(why))) | Msg::Checkpoint(turn, Err(why)) => {
                 self.step(Input::PrepareFailed(turn, why)).await;
             }
             Msg::Prepared(prepared) => self.prepared(prepared),

@@ -10,6 +10,7 @@ use super::limits::{park, warn_of};
 use super::{Msg, State};
 use crate::event::TurnRef;
 use crate::ids::PromptId;
+use crate::limits::Parked;
 use crate::model::{TurnEnd, Usage};
 use crate::ports::{JournalError, LinkNote, LinkStatus, OpenTurn};
 use crate::rules::session::Input;
@@ -179,14 +180,24 @@ impl State {
         turn.tasks.push(report(&self.me, work, lost));
     }
 
-    pub(super) fn give_back(&mut self) {
+    pub(super) fn give_back(&mut self, parked: Option<Parked>) {
         let Some(turn) = &mut self.turn else { return };
         let fence = turn.reference.fence;
-        let queue = self.to.shared.ports.queue.clone();
+        if let Some(parked) = &parked {
+            let detail = parked.detail.as_deref().unwrap_or_default();
+            tracing::info!(
+                session = %self.to.key, task = %fence.task, reason = %parked.reason, detail,
+                "a task waits for its worktree"
+            );
+        }
+        let shared = self.to.shared.clone();
         let work = async move {
             let mut backoff = Backoff::new();
-            while queue.release(&fence, None).await.is_err() {
-                backoff.wait().await;
+            loop {
+                match shared.ports.queue.release(&fence, parked.as_ref()).await {
+                    Ok(frames) => break shared.hub.publish(frames),
+                    Err(_) => backoff.wait().await,
+                }
             }
             Msg::Input(Input::Finished(fence.turn))
         };

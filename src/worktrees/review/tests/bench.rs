@@ -129,6 +129,7 @@ impl Bench {
             accounts: Vec::new(),
             notes: Vec::new(),
             undo: None,
+            besides: None,
         };
         Self {
             root,

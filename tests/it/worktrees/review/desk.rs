@@ -93,6 +93,7 @@ impl<'a> Desk<'a> {
         match self.lab.port.plan(work).await.expect("an answer") {
             Planned::Ready(plan) => Ok(plan),
             Planned::Refused(conflicts) => Err(conflicts),
+            Planned::AtRisk(facts) => panic!("{facts:?}"),
         }
     }
 

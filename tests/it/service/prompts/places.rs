@@ -44,7 +44,8 @@ async fn a_question_makes_room_and_its_answer_goes_on() {
 #[tokio::test]
 async fn an_agent_that_cannot_resume_keeps_its_place_and_the_next_task_is_seen_waiting() {
     let config =
-        format!("{ONE_PLACE}[agents.demo]\nenv = {{ HEARTH_DEMO_WITHOUT = \"load,resume\" }}\n");
+        // Behind its turn it would keep its context for its idle time.
+        format!("{ONE_PLACE}[agents.demo]\nenv = {{ HEARTH_DEMO_WITHOUT = \"load,resume\" }}\nidle_ttl_ms = 1000\n");
     let service = Service::with_config(Some(&config)).await;
     let (asks, other) = (service.chat().await, service.chat().await);
     let (task, prompt) = ask(&service, &asks).await;

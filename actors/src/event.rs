@@ -262,13 +262,29 @@ pub struct ExitInfo {
     /// The process was a server that others shared, whose end is not this agent's.
     #[serde(default)]
     pub shared: bool,
+    /// The kernel killed it because memory ran out.
+    #[serde(default)]
+    pub out_of_memory: Option<OutOfMemory>,
+}
+
+/// Whose memory ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutOfMemory {
+    /// What its processes may take together, in bytes.
+    Limit(u64),
+    /// The machine's, or that of a group around it, such as a container.
+    Machine,
 }
 
 impl ExitInfo {
-    /// `exit code 1` or `signal 9`.
+    /// `exit code 1` or `signal 9`, and why if the kernel told.
     #[must_use]
     pub fn summary(&self) -> String {
         match (self.code, self.signal) {
+            (_, Some(signal)) if self.out_of_memory.is_some() => {
+                format!("signal {signal}, as memory ran out")
+            }
             (_, Some(signal)) => format!("signal {signal}"),
             (Some(code), None) => format!("exit code {code}"),
             (None, None) => "unknown exit".into(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hearth_actors::event::OutOfMemory;
 use hearth_actors::ids::{ChatId, SessionId, SessionKey, TaskId};
 use hearth_actors::outcome::Outcome;
 use hearth_actors::rules::routing::Origin;
@@ -197,6 +198,25 @@ async fn a_deaf_server_is_started_again_but_not_under_a_turn_that_speaks() {
     );
     assert_eq!(shown(&harness).detail["last_restart"], "it did not answer");
     harness.servers.deafen(false);
+    let next = harness.enqueue(session, &key, "next");
+    ok(&harness, next).await;
+    assert_eq!(harness.servers.launches(), 2);
+    harness.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_the_kernel_ends_for_its_memory_ends_its_turns_so() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, key) = chat();
+    harness.backend.next_turn(vec![Step::Say("x"), Step::Hang]);
+    let task = harness.enqueue(session, &key, "x");
+    harness
+        .until("it is prompted", |h| {
+            (!h.backend.prompts().is_empty()).then_some(())
+        })
+        .await;
+    harness.servers.kill_of_memory(OutOfMemory::Limit(1 << 32));
+    assert_eq!(harness.outcome(task).await, Outcome::OutOfMemory);
     let next = harness.enqueue(session, &key, "next");
     ok(&harness, next).await;
     assert_eq!(harness.servers.launches(), 2);

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use crate::backends::probe::Prober;
 use crate::backends::probe::rounds::{Findings, Looks};
 use crate::backends::registry::Means;
-use crate::config::Settings;
+use crate::config::{Cgroups, Settings};
 use crate::http::state;
 use crate::process::{Room, RoomConfig, ShimPath};
 use crate::store::Store;
@@ -30,6 +30,7 @@ pub async fn look_at_agents(settings: &Settings) -> anyhow::Result<Vec<Found>> {
         ledger_dir: place.join("processes"),
         shim: ShimPath::SelfExe,
         node: uuid::Uuid::new_v4().simple().to_string(),
+        cgroups: Cgroups::Off,
     })?;
     let means = means(settings, room)?;
     let prober = Prober::new(&settings.agents, &means, place.join("probe"));

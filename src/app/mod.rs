@@ -43,7 +43,8 @@ use background::{
     heed, keep_for_a_time, look_for_cancels, look_for_expired, report_health, watch_queue,
 };
 use doors::{Callers, Git};
-use ground::{database, lock, memory_cap, node_id, unswept};
+pub use ground::would_enforce;
+use ground::{database, lock, memory_cap, node_id, told, unswept};
 pub use looks::{Found, look_at_agents};
 use looks::{Kept, Looking, keep, means};
 use retries::retry_interrupted;
@@ -132,7 +133,9 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         ledger_dir: settings.home.join("run/processes"),
         shim: ShimPath::SelfExe,
         node: node.0.simple().to_string(),
+        cgroups: settings.cgroups,
     })?;
+    let kernel_limits = told(room.enforced(), settings.cgroups);
     let swept = room.sweep().await;
     tracing::debug!(?swept, "processes of earlier lives");
     let unswept = unswept(&swept);
@@ -217,6 +220,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         started_at: Utc::now(),
         last_restart: None,
         warnings,
+        kernel_limits,
     }));
     let (signals, inbox) = mpsc::channel(SIGNALS);
     let tasks = vec![
@@ -378,5 +382,6 @@ impl App {
         if let Some(database) = self.database {
             database.stop().await;
         }
+        self.means.room.leave_groups();
     }
 }

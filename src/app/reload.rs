@@ -90,6 +90,7 @@ fn fixed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ),
         ("budget", old.budgets != new.budgets),
         ("retry", old.retry != new.retry),
+        ("pool.cgroups", old.cgroups != new.cgroups),
     ];
     let differs = differs.into_iter().filter(|(_, differs)| *differs);
     differs.map(|(name, _)| name).collect()

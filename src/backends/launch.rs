@@ -12,7 +12,7 @@ use hearth_actors::event::ExitInfo;
 use hearth_actors::ports::{LinkSpec, StartError};
 use sha2::{Digest as _, Sha256};
 
-use crate::process::{OwnedProcess, Owner, ProcessError, ProcessSpec, env};
+use crate::process::{Limits, OwnedProcess, Owner, ProcessError, ProcessSpec, env};
 
 /// How long a start waits to learn how an agent ended whose pipe just closed.
 const EXIT_WAIT: Duration = Duration::from_secs(2);
@@ -43,6 +43,8 @@ pub struct Launch {
     pub mode: Option<String>,
     /// Names of quirks beyond those known for the name it reports.
     pub quirks: Vec<String>,
+    /// What its processes may take together, where the kernel sees to it.
+    pub limits: Limits,
     /// Hearth's own environment, of which it inherits a part.
     pub parent_env: Vec<(OsString, OsString)>,
 }
@@ -123,6 +125,7 @@ impl Launch {
         }
         let mut process = ProcessSpec::new(owner, &self.program, cwd);
         process.args = self.args.iter().map(OsString::from).collect();
+        process.limits = Some(self.limits);
         process.env = env::compose(self.parent_env.iter().cloned(), &self.pass_env, &extra);
         Ok(process)
     }

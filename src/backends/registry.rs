@@ -16,7 +16,7 @@ use super::claude::{Alone, ClaudeBackend};
 use super::opencode::OpencodeBackend;
 use super::pty::{Plain, PtyBackend};
 use crate::config::agents::{self, AgentDef, Home, Program, Protocol};
-use crate::process::Room;
+use crate::process::{Limits, Room};
 
 /// What all backends share.
 #[derive(Clone)]
@@ -132,6 +132,10 @@ pub fn launch(name: &AgentName, def: &AgentDef, means: &Means) -> Launch {
         private_home: (def.home == Home::Private).then(|| means.homes.join(name.as_str())),
         mode: def.mode.clone(),
         quirks: def.quirks.clone(),
+        limits: Limits {
+            memory: def.memory,
+            pids: def.pids,
+        },
         parent_env: means.environment.clone(),
     }
 }
@@ -144,12 +148,20 @@ fn arguments(def: &AgentDef) -> Vec<String> {
         .collect()
 }
 
+/// How many times the memory from which it is renewed a server may take before the
+/// kernel ends it with all its turns: renewal waits for them.
+const SERVER_ROOM: u64 = 2;
+
 fn server(name: &AgentName, def: &AgentDef, means: &Means) -> Option<Arc<dyn ServerBackend>> {
     if def.protocol != Protocol::Opencode {
         return None;
     }
     let launch = Launch {
         args: def.args.clone(),
+        limits: Limits {
+            memory: def.server.memory.map(|bytes| bytes * SERVER_ROOM),
+            pids: def.pids,
+        },
         ..launch(name, def, means)
     };
     let temporary = means.homes.join(format!(".{name}-server"));

@@ -30,6 +30,7 @@ const KEYS: &[&str] = &[
     "permission",
     "idle_ttl_ms",
     "memory_mb",
+    "pids_max",
     "home",
     "quirks",
     "deadlines",
@@ -48,6 +49,8 @@ const SERVER_KEYS: &[&str] = &[
 /// Most of what `failures` and either `memory_mb` may say: a thousand probes, 1 TiB.
 const MOST_FAILURES: u32 = 1000;
 const MOST_MEGABYTES: u32 = 1024 * 1024;
+/// As many as the kernel has numbers for.
+const MOST_PIDS: u32 = 4 * 1024 * 1024;
 
 /// Keys of an agent's `deadlines` table.
 const DEADLINE_KEYS: &[&str] = &[
@@ -168,6 +171,9 @@ fn read_agent(
     }
     if let Some(megabytes) = fields.count("memory_mb", 0, MOST_MEGABYTES) {
         def.memory = (megabytes > 0).then(|| u64::from(megabytes) * 1024 * 1024);
+    }
+    if let Some(pids) = fields.count("pids_max", 0, MOST_PIDS) {
+        def.pids = (pids > 0).then_some(pids);
     }
     if let Some(home) = fields.word("home", HOMES) {
         def.home = home;

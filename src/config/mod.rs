@@ -2,6 +2,7 @@
 //! that order, complete and checked before anything opens.
 
 pub mod agents;
+mod cgroups;
 pub mod home;
 mod limits;
 pub mod problem;
@@ -19,6 +20,7 @@ use hearth_actors::rules::retry;
 
 use crate::access::Token;
 use agents::Agents;
+pub use cgroups::Cgroups;
 pub use problem::{ConfigErrors, Problem};
 use source::Sources;
 
@@ -53,6 +55,8 @@ pub struct Settings {
     /// Most memory of all agents' process trees, in bytes (`pool.memory_mb`; half of
     /// the machine's, 0: no limit); none means the default.
     pub pool_memory: Option<u64>,
+    /// Whether agents get control groups of their own (`pool.cgroups`, auto).
+    pub cgroups: Cgroups,
     /// How long frames are kept (`retention.frames_ms`, 30 days).
     pub keep_frames: Duration,
     /// Between two sweeps of the reaper (`lifecycle_sweep_ms`, 60 s).
@@ -216,6 +220,9 @@ fn read(from: &mut Sources<'_>, config_file: Option<PathBuf>, quirks: &[&str]) -
                 source::number(0, 64 * 1024 * 1024),
             )
             .map(|megabytes| megabytes * 1024 * 1024),
+        cgroups: from
+            .get("pool.cgroups", "AGENT_POOL_CGROUPS", cgroups::read)
+            .unwrap_or_default(),
         keep_frames: from
             .get(
                 "retention.frames_ms",

@@ -32,6 +32,8 @@ fn nothing_set_gives_the_documented_defaults() {
     assert_eq!(settings.home, PathBuf::from("/srv/hearth"));
     assert_eq!(settings.pool_idle_ttl, Duration::from_millis(1_800_000));
     assert_eq!(settings.pool_max_live, 10);
+    assert_eq!(settings.cgroups, Cgroups::Auto);
+    assert_eq!(settings.agents.defs[&"demo".into()].pids, Some(1024));
     assert_eq!(settings.lifecycle_sweep, Duration::from_millis(60_000));
     assert_eq!(settings.keep_frames, Duration::from_secs(2_592_000));
     assert!(settings.claude_sdk_backend);
@@ -132,6 +134,23 @@ fn all_that_is_wrong_is_said_at_once_with_place_and_cure() {
     let errors = load(&flags, &env).expect_err("refused");
     insta::assert_snapshot!(errors);
     assert!(!errors.to_string().contains("secret"));
+}
+
+#[test]
+fn control_groups_are_three_words() {
+    let (_dir, flags) = file("[pool]\ncgroups = 'off'\n");
+    assert_eq!(
+        load(&flags, &env(&[])).expect("settings").cgroups,
+        Cgroups::Off
+    );
+    let on = env(&[("AGENT_POOL_CGROUPS", "on")]);
+    assert_eq!(load(&flags, &on).expect("settings").cgroups, Cgroups::On);
+    let errors = load(&flags, &env(&[("AGENT_POOL_CGROUPS", "yes")])).expect_err("refused");
+    let said = errors.to_string();
+    assert!(
+        said.contains("AGENT_POOL_CGROUPS") && said.contains("\"auto\", \"on\" or \"off\""),
+        "{said}"
+    );
 }
 
 #[test]

@@ -61,6 +61,9 @@ pub(super) struct Details {
     last_restart: Option<String>,
     /// What a person should know.
     warnings: Vec<String>,
+    /// What the kernel holds agents to (`enforced: memory, pids, cpu, kill`), or why to
+    /// nothing (`not enforced: …`).
+    kernel_limits: String,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -190,6 +193,7 @@ pub(super) async fn health(
         default_agent: state.default_agent.clone(),
         last_restart: told.last_restart,
         warnings: told.warnings,
+        kernel_limits: told.kernel_limits,
     });
     answer(status, details)
 }

@@ -189,6 +189,8 @@ pub struct Health {
     pub last_restart: Option<String>,
     /// What a person should know: an agent that is missing, …
     pub warnings: Vec<String>,
+    /// `enforced: ` what the kernel holds agents to, or `not enforced: ` why.
+    pub kernel_limits: String,
 }
 
 /// Whether tasks are accepted and run.

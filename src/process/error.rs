@@ -100,6 +100,10 @@ impl ProcessError {
                 path: program.to_owned(),
                 source: io::Error::from_raw_os_error(errno),
             },
+            Some(Report::Failed(Stage::Group, errno)) => Self::Unavailable {
+                what: "putting a process into its control group",
+                source: io::Error::from_raw_os_error(errno),
+            },
             Some(Report::Failed(Stage::Shim, errno)) => Self::Unavailable {
                 what: "preparing a process guard",
                 source: io::Error::from_raw_os_error(errno),

@@ -12,6 +12,7 @@
 //! found again in `/proc` when both are gone.
 
 mod callers;
+mod cgroup;
 pub mod env;
 mod error;
 mod ledger;
@@ -42,12 +43,14 @@ pub use error::ProcessError;
 pub use owned::OwnedProcess;
 pub use procfs::Identity;
 pub use shim::{SHIM_COMMAND, shim_main};
-pub use spec::{Guard, Ladder, Owner, ProcessSpec, Streams};
+pub use spec::{Guard, Ladder, Limits, Owner, ProcessSpec, Streams};
 pub use sweep::SweepReport;
 pub use tail::Tail;
 pub use terminal::Terminal;
 pub use wire::Signal;
 
+use crate::config::Cgroups;
+use cgroup::{Groups, System};
 use ledger::Ledger;
 use spawner::Spawner;
 use trees::Trees;
@@ -75,8 +78,18 @@ pub struct RoomConfig {
     pub shim: ShimPath,
     /// Tells this data directory's processes from those of another Hearth on
     /// the same machine: unique to the node, the same in all its lives, and
-    /// without `:`.
+    /// without `:` and `/`.
     pub node: String,
+    /// Whether agents get control groups of their own.
+    pub cgroups: Cgroups,
+}
+
+/// What the kernel would hold agents to here, in few words. Touches nothing.
+///
+/// # Errors
+/// Why it would hold them to nothing.
+pub fn would_enforce(cgroups: Cgroups) -> Result<String, String> {
+    cgroup::would_enforce(cgroups)
 }
 
 /// The program that becomes the shim when it is started with
@@ -99,6 +112,8 @@ struct Inner {
     shim: Shim,
     ledger: Ledger,
     trees: Trees,
+    /// Why there are none.
+    groups: Result<Groups, String>,
     /// Kept by every watcher too: the thread must outlive the children.
     spawner: Spawner,
 }
@@ -109,25 +124,30 @@ struct Inner {
 struct Shim(OwnedFd);
 
 impl Room {
-    /// Opens the room; starts nothing but a thread.
+    /// Opens the room; starts nothing but a thread. Where control groups are to be
+    /// used and this process's is ours to divide, it moves into a part of it.
     ///
     /// # Errors
     /// [`ProcessError::Ledger`] when the directory cannot be made,
     /// [`ProcessError::Invalid`] for a bad node name,
     /// [`ProcessError::Unavailable`] when the machine lacks something.
     pub fn open(config: RoomConfig) -> Result<Self, ProcessError> {
-        if config.node.is_empty() || config.node.contains([':', '\0']) {
+        if config.node.is_empty() || config.node.contains([':', '/', '\0']) {
             return Err(ProcessError::Invalid(format!(
-                "the node name {:?} is empty or contains `:`",
+                "the node name {:?} is empty or contains `:` or `/`",
                 config.node
             )));
         }
+        let shim = Shim::open(config.shim)?;
+        let ledger = Ledger::open(config.ledger_dir)?;
+        let groups = Groups::open(System::real(), config.cgroups, &config.node);
         Ok(Self(Arc::new(Inner {
-            node: config.node,
-            shim: Shim::open(config.shim)?,
-            ledger: Ledger::open(config.ledger_dir)?,
+            shim,
+            ledger,
             trees: Trees::new(),
+            groups,
             spawner: Spawner::start()?,
+            node: config.node,
         })))
     }
 
@@ -162,6 +182,23 @@ impl Room {
 }
 
 impl Room {
+    /// What the kernel holds agents to, in few words.
+    ///
+    /// # Errors
+    /// Why to nothing.
+    pub fn enforced(&self) -> Result<String, String> {
+        let groups = self.0.groups.as_ref();
+        groups.map(Groups::words).map_err(Clone::clone)
+    }
+
+    /// Gives this process's control group back as it was found, as far as nothing
+    /// lives in the parts of it. For the end of the service.
+    pub fn leave_groups(&self) {
+        if let Ok(groups) = &self.0.groups {
+            groups.close();
+        }
+    }
+
     /// Resident bytes of one process tree, without its shim; none when it is gone.
     #[must_use]
     pub fn rss_of(&self, process: &OwnedProcess) -> Option<u64> {

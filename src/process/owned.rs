@@ -123,7 +123,7 @@ impl OwnedProcess {
             signal: None,
             stderr_tail: self.tail.text(),
             expected: true,
-            shared: false,
+            ..ExitInfo::default()
         })
     }
 

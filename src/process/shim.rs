@@ -12,15 +12,17 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{self, Command};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::cgroup;
 use super::procfs::{self, Identity};
 use super::sys::{self, BeforeExec, Reaped};
 use super::wire::{Order, Report, Stage};
@@ -33,7 +35,8 @@ pub const SHIM_COMMAND: &str = "shim";
 /// be the only thread.
 ///
 /// Arguments: the descriptor of the control socket, `uid:gid` to run as or
-/// `-`, `terminal` or `pipes`, the working directory, the command, its arguments.
+/// `-`, `terminal` or `pipes`, the control group to be put into or `-`, the working
+/// directory, the command, its arguments.
 pub fn shim_main(arguments: impl Iterator<Item = OsString>) -> ! {
     let code = match Shim::start(arguments) {
         Ok(shim) => shim.run(),
@@ -48,6 +51,8 @@ pub(super) const SHIM_PIPES: &str = "pipes";
 /// shim stays outside: what is typed there or hung up is none of its business, and it
 /// holds no end of it.
 pub(super) const SHIM_TERMINAL: &str = "terminal";
+/// Nothing is said of the user or of the control group.
+pub(super) const SHIM_NONE: &str = "-";
 
 /// The agent never ran; the reason was reported.
 pub(super) const EXIT_NOT_STARTED: i32 = 125;
@@ -65,6 +70,8 @@ struct Shim {
     agent: Identity,
     /// The agent was reaped: its number no longer belongs to it.
     reaped: bool,
+    /// The control group of the tree. The shim stays outside.
+    group: Option<OsString>,
 }
 
 impl Shim {
@@ -85,7 +92,10 @@ impl Shim {
         let launch = Launch::parse(arguments)
             .ok_or_else(|| fail(Stage::Shim, io::ErrorKind::InvalidInput.into()))?;
         std::env::set_current_dir(&launch.cwd).map_err(|error| fail(Stage::Cwd, error))?;
-        let agent = launch.spawn().map_err(|error| fail(Stage::Exec, error))?;
+        let group = launch.group.clone();
+        let agent = launch
+            .spawn()
+            .map_err(|(stage, error)| fail(stage, error))?;
         let_go_of_files();
         let agent = Identity::of_child(agent)
             .ok_or_else(|| fail(Stage::Shim, io::Error::from_raw_os_error(libc::ESRCH)))?;
@@ -95,6 +105,7 @@ impl Shim {
             signals,
             agent,
             reaped: false,
+            group,
         })
     }
 
@@ -154,10 +165,15 @@ impl Shim {
         }
     }
 
-    /// Kills until no child is left: as every orphan becomes our child, then
+    /// Ends the control group first, which also holds what could not be found by
+    /// descent. Then kills until no child is left: as every orphan becomes our child, then
     /// no descendant is left either. Does not give up: a process stuck in the
     /// kernel is reported once and tried again for as long as it is there.
     fn kill_tree(&mut self) {
+        if let Some(group) = &self.group {
+            // Where the kernel cannot, the rounds below do it alone.
+            let _ = cgroup::kill(Path::new(group));
+        }
         let report_at = Instant::now() + KILL_REPORT;
         let mut round = KILL_ROUND;
         while !self.reap() {
@@ -178,6 +194,7 @@ impl Shim {
 struct Launch {
     command: Command,
     terminal: bool,
+    group: Option<OsString>,
     cwd: OsString,
 }
 
@@ -185,6 +202,7 @@ impl Launch {
     fn parse(mut arguments: impl Iterator<Item = OsString>) -> Option<Self> {
         let run_as = arguments.next()?;
         let terminal = arguments.next()? == SHIM_TERMINAL;
+        let group = arguments.next()?;
         let cwd = arguments.next()?;
         let mut command = Command::new(arguments.next()?);
         command.args(arguments);
@@ -192,13 +210,14 @@ impl Launch {
             // Whoever leads a session leads a group already.
             command.process_group(0);
         }
-        if run_as != "-" {
+        if run_as != SHIM_NONE {
             let (uid, gid) = run_as.to_str()?.split_once(':')?;
             command.uid(uid.parse().ok()?).gid(gid.parse().ok()?);
         }
         Some(Self {
             command,
             terminal,
+            group: (group != SHIM_NONE).then_some(group),
             cwd,
         })
     }
@@ -207,16 +226,25 @@ impl Launch {
         clippy::disallowed_methods,
         reason = "the shim is the process room's own hand"
     )]
-    fn spawn(mut self) -> io::Result<i32> {
+    fn spawn(mut self) -> Result<i32, (Stage, io::Error)> {
+        let group = self.group.as_deref().map(cgroup::entrance).transpose();
+        let group = group.map_err(|error| (Stage::Group, error))?;
         sys::before_exec(
             &mut self.command,
             BeforeExec {
                 death_signal: Some(libc::SIGKILL),
                 keep: None,
                 terminal: self.terminal,
+                enter: group.as_ref().map(AsRawFd::as_raw_fd),
             },
         );
-        Ok(self.command.spawn()?.id() as i32)
+        match self.command.spawn() {
+            Ok(agent) => Ok(agent.id() as i32),
+            Err(error) => Err(match sys::not_entered(&error) {
+                Some(why) => (Stage::Group, why),
+                None => (Stage::Exec, error),
+            }),
+        }
     }
 }
 

@@ -52,6 +52,19 @@ pub struct ProcessSpec {
     pub guard: Guard,
     /// What its input and its output are.
     pub streams: Streams,
+    /// What it and its descendants may take, for what runs foreign code: they get a
+    /// control group of their own where the room has such. Only with
+    /// [`Guard::Shim`].
+    pub limits: Option<Limits>,
+}
+
+/// What the kernel is to hold a process tree to, as far as it can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of memory; none does not limit.
+    pub memory: Option<u64>,
+    /// Processes and threads at a time; none does not limit.
+    pub pids: Option<u32>,
 }
 
 /// What a process has as its input and its output.
@@ -93,6 +106,7 @@ impl ProcessSpec {
             run_as: None,
             guard: Guard::Shim,
             streams: Streams::Pipes,
+            limits: None,
         }
     }
 

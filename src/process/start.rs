@@ -1,5 +1,6 @@
 //! From a description to a running process.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
@@ -15,10 +16,11 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::cgroup::Leaf;
 use super::ledger::Entry;
 use super::owned::{Control, OwnedProcess};
 use super::procfs::{self, Identity};
-use super::shim::{EXIT_NOT_STARTED, SHIM_PIPES, SHIM_TERMINAL};
+use super::shim::{EXIT_NOT_STARTED, SHIM_NONE, SHIM_PIPES, SHIM_TERMINAL};
 use super::spec::Streams;
 use super::sys::{self, BeforeExec};
 use super::tail::Tail;
@@ -60,11 +62,29 @@ async fn enter(inner: Arc<Inner>, spec: ProcessSpec) -> Result<OwnedProcess, Pro
     let program = spec.resolve_command()?;
     let id = Uuid::now_v7().simple().to_string();
     inner.trees.enter(&id, spec.owner.clone())?;
-    let tree = EnteredTree { inner, id };
+    let mut tree = EnteredTree {
+        inner,
+        id,
+        group: None,
+    };
+    tree.group = group(&tree, &spec)?;
     match spec.guard {
         Guard::Shim => start_guarded(tree, &spec, &program).await,
         Guard::Signal(signal) => start_direct(tree, &spec, &program, signal).await,
     }
+}
+
+/// The control group of a process that runs foreign code, where there are any.
+fn group(tree: &EnteredTree, spec: &ProcessSpec) -> Result<Option<Leaf>, ProcessError> {
+    let (Ok(groups), Some(limits), Guard::Shim) = (&tree.inner.groups, spec.limits, spec.guard)
+    else {
+        return Ok(None);
+    };
+    let leaf = groups.leaf(&tree.id, limits);
+    leaf.map(Some).map_err(|source| ProcessError::Unavailable {
+        what: "making a control group for a process",
+        source,
+    })
 }
 
 fn check_directory(path: &Path) -> Result<(), ProcessError> {
@@ -92,11 +112,15 @@ async fn start_guarded(
         .arg(theirs.as_raw_fd().to_string())
         .arg(match spec.run_as {
             Some((uid, gid)) => format!("{uid}:{gid}"),
-            None => "-".to_owned(),
+            None => SHIM_NONE.to_owned(),
         })
         .arg(match spec.streams {
             Streams::Pipes => SHIM_PIPES,
             Streams::Terminal { .. } => SHIM_TERMINAL,
+        })
+        .arg(match &tree.group {
+            Some(group) => group.path().as_os_str(),
+            None => OsStr::new(SHIM_NONE),
         })
         .arg(&spec.cwd)
         .arg(program)
@@ -110,7 +134,7 @@ async fn start_guarded(
         BeforeExec {
             death_signal: Some(libc::SIGTERM),
             keep: Some(theirs.as_raw_fd()),
-            terminal: false,
+            ..BeforeExec::default()
         },
     );
     let child = tree
@@ -170,8 +194,7 @@ async fn start_direct(
         &mut command,
         BeforeExec {
             death_signal: Some(signal),
-            keep: None,
-            terminal: false,
+            ..BeforeExec::default()
         },
     );
     let child = tree
@@ -266,7 +289,7 @@ fn hand_over(
 }
 
 /// After a failed start, in the background: the caller wants its answer.
-fn clear_away(tree: EnteredTree, mut child: Child) {
+fn clear_away(mut tree: EnteredTree, mut child: Child) {
     tokio::spawn(async move {
         let ended = timeout(START_LIMIT, child.wait()).await;
         if !matches!(ended, Ok(Ok(status)) if status.code() == Some(EXIT_NOT_STARTED)) {
@@ -274,6 +297,7 @@ fn clear_away(tree: EnteredTree, mut child: Child) {
             let _ = child.wait().await;
             tree.sweep(None).await;
         }
+        tree.leave_group().await;
     });
 }
 

@@ -5,10 +5,12 @@
     reason = "prctl, pidfd, poll and the hook between fork and exec have no safe form"
 )]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -24,14 +26,26 @@ pub(super) struct BeforeExec {
     /// Its output is a terminal, which is to control a session that it leads. It must
     /// not lead a process group yet.
     pub(super) terminal: bool,
+    /// A control group's `cgroup.procs`: it enters that group.
+    pub(super) enter: Option<RawFd>,
+}
+
+/// Added to the error number of a child that could not enter its control group, as
+/// the failures of all its steps come as one. Above all numbers of the kernel (4 095).
+const NOT_ENTERED: i32 = 1 << 16;
+
+/// What the kernel said, if the child failed as it entered its control group.
+pub(super) fn not_entered(error: &io::Error) -> Option<io::Error> {
+    let number = error.raw_os_error()?.checked_sub(NOT_ENTERED)?;
+    (number >= 0).then(|| io::Error::from_raw_os_error(number))
 }
 
 /// Arranges for `steps` to run in the child of `command`.
 pub(super) fn before_exec(command: &mut Command, steps: BeforeExec) {
     let parent = std::process::id();
     // SAFETY: between fork and exec only async-signal-safe calls are allowed;
-    // the closure makes sigprocmask, signal, prctl, getppid, setsid, ioctl and fcntl
-    // calls and allocates nothing.
+    // the closure makes sigprocmask, signal, prctl, getppid, write, setsid, ioctl and
+    // fcntl calls and allocates nothing.
     unsafe {
         command.pre_exec(move || {
             // A blocked signal stays blocked across exec.
@@ -44,6 +58,13 @@ pub(super) fn before_exec(command: &mut Command, steps: BeforeExec) {
                 // A parent that died before this sends none.
                 if std::os::unix::process::parent_id() != parent {
                     return Err(io::Error::from_raw_os_error(libc::ESRCH));
+                }
+            }
+            if let Some(fd) = steps.enter {
+                // `0` is whoever writes it.
+                if libc::write(fd, c"0".as_ptr().cast(), 1) != 1 {
+                    let why = io::Error::last_os_error().raw_os_error().unwrap_or(0);
+                    return Err(io::Error::from_raw_os_error(NOT_ENTERED + why));
                 }
             }
             if steps.terminal {
@@ -176,6 +197,24 @@ pub(super) fn signal_pidfd(process: BorrowedFd<'_>, signal: i32) -> io::Result<(
     }
 }
 
+/// An extended attribute of a file, of 64 bytes at most; none where it has none that
+/// we may read.
+pub(super) fn attribute(path: &Path, name: &CStr) -> Option<Vec<u8>> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    let mut value = vec![0; 64];
+    // SAFETY: both names end with a zero byte, and the buffer's length is given.
+    let length = unsafe {
+        libc::getxattr(
+            path.as_ptr(),
+            name.as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
+    value.truncate(usize::try_from(length).ok()?);
+    Some(value)
+}
+
 /// What programs are told of a terminal's size.
 pub(super) fn set_window_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> io::Result<()> {
     let size = libc::winsize {
@@ -222,5 +261,58 @@ fn prctl(option: i32, value: i32) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attribute_is_read_as_it_was_set() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(attribute(dir.path(), c"user.delegate"), None);
+        let path = CString::new(dir.path().as_os_str().as_bytes()).unwrap();
+        // SAFETY: both names end with a zero byte, and the value's length is given.
+        let set = unsafe {
+            libc::setxattr(
+                path.as_ptr(),
+                c"user.delegate".as_ptr(),
+                c"1".as_ptr().cast(),
+                1,
+                0,
+            )
+        };
+        if set == 0 {
+            assert_eq!(attribute(dir.path(), c"user.delegate"), Some(b"1".to_vec()));
+        } else {
+            let why = io::Error::last_os_error();
+            assert_eq!(why.raw_os_error(), Some(libc::ENOTSUP), "{why}");
+            eprintln!("this file system has no attributes of users");
+        }
+    }
+
+    #[test]
+    fn a_child_that_cannot_enter_its_group_says_so() {
+        let file = tempfile::tempfile().unwrap();
+        let reader = std::fs::File::open("/dev/null").unwrap();
+        let start = |fd: RawFd| {
+            let mut command = Command::new("/bin/true");
+            let enter = Some(fd);
+            before_exec(
+                &mut command,
+                BeforeExec {
+                    enter,
+                    ..BeforeExec::default()
+                },
+            );
+            #[expect(clippy::disallowed_methods, reason = "this is the room itself")]
+            command.status()
+        };
+        assert!(start(file.as_raw_fd()).unwrap().success());
+        let refused = start(reader.as_raw_fd()).unwrap_err();
+        let why = not_entered(&refused).expect("its own error");
+        assert_eq!(why.raw_os_error(), Some(libc::EBADF));
+        assert!(not_entered(&io::Error::from_raw_os_error(libc::ENOENT)).is_none());
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::cgroup::Leaf;
 use super::procfs::Identity;
 use super::tail::Tail;
 use super::wire::Report;
@@ -40,6 +41,9 @@ pub(super) struct Watch {
 const LAST_WORDS: Duration = Duration::from_millis(50);
 /// Between two sweeps of a tree that cannot be killed.
 const SWEEP_AGAIN: Duration = Duration::from_secs(5);
+/// Looks at whether a control group is empty, and the wait between two.
+const LEAVE_TRIES: usize = 20;
+const LEAVE_AGAIN: Duration = Duration::from_millis(10);
 
 impl Watch {
     pub(super) async fn run(mut self) {
@@ -62,17 +66,23 @@ impl Watch {
             self.tree.sweep(Some(self.agent)).await;
         }
         self.drain.abort();
+        self.tree.leave_group().await;
         drop(self.tree);
         self.gone.send_replace(true);
     }
 
     async fn tell(&mut self, status: Option<ExitStatus>) {
         let _ = timeout(LAST_WORDS, &mut self.drain).await;
+        // Without a report the shim was killed, and its death kills the
+        // agent by the parent-death signal.
+        let signal = status.map_or(Some(libc::SIGKILL), |status| status.signal());
         self.exit.send_replace(Some(ExitInfo {
             code: status.and_then(|status| status.code()),
-            // Without a report the shim was killed, and its death kills the
-            // agent by the parent-death signal.
-            signal: status.map_or(Some(libc::SIGKILL), |status| status.signal()),
+            signal,
+            // The kernel counts before it kills.
+            out_of_memory: (signal == Some(libc::SIGKILL))
+                .then(|| self.tree.group.as_ref()?.out_of_memory())
+                .flatten(),
             stderr_tail: self.tail.text(),
             expected: self.expected.load(Ordering::Relaxed),
             shared: false,
@@ -118,11 +128,17 @@ impl Reports {
 pub(super) struct EnteredTree {
     pub(super) inner: Arc<Inner>,
     pub(super) id: String,
+    /// Where its processes live, in a room that divides its control group.
+    pub(super) group: Option<Leaf>,
 }
 
 impl EnteredTree {
-    /// Kills what carries the tree's marker, for as long as there is something.
+    /// Kills what lives in the tree's control group or carries its marker, for as
+    /// long as there is something.
     pub(super) async fn sweep(&self, agent: Option<Identity>) {
+        if let Some(group) = &self.group {
+            group.kill();
+        }
         loop {
             let marker = self.inner.marker(&self.id);
             let swept = tokio::task::spawn_blocking(move || sweep::one_tree(&marker, agent)).await;
@@ -134,6 +150,23 @@ impl EnteredTree {
                 }
             }
         }
+    }
+}
+
+impl EnteredTree {
+    /// Removes its control group; what can still be in it has escaped all else.
+    pub(super) async fn leave_group(&mut self) {
+        let Some(group) = self.group.take() else {
+            return;
+        };
+        for _ in 0..LEAVE_TRIES {
+            if group.remove() {
+                return;
+            }
+            group.kill();
+            sleep(LEAVE_AGAIN).await;
+        }
+        tracing::warn!(group = %group.path().display(), "a control group stays until the next start");
     }
 }
 

@@ -73,6 +73,8 @@ pub(super) enum Stage {
     Shim,
     /// Entering the working directory.
     Cwd,
+    /// Entering the control group.
+    Group,
     /// Executing the command.
     Exec,
 }
@@ -107,12 +109,13 @@ impl Report {
 }
 
 impl Stage {
-    const ALL: [Self; 3] = [Self::Shim, Self::Cwd, Self::Exec];
+    const ALL: [Self; 4] = [Self::Shim, Self::Cwd, Self::Group, Self::Exec];
 
     fn word(self) -> &'static str {
         match self {
             Self::Shim => "shim",
             Self::Cwd => "cwd",
+            Self::Group => "group",
             Self::Exec => "exec",
         }
     }

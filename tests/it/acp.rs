@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth::backends::acp::{AcpBackend, Launch};
-use hearth::process::{Room, RoomConfig, ShimPath};
+use hearth::process::{Limits, Room, RoomConfig, ShimPath};
 use hearth_actors::event::{AgentEvent, AgentStop, Said};
 use hearth_actors::ids::{AgentName, ChatId, Generation, SessionId, SessionKey, TurnId};
 use hearth_actors::model::{Deadlines, Policy, Resume};
@@ -49,6 +49,7 @@ impl Fixture {
             ledger_dir: directory.path().join("ledger"),
             shim: ShimPath::Path(env!("CARGO_BIN_EXE_hearth").into()),
             node: format!("test-{}", ChatId::new()),
+            cgroups: hearth::config::Cgroups::Off,
         })
         .unwrap();
         Self { room, directory }
@@ -68,6 +69,7 @@ impl Fixture {
             private_home: Some(self.directory.path().join("home")),
             mode: Some("default".into()),
             quirks: Vec::new(),
+            limits: Limits::default(),
             parent_env: std::env::vars_os().collect(),
         }
     }

@@ -180,6 +180,7 @@ fn the_registry_serves_names_and_aliases_and_knows_what_can_be_kept_warm() {
             ledger_dir: directory.path().join("ledger"),
             shim: ShimPath::Path(env!("CARGO_BIN_EXE_hearth").into()),
             node: "test".into(),
+            cgroups: hearth::config::Cgroups::Off,
         })
         .unwrap(),
         hearth: "/opt/hearth".into(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hearth::backends::acp::{AcpBackend, Launch};
-use hearth::process::{Room, RoomConfig, ShimPath};
+use hearth::process::{Limits, Room, RoomConfig, ShimPath};
 use hearth_actors::ids::{ChatId, Generation, SessionId, SessionKey};
 use hearth_actors::model::{Deadlines, Policy};
 use hearth_actors::ports::{AgentBackend, LinkSpec, ProcessLedger, Prompt};
@@ -27,6 +27,7 @@ impl Demo {
             ledger_dir: directory.path().join("ledger"),
             shim: ShimPath::Path(env!("CARGO_BIN_EXE_hearth").into()),
             node: format!("test-{}", ChatId::new()),
+            cgroups: hearth::config::Cgroups::Off,
         });
         Self {
             room: room.expect("a room"),
@@ -47,6 +48,7 @@ impl Demo {
             private_home: Some(self.directory.path().join("home")),
             mode: Some("default".into()),
             quirks: Vec::new(),
+            limits: Limits::default(),
             parent_env: std::env::vars_os().collect(),
         }
     }

@@ -37,6 +37,7 @@ fn fixture(text: &str) -> Fixture {
             ledger_dir: directory.path().join("ledger"),
             shim: ShimPath::Path(env!("CARGO_BIN_EXE_hearth").into()),
             node: format!("look-{}", uuid::Uuid::new_v4()),
+            cgroups: hearth::config::Cgroups::Off,
         })
         .unwrap(),
         hearth: env!("CARGO_BIN_EXE_hearth").into(),

@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use crate::event::{AgentFault, AgentStop, ExitInfo, FaultClass};
+use crate::event::{AgentFault, AgentStop, ExitInfo, FaultClass, OutOfMemory};
 use crate::handover::Taken;
 use crate::model::Deadlines;
 use crate::outcome::Outcome;
@@ -182,10 +182,7 @@ impl Guard {
     /// The agent's process is gone.
     pub fn exited(&mut self, exit: &ExitInfo) -> Vec<Order> {
         match self.stage {
-            Stage::Running => self.settle(Verdict::because(
-                Outcome::AgentCrashed,
-                crash_report("the agent's process ended in mid-turn", exit),
-            )),
+            Stage::Running => self.settle(by_exit(exit)),
             Stage::Cancelling { why, .. } | Stage::Stopping { why, .. } => {
                 self.settle(by_us(why, self.deadlines))
             }
@@ -280,6 +277,34 @@ impl Guard {
         self.stage = Stage::Settled;
         let taken = self.taken();
         vec![Order::Settle(Verdict { taken, ..verdict })]
+    }
+}
+
+fn by_exit(exit: &ExitInfo) -> Verdict {
+    match exit.out_of_memory {
+        Some(whose) => Verdict::because(Outcome::OutOfMemory, out_of_memory(whose, exit.shared)),
+        None => Verdict::because(
+            Outcome::AgentCrashed,
+            crash_report("the agent's process ended in mid-turn", exit),
+        ),
+    }
+}
+
+/// Which limit was hit, and where it is set.
+fn out_of_memory(whose: OutOfMemory, shared: bool) -> String {
+    let (who, setting) = if shared {
+        ("the agent's server", "`server.memory_mb`")
+    } else {
+        ("the agent's processes", "`memory_mb`")
+    };
+    match whose {
+        OutOfMemory::Limit(bytes) => format!(
+            "the kernel ended {who}, which may take {} MB by {setting}",
+            bytes / (1024 * 1024)
+        ),
+        OutOfMemory::Machine => format!(
+            "the kernel ended {who}, as the memory of the machine, or of the container around it, ran out; {setting} can bound them"
+        ),
     }
 }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 
 use super::backend::FakeBackend;
-use crate::event::{AgentEvent, ExitInfo, Said};
+use crate::event::{AgentEvent, ExitInfo, OutOfMemory, Said};
 use crate::ports::{
     AgentBackend as _, Link, LinkSpec, Server, ServerBackend, ServerFacts, StartError,
 };
@@ -89,10 +89,20 @@ impl FakeServers {
 
     /// Kills it, as `kill -9` would.
     pub fn kill(&self) {
+        self.killed_for(None);
+    }
+
+    /// Kills it, as the kernel does where memory runs out.
+    pub fn kill_of_memory(&self, whose: OutOfMemory) {
+        self.killed_for(Some(whose));
+    }
+
+    fn killed_for(&self, out_of_memory: Option<OutOfMemory>) {
         self.with(|state| {
             if let Some(life) = &state.life {
                 life.send_replace(Some(ExitInfo {
                     signal: Some(9),
+                    out_of_memory,
                     ..ExitInfo::default()
                 }));
             }

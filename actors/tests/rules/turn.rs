@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use hearth_actors::event::{AgentFault, AgentStop, ExitInfo, FaultClass};
+use hearth_actors::event::{AgentFault, AgentStop, ExitInfo, FaultClass, OutOfMemory};
+use hearth_actors::handover::Taken;
 use hearth_actors::model::Deadlines;
 use hearth_actors::outcome::Outcome;
 use hearth_actors::rules::moment::Moment;
@@ -252,6 +253,58 @@ fn a_death_in_mid_turn_is_told_with_its_last_words() {
         detail.contains("signal 9") && detail.contains("out of cheese"),
         "{detail}"
     );
+}
+
+#[test]
+fn a_death_of_memory_is_told_with_the_limit_and_where_it_is_set() {
+    let killed = |whose, shared| ExitInfo {
+        signal: Some(9),
+        out_of_memory: Some(whose),
+        shared,
+        ..ExitInfo::default()
+    };
+    let limit = OutOfMemory::Limit(120 * 1024 * 1024);
+    for (exit, words) in [
+        (
+            killed(limit, false),
+            ["the agent's processes", "120 MB", "`memory_mb`"],
+        ),
+        (
+            killed(limit, true),
+            ["the agent's server", "120 MB", "`server.memory_mb`"],
+        ),
+        (
+            killed(OutOfMemory::Machine, false),
+            [
+                "the agent's processes",
+                "memory of the machine",
+                "`memory_mb`",
+            ],
+        ),
+    ] {
+        let mut seen = Seen::default();
+        let mut guard = Guard::new(at(0), Deadlines::default());
+        guard.spoke(at(1));
+        seen.take(guard.exited(&exit));
+        let verdict = seen.verdict.expect("a verdict");
+        assert_eq!(verdict.outcome, Outcome::OutOfMemory);
+        let detail = verdict.detail.expect("a reason");
+        for word in words {
+            assert!(detail.contains(word), "{word} is not in: {detail}");
+        }
+        assert_eq!(verdict.taken, Taken::Yes);
+        assert_eq!(exit.summary(), "signal 9, as memory ran out");
+
+        // Who was ending it anyway has the word.
+        let mut seen = Seen::default();
+        let mut guard = Guard::new(at(0), Deadlines::default());
+        seen.take(guard.cancel(at(1), Why::Asked));
+        seen.take(guard.exited(&exit));
+        assert_eq!(
+            seen.verdict.map(|verdict| verdict.outcome),
+            Some(Outcome::Cancelled)
+        );
+    }
 }
 
 #[test]

@@ -73,6 +73,8 @@ fn finding(found: Found) -> Finding {
 struct Known {
     #[serde(default)]
     servers: Vec<Server>,
+    #[serde(default)]
+    kernel_limits: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -91,10 +93,12 @@ struct Server {
     stderr: Option<String>,
 }
 
-/// The servers that chats share in the running service.
-pub(super) async fn servers(client: &Client) -> Vec<Finding> {
+/// The servers that chats share in the running service, and what that says of the
+/// kernel's limits.
+pub(super) async fn servers(client: &Client) -> (Vec<Finding>, Option<String>) {
     let known: Known = client.get("/api/health").await.unwrap_or_default();
-    known.servers.into_iter().map(Server::finding).collect()
+    let servers = known.servers.into_iter().map(Server::finding);
+    (servers.collect(), known.kernel_limits)
 }
 
 impl Server {

@@ -11,8 +11,9 @@ use nix::unistd::AccessFlags;
 
 use super::report::Finding;
 use crate::access::{self, Token, TokenError};
+use crate::app;
 use crate::cli::client::Client;
-use crate::config::Settings;
+use crate::config::{Cgroups, Settings};
 use crate::http::render::size;
 
 /// Below this much free disk the first checkpoint may already fail.
@@ -182,16 +183,31 @@ pub(super) fn kernel() -> Vec<Finding> {
     });
     let rollup = Path::new("/proc/self/smaps_rollup");
     findings.push(if fs::read(rollup).is_ok() {
-        Finding::ok(
-            "memory",
-            "agents' memory is weighed every 2 s; the kernel limits nothing, as cgroups are not used",
-        )
+        Finding::ok("memory", "agents' memory is weighed every 2 s")
     } else {
         Finding::warn(
             "memory",
-            format!("{} cannot be read: pages that agents share count for each", rollup.display()),
+            format!(
+                "{} cannot be read: pages that agents share count for each",
+                rollup.display()
+            ),
             "use a kernel with CONFIG_PROC_PAGE_MONITOR",
         )
     });
     findings
+}
+
+/// What the kernel holds agents to: as the running service says it, else as one would
+/// that is started as this command was.
+pub(super) fn limits(told: Option<String>, settings: &Settings) -> Finding {
+    let (who, what) = match told {
+        Some(told) => ("the service", told),
+        None => ("a service started from here", app::would_enforce(settings)),
+    };
+    let what = format!("limits of agents in {who}: {what}");
+    if settings.cgroups == Cgroups::On && what.contains(": not enforced: ") {
+        let cure = "give Hearth a control group of its own that it may write (Delegate=yes of systemd), or set pool.cgroups = \"auto\"";
+        return Finding::warn("limits", what, cure);
+    }
+    Finding::ok("limits", what)
 }

@@ -52,12 +52,16 @@ async fn examine(flags: &Flags, env: &BTreeMap<String, String>) -> Vec<Finding> 
     findings.push(machine::token(&settings));
     let service = discover::find(&settings.home, env).await.ok().flatten();
     findings.push(machine::port(&settings, service.as_ref().map(|client| client.url())).await);
+    let mut limits = None;
     if let Some(client) = &service {
-        findings.extend(agents::servers(client).await);
+        let (servers, told) = agents::servers(client).await;
+        findings.extend(servers);
+        limits = told;
     }
     findings.push(database::check(&settings, env).await);
     findings.push(machine::git(env).await);
     findings.extend(machine::kernel());
+    findings.push(machine::limits(limits, &settings));
     findings.extend(agents::check(&settings).await);
     findings
 }

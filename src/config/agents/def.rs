@@ -92,6 +92,9 @@ pub struct AgentDef {
     pub idle_ttl: Duration,
     /// Most bytes that its process tree may take; none does not limit.
     pub memory: Option<u64>,
+    /// Most processes and threads of it at a time, where the kernel can be asked to
+    /// see to it; none does not limit.
+    pub pids: Option<u32>,
     /// Where it lives.
     pub home: Home,
     /// Names of oddities, beyond those known for the name it reports.
@@ -111,6 +114,10 @@ pub struct Defaults {
     pub deadlines: Deadlines,
 }
 
+/// Processes and threads of an agent, its tools included: a build takes hundreds, one
+/// that forks without end is to be stopped before the machine's are used up.
+const PIDS: u32 = 1024;
+
 impl AgentDef {
     /// What an agent is when its table says nothing: ACP, asking, in the user's home.
     pub(super) fn plain(defaults: &Defaults) -> Self {
@@ -124,6 +131,7 @@ impl AgentDef {
             permission: Policy::Ask,
             idle_ttl: defaults.idle_ttl,
             memory: None,
+            pids: Some(PIDS),
             home: Home::User,
             quirks: Vec::new(),
             deadlines: defaults.deadlines,

@@ -229,6 +229,7 @@ pub(crate) async fn service_with(limits: Limits) -> Service {
         started_at: DateTime::UNIX_EPOCH,
         last_restart: None,
         warnings: vec!["goose is not installed".into()],
+        kernel_limits: "not enforced: it is a test".into(),
     });
     let closing = CancellationToken::new();
     let callers = Arc::new(Callers::default());

@@ -8,6 +8,7 @@ mod bad_input;
 mod boot;
 mod browser;
 mod callers;
+mod cgroups;
 mod chaos;
 mod checkpoints;
 mod cli;

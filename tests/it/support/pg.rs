@@ -167,6 +167,7 @@ fn room(home: &Path) -> Room {
         ledger_dir: home.join("ledger"),
         shim: ShimPath::Path(env!("CARGO_BIN_EXE_hearth").into()),
         node: "it-keeper".into(),
+        cgroups: hearth::config::Cgroups::Off,
     })
     .unwrap()
 }

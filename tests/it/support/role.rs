@@ -140,6 +140,7 @@ pub(crate) fn room(home: &Path, shim: &Path) -> Room {
         ledger_dir: home.join("ledger"),
         shim: ShimPath::Path(shim.to_owned()),
         node: home.file_name().unwrap().to_str().unwrap().to_owned(),
+        cgroups: hearth::config::Cgroups::Off,
     })
     .unwrap()
 }

@@ -60,7 +60,7 @@ impl Fake {
 /// What a new group has, by what the one above gives.
 fn make(group: &Path) -> io::Result<()> {
     fs::create_dir(group)?;
-    let given = words_of(&group.parent().unwrap().join(SUBTREE))?;
+    let given = words_of(&group.parent().unwrap().join(SUBTREE)).unwrap_or_default();
     let given: Vec<&str> = given
         .iter()
         .map(|name| name.trim_start_matches('+'))

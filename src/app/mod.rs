@@ -28,7 +28,7 @@ use crate::access::Token;
 use crate::backends::acp::quirks;
 use crate::backends::probe::Prober;
 use crate::backends::probe::rounds::Looks;
-use crate::backends::registry::{LiveRegistry, Means, Registry};
+use crate::backends::registry::{LiveRegistry, Means, Registry, clear_temporary};
 use crate::checks::Runner;
 use crate::config::service_file::ServiceFile;
 use crate::config::{ConfigErrors, Flags, Settings, home};
@@ -45,7 +45,7 @@ use background::{
 use doors::{Callers, Git};
 use ground::{database, lock, memory_cap, node_id, unswept};
 pub use looks::{Found, look_at_agents};
-use looks::{Kept, Looking, keep, means};
+use looks::{Kept, Looking, homes, keep, means};
 use retries::retry_interrupted;
 
 /// Signals of the database that may wait; they coalesce.
@@ -135,6 +135,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     })?;
     let swept = room.sweep().await;
     tracing::debug!(?swept, "processes of earlier lives");
+    clear_temporary(&homes(&settings));
     let unswept = unswept(&swept);
     if let Some(warning) = &unswept {
         tracing::warn!("{warning}");

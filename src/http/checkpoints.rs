@@ -23,6 +23,9 @@ use crate::store::rows::chats::Chat;
 use crate::store::rows::checkpoints::{self, Checkpoint, CheckpointDiff, Taken};
 use crate::store::rows::sessions::{self, Session};
 
+/// Characters of a session's name that go into the name of one that branches off.
+const BRANCH_NAME: usize = 150;
+
 /// What these routes ask of the worktrees.
 #[async_trait]
 pub trait History: Send + Sync {
@@ -114,7 +117,7 @@ pub(super) async fn diff(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewBranch {
-    /// What to call it; the name of the session it comes from if not given.
+    /// What to call it; after the session and the checkpoint it comes from if not given.
     name: Option<String>,
 }
 
@@ -130,6 +133,14 @@ pub(super) struct Branched {
     checkpoint_id: Uuid,
     /// Files that differ from its baseline: its pending changes.
     changed: usize,
+}
+
+/// Names are typed: two sessions of one name could not be told apart. The checkpoint is
+/// written as lists show it.
+fn branch_name(session: &str, checkpoint: Uuid) -> String {
+    let head: String = session.chars().take(BRANCH_NAME).collect();
+    let id = checkpoint.simple().to_string();
+    format!("{head} from {}", &id[24..])
 }
 
 /// Opens a session whose files are those of a checkpoint. The session it comes
@@ -158,7 +169,8 @@ pub(super) async fn branch(
                 "nobody knows any more which commit the checkpoint's worktree came from: open a session and copy the files",
             )
         })?;
-    let name = new.name.unwrap_or_else(|| source.session_name.clone());
+    let name = new.name;
+    let name = name.unwrap_or_else(|| branch_name(&source.session_name, cid));
     // A caller that hangs up leaves no session with half its rows.
     let made = tokio::spawn(async move {
         let pool = state.store.pool();

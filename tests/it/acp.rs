@@ -68,6 +68,7 @@ impl Fixture {
             private_home: Some(self.directory.path().join("home")),
             mode: Some("default".into()),
             quirks: Vec::new(),
+            temporary: None,
             parent_env: std::env::vars_os().collect(),
         }
     }

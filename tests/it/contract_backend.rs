@@ -47,6 +47,7 @@ impl Demo {
             private_home: Some(self.directory.path().join("home")),
             mode: Some("default".into()),
             quirks: Vec::new(),
+            temporary: None,
             parent_env: std::env::vars_os().collect(),
         }
     }

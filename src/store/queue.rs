@@ -65,9 +65,13 @@ const LOOK: i64 = 32;
 #[async_trait]
 impl TaskQueue for Store {
     async fn claim(&self, credit: usize, agents: &[AgentName]) -> Result<Claim, QueueError> {
-        let claim = self.claim_once(credit, agents).await?;
-        let some_are_due = claim.next_due == Some(Duration::ZERO);
-        if !some_are_due || claim.assignments.len() >= credit {
+        let mut claim = self.claim_once(credit, agents).await?;
+        if claim.next_due != Some(Duration::ZERO) {
+            return Ok(claim);
+        }
+        if claim.assignments.len() >= credit {
+            // They are older than what waits: the next claim finds them in their places.
+            claim.left |= self.unpark_due().await.is_ok();
             return Ok(claim);
         }
         // What has been claimed is ours whatever happens now.
@@ -210,11 +214,16 @@ impl Store {
     }
 
     async fn claim_due(&self, credit: usize, agents: &[AgentName]) -> Result<Claim, QueueError> {
+        self.unpark_due().await?;
+        self.claim_once(credit, agents).await
+    }
+
+    async fn unpark_due(&self) -> Result<(), QueueError> {
         sqlx::query(UNPARK)
             .execute(&self.claims)
             .await
             .map_err(queue_error)?;
-        self.claim_once(credit, agents).await
+        Ok(())
     }
 
     /// The words of `hearth.queue.agent` that may be claimed: a task without an

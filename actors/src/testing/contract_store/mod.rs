@@ -87,6 +87,7 @@ pub use prompts::{
 };
 pub use queue::{
     a_claim_tells_whether_anything_was_left, a_parked_task_holds_back_its_own_chat_only,
+    a_parked_task_that_is_due_goes_before_what_came_later,
     a_released_task_is_claimed_again_after_its_delay, a_second_claim_never_returns_a_leased_task,
     a_task_gets_session_and_chat, a_task_that_waits_is_seen_and_no_other,
     credit_bounds_a_claim_and_more_says_so, one_task_a_session_in_order,
@@ -184,6 +185,7 @@ macro_rules! store_contract {
             a_task_gets_session_and_chat,
             a_released_task_is_claimed_again_after_its_delay,
             a_parked_task_holds_back_its_own_chat_only,
+            a_parked_task_that_is_due_goes_before_what_came_later,
             the_old_fence_of_a_released_task_fails,
             a_parked_task_says_why,
             a_refused_turn_waits_and_is_counted,

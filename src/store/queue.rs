@@ -50,11 +50,13 @@ const UNPARK: &str = "\
         order by not_before limit 1000
         for no key update skip locked)";
 
-/// By the agent's index, whose entries are those of tasks that wait now.
+/// By the index of its workspace's entries, however many others of the agent wait.
 const WAITS: &str = "\
     select exists (
         select 1 from hearth.queue q
-        where q.agent = $1 and q.waiting and q.not_before is null and q.chat_id = $2)";
+        where q.session_id = (select c.session_id from chats c where c.id = $2)
+            and q.waiting and q.not_before is null
+            and q.chat_id = $2 and q.agent = any($1))";
 
 /// How many of the oldest entries a claim looks at, and else at how many free
 /// sessions, at least. It bounds the order: what is claimed comes by
@@ -101,7 +103,7 @@ impl TaskQueue for Store {
 
     async fn waits(&self, key: &SessionKey) -> Result<bool, QueueError> {
         sqlx::query_scalar(WAITS)
-            .bind(key.agent.as_str())
+            .bind(self.claimable(std::slice::from_ref(&key.agent)))
             .bind(key.chat.0)
             .fetch_one(&self.pool)
             .await

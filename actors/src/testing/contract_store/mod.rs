@@ -95,7 +95,7 @@ pub use queue::{
     unknown_agents_are_left_alone, without_a_lease_nothing_is_claimed,
 };
 
-/// The agent of every task here, unless it says otherwise.
+/// The agent of every task here, unless it says otherwise; the default agent.
 pub const AGENT: &str = "demo";
 
 /// A store with what a test needs to see besides the ports.
@@ -124,7 +124,7 @@ pub trait StoreUnderTest: Send + Sync {
     /// A tab of it.
     async fn insert_chat(&self, session: SessionId) -> ChatId;
     /// A pending task, as any program inserts it; the store finds session and
-    /// chat where none is given.
+    /// chat where none is given, and the default agent for an empty word.
     async fn insert_task(
         &self,
         session: Option<SessionId>,

@@ -241,4 +241,14 @@ pub async fn a_task_that_waits_is_seen_and_no_other(store: &dyn StoreUnderTest) 
         agent: AGENT.into(),
     };
     assert!(!store.queue().waits(&other).await.expect("an answer"));
+    let unnamed = store.insert_chat(session).await;
+    store.insert_task(Some(session), Some(unnamed), "").await;
+    for (agent, seen) in [(AGENT, true), ("other", false)] {
+        let key = SessionKey {
+            chat: unnamed,
+            agent: agent.into(),
+        };
+        let waits = store.queue().waits(&key).await.expect("an answer");
+        assert_eq!(waits, seen, "what names no agent is the default agent's");
+    }
 }

@@ -135,6 +135,31 @@ async fn a_context_that_would_be_lost_and_what_nobody_can_tell_keep_it() {
     harness.shutdown().await;
 }
 
+/// A restart that meets an eviction under way is not refused with that one's answer,
+/// whichever of them the session hears first.
+#[tokio::test(start_paused = true)]
+async fn a_restart_is_not_refused_with_the_answer_to_an_eviction() {
+    const LOOK: u64 = 100;
+    for delay in (0..LOOK).step_by(10).chain(LOOK - 5..LOOK + 5) {
+        let harness = Harness::start(Setup::default()).await;
+        let (session, key) = warm(&harness).await;
+        harness.backend.leave_running(&key, Some(1));
+        let latency = Duration::from_millis(LOOK);
+        harness.store.break_it(|faults| faults.latency = latency);
+        let restart = async {
+            sleep(Duration::from_millis(delay)).await;
+            harness.tree.restart(key.clone()).await
+        };
+        let (evicted, restarted) = tokio::join!(harness.tree.evict(key.clone()), restart);
+        assert_eq!(restarted, Ok(()), "after {delay} ms");
+        let known = [Ok(()), Err(Refusal::BackgroundWork)];
+        assert!(known.contains(&evicted), "after {delay} ms: {evicted:?}");
+        let task = harness.enqueue(session, &key, "again");
+        assert_eq!(harness.outcome(task).await, Outcome::Ok, "after {delay} ms");
+        harness.shutdown().await;
+    }
+}
+
 /// The second of two chats of one workspace waits for the first one's turn.
 #[tokio::test(start_paused = true)]
 async fn a_message_that_waits_keeps_its_session_as_long_as_another_one_can_go() {

@@ -22,4 +22,5 @@ pub mod routing;
 pub mod session;
 pub mod set_up;
 pub mod transcript;
+pub mod trial;
 pub mod turn;

@@ -89,8 +89,13 @@ pub enum Admission {
     /// The key is on its way out, or its last turn's end is still to be told: decide
     /// again when it is gone, or when that was told.
     Wait,
-    /// Everyone is busy or refuses: give the task back for so long.
-    Full(Duration),
+    /// Everyone is busy or refuses: give the task back.
+    Full {
+        /// For so long.
+        wait: Duration,
+        /// There are places, and no memory.
+        memory: bool,
+    },
 }
 
 /// Decides about an assignment for `key`: idle ones make room first, least recently
@@ -147,11 +152,12 @@ pub fn admit(
         };
     }
     let stays = |slot: &Slot| slot.asks.is_some_and(|asks| !asks.can_leave);
-    Admission::Full(if slots.values().all(stays) {
+    let wait = if slots.values().all(stays) {
         PEOPLE_WAIT
     } else {
         FULL_WAIT
-    })
+    };
+    Admission::Full { wait, memory }
 }
 
 /// Bytes of all process trees; one that was not weighed yet counts as the mean of
@@ -183,6 +189,18 @@ pub fn over_memory(slots: &BTreeMap<SessionKey, Slot>, room: Room) -> Option<Ses
     let idle = slots.iter().filter(|(_, slot)| !slot.busy);
     let first = idle.min_by_key(|(_, slot)| slot.used);
     first.map(|(key, _)| key.clone())
+}
+
+/// Who should go because there are more than there may be: of the idle ones the least
+/// recently used, as many as are too many when those that are going are gone.
+#[must_use]
+pub fn surplus(slots: &BTreeMap<SessionKey, Slot>, room: Room) -> Vec<SessionKey> {
+    let (leaving, staying): (Vec<_>, Vec<_>) = slots.iter().partition(|(_, slot)| slot.leaving);
+    let over = (slots.len() - leaving.len()).saturating_sub(room.sessions);
+    let mut idle: Vec<_> = staying.into_iter().filter(|(_, slot)| !slot.busy).collect();
+    idle.sort_by_key(|(_, slot)| slot.used);
+    let going = idle.into_iter().take(over);
+    going.map(|(key, _)| key.clone()).collect()
 }
 
 /// Keys whose idle time is over, longest unused first.

@@ -1,12 +1,13 @@
 //! Who is kept, who makes room.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use hearth_actors::ids::{ChatId, SessionKey};
 use hearth_actors::rules::moment::Moment;
 use hearth_actors::rules::pool::{
     Admission, Asks, FULL_WAIT, PATIENCE, PEOPLE_WAIT, Refused, Room, Slot, admit, bytes, expired,
-    over_memory,
+    over_memory, surplus,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -42,6 +43,13 @@ fn after(victim: SessionKey, insist: bool) -> Admission {
     Admission::After {
         victim,
         insist,
+        memory: false,
+    }
+}
+
+fn turned_away(wait: Duration) -> Admission {
+    Admission::Full {
+        wait,
         memory: false,
     }
 }
@@ -142,7 +150,8 @@ proptest! {
                     prop_assert!(rank(key, slot).is_none_or(|rank| Some(rank) >= first));
                 }
             }
-            Admission::Full(wait) => {
+            Admission::Full { wait, memory } => {
+                prop_assert_eq!(memory, slots.len() < max);
                 prop_assert!(!slots.contains_key(&wanted) && is_full && !leaving);
                 prop_assert!(slots.iter().all(|(key, slot)| rank(key, slot).is_none()));
                 prop_assert!(wait == FULL_WAIT || wait == PEOPLE_WAIT);
@@ -176,6 +185,26 @@ proptest! {
     }
 
     #[test]
+    fn as_many_idle_ones_go_as_are_too_many_and_no_more(
+        slots in prop::collection::btree_map((0u8..12).prop_map(key), slot(), 0..10),
+        max in 0usize..10,
+    ) {
+        let going = surplus(&slots, room(max));
+        let idle: BTreeSet<_> = slots
+            .iter()
+            .filter(|(_, slot)| !slot.busy && !slot.leaving)
+            .map(|(key, _)| key.clone())
+            .collect();
+        let staying = slots.values().filter(|slot| !slot.leaving).count();
+        prop_assert_eq!(going.len(), staying.saturating_sub(max).min(idle.len()));
+        let named: BTreeSet<_> = going.iter().cloned().collect();
+        prop_assert!(named.len() == going.len() && named.is_subset(&idle));
+        let last = going.iter().map(|key| slots[key].used).max();
+        let kept = idle.difference(&named).map(|key| slots[key].used).min();
+        prop_assert!(last.zip(kept).is_none_or(|(last, kept)| last <= kept));
+    }
+
+    #[test]
     fn exactly_the_unused_expire_longest_unused_first(
         slots in prop::collection::btree_map((0u8..12).prop_map(key), slot(), 0..10),
         now in 0u64..200_000,
@@ -202,14 +231,11 @@ fn the_least_recently_used_idle_one_is_asked_then_the_next() {
     let ask = |refused: &[Refused]| admit(&slots, &key(9), room(3), refused, at(30));
     assert_eq!(ask(&[]), after(key(3), false));
     assert_eq!(ask(&[no(3, true)]), after(key(2), false));
-    assert_eq!(
-        ask(&[no(3, false), no(2, false)]),
-        Admission::Full(FULL_WAIT)
-    );
+    assert_eq!(ask(&[no(3, false), no(2, false)]), turned_away(FULL_WAIT));
     // One whose message is younger than the one that needs its place, and nobody else.
     assert_eq!(ask(&[no(3, true), no(2, false)]), after(key(3), true));
     let last = [no(3, true), no(2, false), no(3, false)];
-    assert_eq!(ask(&last), Admission::Full(FULL_WAIT));
+    assert_eq!(ask(&last), turned_away(FULL_WAIT));
 }
 
 #[test]
@@ -244,10 +270,7 @@ fn who_waits_for_a_human_makes_room_after_a_while_and_after_all_others() {
         |of: &[(u8, Slot)], now| admit(&slots(of), &key(9), room(of.len()), &[], at(now));
     let patience = u64::try_from(PATIENCE.as_millis()).expect("small");
     let two = [(1, second), (2, first)];
-    assert_eq!(
-        admitted(&two, 2_000 + patience - 1),
-        Admission::Full(FULL_WAIT)
-    );
+    assert_eq!(admitted(&two, 2_000 + patience - 1), turned_away(FULL_WAIT));
     assert_eq!(admitted(&two, 2_000 + patience), after(key(2), false));
     let three = [(1, second), (2, first), (3, idle(60_000))];
     assert_eq!(admitted(&three, 90_000), after(key(3), false));
@@ -258,9 +281,9 @@ fn a_pool_of_questions_that_cannot_leave_is_full_for_longer() {
     let stays = asking(0, false);
     let admitted = |of: &[(u8, Slot)]| admit(&slots(of), &key(9), room(of.len()), &[], at(90_000));
     let full = admitted(&[(1, stays), (2, stays)]);
-    assert_eq!(full, Admission::Full(PEOPLE_WAIT));
+    assert_eq!(full, turned_away(PEOPLE_WAIT));
     let mut busy = idle(0);
     busy.busy = true;
     let full = admitted(&[(1, stays), (2, busy)]);
-    assert_eq!(full, Admission::Full(FULL_WAIT), "it may end at any time");
+    assert_eq!(full, turned_away(FULL_WAIT), "it may end at any time");
 }

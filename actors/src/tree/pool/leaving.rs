@@ -151,13 +151,7 @@ impl State {
         self.outdated();
         // There may be more places.
         self.try_waiting().await;
-        let limits = self.shared.limits();
-        let over = self.live.len().saturating_sub(limits.max_live);
-        let slots = self.slots();
-        let idle = slots.iter().filter(|(_, slot)| !slot.busy && !slot.leaving);
-        let mut idle: Vec<_> = idle.map(|(key, slot)| (slot.used, key.clone())).collect();
-        idle.sort();
-        for (_, key) in idle.into_iter().take(over) {
+        for key in rule::surplus(&self.slots(), self.shared.limits().into()) {
             self.ask_to_go(&key, Nomination::Lru, false);
         }
     }

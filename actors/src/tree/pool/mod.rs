@@ -29,6 +29,7 @@ use crate::ports::Footprint;
 use crate::rules::evict::{Nomination, Stays};
 use crate::rules::pool::{self as rule, Slot};
 use crate::rules::restart::History;
+use crate::rules::trial::Trial;
 use crate::rules::turn::Why;
 use crate::tree::addr::{Addr, Depth, Task};
 use crate::tree::dispatcher;
@@ -117,7 +118,7 @@ pub(crate) struct State {
     servers: BTreeMap<String, servers::Shared>,
     servers_stop: bool,
     /// Which turn tries whether a rested agent answers again.
-    trying: BTreeMap<AgentName, TurnId>,
+    trying: BTreeMap<AgentName, Trial>,
     /// Claimed tasks whose budgets are looked at; bounded like those that wait.
     weighing: Vec<Assignment>,
     /// Claimed tasks that wait for a slot; bounded by the dispatcher's credit.

@@ -1,6 +1,5 @@
 //! Giving tasks to sessions, and what follows when a session ends.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -21,7 +20,7 @@ use crate::rules::routing::{self, Route};
 use crate::tree::addr::{Addr, Depth, Task};
 use crate::tree::board::Snapshot;
 use crate::tree::session::{self, SessionActor};
-use crate::tree::shared::{Backoff, Limits, Shared, until_written};
+use crate::tree::shared::{Backoff, Shared, until_written};
 
 /// A task whose agent cannot be had waits this long before it is claimed again.
 const NO_AGENT_WAIT: Duration = Duration::from_secs(1);
@@ -77,11 +76,22 @@ impl State {
                 self.waiting.push_back(task);
             }
             Admission::Wait => self.waiting.push_back(task),
-            Admission::Full(wait) => {
+            Admission::Full { wait, memory } => {
                 self.turned_away += 1;
                 let parked = Parked::until(ParkReason::PoolFull, wait);
-                let asking = self.asking();
-                let detail = full(limits, &slots, asking);
+                let cap = limits.memory.filter(|_| memory);
+                let why = match cap {
+                    Some(cap) => format!(
+                        "the warm sessions take {} of {} MB, and none of them can go",
+                        rule::bytes(&slots) >> 20,
+                        cap >> 20
+                    ),
+                    None => format!("all {} warm sessions are busy", limits.max_live),
+                };
+                let detail = format!(
+                    "{why}; {} of them wait for people, whose answers make room",
+                    self.asking()
+                );
                 self.park(&task.assignment, parked.because(detail));
             }
         }
@@ -390,20 +400,6 @@ impl State {
             },
         );
     }
-}
-
-/// Why a task finds no place, for a person.
-fn full(limits: Limits, slots: &BTreeMap<SessionKey, Slot>, asking: usize) -> String {
-    let Limits { max_live, memory } = limits;
-    let why = match memory {
-        Some(cap) if slots.len() < max_live => format!(
-            "the warm sessions take {} of {} MB, and none of them can go",
-            rule::bytes(slots) >> 20,
-            cap >> 20
-        ),
-        _ => format!("all {max_live} warm sessions are busy"),
-    };
-    format!("{why}; {asking} of them wait for people, whose answers make room")
 }
 
 /// A turn whose session died with it: what was not prompted waits again, what

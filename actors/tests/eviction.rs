@@ -198,6 +198,38 @@ async fn a_message_that_waits_keeps_its_session_as_long_as_another_one_can_go() 
     harness.shutdown().await;
 }
 
+/// Whose place is needed goes beside the others, not behind them.
+#[tokio::test(start_paused = true)]
+async fn those_who_make_room_for_many_go_side_by_side() {
+    const MANY: usize = 5;
+    let look = Duration::from_secs(1);
+    let harness = Harness::start(pool_of(MANY)).await;
+    for _ in 0..MANY {
+        warm(&harness).await;
+    }
+    // Each session looks that long before it goes.
+    harness.store.break_it(|faults| faults.latency = look);
+    let began = Instant::now();
+    let tasks: Vec<_> = (0..MANY)
+        .map(|_| {
+            let (session, key) = harness.chat();
+            harness.enqueue(session, &key, "x")
+        })
+        .collect();
+    harness
+        .until("all have their places", |_| {
+            (evicted(&harness).len() == MANY).then_some(())
+        })
+        .await;
+    let took = began.elapsed();
+    assert!(took < look * 4, "{took:?}");
+    for task in tasks {
+        assert_eq!(harness.outcome(task).await, Outcome::Ok);
+    }
+    assert_eq!(evicted(&harness), [Nomination::Lru; MANY]);
+    harness.shutdown().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_memory_of_all_trees_has_a_cap_that_idle_ones_make_room_under() {
     let mut setup = Setup::default();

@@ -101,13 +101,15 @@ pub enum Admission {
 /// Decides about an assignment for `key`: idle ones make room first, least recently
 /// used before others; then those that wait for a human, longest asking before
 /// others; those a message waits for when nobody else goes. `refused` were asked for
-/// this assignment and would not go.
+/// this assignment and would not go; so many assignments `ahead` of it wait for a
+/// place too, and take the first ones that become free.
 #[must_use]
 pub fn admit(
     slots: &BTreeMap<SessionKey, Slot>,
     key: &SessionKey,
     room: Room,
     refused: &[Refused],
+    ahead: usize,
     now: Moment,
 ) -> Admission {
     match slots.get(key) {
@@ -117,17 +119,23 @@ pub fn admit(
         Some(_) => return Admission::Reuse,
         None => {}
     }
-    let is_heavy = is_heavy(slots, room);
-    if slots.len() < room.sessions && !is_heavy {
+    let memory = slots.len() < room.sessions;
+    if memory && !is_heavy(slots, room) {
         return Admission::Spawn;
     }
-    if slots.values().any(|slot| slot.leaving) {
+    let leaving = slots.values().filter(|slot| slot.leaving).count();
+    // Who goes makes one place, and an unknown amount of memory.
+    let is_coming = match memory {
+        true => leaving > 0,
+        false => slots.len() + ahead < room.sessions + leaving,
+    };
+    if is_coming {
         return Admission::Wait;
     }
     let first = |may: &dyn Fn(&SessionKey) -> bool| {
         let going = slots
             .iter()
-            .filter(|(key, slot)| slot.may_go(now) && may(key));
+            .filter(|(key, slot)| !slot.leaving && slot.may_go(now) && may(key));
         let first = going.min_by_key(|(_, slot)| match slot.asks {
             Some(asks) => (true, asks.since),
             None => (false, slot.used),
@@ -136,7 +144,6 @@ pub fn admit(
     };
     // Its last word counts.
     let word = |key: &SessionKey| refused.iter().rev().find(|refused| refused.key == *key);
-    let memory = slots.len() < room.sessions;
     if let Some(victim) = first(&|key| word(key).is_none()) {
         return Admission::After {
             victim,

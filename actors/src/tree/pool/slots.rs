@@ -60,7 +60,8 @@ impl State {
         }
         let (now, limits) = (self.shared.now(), self.shared.limits());
         let slots = self.slots();
-        match rule::admit(&slots, key, limits.into(), &task.refused, now) {
+        let ahead = self.without_place();
+        match rule::admit(&slots, key, limits.into(), &task.refused, ahead, now) {
             Admission::Reuse => self.hand_over(task.assignment),
             Admission::Spawn => self.spawn(task).await,
             Admission::After {
@@ -95,6 +96,13 @@ impl State {
                 self.park(&task.assignment, parked.because(detail));
             }
         }
+    }
+
+    /// Tasks that wait for a place; for others the end of a turn is still to be told.
+    fn without_place(&self) -> usize {
+        let held = |key: &SessionKey| self.live.get(key).is_some_and(|live| !live.slot.leaving);
+        let waiting = self.waiting.iter();
+        waiting.filter(|task| !held(&task.assignment.key)).count()
     }
 
     async fn spawn(&mut self, task: Waiting) {

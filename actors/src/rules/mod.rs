@@ -10,6 +10,7 @@ pub mod going_on;
 pub mod handover;
 pub mod health;
 pub mod lease;
+pub mod loan;
 pub mod moment;
 pub mod operation;
 pub mod permission;

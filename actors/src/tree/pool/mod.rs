@@ -17,6 +17,7 @@ mod verbs;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
@@ -27,6 +28,7 @@ use crate::model::Assignment;
 use crate::outcome::Outcome;
 use crate::ports::Footprint;
 use crate::rules::evict::{Nomination, Stays};
+use crate::rules::loan::{Change, Loan};
 use crate::rules::pool::{self as rule, Slot};
 use crate::rules::restart::History;
 use crate::rules::trial::Trial;
@@ -64,6 +66,8 @@ pub(crate) enum Msg {
     Asks(SessionKey, Generation, Option<bool>),
     /// This life of the server of this definition should end, if no turn runs in it.
     RenewServer(String, u64),
+    /// Credit that rested may be lent again.
+    Lend,
     /// Look for sessions whose idle time is over.
     Sweep,
     /// What the process trees take.
@@ -123,6 +127,9 @@ pub(crate) struct State {
     weighing: Vec<Assignment>,
     /// Claimed tasks that wait for a slot; bounded by the dispatcher's credit.
     waiting: VecDeque<Waiting>,
+    loan: Loan,
+    /// Ends the rest of the loan.
+    lends: Option<Task>,
     evictions: Vec<(SessionKey, RpcReplyPort<Result<(), Refusal>>)>,
     /// Who waits for the agents of a chat or workspace to be gone.
     agents_gone: Vec<(Of, RpcReplyPort<()>)>,
@@ -156,8 +163,6 @@ struct Live {
     /// The definition of the shared server it lives in, if it does.
     server: Option<String>,
     turn: Option<HeldTurn>,
-    /// Its turn waits for a human, and gave its credit back meanwhile.
-    lent: bool,
     /// Its actor is gone, its clean-up is not.
     ended: bool,
     /// Why it was asked to go, while it is.
@@ -239,6 +244,8 @@ impl Actor for PoolActor {
             trying: BTreeMap::new(),
             weighing: Vec::new(),
             waiting: VecDeque::new(),
+            loan: Loan::default(),
+            lends: None,
             evictions: Vec::new(),
             agents_gone: Vec::new(),
             drained: Vec::new(),
@@ -277,6 +284,7 @@ impl Actor for PoolActor {
             Msg::Gone(key, generation) => state.gone(&key, generation).await,
             Msg::Asks(key, generation, asks) => state.asks(&key, generation, asks),
             Msg::RenewServer(definition, life) => state.renew_server(&definition, life),
+            Msg::Lend => state.lend(),
             Msg::Sweep => state.sweep(),
             Msg::Weights(weights) => state.weighed_trees(&weights),
             Msg::Reloaded => state.reloaded().await,
@@ -348,6 +356,23 @@ impl State {
     fn debit(&self) {
         if let Some(dispatcher) = &self.dispatcher {
             dispatcher.cast(dispatcher::Msg::Debit);
+        }
+    }
+
+    /// Lends the credit of turns that wait for humans, or takes it back.
+    fn lend(&mut self) {
+        match self.loan.look(self.shared.now(), self.asking()) {
+            Some(Change::Lend) => self.credit(),
+            Some(Change::TakeBack) => self.debit(),
+            None => {}
+        }
+    }
+
+    /// A task found no place and waits so long: lent credit claims the next one later.
+    fn lent_in_vain(&mut self, wait: Duration) {
+        if let Some(rest) = self.loan.in_vain(self.shared.now(), wait) {
+            self.lends = Some(self.me.cast_after(rest, Msg::Lend));
+            self.lend();
         }
     }
 

@@ -79,6 +79,7 @@ impl State {
             Admission::Wait => self.waiting.push_back(task),
             Admission::Full { wait, memory } => {
                 self.turned_away += 1;
+                self.lent_in_vain(wait);
                 let parked = Parked::until(ParkReason::PoolFull, wait);
                 let cap = limits.memory.filter(|_| memory);
                 let why = match cap {
@@ -161,7 +162,6 @@ impl State {
                         },
                         server: definition,
                         turn: None,
-                        lent: false,
                         ended: false,
                         nominated: None,
                         definition: of,
@@ -195,8 +195,7 @@ impl State {
         live.addr.cast(session::Msg::Assign(assignment, prompted));
     }
 
-    /// A turn that waits for a human lends its credit: what is claimed with it may
-    /// have its place, if it can leave, or says that it waits for one.
+    /// A turn waits for a human, or does no more.
     pub(super) fn asks(&mut self, key: &SessionKey, generation: Generation, asks: Option<bool>) {
         let now = self.shared.now();
         let Some(live) = self.live_now(key, generation) else {
@@ -208,16 +207,11 @@ impl State {
                 since: now,
                 can_leave,
             });
-        let lent = live.slot.asks.is_some();
-        match (std::mem::replace(&mut live.lent, lent), lent) {
-            (false, true) => self.credit(),
-            (true, false) => self.debit(),
-            _ => {}
-        }
+        self.lend();
     }
 
     /// Sessions whose turns wait for people.
-    fn asking(&self) -> usize {
+    pub(super) fn asking(&self) -> usize {
         let live = self.live.values();
         live.filter(|live| live.slot.asks.is_some()).count()
     }
@@ -237,14 +231,12 @@ impl State {
         live.slot.asks = None;
         let turn = live.turn.take();
         let held = turn.is_some();
-        let (chat, lent) = (live.chat, std::mem::take(&mut live.lent));
+        let chat = live.chat;
         live.well |= outcome == Some(Outcome::Ok);
         if let Some(turn) = turn {
             self.tried(turn.reference.fence.turn, outcome);
         }
-        if lent {
-            self.debit();
-        }
+        self.lend();
         if outcome == Some(Outcome::Ok) {
             self.worked(key, chat);
         }
@@ -276,9 +268,7 @@ impl State {
         live.slot.leaving = true;
         live.slot.asks = None;
         let (join, turn, generation) = (live.join.take(), live.turn.take(), live.generation);
-        if std::mem::take(&mut live.lent) {
-            self.debit();
-        }
+        self.lend();
         if let Some(turn) = &turn {
             self.tried(turn.reference.fence.turn, None);
             self.credit();

@@ -135,6 +135,31 @@ async fn a_context_that_would_be_lost_and_what_nobody_can_tell_keep_it() {
     harness.shutdown().await;
 }
 
+/// Its chat is told that it begins anew, and what was said before.
+#[tokio::test(start_paused = true)]
+async fn a_context_that_would_be_lost_makes_room_after_a_minute() {
+    let harness = Harness::start(pool_of(1)).await;
+    harness.backend.deny_continuing();
+    let (session, key) = warm(&harness).await;
+    let began = Instant::now();
+    let (_, other) = warm(&harness).await;
+    let took = began.elapsed();
+    assert!(
+        took > Duration::from_secs(58) && took < Duration::from_secs(65),
+        "{took:?}"
+    );
+    assert!(!is_live(&harness, &key) && is_live(&harness, &other));
+    assert!(stayed(&harness).contains(&Stays::NotResumable));
+    harness.backend.forget();
+    let again = harness.enqueue(session, &key, "again");
+    assert_eq!(harness.outcome(again).await, Outcome::Ok);
+    let told = harness.backend.told();
+    let (first, last) = (&told[0], &told[2]);
+    assert_ne!(first.context, last.context);
+    assert!(last.handover.is_some(), "what it missed is declared");
+    harness.shutdown().await;
+}
+
 /// A restart that meets an eviction under way is not refused with that one's answer,
 /// whichever of them the session hears first.
 #[tokio::test(start_paused = true)]

@@ -247,7 +247,7 @@ pub trait Tree: Send + Sync {
     /// The snapshots of all actors.
     fn board(&self) -> &Board;
     /// All of them as a tree, with what is looked up only when asked for.
-    fn snapshot(&self) -> Option<TreeNode> {
+    async fn snapshot(&self) -> Option<TreeNode> {
         self.board().tree()
     }
     /// Live frames.
@@ -314,8 +314,8 @@ impl Tree for TreeHandle {
         Self::board(self)
     }
 
-    fn snapshot(&self) -> Option<TreeNode> {
-        Self::snapshot(self)
+    async fn snapshot(&self) -> Option<TreeNode> {
+        Self::snapshot(self).await
     }
 
     fn hub(&self) -> &Hub {

@@ -9,6 +9,7 @@ pub(crate) mod budgets;
 mod circuits;
 mod kinds;
 mod leaving;
+mod lending;
 mod rests;
 mod servers;
 mod slots;
@@ -17,7 +18,6 @@ mod verbs;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
@@ -28,7 +28,7 @@ use crate::model::Assignment;
 use crate::outcome::Outcome;
 use crate::ports::Footprint;
 use crate::rules::evict::{Nomination, Stays};
-use crate::rules::loan::{Change, Loan};
+use crate::rules::loan::Loan;
 use crate::rules::pool::{self as rule, Slot};
 use crate::rules::restart::History;
 use crate::rules::trial::Trial;
@@ -356,23 +356,6 @@ impl State {
     fn debit(&self) {
         if let Some(dispatcher) = &self.dispatcher {
             dispatcher.cast(dispatcher::Msg::Debit);
-        }
-    }
-
-    /// Lends the credit of turns that wait for humans, or takes it back.
-    fn lend(&mut self) {
-        match self.loan.look(self.shared.now(), self.asking()) {
-            Some(Change::Lend) => self.credit(),
-            Some(Change::TakeBack) => self.debit(),
-            None => {}
-        }
-    }
-
-    /// A task found no place and waits so long: lent credit claims the next one later.
-    fn lent_in_vain(&mut self, wait: Duration) {
-        if let Some(rest) = self.loan.in_vain(self.shared.now(), wait) {
-            self.lends = Some(self.me.cast_after(rest, Msg::Lend));
-            self.lend();
         }
     }
 

@@ -195,27 +195,6 @@ impl State {
         live.addr.cast(session::Msg::Assign(assignment, prompted));
     }
 
-    /// A turn waits for a human, or does no more.
-    pub(super) fn asks(&mut self, key: &SessionKey, generation: Generation, asks: Option<bool>) {
-        let now = self.shared.now();
-        let Some(live) = self.live_now(key, generation) else {
-            return;
-        };
-        live.slot.asks = asks
-            .filter(|_| live.turn.is_some())
-            .map(|can_leave| rule::Asks {
-                since: now,
-                can_leave,
-            });
-        self.lend();
-    }
-
-    /// Sessions whose turns wait for people.
-    pub(super) fn asking(&self) -> usize {
-        let live = self.live.values();
-        live.filter(|live| live.slot.asks.is_some()).count()
-    }
-
     pub(super) async fn turn_over(
         &mut self,
         key: &SessionKey,

@@ -50,6 +50,8 @@ use retries::retry_interrupted;
 
 /// Signals of the database that may wait; they coalesce.
 const SIGNALS: usize = 64;
+/// Wishes to stop that may wait: the first, and one that is in a hurry.
+const STOPS: usize = 2;
 /// Tellings of live sessions about their agents that may wait; more are lost.
 const TELLINGS: usize = 64;
 /// Longest wait for open requests when the service stops.
@@ -57,7 +59,7 @@ const HTTP_BOUND: Duration = Duration::from_secs(5);
 /// Longest wait for statements that still run then.
 const STORE_BOUND: Duration = Duration::from_secs(2);
 
-/// Who can be asked.
+/// What the doors know of the settings.
 fn known(registry: &Registry, settings: &Settings) -> Known {
     let policy = |name: AgentName| {
         let policy = registry.get(&name)?.policy;
@@ -69,6 +71,7 @@ fn known(registry: &Registry, settings: &Settings) -> Known {
         aliases: aliases
             .map(|(alias, name)| (alias.to_string(), name.to_string()))
             .collect(),
+        grace: settings.shutdown_grace,
     }
 }
 
@@ -244,7 +247,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         Arc::new(Kept(store.clone())),
         settings.probe_every,
     ));
-    let (stop, stops) = mpsc::channel(1);
+    let (stop, stops) = mpsc::channel(STOPS);
 
     let closing = CancellationToken::new();
     let address = listener.local_addr()?;
@@ -256,7 +259,6 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         known: who,
         metrics,
         stop,
-        grace: settings.shutdown_grace,
         looks: Arc::new(Looking {
             names,
             looks: looks.clone(),

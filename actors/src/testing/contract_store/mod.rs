@@ -87,6 +87,7 @@ pub use prompts::{
 };
 pub use queue::{
     a_claim_tells_whether_anything_was_left, a_parked_task_holds_back_its_own_chat_only,
+    a_parked_task_that_is_due_goes_before_what_came_later,
     a_released_task_is_claimed_again_after_its_delay, a_second_claim_never_returns_a_leased_task,
     a_task_gets_session_and_chat, a_task_that_waits_is_seen_and_no_other,
     credit_bounds_a_claim_and_more_says_so, one_task_a_session_in_order,
@@ -94,7 +95,7 @@ pub use queue::{
     unknown_agents_are_left_alone, without_a_lease_nothing_is_claimed,
 };
 
-/// The agent of every task here, unless it says otherwise.
+/// The agent of every task here, unless it says otherwise; the default agent.
 pub const AGENT: &str = "demo";
 
 /// A store with what a test needs to see besides the ports.
@@ -123,7 +124,7 @@ pub trait StoreUnderTest: Send + Sync {
     /// A tab of it.
     async fn insert_chat(&self, session: SessionId) -> ChatId;
     /// A pending task, as any program inserts it; the store finds session and
-    /// chat where none is given.
+    /// chat where none is given, and the default agent for an empty word.
     async fn insert_task(
         &self,
         session: Option<SessionId>,
@@ -184,6 +185,7 @@ macro_rules! store_contract {
             a_task_gets_session_and_chat,
             a_released_task_is_claimed_again_after_its_delay,
             a_parked_task_holds_back_its_own_chat_only,
+            a_parked_task_that_is_due_goes_before_what_came_later,
             the_old_fence_of_a_released_task_fails,
             a_parked_task_says_why,
             a_refused_turn_waits_and_is_counted,

@@ -79,7 +79,7 @@ impl StoreUnderTest for MemoryStore {
         };
         let chat = chat.unwrap_or_else(default_chat);
         self.with(|rows| rows.chats.insert(chat, session));
-        let agent = AgentName::from(agent);
+        let agent = AgentName::from(if agent.is_empty() { AGENT } else { agent });
         self.insert(session, SessionKey { chat, agent }, "say hello")
     }
 

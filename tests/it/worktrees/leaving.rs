@@ -317,6 +317,7 @@ async fn commits_of_a_detached_head_stay_when_the_entry_goes() {
     for archived_before in [false, true] {
         let worktree = lab.worktree().await;
         let kept = format!("refs/hearth/deleted/{}", worktree.id);
+        let of_git = lab.entry(&worktree);
         let before = archived_before.then(|| {
             let tree = git(&lab.project, ["rev-parse", "HEAD^{tree}"]);
             let commit = git(&lab.project, ["commit-tree", "-m", "before", &tree]);
@@ -334,7 +335,7 @@ async fn commits_of_a_detached_head_stay_when_the_entry_goes() {
             .find(|thing| thing.kind == ThingKind::Entry)
             .expect("an entry");
         lab.port.clear(entry).await.expect("cleared");
-        assert!(!lab.entry(&worktree).exists());
+        assert!(!of_git.exists());
         for commit in before.iter().chain([&head]) {
             let reached = ["merge-base", "--is-ancestor", commit, &kept];
             assert!(try_git(&lab.project, reached).status.success(), "{commit}");

@@ -14,4 +14,5 @@ pub mod metrics;
 pub mod process;
 pub mod store;
 pub mod telemetry;
+mod text;
 pub mod worktrees;

@@ -37,6 +37,14 @@ pub(super) fn capped_text(text: &str) -> String {
     format!("{}…", head(text, MAX_LABEL))
 }
 
+/// A call for people: its name, and the first of the fields that is there.
+pub(super) fn titled(name: &str, fields: &[&str], of: &Value) -> String {
+    match fields.iter().find_map(|field| of[*field].as_str()) {
+        Some(about) => capped_text(&format!("{name} {about}")),
+        None => capped_text(name),
+    }
+}
+
 /// Slash commands by name and description, as many and as much of each as is kept.
 pub(super) fn commands<N, D>(offered: impl Iterator<Item = (N, D)>) -> Vec<Command>
 where

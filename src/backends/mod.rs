@@ -5,6 +5,7 @@ pub mod acp;
 mod cap;
 pub mod claude;
 pub mod demo;
+mod first;
 mod ground;
 mod launch;
 mod lines;

@@ -17,6 +17,7 @@ use super::failure::{Exit, Failure};
 use super::{discover, print};
 use crate::http::render::ago;
 use crate::store::rows::providers::Provider;
+use crate::text::clean;
 
 /// Between two questions whether the looks are done.
 const LOOK: Duration = Duration::from_millis(200);
@@ -168,9 +169,4 @@ fn state(agent: &Agent, now: DateTime<Utc>) -> (&'static str, String) {
             "was not looked at yet: hearth agents --probe".to_owned(),
         ),
     }
-}
-
-/// What agents say comes from outside: nothing in it may steer the terminal.
-fn clean(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
 }

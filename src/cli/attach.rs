@@ -13,11 +13,12 @@ use super::discover;
 use super::failure::{Exit, Failure};
 use super::ids::{self, Found};
 use super::interrupt::Interrupts;
-use super::run::progress::{Progress, one_line};
+use super::run::progress::Progress;
 use super::run::questions::Questions;
 use super::run::screen::{Screen, TICK};
 use super::run::turn::{self, Following, OnInterrupt};
 use crate::store::rows::tasks::Task;
+use crate::text::one_line;
 
 pub(super) async fn attach(
     args: &Attach,
@@ -73,11 +74,7 @@ async fn watch(
     loop {
         tokio::select! {
             biased;
-            () = interrupts.next() => {
-                screen.clear();
-                screen.line(&format!("detached; the session goes on: hearth attach {session}"));
-                return Ok(Exit::Ok);
-            }
+            () = interrupts.next() => return Ok(detached(session, screen)),
             event = frames.next() => {
                 let event = event?;
                 if args.json {
@@ -108,13 +105,28 @@ async fn watch(
                     current = None;
                 }
             }
-            line = questions.typed() => questions.answer(&line, client, screen).await,
+            line = questions.typed() => {
+                let answered = questions.answer(&line, client, screen);
+                if interrupts.unless(answered).await.is_none() {
+                    return Ok(detached(session, screen));
+                }
+            }
             _ = ticks.tick() => {
-                frames.tell_cut(screen);
+                if let Some(line) = frames.heard_of_cut() {
+                    screen.line(line);
+                }
                 screen.tick();
             }
         }
     }
+}
+
+fn detached(session: Uuid, screen: &mut Screen) -> Exit {
+    screen.clear();
+    screen.line(&format!(
+        "detached; the session goes on: hearth attach {session}"
+    ));
+    Exit::Ok
 }
 
 /// The line above a turn, and who its agent is: what its row tells, as far as it can

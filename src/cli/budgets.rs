@@ -13,9 +13,9 @@ use super::args::{Bound, Budgets};
 use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::ids::{self, short};
-use super::prompts::clean;
 use super::{discover, print};
 use crate::store::rows::budgets::BudgetUse;
+use crate::text::clean;
 
 #[derive(Debug, Deserialize, Serialize)]
 struct Listing {

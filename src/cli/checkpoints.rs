@@ -17,6 +17,7 @@ use super::review::place::last_asked;
 use super::{colours, discover, print};
 use crate::http::render::ago;
 use crate::store::rows::checkpoints::{Checkpoint, CheckpointDiff, FileDiff};
+use crate::text::clean;
 
 /// Checkpoints that are fetched; older ones are not shown.
 const MAX_ROWS: usize = 1000;
@@ -112,8 +113,7 @@ fn table(rows: &[Checkpoint], now: DateTime<Utc>) -> String {
             _ => "",
         };
         let asked = row.label.as_deref().or(row.prompt.as_deref());
-        let asked = asked.unwrap_or("-").replace(['\n', '\r'], " ");
-        let asked = clean(&asked);
+        let asked = clean(asked.unwrap_or("-"));
         let mut asked: String = asked.chars().take(WIDTH).collect();
         if asked.is_empty() {
             asked.push('-');
@@ -186,14 +186,6 @@ fn file(item: &FileDiff, colour: bool, out: &mut String) {
     if item.truncated {
         out.push_str("  (cut)\n");
     }
-}
-
-/// What comes from outside steers no terminal.
-fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| if c == '\t' { ' ' } else { c })
-        .filter(|c| !c.is_control())
-        .collect()
 }
 
 #[cfg(test)]

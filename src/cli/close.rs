@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::args::{Close, Reap, Remove, Stash};
 use super::failure::{Exit, Failure};
-use super::prompts::clean;
 use super::{discover, ids, print};
+use crate::text::clean;
 
 pub(super) async fn close(
     args: &Close,

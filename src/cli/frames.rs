@@ -11,7 +11,6 @@ use tokio::time::Instant;
 
 use super::client::CONNECT_TIMEOUT;
 use super::failure::{Exit, Failure};
-use super::run::screen::Screen;
 
 /// Longest silence: the service shows a sign of life every 15 s.
 const READ_TIMEOUT: Duration = Duration::from_secs(45);
@@ -58,15 +57,14 @@ impl Frames {
         }
     }
 
-    /// Says once that the stream is cut and that it is waited for, and once that it
-    /// goes on.
-    pub(super) fn tell_cut(&mut self, screen: &mut Screen) {
-        if self.away != std::mem::replace(&mut self.told, self.away) {
-            screen.line(match self.away {
-                true => "  the service went away; waiting for it to come back",
-                false => "  the service is back",
-            });
-        }
+    /// What a person should hear: once that the stream is cut and that it is waited
+    /// for, and once that it goes on.
+    pub(super) fn heard_of_cut(&mut self) -> Option<&'static str> {
+        let changed = self.away != std::mem::replace(&mut self.told, self.away);
+        changed.then_some(match self.away {
+            true => "  the service went away; waiting for it to come back",
+            false => "  the service is back",
+        })
     }
 
     /// The same, behind what was seen before.
@@ -123,7 +121,9 @@ impl Frames {
                         }));
                     }
                 }
-                Some(Ok(_)) => {}
+                // A stream on which little happens is alive, too.
+                Some(Ok(SSE::Comment(_))) => self.tries = 0,
+                Some(Ok(SSE::Connected(_))) => {}
                 // How the library says that the body ended whole.
                 None | Some(Err(Error::Eof)) => {
                     self.open = None;

@@ -13,13 +13,14 @@ use super::args::{Item as Named, Output, Retry};
 use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::ids::{pick, short, task as find_task};
-use super::prompts::{clean, how};
+use super::prompts::how;
 use super::review::over;
 use super::{discover, print, prompts};
 use crate::http::render::ago;
 use crate::store::rows::inbox::Item;
 use crate::store::rows::prompts::Prompt;
 use crate::store::rows::tasks::Task;
+use crate::text::clean;
 
 /// Items that are fetched; more are not shown.
 const MAX_ROWS: usize = 1000;

@@ -35,6 +35,15 @@ impl Interrupts {
         self.count += 1;
     }
 
+    /// What comes of `work`; none where the next one came before.
+    pub(super) async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.next() => None,
+            done = work => Some(done),
+        }
+    }
+
     /// Whether a person asked twice, and wants no more politeness.
     pub(super) fn came_twice(&self) -> bool {
         self.count > 1

@@ -17,6 +17,7 @@ use crate::http::render::ago;
 use crate::store::rows::projects::Project;
 use crate::store::rows::sessions::Session;
 use crate::store::rows::tasks::Task;
+use crate::text::clean;
 
 /// Rows of each kind that are fetched; more are not shown.
 const MAX_ROWS: usize = 1000;
@@ -246,10 +247,4 @@ fn text(listing: &Listing, now: DateTime<Utc>) -> String {
         );
     }
     out
-}
-
-/// Names come from outside: nothing in them may steer the terminal.
-fn clean(text: &str) -> String {
-    let one_line = |c: char| if c.is_control() { ' ' } else { c };
-    text.chars().map(one_line).collect()
 }

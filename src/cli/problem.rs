@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::failure::{Exit, Failure};
 use super::ids::short;
-use super::prompts::clean;
+use crate::text::clean;
 
 /// What the service says is wrong.
 pub(super) fn problem(status: StatusCode, body: &[u8]) -> Failure {
@@ -41,9 +41,12 @@ fn exit(status: StatusCode, code: &str) -> Exit {
 /// Routes and fields are for programs: a person has commands.
 fn for_people(detail: &str) -> String {
     let is_for_programs = |clause: &&str| {
-        ["/api/", "\"consent\"", "skip_teardown="]
-            .iter()
-            .any(|word| clause.contains(word))
+        let mut words = clause.split_whitespace();
+        words.any(|word| {
+            word.trim_start_matches(['`', '"', '('])
+                .starts_with("/api/")
+        }) || clause.contains("\"consent\"")
+            || clause.contains("skip_teardown=")
     };
     // Where a route is only the other way out, the first one stays.
     let shorten = |clause: &'_ str| match clause.rsplit_once(", or ") {
@@ -100,7 +103,7 @@ fn cure(code: &str, body: &Value) -> Option<String> {
 /// Files that stand in the way of an order, each with its reason.
 fn in_the_way(detail: &str, conflicts: &Value) -> Failure {
     let clean = |value: &Value| clean(value.as_str().unwrap_or_default());
-    let mut what = detail.to_owned();
+    let mut what = for_people(detail);
     for conflict in conflicts.as_array().into_iter().flatten() {
         let lines = conflict["hunks"].as_array().into_iter().flatten();
         let lines: Vec<String> = lines
@@ -181,6 +184,14 @@ mod tests {
                 "#/model: is no model of demo; choose one of a, b, or look with POST /api/x",
                 Exit::Usage,
                 "model: is no model of demo; choose one of a, b",
+                None,
+            ),
+            (
+                422,
+                "invalid",
+                "src/api/a.rs: is no file; look with (`/api/x`)",
+                Exit::Usage,
+                "src/api/a.rs: is no file",
                 None,
             ),
             (500, "internal", "\u{1b}[2Jx", Exit::Failed, " [2Jx", None),

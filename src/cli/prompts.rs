@@ -16,6 +16,7 @@ use super::run::summary::quote;
 use super::{discover, print};
 use crate::http::render::ago;
 use crate::store::rows::prompts::{Choice, Prompt};
+use crate::text::{MAX_TITLE, clean, cut_line};
 
 /// Prompts that are fetched; more are not shown.
 const MAX_ROWS: usize = 1000;
@@ -180,17 +181,7 @@ fn what(prompt: &Prompt) -> String {
     let title = prompt.request["question"].as_str();
     let title = title.or_else(|| tool["title"].as_str());
     let title = title.or_else(|| tool["kind"].as_str());
-    clean(title.unwrap_or("consent"))
-        .chars()
-        .take(200)
-        .collect()
-}
-
-/// What comes from an agent must not steer the terminal.
-pub(super) fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    cut_line(title.unwrap_or("consent"), MAX_TITLE)
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::args::Setup;
 use super::failure::{Exit, Failure};
-use super::prompts::clean;
 use super::{discover, print};
+use crate::text::clean;
 
 pub(super) async fn setup(
     args: &Setup,

@@ -26,6 +26,7 @@ mod finish;
 mod frames;
 mod journal;
 mod lease;
+mod life;
 mod limits;
 mod listen;
 mod migrate;

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use hearth_actors::ids::{CheckpointId, SessionId, WorktreeId};
 use hearth_actors::ports::{ReapError, ReapRows};
 use hearth_actors::reap::{Keep, KeptNotice, OldCheckpoint, Place, Standing};
+use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection as _, FromRow};
 use uuid::Uuid;
 
 use super::close::lock_session;
@@ -265,25 +265,7 @@ impl Store {
         &self,
         write: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
     ) -> Result<T, ReapError> {
-        let mut connection = self.pool.acquire().await.map_err(unavailable)?;
-        let mut tx = connection.begin().await.map_err(unavailable)?;
-        let leased: Option<bool> = sqlx::query_scalar(
-            "select true from hearth.nodes
-             where id = $1 and incarnation = $2 and lease_until > clock_timestamp() for share",
-        )
-        .bind(self.node.0)
-        .bind(self.incarnation())
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(unavailable)?;
-        if leased.is_none() {
-            return Err(ReapError::LeaseLost);
-        }
-        let done = write(&mut tx)
-            .await
-            .map_err(|error| ReapError::Unavailable(error.into()))?;
-        tx.commit().await.map_err(unavailable)?;
-        Ok(done)
+        Ok(self.while_leased(write).await?)
     }
 }
 

@@ -55,6 +55,7 @@ use hearth_actors::event::AgentEvent;
 use hearth_actors::ports::{AgentBackend, Link, LinkSpec, StartError};
 use tokio::sync::{mpsc, oneshot};
 
+use super::first;
 pub use super::launch::Launch;
 use handshake::{Trouble, Wish, establish};
 use link::AcpLink;
@@ -118,6 +119,7 @@ impl AgentBackend for AcpBackend {
         if let Some(owner) = &self.owner {
             prepared.process.owner = owner.clone();
         }
+        let alone = first::alone(&prepared.process, spec.deadlines.spawn / 2).await;
         let process = self.room.spawn(prepared.process).await;
         let mut process = process.map_err(|error| self.launch.not_spawned(&error))?;
         let (Some(stdin), Some(stdout)) = (process.take_stdin(), process.take_stdout()) else {
@@ -164,15 +166,18 @@ impl AgentBackend for AcpBackend {
             Err(_) => Err(Trouble::Gone),
         };
         match started {
-            Ok((caller, established)) => Ok(Arc::new(AcpLink::new(
-                shared,
-                caller,
-                process,
-                established,
-                prepared.identity,
-                self.launch.mode.clone(),
-                &spec,
-            ))),
+            Ok((caller, established)) => {
+                alone.done();
+                Ok(Arc::new(AcpLink::new(
+                    shared,
+                    caller,
+                    process,
+                    established,
+                    prepared.identity,
+                    self.launch.mode.clone(),
+                    &spec,
+                )))
+            }
             Err(trouble) => {
                 shared.state().quiet = true;
                 Err(self.failed(trouble, &process).await)

@@ -3,7 +3,7 @@
 use hearth_actors::event::{Tool, ToolStatus};
 use serde_json::Value;
 
-use crate::backends::cap::{capped, capped_text};
+use crate::backends::cap::{capped, capped_text, titled};
 
 /// Where tools say which file they touch.
 const PATHS: &[&str] = &["file_path", "notebook_path", "path"];
@@ -24,7 +24,7 @@ const ABOUT: &[&str] = &[
 pub(super) fn announced(id: &str, name: &str, of: Option<&str>) -> Tool {
     Tool {
         id: capped_text(id),
-        title: Some(titled(name, of)),
+        title: Some(by_whom(name, of)),
         kind: Some(kind(name).to_owned()),
         status: Some(ToolStatus::Pending),
         ..Tool::default()
@@ -35,7 +35,7 @@ pub(super) fn announced(id: &str, name: &str, of: Option<&str>) -> Tool {
 pub(super) fn called(id: &str, name: &str, input: Value, of: Option<&str>) -> Tool {
     Tool {
         id: capped_text(id),
-        title: Some(titled(&title(name, &input), of)),
+        title: Some(by_whom(&title(name, &input), of)),
         kind: Some(kind(name).to_owned()),
         status: Some(ToolStatus::InProgress),
         locations: locations(&input),
@@ -72,11 +72,7 @@ pub(super) fn subagent(name: &str, input: &Value) -> Option<String> {
 }
 
 pub(super) fn title(name: &str, input: &Value) -> String {
-    let about = ABOUT.iter().find_map(|field| input[*field].as_str());
-    match about {
-        Some(about) => capped_text(&format!("{name} {about}")),
-        None => capped_text(name),
-    }
+    titled(name, ABOUT, input)
 }
 
 pub(super) fn locations(input: &Value) -> Vec<String> {
@@ -98,7 +94,7 @@ pub(super) fn kind(name: &str) -> &'static str {
     }
 }
 
-fn titled(title: &str, of: Option<&str>) -> String {
+fn by_whom(title: &str, of: Option<&str>) -> String {
     match of {
         Some(agent) => capped_text(&format!("{agent}: {title}")),
         None => title.to_owned(),

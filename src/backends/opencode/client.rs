@@ -54,7 +54,7 @@ pub(super) enum CallError {
     Model(String),
     /// opencode would do unasked what stands behind this command.
     #[error(
-        "opencode would run what stands in !`…` behind /{0} in a shell and ask nobody: leave it out"
+        "opencode would run what stands in !`…` behind /{0}, or what it would put together there from $ARGUMENTS or $&, in a shell and ask nobody: leave it out"
     )]
     Unasked(String),
     /// It did not answer, or not with JSON.

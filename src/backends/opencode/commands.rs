@@ -32,9 +32,14 @@ pub(super) fn name_agents(listed: &Value) -> bool {
     all(listed).any(|command| command["agent"].is_string())
 }
 
-/// Whether these arguments bring a piece for the shell.
+/// What opencode replaces in arguments once they stand in the template: the arguments
+/// themselves, and the patterns of JavaScript's `replaceAll`.
+const REPLACED: [&str; 5] = ["$ARGUMENTS", "$&", "$`", "$'", "$$"];
+
+/// Whether these arguments bring a piece for the shell, or could build one.
 pub(super) fn run_a_shell(arguments: &str) -> bool {
-    arguments.contains(SHELL)
+    let builds = || REPLACED.iter().any(|replaced| arguments.contains(replaced));
+    arguments.contains(SHELL) || (arguments.contains(['`', '!']) && builds())
 }
 
 fn all(listed: &Value) -> impl Iterator<Item = &Value> {
@@ -126,7 +131,10 @@ mod tests {
         }
         let unknown = json!([{"name": "one", "source": "mcp", "template": {}}]);
         assert!(names(&unknown, &Value::Null).is_empty());
-        assert!(run_a_shell("a !`b` c") && !run_a_shell("wow! `b`"));
+        for arguments in ["a !`b` c", "`b` !$ARGUMENTS", "!$`", "!$'", "`b` !$&"] {
+            assert!(run_a_shell(arguments), "{arguments}");
+        }
+        assert!(!run_a_shell("wow! `b` for 5 $") && !run_a_shell("$$ and $&"));
     }
 
     #[test]

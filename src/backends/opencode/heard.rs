@@ -11,6 +11,9 @@ use serde_json::Value;
 use super::fault;
 use super::question::Questions;
 
+/// Patterns of one request that are kept: people read them.
+const PATTERNS: usize = 20;
+
 /// One thing that was heard about one session.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Heard {
@@ -133,7 +136,9 @@ pub struct Asking {
     pub call: String,
     /// `edit`, `bash`, …
     pub permission: String,
-    /// What it is about, such as a path and a diff.
+    /// What it is about, in opencode's short form.
+    pub patterns: Vec<String>,
+    /// The same at length, such as a path and a diff; empty for some tools.
     pub metadata: Value,
 }
 
@@ -275,11 +280,14 @@ fn status(status: &Value) -> Option<What> {
 fn asking(mut properties: Value) -> Option<(String, What)> {
     let metadata = properties.get_mut("metadata").map(Value::take);
     let tool = &properties["tool"];
+    let patterns = properties["patterns"].as_array().into_iter().flatten();
+    let patterns = patterns.filter_map(Value::as_str).take(PATTERNS);
     let asking = Asking {
         id: text(&properties, "id")?,
         message: text(tool, "messageID")?,
         call: text(tool, "callID")?,
         permission: text(&properties, "permission")?,
+        patterns: patterns.map(str::to_owned).collect(),
         metadata: metadata.unwrap_or_default(),
     };
     Some((

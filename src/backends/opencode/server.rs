@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::client::{Client, USER};
 use super::link;
+use crate::backends::first;
 use crate::backends::launch::{Identity, Launch, continuable};
 use crate::process::{Ladder, OwnedProcess, Owner, Room};
 
@@ -133,6 +134,7 @@ impl OpencodeBackend {
         let more = ["serve", "--hostname", "127.0.0.1", "--port", &number];
         spec.args.extend(more.map(Into::into));
         let identity = self.launch.identity("opencode", &spec);
+        let alone = first::alone(&spec, self.deadlines.spawn / 2).await;
         let process = self.room.spawn(spec).await;
         let mut process =
             process.map_err(|error| Trouble::Told(self.launch.not_spawned(&error)))?;
@@ -166,6 +168,7 @@ impl OpencodeBackend {
                 self.launch.name
             )));
         }
+        alone.done();
         Ok(OpencodeServer(Arc::new(Inner {
             facts: ServerFacts {
                 pid: Some(process.pid()),

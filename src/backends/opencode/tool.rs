@@ -4,14 +4,23 @@ use hearth_actors::event::{Ask, AskKind, AskOption, Tool, ToolStatus};
 use serde_json::Value;
 
 use super::heard::Asking;
-use crate::backends::cap::{capped, capped_text};
+use crate::backends::cap::{capped, capped_text, titled};
 
 /// The options of a request for consent.
 pub(super) const ONCE: &str = "once";
 pub(super) const REJECT: &str = "reject";
 
 /// What says best what a request is about, the first that is there.
-const ABOUT: &[&str] = &["command", "url", "pattern", "query", "path", "parentDir"];
+const ABOUT: &[&str] = &[
+    "filepath",
+    "command",
+    "url",
+    "pattern",
+    "query",
+    "path",
+    "parentDir",
+    "tool",
+];
 
 /// Reads a part of the type `tool`. None without a call's id.
 pub(super) fn read(part: &mut Value) -> Option<Tool> {
@@ -54,19 +63,19 @@ pub(super) fn ask(asking: Asking) -> Ask {
         id,
         call,
         permission,
+        patterns,
         metadata,
         ..
     } = asking;
     let path = metadata["filepath"].as_str().map(capped_text);
-    let about = path.as_deref().or_else(|| {
-        let mut fields = ABOUT.iter();
-        fields.find_map(|field| metadata[*field].as_str())
-    });
     // Who consents must read what to: the permission's name alone says nothing.
-    let title = about.map_or_else(
-        || capped_text(&permission),
-        |about| capped_text(&format!("{permission} {about}")),
-    );
+    let named = patterns.iter().filter(|pattern| *pattern != "*");
+    let named: Vec<&str> = named.map(String::as_str).collect();
+    let title = if ABOUT.iter().any(|field| metadata[*field].is_string()) || named.is_empty() {
+        titled(&permission, ABOUT, &metadata)
+    } else {
+        capped_text(&format!("{permission} {}", named.join(", ")))
+    };
     let option = |id: &str, label: &str, kind| AskOption {
         id: id.into(),
         label: label.into(),
@@ -126,29 +135,40 @@ mod tests {
 
     #[test]
     fn who_is_asked_for_consent_reads_what_to() {
-        for (permission, metadata, title) in [
+        for (permission, pattern, metadata, title) in [
             (
                 "bash",
+                "rm *",
                 json!({"command": "rm -rf build"}),
                 "bash rm -rf build",
             ),
             (
                 "edit",
+                "a.txt",
                 json!({"filepath": "/w/a.txt", "diff": "+x"}),
                 "edit /w/a.txt",
             ),
             (
                 "webfetch",
+                "*",
                 json!({"url": "http://a.example"}),
                 "webfetch http://a.example",
             ),
-            ("doom_loop", json!({}), "doom_loop"),
+            ("read", ".env", json!({}), "read .env"),
+            (
+                "doom_loop",
+                "bash",
+                json!({"tool": "bash", "input": {}}),
+                "doom_loop bash",
+            ),
+            ("github_search", "*", json!({}), "github_search"),
         ] {
             let ask = ask(Asking {
                 id: "per_1".into(),
                 message: "msg_1".into(),
                 call: "call_1".into(),
                 permission: permission.into(),
+                patterns: vec![pattern.into()],
                 metadata,
             });
             assert_eq!(ask.tool.title.as_deref(), Some(title));

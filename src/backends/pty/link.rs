@@ -62,6 +62,8 @@ impl Shared {
     pub(super) fn gone(&self, exit: &ExitInfo) {
         let mut state = self.state();
         state.events = None;
+        state.pid = None;
+        state.running = None;
         state.exit = exit.clone();
     }
 }

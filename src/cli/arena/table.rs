@@ -6,9 +6,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::cli::ids::short;
-use crate::cli::prompts::clean;
 use crate::cli::run::summary::quote;
 use crate::store::rows::arenas::{Arena, Contestant};
+use crate::text::clean;
 
 /// Lines of a check's log that are shown.
 const LOG_LINES: usize = 10;

@@ -12,9 +12,7 @@ use uuid::Uuid;
 use super::questions::Question;
 use crate::cli::frames::Event;
 use crate::store::rows::prompts::Choice;
-
-/// Characters of what must be read whole: a command that wants consent, or a cure.
-const WHOLE: usize = 600;
+use crate::text::{MAX_TITLE, clean, cut_line, one_line};
 
 /// Something to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,7 +169,7 @@ impl Progress {
 
     /// It is tried again later: whoever looks should know why nothing happens.
     fn parked(&mut self, parked: &Value) -> Vec<Show> {
-        let text = |key: &str| parked[key].as_str().map(|text| cut_line(text, WHOLE));
+        let text = |key: &str| parked[key].as_str().map(|text| cut_line(text, MAX_TITLE));
         let until = text("until").map_or_else(String::new, |at| format!(" until {}", seconds(&at)));
         let detail = text("detail").map_or_else(String::new, |why| format!(": {why}"));
         let reason = text("reason").unwrap_or_default();
@@ -237,7 +235,7 @@ impl Progress {
         let title = question.or_else(|| tool["title"].as_str());
         let title = title.or_else(|| tool["kind"].as_str());
         // Nobody consents to what is cut off.
-        let what = title.map_or_else(|| "something".into(), |title| cut_line(title, WHOLE));
+        let what = title.map_or_else(|| "something".into(), |title| cut_line(title, MAX_TITLE));
         let mut shows = self.break_line();
         let agent = &self.agent;
         let wants = question.map_or(" for consent", |_| "");
@@ -295,7 +293,7 @@ fn seconds(at: &str) -> String {
 
 /// Why a tool failed, in the shapes that agents say it in.
 fn failure(output: &Value) -> Option<&str> {
-    let first =
+    let says =
         |value: &'_ Value| -> bool { value.as_str().is_some_and(|text| !text.trim().is_empty()) };
     let fields = ["text", "error", "message", "output", "stderr"];
     let inner = || match output {
@@ -310,9 +308,9 @@ fn failure(output: &Value) -> Option<&str> {
         _ => fields
             .iter()
             .map(|field| &output[*field])
-            .find(|value| first(value)),
+            .find(|value| says(value)),
     };
-    let text = if first(output) { Some(output) } else { inner() };
+    let text = if says(output) { Some(output) } else { inner() };
     text.and_then(Value::as_str)
         .filter(|text| !text.trim().is_empty())
 }
@@ -322,26 +320,6 @@ fn keep_lines(text: &str) -> String {
     text.chars()
         .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
         .collect()
-}
-
-pub(in crate::cli) fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
-}
-
-/// The first 100 characters, on one line.
-pub(in crate::cli) fn one_line(text: &str) -> String {
-    cut_line(text, 100)
-}
-
-/// The first characters, on one line.
-fn cut_line(text: &str, width: usize) -> String {
-    let mut line: String = clean(text).trim().chars().take(width).collect();
-    if text.trim().chars().count() > width {
-        line.push('…');
-    }
-    line
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io::{BufRead as _, IsTerminal as _};
 
+use nix::sys::termios::{FlushArg, tcflush};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -11,10 +12,11 @@ use uuid::Uuid;
 use super::screen::Screen;
 use crate::cli::client::Client;
 use crate::cli::ids::short;
-use crate::cli::prompts::{choice, clean, how, send, takes_words};
+use crate::cli::prompts::{choice, how, send, takes_words};
 use crate::store::rows::prompts::Choice;
+use crate::text::clean;
 
-/// Lines typed ahead; more wait in the terminal.
+/// Lines that are read while one is looked at.
 const LINES: usize = 16;
 
 /// A request for consent, or a question.
@@ -77,6 +79,8 @@ pub(in crate::cli) struct Questions {
     interactive: bool,
     open: VecDeque<Question>,
     lines: Option<mpsc::Receiver<String>>,
+    /// The answer to this one is under way.
+    sent: Option<Uuid>,
 }
 
 impl Questions {
@@ -86,6 +90,7 @@ impl Questions {
             interactive: !quiet && std::io::stdin().is_terminal(),
             open: VecDeque::new(),
             lines: None,
+            sent: None,
         }
     }
 
@@ -140,6 +145,9 @@ impl Questions {
         let Some(question) = self.open.front() else {
             return;
         };
+        if self.sent == Some(question.prompt) {
+            return;
+        }
         let Some(body) = question.answer(line.trim()) else {
             if !line.trim().is_empty() {
                 let offered = match how(&question.options) {
@@ -151,15 +159,29 @@ impl Questions {
             return self.show(screen);
         };
         screen.answered();
-        if let Err(failure) = send(client, question.prompt, &body).await {
+        let prompt = question.prompt;
+        self.sent = Some(prompt);
+        if let Err(failure) = send(client, prompt, &body).await {
+            self.sent = None;
             screen.line(&format!("  {}", failure.what));
             self.show(screen);
         }
     }
 
-    fn show(&self, screen: &mut Screen) {
+    fn show(&mut self, screen: &mut Screen) {
         if let Some(question) = self.open.front() {
-            screen.ask(&question.line());
+            let line = question.line();
+            self.forget_typed();
+            screen.ask(&line);
+        }
+    }
+
+    /// What was typed before a question was shown consents to nothing.
+    fn forget_typed(&mut self) {
+        // Where the terminal cannot, what it holds is still read and dropped below.
+        let _ = tcflush(std::io::stdin(), FlushArg::TCIFLUSH);
+        if let Some(lines) = &mut self.lines {
+            while lines.try_recv().is_ok() {}
         }
     }
 }
@@ -195,6 +217,24 @@ mod tests {
             is_consent,
             options: kinds.iter().map(option).collect(),
         }
+    }
+
+    #[test]
+    fn what_was_typed_before_a_question_answers_nothing() {
+        let (sender, lines) = mpsc::channel(LINES);
+        let mut questions = Questions {
+            interactive: true,
+            open: VecDeque::new(),
+            lines: Some(lines),
+            sent: None,
+        };
+        sender.try_send("y".into()).expect("room");
+        let mut screen = Screen::new(true, true);
+        questions.asked(question(true, &[]), &mut screen);
+        let lines = questions.lines.as_mut().expect("lines");
+        assert!(lines.try_recv().is_err(), "it was dropped");
+        sender.try_send("n".into()).expect("room");
+        assert_eq!(lines.try_recv().as_deref(), Ok("n"));
     }
 
     #[test]

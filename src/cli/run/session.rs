@@ -11,9 +11,9 @@ use crate::cli::args::Run;
 use crate::cli::client::{Agent, Client};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::ids::{self, short};
-use crate::cli::prompts::clean;
 use crate::store::rows::projects::Project;
 use crate::store::rows::sessions::Session;
+use crate::text::clean;
 
 /// Characters of a prompt that make a session's name.
 const NAME_CHARS: usize = 48;

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::progress::{Notes, Over, clean};
+use super::progress::{Notes, Over};
 use crate::cli::failure::Exit;
 use crate::store::rows::changes::Change;
+use crate::text::clean;
 
 /// Files listed; more are counted.
 const MAX_FILES: usize = 40;

@@ -151,20 +151,9 @@ async fn watch(
     let mut ticks = tokio::time::interval(TICK);
     let mut questions = Questions::new(how.json);
     loop {
-        tokio::select! {
+        let interrupted = tokio::select! {
             biased;
-            () = interrupts.next() => {
-                screen.clear();
-                if how.on_interrupt == OnInterrupt::Detach {
-                    screen.line(&format!("detached; the turn goes on: hearth attach {}", task.id));
-                    return Ok(None);
-                }
-                if std::mem::replace(&mut task.interrupted, true) {
-                    return Ok(None);
-                }
-                screen.line("cancelling (Ctrl-C again leaves at once)");
-                cancel(client, task.id, screen).await;
-            }
+            () = interrupts.next() => true,
             event = frames.next_or_end() => {
                 let Some(event) = event? else {
                     // Its last frame was seen before, or is no longer kept.
@@ -181,12 +170,38 @@ async fn watch(
                 if let Some(over) = shown {
                     return Ok(Some(over));
                 }
+                false
             }
-            line = questions.typed() => questions.answer(&line, client, screen).await,
+            line = questions.typed() => {
+                let answered = questions.answer(&line, client, screen);
+                interrupts.unless(answered).await.is_none()
+            }
             _ = ticks.tick() => {
-                frames.tell_cut(screen);
+                if let Some(line) = frames.heard_of_cut() {
+                    screen.line(line);
+                }
                 screen.tick();
+                false
             }
+        };
+        if !interrupted {
+            continue;
+        }
+        screen.clear();
+        if how.on_interrupt == OnInterrupt::Detach {
+            screen.line(&format!(
+                "detached; the turn goes on: hearth attach {}",
+                task.id
+            ));
+            return Ok(None);
+        }
+        if std::mem::replace(&mut task.interrupted, true) {
+            return Ok(None);
+        }
+        screen.line("cancelling (Ctrl-C again leaves at once)");
+        let asked = interrupts.unless(cancel(client, task.id, screen)).await;
+        if asked.is_none() {
+            return Ok(None);
         }
     }
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::mcp::api::Event;
+use crate::text::one_line;
 
 /// Bytes of text in one answer: a model reads it. One frame may go beyond, by
 /// its own bound of 128 KiB.
@@ -164,12 +165,6 @@ impl Told {
             self.last = one_line(text);
         }
     }
-}
-
-/// The first 100 characters, on one line.
-fn one_line(text: &str) -> String {
-    let line = text.trim().chars().take(100);
-    line.map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use hearth_actors::event::Frame;
 use hearth_actors::ids::{ArenaId, TaskId};
 use hearth_actors::model::{Checkpoint, Worktree};
 use hearth_actors::ports::{Arenas, ArenasError};
-use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
@@ -257,26 +256,7 @@ impl Store {
         &self,
         write: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
     ) -> Result<T, ArenasError> {
-        let unavailable = |error: sqlx::Error| ArenasError::Unavailable(error.into());
-        let mut connection = self.pool.acquire().await.map_err(unavailable)?;
-        let mut tx = connection.begin().await.map_err(unavailable)?;
-        let leased: Option<bool> = sqlx::query_scalar(
-            "select true from hearth.nodes
-             where id = $1 and incarnation = $2 and lease_until > clock_timestamp() for share",
-        )
-        .bind(self.node.0)
-        .bind(self.incarnation())
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(unavailable)?;
-        if leased.is_none() {
-            return Err(ArenasError::LeaseLost);
-        }
-        let done = write(&mut tx)
-            .await
-            .map_err(|error| ArenasError::Unavailable(error.into()))?;
-        tx.commit().await.map_err(unavailable)?;
-        Ok(done)
+        Ok(self.while_leased(write).await?)
     }
 }
 

@@ -25,6 +25,7 @@ use sqlx::{Acquire as _, FromRow};
 use uuid::Uuid;
 
 use super::error::{is_cancelled, is_transient};
+use super::life::LIFE;
 use super::text::{clean, clean_value};
 use super::worktree_row::WorktreeRow;
 use super::{Interrupted, Store, StoreError};
@@ -40,14 +41,7 @@ const MAX_LEFT: i64 = 1000;
 /// Interrupted tasks whose files go back before others work; later looks find the rest.
 const INTERRUPTED_AT_ONCE: i64 = 100;
 
-/// This life is the newest and holds its lease. Locks the node's row against a
-/// take-over until the end of the transaction, so that nothing begins behind the
-/// back of a newer life.
-const LIFE: &str = "\
-    select true from hearth.nodes n
-    where n.id = $1 and n.incarnation = $2 and n.lease_until > clock_timestamp()
-    for share";
-/// The same without a lock, which renewals would wait for: what has begun is
+/// As [`LIFE`], without its lock, which renewals would wait for: what has begun is
 /// taken over by its own row.
 const STILL: &str = "\
     select true from hearth.nodes n

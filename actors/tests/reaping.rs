@@ -256,6 +256,7 @@ async fn leftovers_are_cleared_and_what_nobody_knows_stays() {
 #[tokio::test(start_paused = true)]
 async fn a_project_whose_checkout_is_gone_keeps_no_others_checkpoints() {
     let harness = Harness::start(Setup::default()).await;
+    worked(&harness).await;
     harness.worktrees.lose_checkout("/gone".as_ref());
     let other = CheckpointId::new();
     harness.store.with(|rows| {

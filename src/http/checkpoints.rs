@@ -8,12 +8,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use hearth_actors::ids::{ProjectId, SessionId};
 use hearth_actors::model::{Diff, Worktree, WorktreeSpec};
-use hearth_actors::ports::WorktreeError;
+use hearth_actors::ports::{WorktreeError, with_source};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::error::{ApiError, ApiResult, Code, ProblemBody, chain};
+use super::error::{ApiError, ApiResult, Code, ProblemBody};
 use super::extract::{Body, Check, Id, Ids, Params};
 use super::page::{Page, PageParams};
 use super::sessions::require;
@@ -233,8 +233,8 @@ fn unusable(error: &WorktreeError) -> ApiError {
             ApiError::new(Code::DiskFull, error.to_string())
         }
         WorktreeError::Failed { .. } => {
-            tracing::error!(error = %chain(error), "a worktree could not be read or made");
-            ApiError::new(Code::WorktreeUnusable, chain(error))
+            tracing::error!(error = %with_source(error), "a worktree could not be read or made");
+            ApiError::new(Code::WorktreeUnusable, with_source(error))
         }
     }
 }

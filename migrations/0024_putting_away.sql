@@ -63,6 +63,12 @@ begin
             returning id into new.session_id;
         insert into hearth.gates(session_id, hidden) values (new.session_id, true);
     end if;
+    -- Closing and putting away lock the gate first and the session then: so does this,
+    -- where it will write to the gate.
+    perform 1 from hearth.gates
+        where session_id = new.session_id
+            and (closed_at is not null or put_away is not null or deleted_at is not null)
+        for no key update;
     perform 1 from sessions where id = new.session_id for key share;
     insert into hearth.gates(session_id) values (new.session_id) on conflict do nothing;
     if exists (

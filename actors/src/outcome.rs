@@ -112,6 +112,25 @@ impl Outcome {
         }
     }
 
+    /// The agent was there and said something, be it a refusal: it works.
+    #[must_use]
+    pub fn is_answer(self) -> bool {
+        match self {
+            Self::Ok | Self::AgentError | Self::Overload | Self::Quota | Self::Budget => true,
+            Self::Cancelled
+            | Self::Interrupted
+            | Self::AgentCrashed
+            | Self::Auth
+            | Self::Stalled
+            | Self::WallClock
+            | Self::NoStart
+            | Self::RestartIntensity
+            | Self::OutOfMemory
+            | Self::NodeLost
+            | Self::Conflict => false,
+        }
+    }
+
     /// `messages.status` of the assistant's message.
     #[must_use]
     pub fn message_status(self) -> &'static str {

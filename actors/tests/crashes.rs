@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use hearth_actors::limits::ParkReason;
 use hearth_actors::outcome::{Outcome, TaskState};
+use hearth_actors::ports::Fact;
 use hearth_actors::testing::backend::{Start, Step};
 use hearth_actors::testing::harness::{Harness, Setup};
 use hearth_actors::tree::Status;
 use hearth_actors::tree::handle::Refusal;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 #[tokio::test(start_paused = true)]
 async fn a_death_in_mid_turn_ends_that_turn_and_the_next_starts_again() {
@@ -303,5 +305,103 @@ async fn a_restart_by_hand_interrupts_and_forgives() {
     assert_eq!(harness.outcome(task).await, Outcome::Interrupted);
     let next = harness.enqueue(session, &key, "2");
     assert_eq!(harness.outcome(next).await, Outcome::Ok);
+    harness.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_fails_in_chat_after_chat_rests_in_all_and_one_tries_first() {
+    let harness = Harness::start(Setup::default()).await;
+    let (well_session, well) = harness.warm().await;
+    let chats: Vec<_> = (0..3).map(|_| harness.chat()).collect();
+    // Two failures each, then the seventh start fails too: the try.
+    for _ in 0..7 {
+        harness.backend.next_start(Start::Refused);
+    }
+    let mut tasks = Vec::new();
+    for (session, key) in &chats {
+        for _ in 0..2 {
+            tasks.push(harness.enqueue(*session, key, "bad"));
+        }
+    }
+    for task in tasks {
+        assert_eq!(harness.outcome(task).await, Outcome::NoStart);
+    }
+    let opened = Instant::now();
+    let resting = |harness: &Harness| harness.store.with(|rows| rows.resting_agents.len());
+    harness
+        .until("people are told", |harness| {
+            (resting(harness) == 1).then_some(())
+        })
+        .await;
+    let others: Vec<_> = (0..4)
+        .map(|_| {
+            let (session, key) = harness.chat();
+            harness.enqueue(session, &key, "later")
+        })
+        .collect();
+    sleep(Duration::from_secs(5)).await;
+    for task in &others {
+        let parked = harness.task(*task).parked.expect("it waits");
+        assert_eq!(parked.reason, ParkReason::CoolDown);
+    }
+    let failed = harness
+        .until("one has tried", |harness| {
+            let mut tasks = others.iter();
+            tasks.position(|task| !harness.task(*task).outcomes.is_empty())
+        })
+        .await;
+    assert!(opened.elapsed() >= Duration::from_secs(29));
+    assert_eq!(harness.outcome(others[failed]).await, Outcome::NoStart);
+    let tried_again = Instant::now();
+    for (index, task) in others.iter().enumerate() {
+        if index != failed {
+            assert_eq!(harness.outcome(*task).await, Outcome::Ok);
+        }
+    }
+    assert!(
+        tried_again.elapsed() >= Duration::from_secs(59),
+        "twice as long"
+    );
+    harness
+        .until("people are told", |harness| {
+            (resting(harness) == 0).then_some(())
+        })
+        .await;
+    let circuits = harness.meter.facts(|fact| match fact {
+        Fact::Circuit { open, .. } => Some(*open),
+        _ => None,
+    });
+    assert_eq!(circuits, [true, true, false]);
+    let task = harness.enqueue(well_session, &well, "still");
+    assert_eq!(harness.outcome(task).await, Outcome::Ok);
+    harness.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_and_well_chat_works_while_its_agent_rests_elsewhere() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, well) = harness.warm().await;
+    for _ in 0..6 {
+        harness.backend.next_start(Start::Refused);
+    }
+    let mut bad = Vec::new();
+    for _ in 0..3 {
+        let (session, key) = harness.chat();
+        for _ in 0..2 {
+            bad.push(harness.enqueue(session, &key, "bad"));
+        }
+    }
+    for task in bad {
+        assert_eq!(harness.outcome(task).await, Outcome::NoStart);
+    }
+    let began = Instant::now();
+    let task = harness.enqueue(session, &well, "good");
+    assert_eq!(harness.outcome(task).await, Outcome::Ok);
+    assert!(began.elapsed() < Duration::from_secs(5));
+    // It works, whatever was wrong elsewhere.
+    let (session, key) = harness.chat();
+    let task = harness.enqueue(session, &key, "new");
+    assert_eq!(harness.outcome(task).await, Outcome::Ok);
+    assert!(began.elapsed() < Duration::from_secs(5));
     harness.shutdown().await;
 }

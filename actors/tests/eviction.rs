@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use hearth_actors::ids::{SessionId, SessionKey};
+use hearth_actors::ids::SessionKey;
 use hearth_actors::limits::ParkReason;
 use hearth_actors::outcome::{Outcome, TaskState};
 use hearth_actors::ports::Fact;
 use hearth_actors::rules::evict::{Nomination, Stays};
-use hearth_actors::testing::backend::{Start, Step, WEIGHT};
+use hearth_actors::testing::backend::{Step, WEIGHT};
 use hearth_actors::testing::harness::{Harness, Setup};
 use hearth_actors::tree::Limits;
 use hearth_actors::tree::handle::Refusal;
@@ -18,15 +18,6 @@ fn pool_of(max_live: usize) -> Setup {
     let mut setup = Setup::default();
     setup.tree.limits.max_live = max_live;
     setup
-}
-
-/// A chat whose first turn ended well, and whose agent is warm.
-async fn warm(harness: &Harness) -> (SessionId, SessionKey) {
-    let (session, key) = harness.chat();
-    let task = harness.enqueue(session, &key, "x");
-    assert_eq!(harness.outcome(task).await, Outcome::Ok);
-    harness.state(&key, "idle").await;
-    (session, key)
 }
 
 fn is_live(harness: &Harness, key: &SessionKey) -> bool {
@@ -59,7 +50,7 @@ async fn gone(harness: &Harness, key: &SessionKey) {
 #[tokio::test(start_paused = true)]
 async fn an_unused_agent_goes_after_its_idle_time_and_comes_back_with_the_next_message() {
     let harness = Harness::start(Setup::default()).await;
-    let (session, key) = warm(&harness).await;
+    let (session, key) = harness.warm().await;
     let began = Instant::now();
     gone(&harness, &key).await;
     let idle = began.elapsed();
@@ -79,7 +70,7 @@ async fn an_unused_agent_goes_after_its_idle_time_and_comes_back_with_the_next_m
 #[tokio::test(start_paused = true)]
 async fn work_left_running_keeps_it_beyond_its_idle_time_and_not_for_ever() {
     let harness = Harness::start(pool_of(1)).await;
-    let (_, key) = warm(&harness).await;
+    let (_, key) = harness.warm().await;
     harness.backend.leave_running(&key, Some(2));
     sleep(Duration::from_secs(2 * 3600)).await;
     assert!(is_live(&harness, &key));
@@ -87,7 +78,7 @@ async fn work_left_running_keeps_it_beyond_its_idle_time_and_not_for_ever() {
     let refused = harness.tree.evict(key.clone()).await;
     assert_eq!(refused, Err(Refusal::BackgroundWork));
     // Somebody needs its place, and it had its time.
-    let (_, other) = warm(&harness).await;
+    let (_, other) = harness.warm().await;
     assert!(!is_live(&harness, &key) && is_live(&harness, &other));
     harness.backend.leave_running(&other, Some(1));
     sleep(Duration::from_secs(5 * 3600)).await;
@@ -99,7 +90,7 @@ async fn work_left_running_keeps_it_beyond_its_idle_time_and_not_for_ever() {
 #[tokio::test(start_paused = true)]
 async fn who_needs_a_place_of_one_that_works_on_waits_and_says_so() {
     let harness = Harness::start(pool_of(1)).await;
-    let (_, key) = warm(&harness).await;
+    let (_, key) = harness.warm().await;
     harness.backend.leave_running(&key, Some(1));
     let (session, other) = harness.chat();
     let task = harness.enqueue(session, &other, "y");
@@ -118,7 +109,7 @@ async fn who_needs_a_place_of_one_that_works_on_waits_and_says_so() {
 #[tokio::test(start_paused = true)]
 async fn a_context_that_would_be_lost_and_what_nobody_can_tell_keep_it() {
     let harness = Harness::start(Setup::default()).await;
-    let (_, key) = warm(&harness).await;
+    let (_, key) = harness.warm().await;
     harness.backend.leave_running(&key, None);
     let refused = harness.tree.evict(key.clone()).await;
     assert_eq!(refused, Err(Refusal::Unknown));
@@ -135,12 +126,62 @@ async fn a_context_that_would_be_lost_and_what_nobody_can_tell_keep_it() {
     harness.shutdown().await;
 }
 
+/// Its chat is told that it begins anew, and what was said before.
+#[tokio::test(start_paused = true)]
+async fn a_context_that_would_be_lost_makes_room_after_a_minute() {
+    let harness = Harness::start(pool_of(1)).await;
+    harness.backend.deny_continuing();
+    let (session, key) = harness.warm().await;
+    let began = Instant::now();
+    let (_, other) = harness.warm().await;
+    let took = began.elapsed();
+    assert!(
+        took > Duration::from_secs(58) && took < Duration::from_secs(65),
+        "{took:?}"
+    );
+    assert!(!is_live(&harness, &key) && is_live(&harness, &other));
+    assert!(stayed(&harness).contains(&Stays::NotResumable));
+    harness.backend.forget();
+    let again = harness.enqueue(session, &key, "again");
+    assert_eq!(harness.outcome(again).await, Outcome::Ok);
+    let told = harness.backend.told();
+    let (first, last) = (&told[0], &told[2]);
+    assert_ne!(first.context, last.context);
+    assert!(last.handover.is_some(), "what it missed is declared");
+    harness.shutdown().await;
+}
+
+/// A restart that meets an eviction under way is not refused with that one's answer,
+/// whichever of them the session hears first.
+#[tokio::test(start_paused = true)]
+async fn a_restart_is_not_refused_with_the_answer_to_an_eviction() {
+    const LOOK: u64 = 100;
+    for delay in (0..LOOK).step_by(10).chain(LOOK - 5..LOOK + 5) {
+        let harness = Harness::start(Setup::default()).await;
+        let (session, key) = harness.warm().await;
+        harness.backend.leave_running(&key, Some(1));
+        let latency = Duration::from_millis(LOOK);
+        harness.store.break_it(|faults| faults.latency = latency);
+        let restart = async {
+            sleep(Duration::from_millis(delay)).await;
+            harness.tree.restart(key.clone()).await
+        };
+        let (evicted, restarted) = tokio::join!(harness.tree.evict(key.clone()), restart);
+        assert_eq!(restarted, Ok(()), "after {delay} ms");
+        let known = [Ok(()), Err(Refusal::BackgroundWork)];
+        assert!(known.contains(&evicted), "after {delay} ms: {evicted:?}");
+        let task = harness.enqueue(session, &key, "again");
+        assert_eq!(harness.outcome(task).await, Outcome::Ok, "after {delay} ms");
+        harness.shutdown().await;
+    }
+}
+
 /// The second of two chats of one workspace waits for the first one's turn.
 #[tokio::test(start_paused = true)]
 async fn a_message_that_waits_keeps_its_session_as_long_as_another_one_can_go() {
     let harness = Harness::start(pool_of(3)).await;
-    let (session, needed) = warm(&harness).await;
-    let (_, other) = warm(&harness).await;
+    let (session, needed) = harness.warm().await;
+    let (_, other) = harness.warm().await;
     let first = harness.key();
     harness
         .backend
@@ -173,13 +214,45 @@ async fn a_message_that_waits_keeps_its_session_as_long_as_another_one_can_go() 
     harness.shutdown().await;
 }
 
+/// Whose place is needed goes beside the others, not behind them.
+#[tokio::test(start_paused = true)]
+async fn those_who_make_room_for_many_go_side_by_side() {
+    const MANY: usize = 5;
+    let look = Duration::from_secs(1);
+    let harness = Harness::start(pool_of(MANY)).await;
+    for _ in 0..MANY {
+        harness.warm().await;
+    }
+    // Each session looks that long before it goes.
+    harness.store.break_it(|faults| faults.latency = look);
+    let began = Instant::now();
+    let tasks: Vec<_> = (0..MANY)
+        .map(|_| {
+            let (session, key) = harness.chat();
+            harness.enqueue(session, &key, "x")
+        })
+        .collect();
+    harness
+        .until("all have their places", |_| {
+            (evicted(&harness).len() == MANY).then_some(())
+        })
+        .await;
+    let took = began.elapsed();
+    assert!(took < look * 4, "{took:?}");
+    for task in tasks {
+        assert_eq!(harness.outcome(task).await, Outcome::Ok);
+    }
+    assert_eq!(evicted(&harness), [Nomination::Lru; MANY]);
+    harness.shutdown().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_memory_of_all_trees_has_a_cap_that_idle_ones_make_room_under() {
     let mut setup = Setup::default();
     setup.tree.limits.memory = Some(10 * WEIGHT);
     let harness = Harness::start(setup).await;
-    let (_, first) = warm(&harness).await;
-    let (_, second) = warm(&harness).await;
+    let (_, first) = harness.warm().await;
+    let (_, second) = harness.warm().await;
     harness.backend.weigh(&second, 9 * WEIGHT);
     sleep(Duration::from_secs(10)).await;
     assert!(is_live(&harness, &first), "just so much is allowed");
@@ -191,7 +264,7 @@ async fn the_memory_of_all_trees_has_a_cap_that_idle_ones_make_room_under() {
     assert_eq!(pool.detail["memory_bytes"], 10 * WEIGHT);
     assert_eq!(pool.detail["evicted"]["memory"], 1);
     // No memory is left for another one: the heavy one goes for it.
-    let (_, third) = warm(&harness).await;
+    let (_, third) = harness.warm().await;
     assert!(!is_live(&harness, &second) && is_live(&harness, &third));
     assert_eq!(evicted(&harness), [Nomination::Memory, Nomination::Memory]);
     harness.shutdown().await;
@@ -225,104 +298,6 @@ async fn a_heavy_turn_is_never_ended_for_memory_and_others_wait_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_agent_that_fails_in_chat_after_chat_rests_in_all_and_one_tries_first() {
-    let harness = Harness::start(Setup::default()).await;
-    let (well_session, well) = warm(&harness).await;
-    let chats: Vec<_> = (0..3).map(|_| harness.chat()).collect();
-    // Two failures each, then the seventh start fails too: the try.
-    for _ in 0..7 {
-        harness.backend.next_start(Start::Refused);
-    }
-    let mut tasks = Vec::new();
-    for (session, key) in &chats {
-        for _ in 0..2 {
-            tasks.push(harness.enqueue(*session, key, "bad"));
-        }
-    }
-    for task in tasks {
-        assert_eq!(harness.outcome(task).await, Outcome::NoStart);
-    }
-    let opened = Instant::now();
-    let resting = |harness: &Harness| harness.store.with(|rows| rows.resting_agents.len());
-    harness
-        .until("people are told", |harness| {
-            (resting(harness) == 1).then_some(())
-        })
-        .await;
-    let others: Vec<_> = (0..4)
-        .map(|_| {
-            let (session, key) = harness.chat();
-            harness.enqueue(session, &key, "later")
-        })
-        .collect();
-    sleep(Duration::from_secs(5)).await;
-    for task in &others {
-        let parked = harness.task(*task).parked.expect("it waits");
-        assert_eq!(parked.reason, ParkReason::CoolDown);
-    }
-    let failed = harness
-        .until("one has tried", |harness| {
-            let mut tasks = others.iter();
-            tasks.position(|task| !harness.task(*task).outcomes.is_empty())
-        })
-        .await;
-    assert!(opened.elapsed() >= Duration::from_secs(29));
-    assert_eq!(harness.outcome(others[failed]).await, Outcome::NoStart);
-    let tried_again = Instant::now();
-    for (index, task) in others.iter().enumerate() {
-        if index != failed {
-            assert_eq!(harness.outcome(*task).await, Outcome::Ok);
-        }
-    }
-    assert!(
-        tried_again.elapsed() >= Duration::from_secs(59),
-        "twice as long"
-    );
-    harness
-        .until("people are told", |harness| {
-            (resting(harness) == 0).then_some(())
-        })
-        .await;
-    let circuits = harness.meter.facts(|fact| match fact {
-        Fact::Circuit { open, .. } => Some(*open),
-        _ => None,
-    });
-    assert_eq!(circuits, [true, true, false]);
-    let task = harness.enqueue(well_session, &well, "still");
-    assert_eq!(harness.outcome(task).await, Outcome::Ok);
-    harness.shutdown().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_warm_and_well_chat_works_while_its_agent_rests_elsewhere() {
-    let harness = Harness::start(Setup::default()).await;
-    let (session, well) = warm(&harness).await;
-    for _ in 0..6 {
-        harness.backend.next_start(Start::Refused);
-    }
-    let mut bad = Vec::new();
-    for _ in 0..3 {
-        let (session, key) = harness.chat();
-        for _ in 0..2 {
-            bad.push(harness.enqueue(session, &key, "bad"));
-        }
-    }
-    for task in bad {
-        assert_eq!(harness.outcome(task).await, Outcome::NoStart);
-    }
-    let began = Instant::now();
-    let task = harness.enqueue(session, &well, "good");
-    assert_eq!(harness.outcome(task).await, Outcome::Ok);
-    assert!(began.elapsed() < Duration::from_secs(5));
-    // It works, whatever was wrong elsewhere.
-    let (session, key) = harness.chat();
-    let task = harness.enqueue(session, &key, "new");
-    assert_eq!(harness.outcome(task).await, Outcome::Ok);
-    assert!(began.elapsed() < Duration::from_secs(5));
-    harness.shutdown().await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn new_limits_and_definitions_hold_at_once_and_interrupt_nothing() {
     let harness = Harness::start(pool_of(1)).await;
     let (session, key) = harness.chat();
@@ -352,7 +327,7 @@ async fn new_limits_and_definitions_hold_at_once_and_interrupt_nothing() {
     // Fewer places: who is too many goes, and no more run at a time.
     let mut idle = Vec::new();
     for _ in 0..3 {
-        idle.push(warm(&harness).await.1);
+        idle.push(harness.warm().await.1);
     }
     harness.tree.reload(Limits {
         max_live: 1,
@@ -361,7 +336,7 @@ async fn new_limits_and_definitions_hold_at_once_and_interrupt_nothing() {
     gone(&harness, &idle[0]).await;
     gone(&harness, &idle[1]).await;
     assert!(is_live(&harness, &idle[2]));
-    let (_, next) = warm(&harness).await;
+    let (_, next) = harness.warm().await;
     assert!(is_live(&harness, &next) && !is_live(&harness, &idle[2]));
     harness.shutdown().await;
 }

@@ -253,6 +253,52 @@ async fn leftovers_are_cleared_and_what_nobody_knows_stays() {
     harness.shutdown().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_project_whose_checkout_is_gone_keeps_no_others_checkpoints() {
+    let harness = Harness::start(Setup::default()).await;
+    worked(&harness).await;
+    harness.worktrees.lose_checkout("/gone".as_ref());
+    let other = CheckpointId::new();
+    harness.store.with(|rows| {
+        // More than one look reads, and older than the other.
+        let old = (0..250).map(|_| (CheckpointId::new(), "/gone"));
+        let old = old.chain([(other, "/project")]);
+        rows.old_checkpoints
+            .extend(old.map(|(id, path)| OldCheckpoint {
+                id,
+                project_path: path.into(),
+            }));
+    });
+    let report = reap(&harness, false).await;
+    assert_eq!(report.checkpoints, 1);
+    assert_eq!(harness.worktrees.released(), [other.to_string()]);
+    let left = harness.store.with(|rows| rows.old_checkpoints.len());
+    assert_eq!(left, 250, "they stay until it is there again");
+    harness.shutdown().await;
+}
+
+/// What cannot be done is tried again after ten minutes, not every minute.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_done_now_is_not_tried_every_minute() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, _) = worked(&harness).await;
+    let worktree = harness.worktree(session);
+    let others = harness.backend.others.clone();
+    others.lock().expect("a lock").push("77 bash".into());
+    harness.store.close_session(session);
+    let minute = Duration::from_secs(60);
+    tokio::time::sleep(2 * minute).await;
+    others.lock().expect("a lock").clear();
+    tokio::time::sleep(5 * minute).await;
+    assert!(
+        harness.worktrees.is_made(&worktree.path),
+        "it was tried once"
+    );
+    tokio::time::sleep(10 * minute).await;
+    assert!(!harness.worktrees.is_made(&worktree.path), "and once more");
+    harness.shutdown().await;
+}
+
 /// Whatever call of the journal breaks: it is archived with all it held, or there.
 #[tokio::test(start_paused = true)]
 async fn an_archive_survives_every_fault_of_its_journal() {

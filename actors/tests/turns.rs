@@ -5,8 +5,9 @@ use std::time::Duration;
 use hearth_actors::model::Policy;
 use hearth_actors::outcome::Outcome;
 use hearth_actors::rules::routing::Origin;
-use hearth_actors::testing::backend::{Start, Step};
+use hearth_actors::testing::backend::{Start, Step, WEIGHT};
 use hearth_actors::testing::harness::{Harness, Setup};
+use hearth_actors::tree::board::TreeNode;
 use tokio::time::Instant;
 
 #[tokio::test(start_paused = true)]
@@ -285,5 +286,27 @@ async fn a_one_shot_turn_can_be_cancelled_and_its_process_goes() {
             (harness.backend.alive() == 0).then_some(())
         })
         .await;
+    harness.shutdown().await;
+}
+
+fn agents(node: &TreeNode) -> Vec<&TreeNode> {
+    let own = (node.snapshot.kind == "agent").then_some(node);
+    let below = node.children.iter().flat_map(agents);
+    own.into_iter().chain(below).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn processes_are_looked_at_beside_the_actors() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, key) = harness.chat();
+    let task = harness.enqueue(session, &key, "x");
+    assert_eq!(harness.outcome(task).await, Outcome::Ok);
+    let tree = harness.tree.snapshot().await.expect("a tree");
+    let bytes: Vec<_> = agents(&tree)
+        .iter()
+        .map(|agent| agent.snapshot.rss_bytes)
+        .collect();
+    assert_eq!(bytes, [Some(WEIGHT)]);
+    assert!(!harness.backend.has_blocked_me());
     harness.shutdown().await;
 }

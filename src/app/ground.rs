@@ -69,21 +69,13 @@ pub(super) async fn database(
     Ok((database.connect_options(), Some(database)))
 }
 
-/// What all agents' process trees may take, in bytes: half of the machine's memory
-/// unless it is set; none does not limit.
+/// What all agents' process trees may take, in bytes: half of the memory that there is,
+/// for the machine or in its container, unless it is set; none does not limit.
 pub(super) fn memory_cap(settings: &Settings) -> Option<u64> {
-    let machine = || {
-        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-        let total = text
-            .lines()
-            .find_map(|line| line.strip_prefix("MemTotal:"))?;
-        let kib: u64 = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        Some(kib * 1024 / 2)
-    };
     match settings.pool_memory {
         Some(0) => None,
         Some(bytes) => Some(bytes),
-        None => machine(),
+        None => process::machine_memory().map(|bytes| bytes / 2),
     }
 }
 

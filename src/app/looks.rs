@@ -2,6 +2,7 @@
 //! they bring something new.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
@@ -111,11 +112,16 @@ pub(super) async fn keep(mut tellings: mpsc::Receiver<(AgentName, Catalog)>, sto
     }
 }
 
+/// Holds what agents keep that is not the user's.
+pub(super) fn homes(settings: &Settings) -> PathBuf {
+    settings.home.join("homes")
+}
+
 pub(super) fn means(settings: &Settings, room: Room) -> anyhow::Result<Means> {
     Ok(Means {
         room,
         hearth: std::env::current_exe().context("Hearth's own file cannot be found")?,
-        homes: settings.home.join("homes"),
+        homes: homes(settings),
         environment: std::env::vars_os().collect(),
         learned: None,
         transcripts: None,

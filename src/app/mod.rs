@@ -28,7 +28,7 @@ use crate::access::Token;
 use crate::backends::acp::quirks;
 use crate::backends::probe::Prober;
 use crate::backends::probe::rounds::Looks;
-use crate::backends::registry::{LiveRegistry, Means, Registry};
+use crate::backends::registry::{LiveRegistry, Means, Registry, clear_temporary};
 use crate::checks::Runner;
 use crate::config::service_file::ServiceFile;
 use crate::config::{ConfigErrors, Flags, Settings, home};
@@ -46,11 +46,13 @@ use doors::{Callers, Git};
 pub use ground::would_enforce;
 use ground::{database, lock, memory_cap, node_id, told, unswept};
 pub use looks::{Found, look_at_agents};
-use looks::{Kept, Looking, keep, means};
+use looks::{Kept, Looking, homes, keep, means};
 use retries::retry_interrupted;
 
 /// Signals of the database that may wait; they coalesce.
 const SIGNALS: usize = 64;
+/// Wishes to stop that may wait: the first, and one that is in a hurry.
+const STOPS: usize = 2;
 /// Tellings of live sessions about their agents that may wait; more are lost.
 const TELLINGS: usize = 64;
 /// Longest wait for open requests when the service stops.
@@ -58,7 +60,7 @@ const HTTP_BOUND: Duration = Duration::from_secs(5);
 /// Longest wait for statements that still run then.
 const STORE_BOUND: Duration = Duration::from_secs(2);
 
-/// Who can be asked.
+/// What the doors know of the settings.
 fn known(registry: &Registry, settings: &Settings) -> Known {
     let policy = |name: AgentName| {
         let policy = registry.get(&name)?.policy;
@@ -70,6 +72,7 @@ fn known(registry: &Registry, settings: &Settings) -> Known {
         aliases: aliases
             .map(|(alias, name)| (alias.to_string(), name.to_string()))
             .collect(),
+        grace: settings.shutdown_grace,
     }
 }
 
@@ -138,6 +141,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
     let kernel_limits = told(room.enforced(), settings.cgroups);
     let swept = room.sweep().await;
     tracing::debug!(?swept, "processes of earlier lives");
+    clear_temporary(&homes(&settings));
     let unswept = unswept(&swept);
     if let Some(warning) = &unswept {
         tracing::warn!("{warning}");
@@ -247,7 +251,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         Arc::new(Kept(store.clone())),
         settings.probe_every,
     ));
-    let (stop, stops) = mpsc::channel(1);
+    let (stop, stops) = mpsc::channel(STOPS);
 
     let closing = CancellationToken::new();
     let address = listener.local_addr()?;
@@ -259,7 +263,6 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         known: who,
         metrics,
         stop,
-        grace: settings.shutdown_grace,
         looks: Arc::new(Looking {
             names,
             looks: looks.clone(),

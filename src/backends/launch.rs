@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fs::DirBuilder;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,7 @@ use std::time::Duration;
 use hearth_actors::event::ExitInfo;
 use hearth_actors::ports::{LinkSpec, StartError};
 use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
 
 use crate::process::{Limits, OwnedProcess, Owner, ProcessError, ProcessSpec, env};
 
@@ -39,6 +42,9 @@ pub struct Launch {
     pub pass_env: Vec<String>,
     /// A home of its own; none means the user's.
     pub private_home: Option<PathBuf>,
+    /// Where each of its processes gets a folder of its own for temporary files, which
+    /// goes with it; none leaves them where all have theirs.
+    pub temporary: Option<PathBuf>,
     /// The mode it is set to where a task says nothing.
     pub mode: Option<String>,
     /// Names of quirks beyond those known for the name it reports.
@@ -63,19 +69,26 @@ pub(in crate::backends) struct Prepared {
     pub(in crate::backends) identity: Identity,
     /// Why the former session, if there is one, must not be continued.
     pub(in crate::backends) former: Result<(), String>,
+    /// To be kept until the process is gone.
+    pub(in crate::backends) temporary: Option<TempDir>,
 }
 
 impl Launch {
     /// Composes environment and identity; makes the private home if it is missing.
     pub(in crate::backends) fn prepare(&self, spec: &LinkSpec) -> Result<Prepared, StartError> {
         let owner = Owner::Session(spec.key.clone());
-        let process = self.process(owner, &spec.cwd, &spec.env)?;
+        let mut process = self.process(owner, &spec.cwd, &spec.env)?;
+        let temporary = self.temporary.as_deref().map(folder_in).transpose()?;
+        if let Some(folder) = &temporary {
+            process.env.insert("TMPDIR".into(), folder.path().into());
+        }
         let identity = self.identity("acp", &process);
         let former = continuable(spec, &identity);
         Ok(Prepared {
             process,
             identity,
             former,
+            temporary,
         })
     }
 
@@ -253,17 +266,27 @@ fn hash<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
 }
 
 fn make_home(home: &Path) -> Result<(), StartError> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(home)
-        .map_err(|error| StartError::Failed {
-            message: format!(
-                "the private home {} could not be made ({error}): free some disk or correct its permissions",
-                home.display()
-            ),
-            exit: None,
-        })
+    make(home).map_err(not_made("private home", home))
+}
+
+fn folder_in(parent: &Path) -> Result<TempDir, StartError> {
+    make(parent)
+        .and_then(|()| TempDir::new_in(parent))
+        .map_err(not_made("temporary folder in", parent))
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+fn not_made(what: &str, folder: &Path) -> impl FnOnce(io::Error) -> StartError {
+    move |error| StartError::Failed {
+        message: format!(
+            "the {what} {} could not be made ({error}): free some disk or correct its permissions",
+            folder.display()
+        ),
+        exit: None,
+    }
 }
 
 /// Everything that leads to the user's own home, led elsewhere.

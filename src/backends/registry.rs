@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_actors::catalog::Catalog;
@@ -17,6 +17,9 @@ use super::opencode::OpencodeBackend;
 use super::pty::{Plain, PtyBackend};
 use crate::config::agents::{self, AgentDef, Home, Program, Protocol};
 use crate::process::{Limits, Room};
+
+/// Ends the name of a folder for temporary files of processes that run once.
+const ONCE: &str = "-once";
 
 /// What all backends share.
 #[derive(Clone)]
@@ -130,6 +133,7 @@ pub fn launch(name: &AgentName, def: &AgentDef, means: &Means) -> Launch {
         env: def.env.clone(),
         pass_env: def.pass_env.clone(),
         private_home: (def.home == Home::Private).then(|| means.homes.join(name.as_str())),
+        temporary: leaves_files(def).then(|| means.homes.join(format!(".{name}{ONCE}"))),
         mode: def.mode.clone(),
         quirks: def.quirks.clone(),
         limits: Limits {
@@ -137,6 +141,23 @@ pub fn launch(name: &AgentName, def: &AgentDef, means: &Means) -> Launch {
             pids: def.pids,
         },
         parent_env: means.environment.clone(),
+    }
+}
+
+/// Each process of opencode leaves 5.6 MB where temporary files are (1.18.33).
+fn leaves_files(def: &AgentDef) -> bool {
+    def.protocol == Protocol::Opencode && !def.env.contains_key("TMPDIR")
+}
+
+/// Removes what processes of a killed life left of their temporary files below `homes`.
+/// What cannot be removed stays for the next start.
+pub fn clear_temporary(homes: &Path) {
+    for entry in std::fs::read_dir(homes).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with('.') && name.to_string_lossy().ends_with(ONCE) {
+            let removed = std::fs::remove_dir_all(entry.path());
+            tracing::debug!(folder = ?entry.path(), ?removed, "temporary files of an earlier life");
+        }
     }
 }
 

@@ -78,6 +78,14 @@ pub(super) async fn remove(
         print(&format!("{answer}\n"));
         return Ok(Exit::Ok);
     }
+    print(&deleted(&session.to_string(), &answer));
+    Ok(Exit::Ok)
+}
+
+fn deleted(session: &str, answer: &Value) -> String {
+    if answer["worktree"] == "underway" {
+        return format!("{session} is being deleted: its worktree is being put away\n");
+    }
     let mut text = format!("{session} deleted\n");
     if let Some(kept) = answer["kept_as"].as_str() {
         let _ = writeln!(
@@ -85,8 +93,7 @@ pub(super) async fn remove(
             "  what its worktree held is kept for 14 days: git show {kept}"
         );
     }
-    print(&text);
-    Ok(Exit::Ok)
+    text
 }
 
 pub(super) async fn stash(
@@ -219,6 +226,19 @@ mod tests {
             lines(&json!({ "items": [], "checkpoints": 0 })),
             "nothing to do\n"
         );
+    }
+
+    #[test]
+    fn only_what_is_over_is_called_deleted() {
+        let mut answer = json!({ "worktree": "archived", "kept_as": "refs/x" });
+        let told = deleted("s", &answer);
+        assert!(
+            told.starts_with("s deleted\n") && told.contains("git show refs/x"),
+            "{told}"
+        );
+        answer["worktree"] = json!("underway");
+        let told = deleted("s", &answer);
+        assert_eq!(told, "s is being deleted: its worktree is being put away\n");
     }
 
     #[test]

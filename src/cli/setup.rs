@@ -31,14 +31,13 @@ pub(super) async fn setup(
     let id = project["id"].as_str().unwrap_or_default();
     let path = format!("/api/projects/{id}/worktree-setup");
     let mut answer: Value = client.get(&path).await?;
-    let consent = match (args.trust, args.refuse) {
-        (true, _) => Some("trusted"),
-        (_, true) => Some("refused"),
-        _ => None,
+    let consent = match (&args.trust, args.refuse) {
+        (Some(seen), _) => Some(("trusted", seen.as_str())),
+        (None, true) => Some(("refused", "")),
+        (None, false) => None,
     };
-    if let Some(consent) = consent {
-        let body =
-            json!({ "hash": answer["hash"].as_str().unwrap_or_default(), "consent": consent });
+    if let Some((consent, seen)) = consent {
+        let body = json!({ "hash": decided(seen, &answer), "consent": consent });
         answer = client.put(&path, &body).await?;
     }
     if args.json {
@@ -47,6 +46,21 @@ pub(super) async fn setup(
         print(&text(&answer));
     }
     Ok(Exit::Ok)
+}
+
+/// Fewest characters of a hash that stand for it.
+const SHORT: usize = 12;
+
+/// The hash that is decided about: the one that was seen, else the present one. The
+/// server refuses one that is not the present one.
+fn decided<'a>(seen: &'a str, answer: &'a Value) -> &'a str {
+    let present = answer["hash"].as_str().unwrap_or_default();
+    let is_present = seen.len() >= SHORT && present.starts_with(seen);
+    if seen.is_empty() || is_present {
+        present
+    } else {
+        seen
+    }
 }
 
 fn text(answer: &Value) -> String {
@@ -60,7 +74,11 @@ fn text(answer: &Value) -> String {
         Some("trusted") => format!("{path} is trusted: it runs in new worktrees\n"),
         Some("refused") => format!("{path} is refused: new worktrees go without\n"),
         _ => {
-            format!("{path} is not decided about, and new worktrees wait: --trust or --refuse it\n")
+            let hash = clean(answer["hash"].as_str().unwrap_or_default());
+            let short = hash.get(..SHORT).unwrap_or(&hash);
+            format!(
+                "{path} is not decided about, and new worktrees wait: --trust {short} or --refuse it\n"
+            )
         }
     };
     for key in ["hash", "setup", "teardown"] {
@@ -91,6 +109,16 @@ fn text(answer: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_seen_is_decided_about() {
+        let answer = json!({ "hash": "0123456789abcdef" });
+        assert_eq!(decided("", &answer), "0123456789abcdef");
+        assert_eq!(decided("0123456789ab", &answer), "0123456789abcdef");
+        for other in ["0123456789ac", "0123", "x"] {
+            assert_eq!(decided(other, &answer), other);
+        }
+    }
 
     #[test]
     fn all_that_would_run_is_shown() {

@@ -7,6 +7,22 @@ use std::time::Duration;
 
 use super::problem::{Problem, nearest};
 
+/// What the names of Hearth's own variables begin with.
+const PREFIX: &str = "HEARTH_";
+
+/// Variables that are no settings, and read elsewhere.
+const OTHERS: [&str; 9] = [
+    "HEARTH_CONFIG",
+    "HEARTH_DEMO_WITHOUT",
+    "HEARTH_LOG",
+    "HEARTH_LOG_FORMAT",
+    "HEARTH_OWNER",
+    "HEARTH_PG_BIN",
+    "HEARTH_PG_USER",
+    "HEARTH_TASK",
+    "HEARTH_URL",
+];
+
 /// Where a value came from, and what it said.
 pub(super) struct Found {
     /// For the reader of an error.
@@ -24,6 +40,8 @@ pub(super) struct Sources<'a> {
     file: toml::Table,
     file_name: String,
     known: BTreeSet<&'static str>,
+    /// Variables that were asked for.
+    variables: BTreeSet<String>,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -39,6 +57,7 @@ impl<'a> Sources<'a> {
             file: toml::Table::new(),
             file_name: file.map_or_else(|| "hearth.toml".into(), file_name),
             known: BTreeSet::new(),
+            variables: OTHERS.map(str::to_owned).into(),
             problems: Vec::new(),
         };
         if let Some(path) = file {
@@ -77,6 +96,7 @@ impl<'a> Sources<'a> {
     /// The setting `key` of the file, or of the variable `env`.
     pub(super) fn find(&mut self, key: &'static str, env: &str) -> Option<Found> {
         self.known.insert(key);
+        self.variables.insert(env.to_owned());
         if let Some(value) = self.flags.get(key) {
             return Some(Found {
                 place: format!("--{}", key.replace('_', "-")),
@@ -138,7 +158,8 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// Refuses what the file says and nobody asked for.
+    /// Refuses what the file says and nobody asked for, and variables of Hearth's that
+    /// were probably meant to be others.
     pub(super) fn refuse_unknown(&mut self) {
         let mut paths = Vec::new();
         leaves(&self.file, "", &self.known, &mut paths);
@@ -153,6 +174,23 @@ impl<'a> Sources<'a> {
                 cure,
             ));
         }
+        self.refuse_misspelt();
+    }
+
+    fn refuse_misspelt(&mut self) {
+        let ours = |name: &'_ String| name.starts_with(PREFIX) && !self.variables.contains(name);
+        let known = || {
+            self.variables
+                .iter()
+                .filter_map(|name| name.strip_prefix(PREFIX))
+        };
+        let strange = self.env.keys().filter(|name| ours(name));
+        let misspelt = strange.filter_map(|name| {
+            let meant = nearest(name.strip_prefix(PREFIX)?, known())?;
+            let cure = format!("did you mean {PREFIX}{meant}?");
+            Some(Problem::new(name.clone(), "no such setting", cure))
+        });
+        self.problems.extend(misspelt.collect::<Vec<_>>());
     }
 }
 

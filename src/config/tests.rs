@@ -185,3 +185,18 @@ fn a_named_file_must_exist_and_must_be_toml() {
     let errors = load(&flags, &env(&[])).expect_err("refused");
     assert!(errors.0[0].what.starts_with("is not TOML"), "{errors}");
 }
+
+#[test]
+fn a_variable_that_is_misspelt_is_refused_and_others_are_nobodys_business() {
+    let env = env(&[
+        ("HEARTH_LISTN", "127.0.0.1:1"),
+        ("HEARTH_TASKS_MAX_DEPHT", "2"),
+        ("HEARTH_COLOUR_OF_THE_WALL", "red"),
+        ("HEARTH_LOG", "info"),
+    ]);
+    let errors = load(&Flags::default(), &env).expect_err("two problems");
+    let told: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("HEARTH_LISTN") && told[0].contains("did you mean HEARTH_LISTEN?"));
+    assert!(told[1].contains("did you mean HEARTH_TASKS_MAX_DEPTH?"));
+}

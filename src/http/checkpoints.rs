@@ -8,12 +8,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use hearth_actors::ids::{ProjectId, SessionId};
 use hearth_actors::model::{Diff, Worktree, WorktreeSpec};
-use hearth_actors::ports::WorktreeError;
+use hearth_actors::ports::{WorktreeError, with_source};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::error::{ApiError, ApiResult, Code, ProblemBody, chain};
+use super::error::{ApiError, ApiResult, Code, ProblemBody};
 use super::extract::{Body, Check, Id, Ids, Params};
 use super::page::{Page, PageParams};
 use super::sessions::require;
@@ -22,6 +22,9 @@ use crate::store::branches;
 use crate::store::rows::chats::Chat;
 use crate::store::rows::checkpoints::{self, Checkpoint, CheckpointDiff, Taken};
 use crate::store::rows::sessions::{self, Session};
+
+/// Characters of a session's name that go into the name of one that branches off.
+const BRANCH_NAME: usize = 150;
 
 /// What these routes ask of the worktrees.
 #[async_trait]
@@ -114,7 +117,7 @@ pub(super) async fn diff(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewBranch {
-    /// What to call it; the name of the session it comes from if not given.
+    /// What to call it; after the session and the checkpoint it comes from if not given.
     name: Option<String>,
 }
 
@@ -130,6 +133,14 @@ pub(super) struct Branched {
     checkpoint_id: Uuid,
     /// Files that differ from its baseline: its pending changes.
     changed: usize,
+}
+
+/// Names are typed: two sessions of one name could not be told apart. The checkpoint is
+/// written as lists show it.
+fn branch_name(session: &str, checkpoint: Uuid) -> String {
+    let head: String = session.chars().take(BRANCH_NAME).collect();
+    let id = checkpoint.simple().to_string();
+    format!("{head} from {}", &id[24..])
 }
 
 /// Opens a session whose files are those of a checkpoint. The session it comes
@@ -158,7 +169,8 @@ pub(super) async fn branch(
                 "nobody knows any more which commit the checkpoint's worktree came from: open a session and copy the files",
             )
         })?;
-    let name = new.name.unwrap_or_else(|| source.session_name.clone());
+    let name = new.name;
+    let name = name.unwrap_or_else(|| branch_name(&source.session_name, cid));
     // A caller that hangs up leaves no session with half its rows.
     let made = tokio::spawn(async move {
         let pool = state.store.pool();
@@ -221,8 +233,8 @@ fn unusable(error: &WorktreeError) -> ApiError {
             ApiError::new(Code::DiskFull, error.to_string())
         }
         WorktreeError::Failed { .. } => {
-            tracing::error!(error = %chain(error), "a worktree could not be read or made");
-            ApiError::new(Code::WorktreeUnusable, chain(error))
+            tracing::error!(error = %with_source(error), "a worktree could not be read or made");
+            ApiError::new(Code::WorktreeUnusable, with_source(error))
         }
     }
 }

@@ -10,7 +10,7 @@ use hearth_actors::ids::{ChatId, OperationId, SessionId};
 use hearth_actors::operation::Asked;
 use hearth_actors::ports::OperationsError;
 use hearth_actors::review::{Leave, Order};
-use hearth_actors::risk::Purpose;
+use hearth_actors::rules::risk;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 use utoipa::{IntoParams, ToSchema};
@@ -177,12 +177,19 @@ pub(super) async fn delete(
     if works && !how.force {
         return Err(busy(id));
     }
+    let leave = Leave {
+        force: how.force,
+        delete: true,
+        skip_teardown: how.skip_teardown,
+    };
     let found = sessions::worktree(state.store.pool(), id).await?;
     let ended = found.is_none();
     let kept_as = match &found {
-        Some((worktree, project)) => {
-            let facts = state.files.facts(worktree, Some(project)).await;
-            refuse(&facts, how.force)?;
+        Some(worktree) => {
+            let facts = state.files.facts(worktree).await;
+            if risk::refuses(&facts, leave) {
+                return Err(OperationsError::AtRisk(Box::new(facts), leave.purpose()).into());
+            }
             (!facts.gone).then(|| format!("refs/hearth/deleted/{}", worktree.id))
         }
         None => None,
@@ -204,11 +211,6 @@ pub(super) async fn delete(
             Err(error) => return Err(missing(error, "session", id)),
         }
     }
-    let leave = Leave {
-        force: how.force,
-        delete: true,
-        skip_teardown: how.skip_teardown,
-    };
     match put_away(&state, id, leave, &headers).await {
         None => {
             let answer = deleted(id, Became::Underway, kept_as, None);
@@ -235,18 +237,6 @@ fn deleted(
         kept_as,
         operation_id: operation.map(|id| id.0),
     }
-}
-
-/// # Errors
-/// Something would be lost that nobody gave up, or that nobody can.
-fn refuse(facts: &hearth_actors::risk::Facts, force: bool) -> ApiResult<()> {
-    use hearth_actors::rules::risk;
-
-    let lost = !risk::losses(facts, Purpose::Delete).is_empty();
-    if !lost || (force && risk::beyond_a_checkpoint(facts).is_none()) {
-        return Ok(());
-    }
-    Err(OperationsError::AtRisk(Box::new(facts.clone()), Purpose::Delete).into())
 }
 
 /// Closes the session and waits until its turn has ended, at most so long as a turn

@@ -44,7 +44,7 @@ pub(super) async fn tree(
     State(state): State<AppState>,
     Params(params): Params<TreeParams>,
 ) -> Response {
-    let tree = state.tree.snapshot();
+    let tree = state.tree.snapshot().await;
     match params.format {
         None | Some(Format::Json) => Json(tree).into_response(),
         Some(Format::Text) => {

@@ -1,16 +1,18 @@
 //! Asking the service to stop, from wherever the token is.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::error::TrySendError;
 use utoipa::ToSchema;
 
 use super::error::{ApiError, ApiResult, Code, ProblemBody};
 use super::extract::Body;
-use super::state::{AppState, Stop};
+use super::state::{AppState, Readiness, Stop};
 
 /// Longest grace: a day.
 const MAX_GRACE_MS: u64 = 24 * 60 * 60 * 1000;
@@ -27,7 +29,8 @@ pub(super) struct PostDrain {
 /// It stops.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Draining {
-    /// How long turns that run may go on, in milliseconds.
+    /// How long turns that run may go on, in milliseconds; 0 when the service is
+    /// stopping already.
     grace_ms: u64,
     /// Turns that run now.
     turns: u64,
@@ -47,12 +50,15 @@ pub(super) async fn drain(
         let detail = format!("is too long: at most {MAX_GRACE_MS} (a day)");
         return Err(ApiError::field(Code::InvalidBody, "grace_ms", detail));
     }
-    let grace = wanted.grace_ms.map(Duration::from_millis);
-    let grace = grace.unwrap_or(state.grace);
-    // One that is full has been asked already.
-    if let Err(tokio::sync::mpsc::error::TrySendError::Closed(_)) =
-        state.stop.try_send(Stop { grace })
-    {
+    let asked = state.draining.swap(true, Ordering::Relaxed);
+    let again = asked || state.health.borrow().readiness == Readiness::Stopping;
+    let grace = match wanted.grace_ms {
+        _ if again => Duration::ZERO,
+        Some(grace) => Duration::from_millis(grace),
+        None => state.known().grace,
+    };
+    // One that is full has been asked twice already.
+    if let Err(TrySendError::Closed(_)) = state.stop.try_send(Stop { grace }) {
         return Err(ApiError::new(
             Code::TreeUnavailable,
             "this service ends with the command that started it: end that, or start `hearth serve`",

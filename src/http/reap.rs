@@ -96,6 +96,9 @@ fn reaped(line: Line) -> Reaped {
 }
 
 fn away(error: ReapError) -> ApiError {
-    ApiError::new(Code::TreeUnavailable, super::error::chain(&error))
-        .with_header(header::RETRY_AFTER, "1")
+    ApiError::new(
+        Code::TreeUnavailable,
+        hearth_actors::ports::with_source(&error),
+    )
+    .with_header(header::RETRY_AFTER, "1")
 }

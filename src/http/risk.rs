@@ -116,13 +116,13 @@ pub(super) struct SessionRisk {
         (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn get(State(state): State<AppState>, Id(id): Id) -> ApiResult<Json<SessionRisk>> {
     require(&state, id).await?;
-    let Some((worktree, project)) = sessions::worktree(state.store.pool(), id).await? else {
+    let Some(worktree) = sessions::worktree(state.store.pool(), id).await? else {
         return Ok(Json(SessionRisk {
             at_risk: false,
             worktree: None,
         }));
     };
-    let facts = state.files.facts(&worktree, Some(&project)).await;
+    let facts = state.files.facts(&worktree).await;
     let risk = WorktreeRisk::of(&facts, Purpose::Delete);
     Ok(Json(SessionRisk {
         at_risk: risk.at_risk,

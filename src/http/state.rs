@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -50,6 +51,8 @@ pub struct Shared {
     pub(super) tickets: Tickets,
     /// Bounds requests in flight.
     pub(super) requests: Arc<Semaphore>,
+    /// Somebody asked that the service stops.
+    pub(super) draining: AtomicBool,
 }
 
 /// What one service is made of.
@@ -62,7 +65,7 @@ pub struct Parts {
     pub token: Token,
     /// Which Host headers are ours.
     pub hosts: HostRules,
-    /// Who can be asked, as it is set at this moment.
+    /// Settings that may change meanwhile, as they are set at this moment.
     pub known: watch::Receiver<Arc<Known>>,
     /// Runs tasks that name nobody.
     pub default_agent: Option<String>,
@@ -70,8 +73,6 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Asks the service to stop.
     pub stop: mpsc::Sender<Stop>,
-    /// How long a stop waits for turns, where nobody says otherwise.
-    pub grace: Duration,
     /// Finds out about agents.
     pub looks: Arc<dyn Looks>,
     /// Looks at a directory before it becomes a project.
@@ -94,17 +95,19 @@ pub struct Parts {
     pub limits: Limits,
 }
 
-/// Who can be asked.
+/// Who can be asked, and what else a new reading of the settings changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     /// Agents that tasks may name, and what each may do unasked.
     pub agents: BTreeMap<String, Policy>,
     /// Agents by another name, and whom they stand for.
     pub aliases: BTreeMap<String, String>,
+    /// How long a stop waits for turns, where nobody says otherwise.
+    pub grace: Duration,
 }
 
 impl Parts {
-    /// Who can be asked now.
+    /// What is set now.
     #[must_use]
     pub fn known(&self) -> Arc<Known> {
         Arc::clone(&self.known.borrow())
@@ -164,6 +167,7 @@ impl Shared {
             )),
             tickets: Tickets::new(parts.limits.ticket_ttl),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            draining: AtomicBool::new(false),
             parts,
         })
     }
@@ -245,7 +249,7 @@ pub trait Tree: Send + Sync {
     /// The snapshots of all actors.
     fn board(&self) -> &Board;
     /// All of them as a tree, with what is looked up only when asked for.
-    fn snapshot(&self) -> Option<TreeNode> {
+    async fn snapshot(&self) -> Option<TreeNode> {
         self.board().tree()
     }
     /// Live frames.
@@ -312,8 +316,8 @@ impl Tree for TreeHandle {
         Self::board(self)
     }
 
-    fn snapshot(&self) -> Option<TreeNode> {
-        Self::snapshot(self)
+    async fn snapshot(&self) -> Option<TreeNode> {
+        Self::snapshot(self).await
     }
 
     fn hub(&self) -> &Hub {

@@ -16,6 +16,7 @@ mod cgroup;
 pub mod env;
 mod error;
 mod ledger;
+mod memory;
 mod owned;
 mod port;
 mod procfs;
@@ -40,6 +41,7 @@ use std::sync::Arc;
 
 pub use callers::CallerKind;
 pub use error::ProcessError;
+pub use memory::machine_memory;
 pub use owned::OwnedProcess;
 pub use procfs::Identity;
 pub use shim::{SHIM_COMMAND, shim_main};

@@ -87,6 +87,12 @@ impl OwnedProcess {
         self.exit.clone()
     }
 
+    /// Becomes true when its whole tree is gone.
+    #[must_use]
+    pub fn gone(&self) -> watch::Receiver<bool> {
+        self.gone.clone()
+    }
+
     /// The last 64 KiB of its standard error so far.
     #[must_use]
     pub fn stderr_tail(&self) -> String {

@@ -48,6 +48,8 @@ const LOCK_GATE: &str = "\
         or g.arena is not null as busy
     from hearth.gates g where g.session_id = $1 for no key update";
 const LOCK_SESSION: &str = "select 1 from sessions where id = $1 for update";
+const HAS_WORKTREE: &str =
+    "select exists (select from worktrees where session_id = $1 and status = 'active')";
 const TASKS: &str = "\
     select id from tasks
     where session_id = $1 and ($2::uuid is null or chat_id = $2)
@@ -77,10 +79,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], also of a deleted one; [`StoreError::Unavailable`].
     pub async fn close_session(&self, session: SessionId) -> Result<Closed, StoreError> {
-        match self.mark(session, What::Close).await? {
-            Deleted::Done(closed) => Ok(closed),
-            _ => Ok(Closed::default()),
-        }
+        self.close_these(session, None).await
     }
 
     /// Closes one chat; its session and the others stay as they are.
@@ -97,10 +96,7 @@ impl Store {
             what: "chat",
             id: chat.to_string(),
         })?;
-        match self.mark(session, What::CloseChat(chat)).await? {
-            Deleted::Done(closed) => Ok(closed),
-            _ => Ok(Closed::default()),
-        }
+        self.close_these(session, Some(chat)).await
     }
 
     /// Deletes a session that has no files on the disk. One with a worktree is
@@ -109,7 +105,14 @@ impl Store {
     /// # Errors
     /// As [`Store::close_session`].
     pub async fn delete_session(&self, session: SessionId) -> Result<Deleted, StoreError> {
-        self.mark(session, What::Delete).await
+        self.end_below(session, None).await?;
+        let mut tries = Tries::new();
+        loop {
+            match self.delete_once(session).await {
+                Err(Unlocked::Again) if tries.again() => {}
+                deleted => return Ok(deleted?),
+            }
+        }
     }
 
     /// Whether a turn, an operation or an arena works in the session; none when
@@ -149,71 +152,57 @@ impl Store {
         Ok(())
     }
 
-    async fn mark(&self, session: SessionId, what: What) -> Result<Deleted, StoreError> {
-        self.end_below(session, what.chat()).await?;
+    async fn close_these(
+        &self,
+        session: SessionId,
+        chat: Option<ChatId>,
+    ) -> Result<Closed, StoreError> {
+        self.end_below(session, chat).await?;
         let mut tries = Tries::new();
         loop {
-            match self.mark_once(session, what).await {
+            match self.close_once(session, chat).await {
                 Err(Unlocked::Again) if tries.again() => {}
-                changed => return Ok(changed?),
+                closed => return Ok(closed?),
             }
         }
     }
 
-    async fn mark_once(&self, session: SessionId, what: What) -> Result<Deleted, Unlocked> {
+    async fn close_once(
+        &self,
+        session: SessionId,
+        chat: Option<ChatId>,
+    ) -> Result<Closed, Unlocked> {
         let mut connection = self.pool.acquire().await?;
         let mut tx = connection.begin().await?;
-        let busy = lock(&mut tx, session).await?;
-        if what == What::Delete {
-            if busy {
-                return Ok(Deleted::Busy);
-            }
-            let has: bool = sqlx::query_scalar(
-                "select exists (select from worktrees where session_id = $1 and status = 'active')",
-            )
+        lock(&mut tx, session).await?;
+        let closed = end_tasks(&mut tx, session, chat).await?;
+        let (mark, of) = match chat {
+            None => (CLOSE_SESSION, session.0),
+            Some(chat) => (CLOSE_CHAT, chat.0),
+        };
+        sqlx::query(mark).bind(of).execute(&mut *tx).await?;
+        links_closed(&mut tx, session, chat).await?;
+        tx.commit().await?;
+        Ok(closed)
+    }
+
+    async fn delete_once(&self, session: SessionId) -> Result<Deleted, Unlocked> {
+        let mut connection = self.pool.acquire().await?;
+        let mut tx = connection.begin().await?;
+        if lock(&mut tx, session).await? {
+            return Ok(Deleted::Busy);
+        }
+        let has: bool = sqlx::query_scalar(HAS_WORKTREE)
             .bind(session.0)
             .fetch_one(&mut *tx)
             .await?;
-            if has {
-                return Ok(Deleted::HasWorktree);
-            }
+        if has {
+            return Ok(Deleted::HasWorktree);
         }
-        let closed = end_tasks(&mut tx, session, what.chat()).await?;
-        match what {
-            What::Delete => mark_deleted(&mut tx, session).await?,
-            What::Close => {
-                sqlx::query(CLOSE_SESSION)
-                    .bind(session.0)
-                    .execute(&mut *tx)
-                    .await?;
-                links_closed(&mut tx, session, None).await?;
-            }
-            What::CloseChat(chat) => {
-                sqlx::query(CLOSE_CHAT)
-                    .bind(chat.0)
-                    .execute(&mut *tx)
-                    .await?;
-                links_closed(&mut tx, session, Some(chat)).await?;
-            }
-        }
+        let closed = end_tasks(&mut tx, session, None).await?;
+        mark_deleted(&mut tx, session).await?;
         tx.commit().await?;
         Ok(Deleted::Done(closed))
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum What {
-    Close,
-    CloseChat(ChatId),
-    Delete,
-}
-
-impl What {
-    fn chat(self) -> Option<ChatId> {
-        match self {
-            Self::CloseChat(chat) => Some(chat),
-            _ => None,
-        }
     }
 }
 

@@ -50,11 +50,13 @@ const UNPARK: &str = "\
         order by not_before limit 1000
         for no key update skip locked)";
 
-/// By the agent's index, whose entries are those of tasks that wait now.
+/// By the index of its workspace's entries, however many others of the agent wait.
 const WAITS: &str = "\
     select exists (
         select 1 from hearth.queue q
-        where q.agent = $1 and q.waiting and q.not_before is null and q.chat_id = $2)";
+        where q.session_id = (select c.session_id from chats c where c.id = $2)
+            and q.waiting and q.not_before is null
+            and q.chat_id = $2 and q.agent = any($1))";
 
 /// How many of the oldest entries a claim looks at, and else at how many free
 /// sessions, at least. It bounds the order: what is claimed comes by
@@ -65,9 +67,13 @@ const LOOK: i64 = 32;
 #[async_trait]
 impl TaskQueue for Store {
     async fn claim(&self, credit: usize, agents: &[AgentName]) -> Result<Claim, QueueError> {
-        let claim = self.claim_once(credit, agents).await?;
-        let some_are_due = claim.next_due == Some(Duration::ZERO);
-        if !some_are_due || claim.assignments.len() >= credit {
+        let mut claim = self.claim_once(credit, agents).await?;
+        if claim.next_due != Some(Duration::ZERO) {
+            return Ok(claim);
+        }
+        if claim.assignments.len() >= credit {
+            // They are older than what waits: the next claim finds them in their places.
+            claim.left |= self.unpark_due().await.is_ok();
             return Ok(claim);
         }
         // What has been claimed is ours whatever happens now.
@@ -97,7 +103,7 @@ impl TaskQueue for Store {
 
     async fn waits(&self, key: &SessionKey) -> Result<bool, QueueError> {
         sqlx::query_scalar(WAITS)
-            .bind(key.agent.as_str())
+            .bind(self.claimable(std::slice::from_ref(&key.agent)))
             .bind(key.chat.0)
             .fetch_one(&self.pool)
             .await
@@ -210,11 +216,16 @@ impl Store {
     }
 
     async fn claim_due(&self, credit: usize, agents: &[AgentName]) -> Result<Claim, QueueError> {
+        self.unpark_due().await?;
+        self.claim_once(credit, agents).await
+    }
+
+    async fn unpark_due(&self) -> Result<(), QueueError> {
         sqlx::query(UNPARK)
             .execute(&self.claims)
             .await
             .map_err(queue_error)?;
-        self.claim_once(credit, agents).await
+        Ok(())
     }
 
     /// The words of `hearth.queue.agent` that may be claimed: a task without an

@@ -75,8 +75,6 @@ const ARCHIVED: &str = "\
     on conflict (worktree_id) do update set archived_at = clock_timestamp(),
         begins_with = coalesce($2, w.begins_with)";
 const PUT_AWAY: &str = "update hearth.gates set put_away = $2 where session_id = $1";
-/// The window runs over a chat's own checkpoints only where it has old ones or too
-/// many.
 const OLD_CHECKPOINTS: &str = "\
     select c.id, p.path as project_path
     from (
@@ -87,7 +85,7 @@ const OLD_CHECKPOINTS: &str = "\
         join sessions s on s.id = ch.session_id
         join projects p on p.id = s.project_id
         left join hearth.gates g on g.session_id = s.id
-    where c.n > 1
+    where c.n > 1 and p.path <> all($5)
         and (c.n > $1 or c.created_at < clock_timestamp() - make_interval(secs => $2))
         and (g.node is null or g.node = $3)
         and not exists (
@@ -196,12 +194,21 @@ impl ReapRows for Store {
         .await
     }
 
-    async fn old_checkpoints(&self, keep: &Keep) -> Result<Vec<OldCheckpoint>, ReapError> {
+    async fn old_checkpoints(
+        &self,
+        keep: &Keep,
+        without: &[PathBuf],
+    ) -> Result<Vec<OldCheckpoint>, ReapError> {
+        let without: Vec<String> = without
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
         let rows: Vec<(Uuid, String)> = sqlx::query_as(OLD_CHECKPOINTS)
             .bind(i64::from(keep.checkpoints_per_chat))
             .bind(keep.checkpoints.as_secs_f64())
             .bind(self.node.0)
             .bind(MAX_CHECKPOINTS)
+            .bind(without)
             .fetch_all(&self.pool)
             .await
             .map_err(unavailable)?;

@@ -220,7 +220,8 @@ async fn tasks(
          ) latest on true
          left join lateral (
             select q.parked_reason, q.parked_until from hearth.queue q
-            where q.task_id = t.id and q.waiting and q.not_before > clock_timestamp()
+            where q.task_id = t.id and q.waiting and (q.not_before > clock_timestamp()
+                or q.parked_reason = 'pool_full' and q.not_before is not null)
          ) p on true
          where t.session_id = $1 and case when $2::uuid is null
             then t.state in ('pending', 'running', 'blocked') else t.id = $2 end

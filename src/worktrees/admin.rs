@@ -10,9 +10,13 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use git2::{Oid, Repository, Signature};
+use hearth_actors::ids::WorktreeId;
 use hearth_actors::ports::WorktreeError;
 
 use super::errors::Context;
+use super::refs;
+use super::review::leave::{deleted_ref, remove};
 
 /// Keeps `git worktree prune` away while the files are being written, and
 /// marks an entry whose making was cut short.
@@ -154,6 +158,40 @@ pub(super) fn locked_by_a_person(entry: &Path) -> Option<String> {
     (!ours).then(|| reason.trim().to_owned())
 }
 
+/// Removes the entry of a worktree whose files are gone, from a repository that the
+/// caller holds. What a detached HEAD names stays reachable by the worktree's private
+/// ref: nothing else may name it.
+pub(super) fn drop_entry(
+    repo: &Repository,
+    entry: &Path,
+    id: WorktreeId,
+) -> Result<(), WorktreeError> {
+    let head = fs::read_to_string(entry.join("HEAD")).unwrap_or_default();
+    if let Ok(head) = Oid::from_str(head.trim())
+        && repo.find_commit(head).is_ok()
+    {
+        let name = deleted_ref(id);
+        let kept = match repo.refname_to_id(&name) {
+            Ok(kept) => both(repo, kept, head).cannot("keep its HEAD", entry)?,
+            Err(_) => head,
+        };
+        refs::keep(repo, &name, kept)?;
+    }
+    remove(entry)
+}
+
+/// A commit from which both are reached: the first, or one with its files.
+fn both(repo: &Repository, kept: Oid, head: Oid) -> Result<Oid, git2::Error> {
+    if kept == head || repo.graph_descendant_of(kept, head)? {
+        return Ok(kept);
+    }
+    let author = Signature::now("Hearth", "hearth@localhost")?;
+    let (kept, head) = (repo.find_commit(kept)?, repo.find_commit(head)?);
+    let message = "Files and HEAD of a worktree\n";
+    let parents = [&kept, &head];
+    repo.commit(None, &author, &author, message, &kept.tree()?, &parents)
+}
+
 /// Whether the entry leads back to the files at `path`.
 pub(super) fn leads_to(entry: &Path, path: &Path) -> bool {
     back_link(entry).is_some_and(|link| settled(&link) == settled(&path.join(".git")))
@@ -212,7 +250,7 @@ fn back_link(entry: &Path) -> Option<PathBuf> {
 
 /// The path with the symlinks of its existing part resolved, so that two
 /// spellings of one place compare equal.
-fn settled(path: &Path) -> PathBuf {
+pub(super) fn settled(path: &Path) -> PathBuf {
     if let Ok(real) = fs::canonicalize(path) {
         return real;
     }

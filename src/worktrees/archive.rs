@@ -12,7 +12,7 @@ use hearth_actors::ports::WorktreeError;
 
 use super::errors::Context;
 use super::index::Private;
-use super::review::leave::{aside, deleted_ref, remove};
+use super::review::leave::{aside, deleted_ref, in_its_place, remove};
 use super::{Room, admin, checkpoint, refs, scan};
 
 /// See [`hearth_actors::ports::Worktrees::archive`].
@@ -26,6 +26,11 @@ pub(super) fn archive(room: &Room, worktree: &Worktree) -> Result<Archived, Work
     if let Some(reason) = entry.as_deref().and_then(admin::locked_by_a_person) {
         return Ok(Archived::Left(format!("it is locked: {reason}")));
     }
+    let aside = aside(&worktree.path);
+    if aside.is_dir() {
+        let found = in_its_place(&aside);
+        return Ok(Archived::Left(format!("{}: {}", found.path, found.reason)));
+    }
     let open = room.open(worktree)?;
     let shadow = scan::shadow(&open.scanned(worktree), &room.snapshots)?;
     if !shadow.notes.is_empty() {
@@ -33,7 +38,7 @@ pub(super) fn archive(room: &Room, worktree: &Worktree) -> Result<Archived, Work
     }
     let commit = keep(room, worktree, &open.repo, shadow.tree)?;
     drop(open);
-    remove_files(worktree)?;
+    remove_files(worktree, &aside)?;
     remove_entry(room, worktree, entry)?;
     Ok(Archived::Removed(Some(commit)))
 }
@@ -47,20 +52,19 @@ fn keep(
     let _alone = room.hold(repo.commondir())?;
     let commit = checkpoint::write(repo, CheckpointId(worktree.id.0), tree)
         .cannot("write the checkpoint", &worktree.path)?;
-    refs::keep(repo, &deleted_ref(worktree), commit)?;
+    refs::keep(repo, &deleted_ref(worktree.id), commit)?;
     Ok(commit.to_string())
 }
 
 /// Renamed first, so that a folder that is half gone is never taken for the
-/// worktree; a try that was cut short left its folder beside.
-fn remove_files(worktree: &Worktree) -> Result<(), WorktreeError> {
-    let aside = aside(&worktree.path);
-    remove(&aside)?;
-    fs::rename(&worktree.path, &aside).cannot("move the worktree aside", &worktree.path)?;
-    remove(&aside)
+/// worktree.
+fn remove_files(worktree: &Worktree, aside: &Path) -> Result<(), WorktreeError> {
+    fs::rename(&worktree.path, aside).cannot("move the worktree aside", &worktree.path)?;
+    remove(aside)
 }
 
-/// The entry of files that are gone, unless it leads elsewhere.
+/// The entry of files that are gone, unless it leads elsewhere; and the files of a try
+/// that was cut short.
 fn remove_entry(
     room: &Room,
     worktree: &Worktree,
@@ -71,6 +75,7 @@ fn remove_entry(
     let Some(entry) = ours else { return Ok(()) };
     let common = entry.parent().and_then(Path::parent);
     let Some(common) = common else { return Ok(()) };
+    let repo = Repository::open_bare(common).cannot("open the repository", common)?;
     let _alone = room.hold(common)?;
-    remove(&entry)
+    admin::drop_entry(&repo, &entry, worktree.id)
 }

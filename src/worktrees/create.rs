@@ -14,6 +14,7 @@ use git2::{BranchType, ErrorCode, Oid, Repository};
 use hearth_actors::ids::WorktreeId;
 use hearth_actors::model::{Worktree, WorktreeSpec};
 use hearth_actors::ports::WorktreeError;
+use hearth_actors::rules::reap::HALF_MADE;
 use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 
@@ -461,5 +462,5 @@ fn known_commit(project: &Project, hex: &str) -> Option<Oid> {
 fn aside(path: &Path, name: &str) -> Result<PathBuf, WorktreeError> {
     let parent = path.parent().unwrap_or(path);
     fs::create_dir_all(parent).cannot("make the folder", parent)?;
-    Ok(parent.join(format!(".making-{name}")))
+    Ok(parent.join(format!("{HALF_MADE}{name}")))
 }

@@ -1,7 +1,8 @@
 //! What is on the disk besides the worktrees that somebody uses: for the reaper.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -10,7 +11,7 @@ use async_trait::async_trait;
 use hearth_actors::arena::Archived;
 use hearth_actors::ids::{CheckpointId, SessionId, WorktreeId};
 use hearth_actors::model::Worktree;
-use hearth_actors::ports::{ReapFiles, WorktreeError};
+use hearth_actors::ports::{ReapFiles, WorktreeError, with_source};
 use hearth_actors::reap::{Thing, ThingKind};
 use hearth_actors::risk::{Facts, Purpose};
 use hearth_actors::rules::reap::{HALF_MADE, TOMBSTONE};
@@ -27,7 +28,7 @@ const PRIVATE: &str = ".index";
 
 #[async_trait]
 impl ReapFiles for GitWorktrees {
-    async fn facts(&self, worktree: &Worktree, _project_path: Option<&Path>) -> Facts {
+    async fn facts(&self, worktree: &Worktree) -> Facts {
         let of = worktree.clone();
         let looked = self.alone(worktree.path.clone(), move |room| {
             Ok(risk::facts(room, &of))
@@ -35,7 +36,7 @@ impl ReapFiles for GitWorktrees {
         looked.await.unwrap_or_else(|error| Facts {
             worktree: Some(worktree.id),
             path: worktree.path.clone(),
-            unreadable: Some(error.to_string()),
+            unreadable: Some(with_source(&error)),
             ..Facts::default()
         })
     }
@@ -52,11 +53,7 @@ impl ReapFiles for GitWorktrees {
         .await
     }
 
-    async fn bury(
-        &self,
-        worktree: &Worktree,
-        _project: Option<&Path>,
-    ) -> Result<Archived, WorktreeError> {
+    async fn bury(&self, worktree: &Worktree) -> Result<Archived, WorktreeError> {
         let worktree = worktree.clone();
         self.alone(worktree.path.clone(), move |room| {
             let facts = risk::facts(room, &worktree);
@@ -125,27 +122,37 @@ fn things(
 ) -> Result<Vec<Thing>, WorktreeError> {
     let home = &room.config.home;
     let known = known(home);
-    let mut found = Vec::new();
-    for project in folders(home) {
-        if project.file_name().is_some_and(|name| name == PRIVATE) {
-            continue;
+    match fs::read_dir(home) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).cannot("list worktrees", home);
         }
-        for path in folders(&project) {
-            if found.len() >= MAX_THINGS {
-                return Ok(found);
-            }
-            found.push(thing(path, &known));
-        }
+        _ => {}
     }
+    let projects_there = folders(home).into_iter().filter(|project| {
+        let name = project.file_name();
+        name.is_none_or(|name| name != PRIVATE)
+    });
+    let listed = projects_there.flat_map(|project| folders(&project));
+    let mut paths: BTreeSet<PathBuf> = listed.take(MAX_THINGS).collect();
+    // What was not listed may be elsewhere, or not to be read: only what is known to be
+    // gone is gone.
+    let gone = |row: &Path| {
+        let found = fs::symlink_metadata(row);
+        found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
     for row in rows {
-        if !row.starts_with(home) && row.is_dir() {
-            found.push(thing(row.clone(), &known));
+        if !paths.contains(row) && !gone(row) {
+            paths.insert(row.clone());
         }
     }
+    let mut found: Vec<Thing> = paths.into_iter().map(|path| thing(path, &known)).collect();
+    let ours: BTreeSet<PathBuf> = remembered(home)
+        .map(|(_, entry)| admin::settled(&entry))
+        .collect();
     for project in projects {
         // A project that is away has nothing that could be cleared now.
         if let Ok(repo) = leave::repository(project) {
-            found.extend(vanished(home, repo.commondir())?);
+            found.extend(vanished(home, repo.commondir(), &ours)?);
         }
     }
     Ok(found)
@@ -185,28 +192,41 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The worktrees that Hearth remembers the entries of, by where these lead.
-fn known(home: &Path) -> BTreeMap<PathBuf, Worktree> {
-    let remembered = folders(&home.join(PRIVATE)).into_iter();
-    let worktree = |private: PathBuf| {
+/// The entries that Hearth remembers, with the worktrees that they are of.
+fn remembered(home: &Path) -> impl Iterator<Item = (WorktreeId, PathBuf)> {
+    let entry = |private: PathBuf| {
         let id = private.file_name()?.to_str()?.parse().ok()?;
         let entry = fs::read(private.join("entry")).ok()?;
         let entry = PathBuf::from(std::ffi::OsStr::from_bytes(&entry));
-        let path = admin::files_of(&entry)?;
-        let recorded = create::recorded(&entry, WorktreeId(id), path)?;
-        Some((recorded.path.clone(), recorded))
+        Some((WorktreeId(id), entry))
     };
-    remembered.filter_map(worktree).collect()
+    folders(&home.join(PRIVATE)).into_iter().filter_map(entry)
 }
 
-/// Entries that lead below our home and find nothing there.
-fn vanished(home: &Path, common: &Path) -> Result<Vec<Thing>, WorktreeError> {
+/// The worktrees that Hearth remembers the entries of, by where these lead.
+fn known(home: &Path) -> BTreeMap<PathBuf, Worktree> {
+    let worktree = |(id, entry): (WorktreeId, PathBuf)| {
+        let recorded = create::recorded(&entry, id, admin::files_of(&entry)?)?;
+        Some((recorded.path.clone(), recorded))
+    };
+    remembered(home).filter_map(worktree).collect()
+}
+
+/// Entries of ours that lead below our home and find nothing there.
+fn vanished(
+    home: &Path,
+    common: &Path,
+    ours: &BTreeSet<PathBuf>,
+) -> Result<Vec<Thing>, WorktreeError> {
     let entries = admin::entries(common)?.into_iter();
     let thing = |entry: PathBuf| {
+        if !ours.contains(&admin::settled(&entry)) {
+            return None;
+        }
         let path = admin::files_of(&entry)?;
         let gone = path.starts_with(home) && !path.exists();
-        let ours = gone && admin::locked_by_a_person(&entry).is_none();
-        ours.then(|| Thing {
+        let free = gone && admin::locked_by_a_person(&entry).is_none();
+        free.then(|| Thing {
             kind: ThingKind::Entry,
             session: path
                 .file_name()
@@ -220,18 +240,13 @@ fn vanished(home: &Path, common: &Path) -> Result<Vec<Thing>, WorktreeError> {
     Ok(entries.filter_map(thing).collect())
 }
 
-/// The entries of a worktree whose files are gone. What a detached HEAD of one
-/// names is kept: nothing else may name it.
+/// The entries of a worktree whose files are gone.
 fn clear_entry(room: &Room, thing: &Thing, whole: &Path) -> Result<(), WorktreeError> {
     if whole.exists() {
         return Ok(());
     }
     let name = whole.file_name().unwrap_or_default();
-    for private in folders(&room.config.home.join(PRIVATE)) {
-        let Ok(entry) = fs::read(private.join("entry")) else {
-            continue;
-        };
-        let entry = PathBuf::from(std::ffi::OsStr::from_bytes(&entry));
+    for (id, entry) in remembered(&room.config.home) {
         if !admin::leads_to(&entry, whole) || admin::locked_by_a_person(&entry).is_some() {
             continue;
         }
@@ -240,14 +255,7 @@ fn clear_entry(room: &Room, thing: &Thing, whole: &Path) -> Result<(), WorktreeE
         };
         let repo = git2::Repository::open_bare(common).cannot("open the repository", common)?;
         let _alone = room.hold(common)?;
-        let head = fs::read_to_string(entry.join("HEAD")).unwrap_or_default();
-        if let Ok(commit) = git2::Oid::from_str(head.trim())
-            && repo.find_commit(commit).is_ok()
-            && let Some(id) = private.file_name().and_then(|id| id.to_str())
-        {
-            refs::keep(&repo, &format!("refs/hearth/deleted/{id}"), commit)?;
-        }
-        leave::remove(&entry)?;
+        admin::drop_entry(&repo, &entry, id)?;
     }
     tracing::debug!(name = %name.display(), age = ?thing.age, "an entry without files is cleared");
     Ok(())

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use git2::{BranchType, ErrorCode, Oid, Patch, Repository, RepositoryState, Sort};
 use hearth_actors::model::Worktree;
-use hearth_actors::ports::WorktreeError;
+use hearth_actors::ports::{WorktreeError, with_source};
 use hearth_actors::risk::Facts;
 
 use super::differing::{self, Side};
@@ -49,7 +49,7 @@ pub(super) fn facts(room: &Room, worktree: &Worktree) -> Facts {
         {
             Ok(looked) => looked.facts,
             Err(error) => Facts {
-                unreadable: Some(told(&error)),
+                unreadable: Some(with_source(&error)),
                 ..bare
             },
         },
@@ -83,14 +83,6 @@ pub(super) fn look(room: &Room, worktree: &Worktree, open: &Open) -> Result<Look
     index.submodules(at, &mut facts);
     commits(repo, tip.id(), &default, &mut facts).cannot("compare the commits", at)?;
     Ok(Looked { facts, shadow })
-}
-
-fn told(error: &WorktreeError) -> String {
-    use std::error::Error as _;
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
 }
 
 fn unfinished(repo: &Repository) -> Option<String> {

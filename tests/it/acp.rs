@@ -70,6 +70,7 @@ impl Fixture {
             mode: Some("default".into()),
             quirks: Vec::new(),
             limits: Limits::default(),
+            temporary: None,
             parent_env: std::env::vars_os().collect(),
         }
     }

@@ -49,6 +49,7 @@ impl Demo {
             mode: Some("default".into()),
             quirks: Vec::new(),
             limits: Limits::default(),
+            temporary: None,
             parent_env: std::env::vars_os().collect(),
         }
     }

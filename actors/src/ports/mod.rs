@@ -36,6 +36,21 @@ pub use worktrees::{WorktreeError, Worktrees};
 /// The library error behind a port's error.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
 
+/// The error with what caused it, on one line for the person who reads it.
+#[must_use]
+pub fn with_source(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
 /// All doors together, as the tree takes them.
 #[derive(Clone)]
 pub struct Ports {

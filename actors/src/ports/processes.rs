@@ -20,7 +20,7 @@ pub trait ProcessLedger: Send + Sync {
     /// back as `<pid> <name>`: nobody touches them.
     async fn leave(&self, folder: &Path) -> Vec<String>;
 
-    /// Resident bytes of the process trees of `key`, if it has any.
+    /// Resident bytes of the process trees of `key`, if it has any. May block.
     fn rss_bytes(&self, key: &SessionKey) -> Option<u64>;
 
     /// What each key with a process of its own takes now. One whose processes cannot

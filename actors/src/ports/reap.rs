@@ -33,8 +33,13 @@ pub trait ReapRows: Send + Sync {
     async fn forgotten(&self, worktree: WorktreeId) -> Result<(), ReapError>;
 
     /// Checkpoints beyond what is kept, the oldest first, at most 200: the newest
-    /// of a chat, and those of tasks that have not ended, are none.
-    async fn old_checkpoints(&self, keep: &Keep) -> Result<Vec<OldCheckpoint>, ReapError>;
+    /// of a chat, and those of tasks that have not ended, are none. Nor are those of
+    /// the checkouts `without`.
+    async fn old_checkpoints(
+        &self,
+        keep: &Keep,
+        without: &[PathBuf],
+    ) -> Result<Vec<OldCheckpoint>, ReapError>;
 
     /// Deletes the rows of checkpoints whose commits were let go of.
     async fn drop_checkpoints(&self, ids: &[CheckpointId]) -> Result<(), ReapError>;
@@ -49,11 +54,11 @@ pub trait ReapRows: Send + Sync {
 pub trait ReapFiles: Send + Sync {
     /// What would be lost if the worktree went. Never an error: what cannot be
     /// looked at says so.
-    async fn facts(&self, worktree: &Worktree, project_path: Option<&Path>) -> Facts;
+    async fn facts(&self, worktree: &Worktree) -> Facts;
 
-    /// What is below the home of worktrees, what else is there of the paths that
-    /// `rows` name, and entries of these repositories that lead home and find
-    /// nothing.
+    /// What is below the home of worktrees, what else is not known to be gone of the
+    /// paths that `rows` name, and entries of ours in these repositories that lead
+    /// home and find nothing.
     async fn things(
         &self,
         projects: &[PathBuf],
@@ -62,11 +67,7 @@ pub trait ReapFiles: Send + Sync {
 
     /// Removes a worktree that no session has; as [`super::Worktrees::archive`],
     /// but it looks once more whether it loses something, and leaves it then.
-    async fn bury(
-        &self,
-        worktree: &Worktree,
-        project: Option<&Path>,
-    ) -> Result<Archived, WorktreeError>;
+    async fn bury(&self, worktree: &Worktree) -> Result<Archived, WorktreeError>;
 
     /// Removes a thing that holds nothing, or only what an archive holds too.
     async fn clear(&self, thing: &Thing) -> Result<(), WorktreeError>;

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::ids::{SessionKey, TurnId};
 use crate::rules::moment::Moment;
+use crate::rules::trial::Trial;
 
 /// When a circuit opens, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +50,7 @@ enum Phase {
     #[default]
     Closed,
     Open(Moment),
-    /// With the turn that tries, if one does.
-    HalfOpen(Option<TurnId>),
+    HalfOpen(Trial),
 }
 
 /// The circuit of one agent.
@@ -137,10 +137,10 @@ impl Circuit {
             if until > now {
                 return Entry::Rests(until.since(now));
             }
-            self.phase = Phase::HalfOpen(None);
+            self.phase = Phase::HalfOpen(Trial::default());
         }
         match &mut self.phase {
-            Phase::HalfOpen(tries) => match *tries.get_or_insert(turn) == turn {
+            Phase::HalfOpen(trial) => match trial.enter(turn) {
                 true => Entry::Go,
                 false => Entry::Tried,
             },
@@ -151,14 +151,13 @@ impl Circuit {
     /// A turn is over or was given back. `answered`: the agent was there. True when
     /// that closed the circuit.
     pub fn left(&mut self, turn: TurnId, answered: bool) -> bool {
-        if self.phase != Phase::HalfOpen(Some(turn)) {
-            return false;
+        match &mut self.phase {
+            Phase::HalfOpen(trial) if trial.is_by(turn) => {
+                *trial = Trial::default();
+                answered && self.worked()
+            }
+            _ => false,
         }
-        if answered {
-            return self.worked();
-        }
-        self.phase = Phase::HalfOpen(None);
-        false
     }
 
     /// For people.

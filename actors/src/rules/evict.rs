@@ -117,8 +117,14 @@ pub struct Looked {
 /// How long an unused agent is kept for its own sake: 4 h, as long as a turn may take.
 pub const KEEP: Duration = Duration::from_secs(4 * 60 * 60);
 
+/// How long a context that would be lost keeps an unused agent at most, while somebody
+/// needs its place: who still talks to it answers within so long, and whoever comes
+/// back later is told that the agent begins anew.
+pub const KEEP_CONTEXT: Duration = Duration::from_secs(60);
+
 /// How long work that was left running, or a context that would be lost, keeps a
-/// session after its last turn.
+/// session after its last turn; the latter never longer than [`KEEP_CONTEXT`] while
+/// somebody needs its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keep {
     /// While nobody needs its place.
@@ -157,12 +163,14 @@ pub fn decide(view: &View, nomination: Nomination, insist: bool, keep: Keep) -> 
         Agent::Down => return Decision::Goes,
         Agent::Up { resumable } => resumable,
     };
-    let kept = match nomination {
-        Nomination::Lru | Nomination::Memory => view.idle < keep.needed,
-        Nomination::Ttl | Nomination::Config | Nomination::Operator => view.idle < keep.unneeded,
+    let (work, context) = match nomination {
+        Nomination::Lru | Nomination::Memory => (keep.needed, keep.needed.min(KEEP_CONTEXT)),
+        Nomination::Ttl | Nomination::Operator => (keep.unneeded, keep.unneeded),
+        // Under another definition its context is given up in any case.
+        Nomination::Config => (keep.unneeded, Duration::ZERO),
     };
-    // Under another definition its context is given up in any case.
-    if !resumable && kept && nomination != Nomination::Config {
+    let kept = view.idle < work;
+    if !resumable && view.idle < context {
         return Decision::Stays(Stays::NotResumable);
     }
     let Some(looked) = view.looked else {

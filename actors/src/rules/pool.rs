@@ -89,20 +89,27 @@ pub enum Admission {
     /// The key is on its way out, or its last turn's end is still to be told: decide
     /// again when it is gone, or when that was told.
     Wait,
-    /// Everyone is busy or refuses: give the task back for so long.
-    Full(Duration),
+    /// Everyone is busy or refuses: give the task back.
+    Full {
+        /// For so long.
+        wait: Duration,
+        /// There are places, and no memory.
+        memory: bool,
+    },
 }
 
 /// Decides about an assignment for `key`: idle ones make room first, least recently
 /// used before others; then those that wait for a human, longest asking before
 /// others; those a message waits for when nobody else goes. `refused` were asked for
-/// this assignment and would not go.
+/// this assignment and would not go; so many assignments `ahead` of it wait for a
+/// place too, and take the first ones that become free.
 #[must_use]
 pub fn admit(
     slots: &BTreeMap<SessionKey, Slot>,
     key: &SessionKey,
     room: Room,
     refused: &[Refused],
+    ahead: usize,
     now: Moment,
 ) -> Admission {
     match slots.get(key) {
@@ -112,17 +119,23 @@ pub fn admit(
         Some(_) => return Admission::Reuse,
         None => {}
     }
-    let is_heavy = is_heavy(slots, room);
-    if slots.len() < room.sessions && !is_heavy {
+    let memory = slots.len() < room.sessions;
+    if memory && !is_heavy(slots, room) {
         return Admission::Spawn;
     }
-    if slots.values().any(|slot| slot.leaving) {
+    let leaving = slots.values().filter(|slot| slot.leaving).count();
+    // Who goes makes one place, and an unknown amount of memory.
+    let is_coming = match memory {
+        true => leaving > 0,
+        false => slots.len() + ahead < room.sessions + leaving,
+    };
+    if is_coming {
         return Admission::Wait;
     }
     let first = |may: &dyn Fn(&SessionKey) -> bool| {
         let going = slots
             .iter()
-            .filter(|(key, slot)| slot.may_go(now) && may(key));
+            .filter(|(key, slot)| !slot.leaving && slot.may_go(now) && may(key));
         let first = going.min_by_key(|(_, slot)| match slot.asks {
             Some(asks) => (true, asks.since),
             None => (false, slot.used),
@@ -131,7 +144,6 @@ pub fn admit(
     };
     // Its last word counts.
     let word = |key: &SessionKey| refused.iter().rev().find(|refused| refused.key == *key);
-    let memory = slots.len() < room.sessions;
     if let Some(victim) = first(&|key| word(key).is_none()) {
         return Admission::After {
             victim,
@@ -147,11 +159,12 @@ pub fn admit(
         };
     }
     let stays = |slot: &Slot| slot.asks.is_some_and(|asks| !asks.can_leave);
-    Admission::Full(if slots.values().all(stays) {
+    let wait = if slots.values().all(stays) {
         PEOPLE_WAIT
     } else {
         FULL_WAIT
-    })
+    };
+    Admission::Full { wait, memory }
 }
 
 /// Bytes of all process trees; one that was not weighed yet counts as the mean of
@@ -183,6 +196,18 @@ pub fn over_memory(slots: &BTreeMap<SessionKey, Slot>, room: Room) -> Option<Ses
     let idle = slots.iter().filter(|(_, slot)| !slot.busy);
     let first = idle.min_by_key(|(_, slot)| slot.used);
     first.map(|(key, _)| key.clone())
+}
+
+/// Who should go because there are more than there may be: of the idle ones the least
+/// recently used, as many as are too many when those that are going are gone.
+#[must_use]
+pub fn surplus(slots: &BTreeMap<SessionKey, Slot>, room: Room) -> Vec<SessionKey> {
+    let (leaving, staying): (Vec<_>, Vec<_>) = slots.iter().partition(|(_, slot)| slot.leaving);
+    let over = (slots.len() - leaving.len()).saturating_sub(room.sessions);
+    let mut idle: Vec<_> = staying.into_iter().filter(|(_, slot)| !slot.busy).collect();
+    idle.sort_by_key(|(_, slot)| slot.used);
+    let going = idle.into_iter().take(over);
+    going.map(|(key, _)| key.clone()).collect()
 }
 
 /// Keys whose idle time is over, longest unused first.

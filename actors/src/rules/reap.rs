@@ -16,14 +16,15 @@ pub fn deeds(
     open: &BTreeSet<SessionId>,
     keep: &Keep,
 ) -> Vec<(Deed, Reason)> {
-    let there: BTreeSet<&Path> = things
-        .iter()
-        .filter(|thing| thing.kind == ThingKind::Folder)
-        .map(|thing| thing.path.as_path())
-        .collect();
-    let of_rows = places
-        .iter()
-        .filter_map(|place| of_row(place, there.contains(place.worktree.path.as_path()), keep));
+    let paths_of = |kind: ThingKind| -> BTreeSet<PathBuf> {
+        let of_kind = things.iter().filter(|thing| thing.kind == kind);
+        of_kind.map(whole).collect()
+    };
+    let (there, aside) = (paths_of(ThingKind::Folder), paths_of(ThingKind::Tombstone));
+    let of_rows = places.iter().filter_map(|place| {
+        let path = &place.worktree.path;
+        of_row(place, there.contains(path), aside.contains(path), keep)
+    });
     let rows = Rows::of(places);
     let of_disk = things
         .iter()
@@ -52,11 +53,12 @@ impl<'a> Rows<'a> {
     }
 }
 
-fn of_row(place: &Place, there: bool, keep: &Keep) -> Option<(Deed, Reason)> {
+/// `aside`: files of it were moved away to be removed, and were not.
+fn of_row(place: &Place, there: bool, aside: bool, keep: &Keep) -> Option<(Deed, Reason)> {
     let archive = |reason| Some((Deed::Archive(place.clone()), reason));
     match place.standing {
         Standing::InUse => None,
-        Standing::Open | Standing::Closed | Standing::ArenaOver if !there => {
+        Standing::Open | Standing::Closed | Standing::ArenaOver if !there && !aside => {
             // Somebody may be making it.
             (place.idle >= keep.orphan).then(|| (Deed::NoteGone(place.clone()), Reason::FilesGone))
         }
@@ -83,9 +85,9 @@ fn of_thing(
     let row = rows.at(&whole(thing));
     let old = thing.age >= keep.orphan;
     let is_open = |session: &SessionId| open.contains(session);
+    let wanted = row.is_some_and(|row| !row.standing.is_over());
     match thing.kind {
         ThingKind::Folder => {
-            let wanted = row.is_some_and(|row| !row.standing.is_over());
             let expected = row.is_none() && thing.session.as_ref().is_some_and(is_open);
             (old && !wanted && !expected)
                 .then(|| (Deed::Bury(thing.clone(), row.cloned()), Reason::Orphan))
@@ -100,8 +102,7 @@ fn of_thing(
             (old && !in_use).then(|| (Deed::Clear(thing.clone()), Reason::HalfMade))
         }
         ThingKind::Entry => {
-            let in_use = row.is_some_and(|row| row.standing == Standing::InUse);
-            (old && !in_use).then(|| (Deed::Clear(thing.clone()), Reason::FilesGone))
+            (old && !wanted).then(|| (Deed::Clear(thing.clone()), Reason::FilesGone))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What would be lost if a worktree went. One rule for all who may remove one:
 //! close, delete and the reaper.
 
+use crate::review::Leave;
 use crate::risk::{Facts, Loss, Named, Purpose};
 
 /// Every kind of loss, in the order of [`Loss`]; none when it may go.
@@ -41,6 +42,14 @@ pub fn beyond_a_checkpoint(facts: &Facts) -> Option<String> {
         return Some(format!("it cannot be read: {why}"));
     }
     (!facts.unkept.is_empty()).then(|| list("no commit can hold", &facts.unkept))
+}
+
+/// Whether the worktree stays: something would be lost that nobody gave up, or that
+/// nobody can.
+#[must_use]
+pub fn refuses(facts: &Facts, leave: Leave) -> bool {
+    let lost = !losses(facts, leave.purpose()).is_empty();
+    lost && (!leave.force || beyond_a_checkpoint(facts).is_some())
 }
 
 /// For a person: what would be lost, with numbers and names.

@@ -6,8 +6,6 @@ use crate::set_up::{Consent, FILE, Found, SetUp};
 /// What comes before the prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing: it is as it should be.
-    Ready,
     /// It is as it should be from here on: nothing is wanted, or nobody allows it.
     GoWithout,
     /// Copy, run the script, and take the result for what the work begins with.
@@ -16,19 +14,16 @@ pub enum Step {
     Wait(String),
 }
 
-/// `due`: it was made, or torn down, since it was last set up. Whoever is not asked
-/// has consented to nothing.
+/// For one that is due: it was made, or torn down, since it was last set up. Whoever
+/// is not asked has consented to nothing.
 #[must_use]
-pub fn step(due: bool, found: &Found, consent: Option<Consent>) -> Step {
-    if !due {
-        return Step::Ready;
-    }
+pub fn step(found: &Found, consent: Option<Consent>) -> Step {
     match (found, consent) {
         (Found::Nothing, _) | (Found::This(_), Some(Consent::Refused)) => Step::GoWithout,
         (Found::Wrong(why), _) => Step::Wait(format!("{FILE} cannot be used: {why}")),
         (Found::This(set_up), Some(Consent::Trusted)) => Step::SetUp(set_up.clone()),
         (Found::This(set_up), None) => Step::Wait(format!(
-            "{FILE} ({}) is not trusted: look at it with `hearth setup`, then `hearth setup --trust` or `--refuse` it",
+            "{FILE} ({0}) is not trusted: look at it with `hearth setup`, then `hearth setup --trust {0}` or `--refuse` it",
             short(&set_up.hash)
         )),
     }

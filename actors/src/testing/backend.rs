@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -124,6 +125,8 @@ struct State {
     /// Whose directory was deleted.
     astray: BTreeSet<SessionKey>,
     settled: Vec<SessionKey>,
+    /// Threads that were made to wait for a look at processes.
+    blocked: Vec<ThreadId>,
 }
 
 impl FakeBackend {
@@ -145,6 +148,13 @@ impl FakeBackend {
     /// The agent of `key` has left so many processes running; none: nobody can tell.
     pub fn leave_running(&self, key: &SessionKey, processes: Option<usize>) {
         self.with(|state| state.left_running.insert(key.clone(), processes));
+    }
+
+    /// Whether this thread was made to wait for a look at processes.
+    #[must_use]
+    pub fn has_blocked_me(&self) -> bool {
+        let me = thread::current().id();
+        self.with(|state| state.blocked.contains(&me))
     }
 
     /// How often the processes of the key were taken for its agent and its helpers.
@@ -784,8 +794,12 @@ impl ProcessLedger for FakeBackend {
             .clone()
     }
 
-    fn rss_bytes(&self, _key: &SessionKey) -> Option<u64> {
-        None
+    fn rss_bytes(&self, key: &SessionKey) -> Option<u64> {
+        let me = thread::current().id();
+        self.with(|state| {
+            state.blocked.push(me);
+            Some(state.weights.get(key).copied().unwrap_or(WEIGHT))
+        })
     }
 
     async fn footprints(&self) -> BTreeMap<SessionKey, Footprint> {

@@ -331,6 +331,18 @@ impl Harness {
         .await;
     }
 
+    /// A chat of a new workspace whose first turn ended well, and whose agent is warm.
+    ///
+    /// # Panics
+    /// When that turn does not end well.
+    pub async fn warm(&self) -> (SessionId, SessionKey) {
+        let (session, key) = self.chat();
+        let task = self.enqueue(session, &key, "x");
+        assert_eq!(self.outcome(task).await, Outcome::Ok);
+        self.state(&key, "idle").await;
+        (session, key)
+    }
+
     /// Stops the tree and checks every promise once more.
     ///
     /// # Panics

@@ -54,6 +54,7 @@ pub(super) struct State {
     things: Vec<Thing>,
     /// Archives and checkpoints that were let go of.
     let_go: Vec<String>,
+    no_checkout: Option<PathBuf>,
     fail: Option<String>,
     latency: Duration,
     panics: u32,
@@ -363,6 +364,11 @@ impl FakeWorktrees {
         });
     }
 
+    /// From now on the checkout of a project is gone.
+    pub fn lose_checkout(&self, project: &Path) {
+        self.with(|state| state.no_checkout = Some(project.to_owned()));
+    }
+
     /// The worktree is there.
     pub fn is_made(&self, path: &Path) -> bool {
         self.with(|state| state.made.contains_key(path))
@@ -376,7 +382,7 @@ impl FakeWorktrees {
 
 #[async_trait]
 impl ReapFiles for FakeWorktrees {
-    async fn facts(&self, worktree: &Worktree, _project_path: Option<&Path>) -> Facts {
+    async fn facts(&self, worktree: &Worktree) -> Facts {
         let latency = self.with(|state| state.latency);
         tokio::time::sleep(latency).await;
         self.look(worktree)
@@ -405,11 +411,7 @@ impl ReapFiles for FakeWorktrees {
         }))
     }
 
-    async fn bury(
-        &self,
-        worktree: &Worktree,
-        _project: Option<&Path>,
-    ) -> Result<Archived, WorktreeError> {
+    async fn bury(&self, worktree: &Worktree) -> Result<Archived, WorktreeError> {
         let facts = self.look(worktree);
         if !risk::losses(&facts, Purpose::Delete).is_empty() {
             return Ok(Archived::Left(risk::told(&facts, Purpose::Delete)));
@@ -430,8 +432,12 @@ impl ReapFiles for FakeWorktrees {
         Ok(())
     }
 
-    async fn let_go(&self, _project: &Path, ids: &[CheckpointId]) -> Result<(), WorktreeError> {
+    async fn let_go(&self, project: &Path, ids: &[CheckpointId]) -> Result<(), WorktreeError> {
         self.reach().await?;
+        if self.with(|state| state.no_checkout.as_deref() == Some(project)) {
+            let why = format!("{} is gone", project.display());
+            return Err(WorktreeError::Unusable(why));
+        }
         self.with(|state| state.let_go.extend(ids.iter().map(ToString::to_string)));
         Ok(())
     }

@@ -237,13 +237,15 @@ impl TreeHandle {
         &self.shared.board
     }
 
-    /// The whole tree with the memory of each agent's processes, which is
-    /// looked up now; none before the root is up.
-    #[must_use]
-    pub fn snapshot(&self) -> Option<TreeNode> {
-        let mut tree = self.shared.board.tree()?;
-        self.weigh(&mut tree);
-        Some(tree)
+    /// The whole tree with the memory of each agent's processes, which is looked up
+    /// now, on a thread that may block; none before the root is up.
+    pub async fn snapshot(&self) -> Option<TreeNode> {
+        let (mut tree, own) = (self.shared.board.tree()?, self.clone());
+        let weigh = move || {
+            own.weigh(&mut tree);
+            tree
+        };
+        tokio::task::spawn_blocking(weigh).await.ok()
     }
 
     /// Live frames.

@@ -80,8 +80,7 @@ pub(in crate::tree) async fn ready(
         Found::This(this) => read(|| ports.set_up_rows.consent(spec.project, &this.hash)).await,
         Found::Nothing | Found::Wrong(_) => None,
     };
-    let worktree = match set_up::step(true, &found, consent) {
-        Step::Ready => worktree,
+    let worktree = match set_up::step(&found, consent) {
         Step::GoWithout => {
             within("the worktree was not noted", files.done(&worktree, None)).await?
         }
@@ -115,6 +114,17 @@ async fn set_it_up(
     Ok(worktree)
 }
 
+/// The hash of what the worktree was set up by; else why that is not known.
+pub(in crate::tree) async fn set_up_by(
+    shared: &Shared,
+    worktree: &Worktree,
+    bound: Duration,
+) -> Result<Option<String>, String> {
+    let by = timeout(bound, shared.ports.set_up_files.set_up_by(worktree));
+    by.await
+        .map_err(|_| format!("by what it was set up was not known within {bound:?}"))
+}
+
 /// Runs what is to come before the worktree goes. None: it may go; else why its
 /// script failed.
 pub(in crate::tree) async fn tear_down(
@@ -123,7 +133,10 @@ pub(in crate::tree) async fn tear_down(
     worktree: &Worktree,
 ) -> Option<String> {
     let ports = &shared.ports;
-    let by = ports.set_up_files.set_up_by(worktree).await?;
+    let by = match set_up_by(shared, worktree, FILES_BOUND).await {
+        Ok(by) => by?,
+        Err(why) => return Some(why),
+    };
     let wanted = read(|| ports.set_up_rows.tear_down(session, &by)).await?;
     let around = Around {
         worktree: worktree.path.clone(),

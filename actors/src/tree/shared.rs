@@ -3,10 +3,13 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
+use crate::model::Worktree;
+pub(crate) use crate::ports::with_source;
 use crate::ports::{ArenasError, Fact, JournalError, Ports};
 use crate::reap::Keep;
+use crate::risk::Facts;
 use crate::rules::circuit;
 use crate::rules::evict::KEEP;
 use crate::rules::moment::Moment;
@@ -129,6 +132,18 @@ impl Shared {
         self.ports.meter.note(fact);
     }
 
+    /// What would be lost with the worktree: unreadable, when that is not known within
+    /// `bound`.
+    pub(crate) async fn facts(&self, worktree: &Worktree, bound: Duration) -> Facts {
+        let looked = timeout(bound, self.ports.reap_files.facts(worktree));
+        looked.await.unwrap_or_else(|_| Facts {
+            worktree: Some(worktree.id),
+            path: worktree.path.clone(),
+            unreadable: Some(format!("it was not read within {bound:?}")),
+            ..Facts::default()
+        })
+    }
+
     pub(crate) fn jitter(&self) -> f64 {
         self.jitter
             .lock()
@@ -200,18 +215,4 @@ where
         }
         backoff.wait().await;
     }
-}
-
-/// The error with what caused it, on one line for the person who reads it.
-pub(crate) fn with_source(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -1,7 +1,7 @@
 //! Whether a session goes that was asked to.
 
 use hearth_actors::rules::evict::{
-    Agent, Decision, Keep, Looked, Nomination, Stays, View, Work, decide,
+    Agent, Decision, KEEP_CONTEXT, Keep, Looked, Nomination, Stays, View, Work, decide,
 };
 use proptest::prelude::*;
 
@@ -82,7 +82,8 @@ proptest! {
             Work::Asking { can_leave: true } | Work::None => {}
         }
         if !has_turn && view.agent == Agent::Starting { keeps.push(Stays::Starting); }
-        if free && !resumable && young && why != Nomination::Config {
+        let cut_off = pressed && view.idle >= KEEP_CONTEXT;
+        if free && !resumable && young && !cut_off && why != Nomination::Config {
             keeps.push(Stays::NotResumable);
         }
         if free && view.looked.is_some() {
@@ -152,6 +153,31 @@ fn what_was_left_running_keeps_it_for_longer_while_nobody_needs_its_place() {
         ..works
     };
     assert_eq!(asked(much_later, Nomination::Ttl, false), Decision::Goes);
+}
+
+#[test]
+fn a_context_that_would_be_lost_keeps_it_a_minute_while_its_place_is_needed() {
+    let lost = |idle_for| View {
+        agent: Agent::Up { resumable: false },
+        idle: idle_for,
+        ..idle()
+    };
+    let stays = Decision::Stays(Stays::NotResumable);
+    let almost = KEEP_CONTEXT.saturating_sub(secs(1));
+    for why in [Nomination::Lru, Nomination::Memory] {
+        assert_eq!(asked(lost(almost), why, true), stays, "{why}");
+        assert_eq!(asked(lost(KEEP_CONTEXT), why, false), Decision::Goes);
+    }
+    for why in [Nomination::Ttl, Nomination::Operator] {
+        assert_eq!(asked(lost(KEEP_CONTEXT), why, true), stays, "{why}");
+    }
+    // An idle time that is shorter holds.
+    let short = Keep {
+        needed: secs(10),
+        ..keep()
+    };
+    let early = decide(&lost(secs(10)), Nomination::Lru, false, short);
+    assert_eq!(early, Decision::Goes);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod going_on;
 mod handover;
 mod health;
 mod lease;
+mod loan;
 mod operation;
 mod permission;
 mod pool;

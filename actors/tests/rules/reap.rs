@@ -123,6 +123,35 @@ fn a_tombstone_goes_only_where_a_row_says_that_its_files_are_kept() {
 }
 
 #[test]
+fn files_that_stayed_aside_are_not_noted_as_gone() {
+    let grave = thing(1, ThingKind::Tombstone, 9 * HOUR);
+    let open = [session(1)];
+    let row = place(1, Standing::Open, 9 * HOUR);
+    assert_eq!(decide(&[row], std::slice::from_ref(&grave), &open), []);
+    let row = place(1, Standing::Closed, 9 * HOUR);
+    assert_eq!(
+        decide(std::slice::from_ref(&row), &[grave], &[]),
+        [(Deed::Archive(row), Reason::SessionClosed)],
+        "which tells why it cannot be"
+    );
+}
+
+#[test]
+fn the_entry_of_a_worktree_that_somebody_may_want_stays() {
+    let entry = thing(1, ThingKind::Entry, 9 * HOUR);
+    for standing in Standing::ALL {
+        let row = place(1, *standing, Duration::ZERO);
+        let found = decide(&[row], std::slice::from_ref(&entry), &[]);
+        let cleared = found.contains(&(Deed::Clear(entry.clone()), Reason::FilesGone));
+        assert_eq!(cleared, standing.is_over(), "{standing:?}");
+    }
+    assert_eq!(
+        decide(&[], std::slice::from_ref(&entry), &[]),
+        [(Deed::Clear(entry), Reason::FilesGone)]
+    );
+}
+
+#[test]
 fn an_archive_expires_and_one_that_may_come_back_does_not() {
     let old = 15 * 24 * HOUR;
     let gone = place(1, Standing::Archived, old);
@@ -201,6 +230,12 @@ proptest! {
                     prop_assert!(thing.kind != ThingKind::Folder);
                     if *reason != Reason::HalfRemoved {
                         prop_assert!(thing.age >= keep.orphan);
+                    }
+                    if thing.kind == ThingKind::Entry {
+                        let wanted = places.iter().any(|place| {
+                            place.worktree.path == thing.path && !place.standing.is_over()
+                        });
+                        prop_assert!(!wanted);
                     }
                 }
                 Deed::NoteGone(place) => {

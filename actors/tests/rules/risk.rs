@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use hearth_actors::review::Leave;
 use hearth_actors::risk::{Facts, Loss, MAX_NAMES, Named, Purpose};
-use hearth_actors::rules::risk::{beyond_a_checkpoint, losses, told};
+use hearth_actors::rules::risk::{beyond_a_checkpoint, losses, refuses, told};
 use proptest::prelude::*;
 
 fn named() -> impl Strategy<Value = Named> {
@@ -90,6 +91,16 @@ proptest! {
         prop_assert_eq!(safe(Purpose::Archive), facts.gone || !alone);
         let alone = alone || facts.unmerged.total > 0;
         prop_assert_eq!(safe(Purpose::Delete), facts.gone || !alone);
+    }
+
+    /// Consent gives up what a commit keeps, and nothing else.
+    #[test]
+    fn consent_is_about_what_a_commit_keeps(facts in facts(), delete: bool) {
+        let leave = |force| Leave { force, delete, skip_teardown: false };
+        let lost = !losses(&facts, leave(false).purpose()).is_empty();
+        prop_assert_eq!(refuses(&facts, leave(false)), lost);
+        let keepable = facts.unreadable.is_none() && facts.unkept.total == 0;
+        prop_assert_eq!(refuses(&facts, leave(true)), !facts.gone && !keepable);
     }
 
     /// A deletion never loses less than an archive, every loss is told, and what no

@@ -24,39 +24,34 @@ fn nothing_runs_that_nobody_trusts_and_nobody_works_where_that_is_open() {
         Found::Wrong("line 1".into()),
         Found::This(this()),
     ];
-    for due in [false, true] {
-        for found in &all {
-            for consent in [None, Some(Consent::Trusted), Some(Consent::Refused)] {
-                let step = step(due, found, consent);
-                let is_this = matches!(found, Found::This(_));
-                let trusted = due && is_this && consent == Some(Consent::Trusted);
-                assert_eq!(
-                    matches!(step, Step::SetUp(_)),
-                    trusted,
-                    "{found:?} {consent:?}"
-                );
-                let open = matches!(found, Found::Wrong(_)) || (is_this && consent.is_none());
-                assert_eq!(
-                    matches!(step, Step::Wait(_)),
-                    due && open,
-                    "{found:?} {consent:?}"
-                );
-                assert_eq!(step == Step::Ready, !due);
-            }
+    for found in &all {
+        for consent in [None, Some(Consent::Trusted), Some(Consent::Refused)] {
+            let step = step(found, consent);
+            let is_this = matches!(found, Found::This(_));
+            assert_eq!(
+                matches!(step, Step::SetUp(_)),
+                is_this && consent == Some(Consent::Trusted),
+                "{found:?} {consent:?}"
+            );
+            assert_eq!(
+                matches!(step, Step::Wait(_)),
+                matches!(found, Found::Wrong(_)) || (is_this && consent.is_none()),
+                "{found:?} {consent:?}"
+            );
         }
     }
 }
 
 #[test]
 fn who_waits_is_told_for_what() {
-    let Step::Wait(why) = step(true, &Found::This(this()), None) else {
+    let Step::Wait(why) = step(&Found::This(this()), None) else {
         panic!("it waits");
     };
     assert!(
         why.contains("(0123456789ab)") && why.contains("hearth setup --trust"),
         "{why}"
     );
-    let Step::Wait(why) = step(true, &Found::Wrong("line 3".into()), None) else {
+    let Step::Wait(why) = step(&Found::Wrong("line 3".into()), None) else {
         panic!("it waits");
     };
     assert!(why.contains("line 3"), "{why}");

@@ -129,6 +129,14 @@ impl AgentBackend for AcpBackend {
             });
         };
         let process = Arc::new(process);
+        if let Some(folder) = prepared.temporary {
+            let mut gone = process.gone();
+            tokio::spawn(async move {
+                // An error says that it is gone, too.
+                let _ = gone.wait_for(|gone| *gone).await;
+                drop(tokio::task::spawn_blocking(move || drop(folder)));
+            });
+        }
 
         let (shared, words) = Shared::new(self.learn.clone());
         let (lines, connection_lines) = mpsc::channel(1);

@@ -1,4 +1,4 @@
-//! One prompt, as opencode wants it.
+//! The bodies of `POST /session/:id/prompt_async` and `…/command`.
 
 use serde_json::{Value, json};
 

@@ -59,9 +59,10 @@ pub struct Reap {
 /// `setup`.
 #[derive(Debug, Args)]
 pub struct Setup {
-    /// Let it run in new worktrees
-    #[arg(long)]
-    pub trust: bool,
+    /// Let it run in new worktrees; with the hash that you saw (or its first 12
+    /// characters) only if it is that still
+    #[arg(long, value_name = "HASH", num_args = 0..=1, default_missing_value = "")]
+    pub trust: Option<String>,
     /// Never let it run: new worktrees go without
     #[arg(long, conflicts_with = "trust")]
     pub refuse: bool,

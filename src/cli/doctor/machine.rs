@@ -26,7 +26,11 @@ pub(super) fn settings(settings: &Settings) -> Finding {
         || "no hearth.toml; the defaults hold".to_owned(),
         |path| path.display().to_string(),
     );
-    Finding::ok("settings", from)
+    let claude = match settings.claude_sdk_backend {
+        true => "",
+        false => "; CLAUDE_SDK_BACKEND is off: each turn of claude is a process of its own",
+    };
+    Finding::ok("settings", format!("{from}{claude}"))
 }
 
 pub(super) fn home(home: &Path) -> Vec<Finding> {

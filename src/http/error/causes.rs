@@ -1,9 +1,9 @@
 //! From what went wrong within to what is said of it.
 
-use hearth_actors::ports::OperationsError;
+use hearth_actors::ports::{OperationsError, with_source};
 use hearth_actors::tree::handle::Refusal;
 
-use super::{ApiError, Code, Stake, chain};
+use super::{ApiError, Code, Stake};
 use crate::store::StoreError;
 use crate::store::rows::operations::Conflict;
 
@@ -17,7 +17,7 @@ impl From<sqlx::Error> for ApiError {
 /// Nothing is claimed about what was changed: a request may be more than the
 /// statement that failed.
 fn database_away(error: &StoreError) -> ApiError {
-    tracing::warn!(error = %chain(error), "the database cannot be used");
+    tracing::warn!(error = %with_source(error), "the database cannot be used");
     let detail = if matches!(error, StoreError::InDoubt(_)) {
         "the connection to the database broke; it is not known whether the request was done: look, or repeat it with the same Idempotency-Key"
     } else {
@@ -51,7 +51,7 @@ impl From<StoreError> for ApiError {
 
 impl From<OperationsError> for ApiError {
     fn from(error: OperationsError) -> Self {
-        let detail = chain(&error);
+        let detail = with_source(&error);
         match error {
             OperationsError::Busy(detail) => Self::new(Code::WorktreeBusy, detail),
             OperationsError::Wrong { code, what } => match code {

@@ -7,6 +7,7 @@ mod codes;
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use hearth_actors::ports::with_source;
 use hearth_actors::risk::{Facts, Purpose};
 use hearth_actors::rules::risk::beyond_a_checkpoint;
 use serde::Serialize;
@@ -169,7 +170,7 @@ impl ApiError {
 
     /// Our own fault: logged here with its cause, which the caller never sees.
     pub fn internal(error: &dyn std::error::Error) -> Self {
-        tracing::error!(error = %chain(error), "a request failed");
+        tracing::error!(error = %with_source(error), "a request failed");
         Self::new(
             Code::Internal,
             "the cause is in the log of the service; trying again may help",
@@ -233,19 +234,4 @@ impl IntoResponse for ApiError {
         }
         response
     }
-}
-
-/// An error with its causes, each once.
-pub(in crate::http) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
 }

@@ -51,6 +51,6 @@ async fn next(state: &AppState, changes: &mut watch::Receiver<u64>, first: bool)
         }
     }
     changes.mark_unchanged();
-    let tree = serde_json::to_string(&state.tree.snapshot()).ok()?;
+    let tree = serde_json::to_string(&state.tree.snapshot().await).ok()?;
     Some(format!("event: tree\ndata: {tree}\n\n").into())
 }

@@ -1,7 +1,5 @@
 //! Sessions: a workspace each.
 
-use std::path::PathBuf;
-
 use chrono::{DateTime, Utc};
 use hearth_actors::limits::Budget;
 use hearth_actors::model::Worktree;
@@ -127,26 +125,18 @@ pub async fn get(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<Session>> {
 ///
 /// # Errors
 /// The database's.
-pub async fn worktree(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<(Worktree, PathBuf)>> {
-    #[derive(FromRow)]
-    struct Row {
-        #[sqlx(flatten)]
-        worktree: WorktreeRow,
-        project_path: String,
-    }
-    let row: Option<Row> = sqlx::query_as(
+pub async fn worktree(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<Worktree>> {
+    let row: Option<WorktreeRow> = sqlx::query_as(
         "select w.id as worktree_id, w.path as worktree_path, w.branch, w.base_commit,
-            coalesce(hw.baseline, w.base_commit) as baseline, p.path as project_path
+            coalesce(hw.baseline, w.base_commit) as baseline
          from worktrees w
-            join sessions s on s.id = w.session_id
-            join projects p on p.id = s.project_id
             left join hearth.worktrees hw on hw.worktree_id = w.id
          where w.session_id = $1 and w.status = 'active'",
     )
     .bind(id)
     .fetch_optional(pool)
     .await?;
-    Ok(row.and_then(|row| Some((row.worktree.worktree()?, row.project_path.into()))))
+    Ok(row.and_then(WorktreeRow::worktree))
 }
 
 /// Whether the session exists and is not deleted.

@@ -150,7 +150,8 @@ macro_rules! select_tasks {
              ) last on true
              left join lateral (
                 select q.parked_reason as reason, q.parked_until as until, q.parked_detail as detail
-                where q.waiting and q.not_before > clock_timestamp()
+                where q.waiting and (q.not_before > clock_timestamp()
+                    or q.parked_reason = 'pool_full' and q.not_before is not null)
              ) p on true ",
             $rest
         )

@@ -40,7 +40,8 @@ detached as (
     order by asked.at desc, k.id desc limit $3
 ),
 -- What waits for seconds only backs off; what has found no place for longer may
--- wait for people. `set_up` surely does.
+-- wait for people: also when its time has come, until it is claimed again. `set_up`
+-- surely does.
 parked as (
     select 'task:' || k.id, k.id as row_id, 'parked', coalesce(q.parked_reason, (
             select t.outcome from hearth.turns t where t.task_id = k.id order by t.attempt desc limit 1
@@ -48,8 +49,8 @@ parked as (
         case when q.parked_reason is null then q.not_before else q.parked_until end,
         k.session_id, k.chat_id, k.id, nullif(q.agent, ''), array['retry']
     from hearth.queue q join tasks k on k.id = q.task_id
-    where q.waiting and q.not_before > clock_timestamp() - interval '5 seconds'
-        and q.not_before < 'infinity'
+    where q.waiting and q.not_before < 'infinity'
+        and (q.not_before > clock_timestamp() - interval '5 seconds' or q.parked_reason = 'pool_full')
         and (q.not_before > clock_timestamp() + interval '10 seconds' or (
             q.parked_reason in ('pool_full', 'disk_low', 'set_up') and k.created_at < clock_timestamp() - interval '10 seconds'))
         and ($1::timestamptz is null or (k.created_at, k.id) < ($1, $2::uuid))

@@ -9,11 +9,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use git2::Oid;
-use hearth_actors::ids::CheckpointId;
+use hearth_actors::ids::{CheckpointId, WorktreeId};
 use hearth_actors::model::{Checkpoint, Worktree};
 use hearth_actors::ports::WorktreeError;
 use hearth_actors::review::{Besides, Conflict, Leave, Plan, Planned, Work};
-use hearth_actors::risk::Facts;
 use hearth_actors::rules::reap::TOMBSTONE;
 use hearth_actors::rules::risk as rule;
 
@@ -29,8 +28,8 @@ pub(in super::super) fn aside(path: &Path) -> PathBuf {
     path.with_file_name(format!("{TOMBSTONE}{name}"))
 }
 
-pub(in super::super) fn deleted_ref(worktree: &Worktree) -> String {
-    format!("refs/hearth/deleted/{}", worktree.id)
+pub(in super::super) fn deleted_ref(worktree: WorktreeId) -> String {
+    format!("refs/hearth/deleted/{worktree}")
 }
 
 /// Works out what would be lost, and keeps it. What no commit can hold stays,
@@ -59,7 +58,7 @@ pub(super) fn plan(room: &Room, work: &Work, leave: Leave) -> Result<Planned, Wo
         Err(_) => return Ok(Planned::AtRisk(Box::new(risk::facts(room, worktree)))),
     };
     let facts = looked.facts;
-    if refuses(&facts, leave) {
+    if rule::refuses(&facts, leave) {
         return Ok(Planned::AtRisk(Box::new(facts)));
     }
     if let Some(reason) = admin::locked_by_a_person(open.repo.path()) {
@@ -86,11 +85,6 @@ pub(super) fn plan(room: &Room, work: &Work, leave: Leave) -> Result<Planned, Wo
     }))
 }
 
-fn refuses(facts: &Facts, leave: Leave) -> bool {
-    let lost = !rule::losses(facts, leave.purpose()).is_empty();
-    lost && (!leave.force || rule::beyond_a_checkpoint(facts).is_some())
-}
-
 /// Moves it aside. Repeatable: one that moved before is only looked at once more.
 pub(super) fn carry_out(
     room: &Room,
@@ -99,21 +93,27 @@ pub(super) fn carry_out(
 ) -> Result<Vec<Conflict>, WorktreeError> {
     let worktree = &plan.worktree;
     let Some((commit, tree)) = kept(plan) else {
-        // Nothing was there, so that nothing may be there now.
+        // Nothing was there, so that nothing may be there now. And what another
+        // archive left aside is not this one's.
+        if aside.is_dir() {
+            return Ok(vec![in_its_place(aside)]);
+        }
         let came = worktree.path.is_dir();
         return Ok(came.then(|| moved(worktree)).into_iter().collect());
     };
     if worktree.path.is_dir() {
+        if aside.is_dir() {
+            return Ok(vec![in_its_place(aside)]);
+        }
         let open = room.open(worktree)?;
         {
             let _alone = room.hold(open.repo.commondir())?;
-            refs::keep(&open.repo, &deleted_ref(worktree), commit)?;
+            refs::keep(&open.repo, &deleted_ref(worktree.id), commit)?;
         }
         if now(room, worktree, &open)? != Some(tree) {
             return Ok(vec![moved(worktree)]);
         }
         drop(open);
-        remove(aside)?;
         fs::rename(&worktree.path, aside).cannot("move the worktree aside", &worktree.path)?;
     }
     if !aside.is_dir() {
@@ -131,7 +131,10 @@ pub(super) fn carry_out(
     if same.as_ref().is_ok_and(|same| *same) {
         return Ok(Vec::new());
     }
-    back(worktree, aside)?;
+    let left = take_back(plan, aside)?;
+    if !left.is_empty() {
+        return Ok(left);
+    }
     same.map(|_| vec![moved(worktree)])
 }
 
@@ -143,20 +146,27 @@ fn now(room: &Room, worktree: &Worktree, open: &Open) -> Result<Option<Oid>, Wor
     Ok(shadow.notes.is_empty().then_some(shadow.tree))
 }
 
-/// Moves it back, if it moved.
+/// Moves it back, if it moved; a conflict where something else has its place by now.
 pub(super) fn take_back(plan: &Plan, aside: &Path) -> Result<Vec<Conflict>, WorktreeError> {
-    back(&plan.worktree, aside)?;
-    Ok(Vec::new())
-}
-
-fn back(worktree: &Worktree, aside: &Path) -> Result<(), WorktreeError> {
-    if !aside.is_dir() || worktree.path.exists() {
-        return Ok(());
+    if !aside.is_dir() {
+        return Ok(Vec::new());
     }
-    fs::rename(aside, &worktree.path).cannot("move the worktree back", aside)
+    match fs::rename(aside, &plan.worktree.path) {
+        Err(error) if is_taken(error.kind()) => Ok(vec![in_its_place(aside)]),
+        moved => moved
+            .cannot("move the worktree back", aside)
+            .map(|()| Vec::new()),
+    }
 }
 
-/// Removes what moved aside, with its entry; or lets go of what planning kept.
+/// An empty folder takes nobody's place.
+fn is_taken(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{AlreadyExists, DirectoryNotEmpty, NotADirectory};
+    matches!(kind, AlreadyExists | DirectoryNotEmpty | NotADirectory)
+}
+
+/// Removes what moved aside, with its entry; or lets go of what planning kept, unless
+/// the files are still aside.
 pub(super) fn settle(
     room: &Room,
     plan: &Plan,
@@ -167,6 +177,8 @@ pub(super) fn settle(
     let private = Private::of(&room.config.home, worktree.id)?;
     if done {
         remove(aside)?;
+    } else if aside.is_dir() {
+        return Ok(());
     }
     let Some(entry) = private.entry() else {
         return Ok(());
@@ -184,18 +196,18 @@ pub(super) fn settle(
         room.snapshots.take(worktree.id);
         refs::drop(&repo, &format!("refs/hearth/trees/{}", worktree.id))?;
         if !worktree.path.exists() && admin::leads_to(&entry, &worktree.path) {
-            remove(&entry)?;
+            admin::drop_entry(&repo, &entry, worktree.id)?;
         }
     } else if let Some((commit, _)) = kept(plan)
         && commit_of(&repo, worktree) == Some(commit)
     {
-        refs::drop(&repo, &deleted_ref(worktree))?;
+        refs::drop(&repo, &deleted_ref(worktree.id))?;
     }
     refs::drop(&repo, &ref_of(plan.id))
 }
 
 fn commit_of(repo: &git2::Repository, worktree: &Worktree) -> Option<Oid> {
-    repo.refname_to_id(&deleted_ref(worktree)).ok()
+    repo.refname_to_id(&deleted_ref(worktree.id)).ok()
 }
 
 /// The commit and the tree that hold its files; none where nothing was there.
@@ -213,6 +225,15 @@ fn moved(worktree: &Worktree) -> Conflict {
         change: None,
         reason: format!("files in {path} change while it is put away: try again when it rests"),
         path,
+        hunks: Vec::new(),
+    }
+}
+
+pub(in super::super) fn in_its_place(aside: &Path) -> Conflict {
+    Conflict {
+        change: None,
+        path: aside.display().to_string(),
+        reason: "its files are here: something took their place".into(),
         hunks: Vec::new(),
     }
 }

@@ -194,3 +194,30 @@ async fn a_start_that_is_given_up_leaves_no_process() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_a_process_leaves_among_temporary_files_goes_with_it() {
+    let fixture = Fixture::new();
+    let folder = fixture.directory.path().join("homes/.demo-once");
+    let launch = Launch {
+        temporary: Some(folder.clone()),
+        ..fixture.launch()
+    };
+    let spec = LinkSpec {
+        policy: Policy::AllowAll,
+        ..fixture.spec()
+    };
+    let mut live = fixture.start_with(launch, spec, 64).await.unwrap();
+    let left = live.turn("run touch $TMPDIR/left && ls $TMPDIR").await;
+    assert_eq!(left.stop, AgentStop::EndTurn, "{}", left.text());
+    let files = || std::fs::read_dir(&folder).unwrap().flatten().count();
+    let own = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap();
+    assert!(own.path().join("left").is_file());
+    live.link.stop(true).await;
+    within("an empty folder", async {
+        while files() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}

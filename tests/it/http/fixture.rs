@@ -250,11 +250,11 @@ pub(crate) async fn service_with(limits: Limits) -> Service {
                 ("goose".to_owned(), Policy::Ask),
             ]),
             aliases: BTreeMap::from([("goose".to_owned(), "goose-acp".to_owned())]),
+            grace: Duration::from_secs(30),
         }))
         .1,
         metrics: Metrics::new(),
         stop,
-        grace: Duration::from_secs(30),
         looks: looks.clone(),
         default_agent: None,
         repositories: Arc::new(Git),

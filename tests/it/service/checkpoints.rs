@@ -255,6 +255,9 @@ async fn the_command_line_lists_compares_and_branches() {
         said.contains("“second”") && said.contains("2 files differ"),
         "{said}"
     );
+    let (code, said, error) = run(&["branch", shown]).await;
+    assert_eq!(code, Some(0), "{error}");
+    assert!(said.contains(&format!(" from {shown}”")), "{said}");
     let (code, _, error) = run(&["branch", "ffffffff"]).await;
     assert_eq!(code, Some(2));
     assert!(error.contains("hearth checkpoints"), "{error}");

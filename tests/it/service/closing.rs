@@ -5,37 +5,13 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::harness::{Chat, Service, command, git};
-use super::review::{checkout, turn};
-
-async fn worktree(service: &Service, chat: &Chat) -> PathBuf {
-    let session = service
-        .get(&format!("/api/sessions/{}", chat.session))
-        .await;
-    PathBuf::from(session["worktree_path"].as_str().expect("a worktree"))
-}
+use super::review::{checkout, delete, turn, worktree};
 
 async fn close(service: &Service, chat: &Chat) -> Value {
     let path = format!("/api/sessions/{}/close", chat.session);
     let (status, closed) = service.post(&path, json!({})).await;
     assert_eq!(status, 200, "{closed}");
     closed
-}
-
-async fn delete(service: &Service, chat: &Chat, force: bool) -> (u16, Value) {
-    let answer = reqwest::Client::new()
-        .delete(format!(
-            "{}/api/sessions/{}?force={force}",
-            service.url(),
-            chat.session
-        ))
-        .bearer_auth(service.token())
-        .send()
-        .await
-        .expect("an answer");
-    (
-        answer.status().as_u16(),
-        answer.json().await.unwrap_or_default(),
-    )
 }
 
 fn commit(at: &Path, message: &str) {
@@ -159,7 +135,7 @@ async fn a_session_with_work_is_deleted_by_force_alone_and_its_bytes_come_back()
         .get(&format!("/api/sessions/{}/worktree-risk", chat.session))
         .await;
     assert_eq!(risk["at_risk"], true, "{risk}");
-    let (status, problem) = delete(&service, &chat, false).await;
+    let (status, problem) = delete(&service, &chat, "").await;
     assert_eq!(
         (status, &problem["code"]),
         (409, &json!("worktree_at_risk")),
@@ -178,13 +154,13 @@ async fn a_session_with_work_is_deleted_by_force_alone_and_its_bytes_come_back()
     // A turn is no obstacle to who insists.
     service.say(&chat, "wait 60s").await;
     service.state(&chat, "running").await;
-    let (status, problem) = delete(&service, &chat, false).await;
+    let (status, problem) = delete(&service, &chat, "").await;
     assert_eq!(
         (status, &problem["code"]),
         (409, &json!("worktree_busy")),
         "{problem}"
     );
-    let (status, deleted) = delete(&service, &chat, true).await;
+    let (status, deleted) = delete(&service, &chat, "force=true").await;
     assert_eq!(status, 200, "{deleted}");
     assert!(!path.exists());
     let kept = deleted["kept_as"].as_str().unwrap();
@@ -213,7 +189,7 @@ async fn a_session_with_work_is_deleted_by_force_alone_and_its_bytes_come_back()
         .post(&format!("/api/chats/{}/messages", chat.id), body)
         .await;
     assert!((400..500).contains(&status), "{status} {problem}");
-    assert_eq!(delete(&service, &chat, false).await.0, 404);
+    assert_eq!(delete(&service, &chat, "").await.0, 404);
     // By plain SQL neither.
     let refused = sqlx::query("insert into tasks (project_id, session_id, input) select project_id, id, 'x' from sessions where id = $1::uuid")
         .bind(&chat.session)

@@ -273,6 +273,48 @@ async fn a_second_signal_hurries_and_the_turn_says_that_hearth_stopped() {
 }
 
 #[tokio::test]
+async fn a_drain_gives_the_grace_that_was_read_anew_and_a_second_one_none() {
+    let mut service = Service::with_config(Some("shutdown_grace_ms = 1000\n")).await;
+    let chat = service.chat().await;
+    let task = service.say(&chat, "wait 300s").await;
+    service.state(&chat, "running").await;
+    let file = service.home.parent().unwrap().join("hearth.toml");
+    std::fs::write(&file, "shutdown_grace_ms = 600000\n").unwrap();
+    signal(service.pid(), Signal::SIGHUP);
+    service
+        .until("the settings are read", async || {
+            let log = service.log();
+            let read = log.contains("the settings were read anew");
+            if read { Ok(()) } else { Err(log.len()) }
+        })
+        .await;
+    let (status, body) = service.post("/api/drain", json!({})).await;
+    assert_eq!(
+        (status, &body["grace_ms"]),
+        (202, &json!(600_000)),
+        "{body}"
+    );
+    assert_eq!(body["turns"], 1, "{body}");
+    let began = Instant::now();
+    let (status, body) = service.post("/api/drain", json!({})).await;
+    assert_eq!((status, &body["grace_ms"]), (202, &json!(0)), "{body}");
+    service.exited().await;
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
+    let pool = service.pool().await;
+    let outcome: String =
+        sqlx::query_scalar("select outcome from hearth.turns where task_id = $1::uuid")
+            .bind(&task)
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+    assert_eq!(outcome, "interrupted");
+}
+
+#[tokio::test]
 async fn a_hangup_reads_agents_and_limits_anew_or_keeps_all_of_the_old() {
     let config = "[pool]\nmax_live = 1\n";
     let service = Service::with_config(Some(config)).await;

@@ -31,11 +31,21 @@ pub(super) async fn checkout(service: &Service, chat: &Chat) -> PathBuf {
     PathBuf::from(own.unwrap()["path"].as_str().unwrap())
 }
 
-async fn worktree(service: &Service, chat: &Chat) -> PathBuf {
+pub(super) async fn worktree(service: &Service, chat: &Chat) -> PathBuf {
     let session = service
         .get(&format!("/api/sessions/{}", chat.session))
         .await;
-    PathBuf::from(session["worktree_path"].as_str().unwrap())
+    PathBuf::from(session["worktree_path"].as_str().expect("a worktree"))
+}
+
+/// With this query; its status and its answer.
+pub(super) async fn delete(service: &Service, chat: &Chat, how: &str) -> (u16, Value) {
+    let url = format!("{}/api/sessions/{}?{how}", service.url(), chat.session);
+    let client = reqwest::Client::new();
+    let answer = client.delete(url).bearer_auth(service.token()).send().await;
+    let answer = answer.expect("an answer");
+    let status = answer.status().as_u16();
+    (status, answer.json().await.unwrap_or_default())
 }
 
 pub(super) async fn changes(service: &Service, chat: &Chat, status: &str) -> Vec<Value> {

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::harness::{Chat, Service, command};
-use super::review::{changes, checkout, turn};
+use super::harness::{Service, command};
+use super::review::{changes, checkout, delete, turn, worktree};
 
 const FILE: &str = ".hearth/worktree.toml";
 
@@ -25,13 +25,6 @@ async fn parked(service: &Service, task: &str, reason: &str) -> Value {
             }
         })
         .await
-}
-
-async fn worktree(service: &Service, chat: &Chat) -> PathBuf {
-    let session = service
-        .get(&format!("/api/sessions/{}", chat.session))
-        .await;
-    PathBuf::from(session["worktree_path"].as_str().expect("a worktree"))
 }
 
 fn write(project: &Path, text: &str) {
@@ -53,15 +46,6 @@ async fn setup(service: &Service, project: &Path, words: &[&str]) -> (i32, Strin
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let code = done.status.code().unwrap_or(-1);
     (code, text(&done.stdout) + &text(&done.stderr))
-}
-
-async fn delete(service: &Service, chat: &Chat, how: &str) -> (u16, Value) {
-    let url = format!("{}/api/sessions/{}?{how}", service.url(), chat.session);
-    let client = reqwest::Client::new();
-    let answer = client.delete(url).bearer_auth(service.token()).send().await;
-    let answer = answer.expect("an answer");
-    let status = answer.status().as_u16();
-    (status, answer.json().await.unwrap_or_default())
 }
 
 /// A small disk for the worktrees of a service, gone with the value.
@@ -213,6 +197,9 @@ async fn changed_content_is_not_trusted_and_a_decision_is_about_what_was_seen() 
         (409, &json!("setup_changed")),
         "{problem}"
     );
+    let hash = seen["hash"].as_str().unwrap();
+    let (code, told) = setup(&service, &project, &["--trust", &hash[..12]]).await;
+    assert!(code != 0 && told.contains("look at it again"), "{told}");
     let task = service.say(&chat, "say hello").await;
     parked(&service, &task, "set_up").await;
     let (code, told) = setup(&service, &project, &["--refuse"]).await;

@@ -3,12 +3,15 @@
 use async_trait::async_trait;
 use hearth::store::Store;
 use hearth_actors::event::Frame;
-use hearth_actors::ids::{ChangeId, ChatId, CheckpointId, MessageId, PromptId, SessionId, TaskId};
+use hearth_actors::ids::{
+    ChangeId, ChatId, CheckpointId, MessageId, ProjectId, PromptId, SessionId, TaskId,
+};
 use hearth_actors::limits::Budget;
 use hearth_actors::model::{Assignment, Operation, PendingChange};
 use hearth_actors::outcome::{Outcome, TaskState};
-use hearth_actors::ports::{Journal, Limits, NodeLease, Operations, TaskQueue};
+use hearth_actors::ports::{Journal, Limits, NodeLease, Operations, SetUpRows, TaskQueue};
 use hearth_actors::prompt::{PromptState, Settled};
+use hearth_actors::set_up::{Consent, SetUp};
 use hearth_actors::testing::contract_store::StoreUnderTest;
 use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
@@ -72,6 +75,24 @@ impl StoreUnderTest for RealStore {
 
     fn operations(&self) -> &dyn Operations {
         &self.store
+    }
+
+    fn set_ups(&self) -> &dyn SetUpRows {
+        &self.store
+    }
+
+    async fn project_of(&self, session: SessionId) -> ProjectId {
+        sqlx::query_scalar::<_, Uuid>("select project_id from sessions where id = $1")
+            .bind(session.0)
+            .fetch_one(self.store.pool())
+            .await
+            .expect("the session exists")
+            .into()
+    }
+
+    async fn decide_set_up(&self, project: ProjectId, this: &SetUp, consent: Consent) {
+        let decided = self.store.decide_set_up(project, this, consent).await;
+        decided.expect("written");
     }
 
     async fn twin(&self) -> Box<dyn StoreUnderTest> {

@@ -12,7 +12,7 @@ use hearth_actors::ids::{OperationId, SessionId};
 use hearth_actors::model::{Worktree, WorktreeSpec};
 use hearth_actors::ports::{ReapFiles as _, Review as _, Worktrees as _};
 use hearth_actors::reap::ThingKind;
-use hearth_actors::review::{Leave, Order, Plan, Planned, Work};
+use hearth_actors::review::{Besides, Conflict, Leave, Order, Plan, Planned, Work};
 use hearth_actors::risk::{Facts, Loss, Purpose};
 use hearth_actors::rules::risk::losses;
 
@@ -198,7 +198,7 @@ async fn a_clean_one_goes_without_consent_and_what_is_merged_counts_as_clean() {
     at_risk(&lab, &worktree, Leave::default()).await;
     write(&lab.project, "feature.rs", "fn f() {}\n");
     super::scratch::commit_all(&lab.project, "Feature");
-    let facts = lab.port.facts(&worktree, Some(&lab.project)).await;
+    let facts = lab.port.facts(&worktree).await;
     assert_eq!(facts.default_branch.as_deref(), Some("main"));
     assert_eq!(
         (facts.merged_files, facts.untracked.total),
@@ -244,6 +244,150 @@ async fn what_is_written_meanwhile_stays() {
     lab.port.carry_out(&planned).await.expect("again");
     lab.port.take_back(&planned).await.expect("taken back");
     assert_eq!(held(&worktree.path), before);
+}
+
+/// Something makes its path again while it is aside: nothing of it goes unseen.
+#[tokio::test]
+async fn files_whose_place_is_taken_stay_aside_and_are_kept() {
+    let lab = Lab::unsynced();
+    let worktree = lab.worktree().await;
+    write(&worktree.path, "one.txt", "one");
+    let before = held(&worktree.path);
+    let planned = plan(&lab, &worktree, Order::Archive(FORCED)).await;
+    lab.port.carry_out(&planned).await.expect("moved");
+    let aside = match &planned.besides {
+        Some(Besides::Leave { aside }) => aside.clone(),
+        other => panic!("{other:?}"),
+    };
+    write(&aside, "late.txt", "late");
+    write(&worktree.path, "new.txt", "new");
+    let told = |conflicts: Vec<Conflict>| {
+        let [one] = &conflicts[..] else {
+            panic!("{conflicts:#?}")
+        };
+        assert_eq!(one.path, aside.display().to_string(), "{one:?}");
+    };
+    let kept = format!("refs/hearth/deleted/{}", worktree.id);
+    let is_kept = || {
+        let found = try_git(&lab.project, ["rev-parse", "-q", "--verify", &kept]);
+        found.status.success()
+    };
+    told(lab.port.carry_out(&planned).await.expect("an answer"));
+    told(lab.port.take_back(&planned).await.expect("an answer"));
+    lab.port.settle(&planned, false).await.expect("settled");
+    assert!(aside.join("late.txt").exists() && worktree.path.join("new.txt").exists());
+    assert!(is_kept());
+    // Whoever would archive again is refused, and an arena is too.
+    fs::remove_dir_all(&worktree.path).expect("removed");
+    let again = plan(&lab, &worktree, Order::Archive(FORCED)).await;
+    told(lab.port.carry_out(&again).await.expect("an answer"));
+    lab.port.settle(&again, false).await.expect("settled");
+
+    // An empty folder takes nobody's place.
+    fs::create_dir(&worktree.path).expect("a folder");
+    let left = lab.port.take_back(&planned).await.expect("an answer");
+    assert!(left.is_empty(), "{left:#?}");
+    lab.port.settle(&planned, false).await.expect("settled");
+    assert!(!is_kept());
+    let mut all = before;
+    all.insert("late.txt".into(), (0, b"late".to_vec()));
+    assert_eq!(held(&worktree.path), all);
+}
+
+#[tokio::test]
+async fn an_arena_does_not_archive_over_files_that_stayed_aside() {
+    let lab = Lab::unsynced();
+    let worktree = lab.worktree().await;
+    let name = worktree.path.file_name().expect("a name").to_string_lossy();
+    let aside = worktree.path.with_file_name(format!(".archived-{name}"));
+    write(&aside, "late.txt", "late");
+    let left = lab.port.archive(&worktree).await.expect("an answer");
+    assert!(
+        matches!(&left, Archived::Left(why) if why.contains(".archived-")),
+        "{left:?}"
+    );
+    assert!(worktree.path.exists() && aside.join("late.txt").exists());
+}
+
+/// Its files are gone, and commits that no branch names are not.
+#[tokio::test]
+async fn commits_of_a_detached_head_stay_when_the_entry_goes() {
+    let lab = Lab::unsynced();
+    let projects = [lab.project.clone()];
+    for archived_before in [false, true] {
+        let worktree = lab.worktree().await;
+        let kept = format!("refs/hearth/deleted/{}", worktree.id);
+        let of_git = lab.entry(&worktree);
+        let before = archived_before.then(|| {
+            let tree = git(&lab.project, ["rev-parse", "HEAD^{tree}"]);
+            let commit = git(&lab.project, ["commit-tree", "-m", "before", &tree]);
+            git(&lab.project, ["update-ref", &kept, &commit]);
+            commit
+        });
+        git(&worktree.path, ["checkout", "-q", "--detach"]);
+        write(&worktree.path, "alone.txt", "alone");
+        super::scratch::commit_all(&worktree.path, "Alone");
+        let head = git(&worktree.path, ["rev-parse", "HEAD"]);
+        fs::remove_dir_all(&worktree.path).expect("removed");
+        let things = lab.port.things(&projects, &[]).await.expect("things");
+        let entry = things
+            .iter()
+            .find(|thing| thing.kind == ThingKind::Entry)
+            .expect("an entry");
+        lab.port.clear(entry).await.expect("cleared");
+        assert!(!of_git.exists());
+        for commit in before.iter().chain([&head]) {
+            let reached = ["merge-base", "--is-ancestor", commit, &kept];
+            assert!(try_git(&lab.project, reached).status.success(), "{commit}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_seen_is_not_gone_and_entries_of_others_are_left_alone() {
+    let lab = Lab::unsynced();
+    let worktree = lab.worktree().await;
+    let home = lab.dir.path().join("home");
+    let projects = [lab.project.clone()];
+    // Not to be listed, elsewhere, and gone.
+    write(&home, "file", "x");
+    let hidden = home.join("file").join("worktree");
+    let deep = home.join("a").join("b").join("worktree");
+    fs::create_dir_all(&deep).expect("a folder");
+    let rows = [worktree.path.clone(), hidden.clone(), deep.clone()];
+    let gone = home.join("a").join("gone");
+    let rows = [&rows[..], &[gone]].concat();
+    // Somebody's own, which Hearth did not make.
+    let own = home.join("own").join("worktree");
+    let path = own.display().to_string();
+    git(
+        &lab.project,
+        ["worktree", "add", "-q", "--detach", &path, "HEAD"],
+    );
+    fs::remove_dir_all(&own).expect("removed");
+    let things = lab.port.things(&projects, &rows).await.expect("things");
+    let of = |kind: ThingKind| -> Vec<&Path> {
+        let of_kind = things.iter().filter(|thing| thing.kind == kind);
+        of_kind.map(|thing| thing.path.as_path()).collect()
+    };
+    let mut wanted = vec![
+        home.join("a").join("b"),
+        deep,
+        hidden,
+        worktree.path.clone(),
+    ];
+    wanted.sort();
+    let mut folders = of(ThingKind::Folder);
+    folders.sort();
+    assert_eq!(folders, wanted);
+    assert_eq!(of(ThingKind::Entry), Vec::<&Path>::new());
+
+    fs::remove_dir_all(&home).expect("removed");
+    let none = lab.port.things(&[], &[]).await.expect("nothing");
+    assert_eq!(none, []);
+    fs::write(&home, "no folder").expect("written");
+    let error = lab.port.things(&[], &[]).await.expect_err("an error");
+    assert!(error.to_string().contains("list worktrees"), "{error}");
 }
 
 #[tokio::test]
@@ -317,9 +461,9 @@ async fn the_reaper_finds_what_is_left_and_removes_what_loses_nothing() {
     lab.port.clear(&half).await.expect("cleared");
     let listed = git(&lab.project, ["worktree", "list", "--porcelain"]);
     assert!(!listed.contains("prunable"), "{listed}");
-    let buried = lab.port.bury(&clean, None).await.expect("an answer");
+    let buried = lab.port.bury(&clean).await.expect("an answer");
     assert!(matches!(buried, Archived::Removed(Some(_))), "{buried:?}");
-    let left = lab.port.bury(&dirty, None).await.expect("an answer");
+    let left = lab.port.bury(&dirty).await.expect("an answer");
     assert!(
         matches!(&left, Archived::Left(why) if why.contains("new.txt")),
         "{left:?}"

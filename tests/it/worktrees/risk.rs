@@ -47,7 +47,7 @@ async fn the_risk_is_what_git_says() {
         for _ in 0..dice.usize(0..STEPS) {
             told.push(step(&mut dice, &lab, &worktree, remote));
         }
-        let facts = lab.port.facts(&worktree, Some(&lab.project)).await;
+        let facts = lab.port.facts(&worktree).await;
         compare(&lab, &worktree, remote, &facts)
             .unwrap_or_else(|why| panic!("SEED={seed}: {why}\n{told:?}\n{facts:#?}"));
     }
@@ -185,7 +185,7 @@ async fn the_default_branch_is_the_projects_own() {
     let lab = Lab::unsynced();
     git(&lab.project, ["branch", "-m", "main", "line"]);
     let worktree = lab.worktree().await;
-    let facts = lab.port.facts(&worktree, None).await;
+    let facts = lab.port.facts(&worktree).await;
     assert_eq!(facts.default_branch.as_deref(), Some("line"), "{facts:#?}");
     assert!(losses(&facts, Purpose::Delete).is_empty());
     // A squashed merge has the same patch.
@@ -193,10 +193,10 @@ async fn the_default_branch_is_the_projects_own() {
     git(&worktree.path, ["add", "-A"]);
     let commit = ["commit", "-qm", "own"];
     git(&worktree.path, WHO.iter().chain(&commit));
-    assert_eq!(lab.port.facts(&worktree, None).await.unmerged.total, 1);
+    assert_eq!(lab.port.facts(&worktree).await.unmerged.total, 1);
     git(&lab.project, ["merge", "-q", "--squash", &worktree.branch]);
     git(&lab.project, ["commit", "-qm", "squashed"]);
-    assert_eq!(lab.port.facts(&worktree, None).await.unmerged.total, 0);
+    assert_eq!(lab.port.facts(&worktree).await.unmerged.total, 0);
 }
 
 #[tokio::test]
@@ -211,12 +211,12 @@ async fn what_is_under_way_and_what_is_within_is_at_risk() {
     commit_all(&lab.project, "theirs");
     let merge = WHO.iter().chain(&["merge", "-q", "main"]);
     assert!(!try_git(at, merge).status.success(), "a conflict");
-    let facts = lab.port.facts(&worktree, None).await;
+    let facts = lab.port.facts(&worktree).await;
     assert_eq!(facts.unfinished.as_deref(), Some("merge"), "{facts:#?}");
     git(at, ["merge", "--abort"]);
     git(at, ["checkout", "-q", "--detach"]);
     init(&at.join("inner"));
-    let facts = lab.port.facts(&worktree, None).await;
+    let facts = lab.port.facts(&worktree).await;
     assert_eq!(facts.branch, None);
     assert!(!facts.unmerged.is_empty(), "{facts:#?}");
 }

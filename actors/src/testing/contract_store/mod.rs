@@ -15,16 +15,20 @@ mod operations;
 mod parts;
 mod prompts;
 mod queue;
+mod set_ups;
 
 use async_trait::async_trait;
 
 use crate::event::Frame;
-use crate::ids::{ChangeId, ChatId, CheckpointId, MessageId, PromptId, SessionId, TaskId};
+use crate::ids::{
+    ChangeId, ChatId, CheckpointId, MessageId, ProjectId, PromptId, SessionId, TaskId,
+};
 use crate::limits::Budget;
 use crate::model::{Assignment, PendingChange};
 use crate::outcome::{Outcome, TaskState};
-use crate::ports::{Journal, Limits, NodeLease, Operations, TaskQueue};
+use crate::ports::{Journal, Limits, NodeLease, Operations, SetUpRows, TaskQueue};
 use crate::prompt::{PromptState, Settled};
+use crate::set_up::{Consent, SetUp};
 
 pub use contexts::{
     a_doubtful_telling_ends_the_context, a_new_context_is_given_what_its_chat_holds,
@@ -87,14 +91,16 @@ pub use prompts::{
 };
 pub use queue::{
     a_claim_tells_whether_anything_was_left, a_parked_task_holds_back_its_own_chat_only,
+    a_parked_task_that_is_due_goes_before_what_came_later,
     a_released_task_is_claimed_again_after_its_delay, a_second_claim_never_returns_a_leased_task,
     a_task_gets_session_and_chat, a_task_that_waits_is_seen_and_no_other,
     credit_bounds_a_claim_and_more_says_so, one_task_a_session_in_order,
     sessions_run_side_by_side_oldest_first, the_old_fence_of_a_released_task_fails,
     unknown_agents_are_left_alone, without_a_lease_nothing_is_claimed,
 };
+pub use set_ups::{a_decision_is_about_one_content, a_session_keeps_its_block_of_ports};
 
-/// The agent of every task here, unless it says otherwise.
+/// The agent of every task here, unless it says otherwise; the default agent.
 pub const AGENT: &str = "demo";
 
 /// A store with what a test needs to see besides the ports.
@@ -108,6 +114,8 @@ pub trait StoreUnderTest: Send + Sync {
     fn journal(&self) -> &dyn Journal;
     /// Where operations are written down.
     fn operations(&self) -> &dyn Operations;
+    /// What people decided about set-ups.
+    fn set_ups(&self) -> &dyn SetUpRows;
 
     /// A second process on the same data directory: same database, same node,
     /// no life of its own yet.
@@ -120,10 +128,14 @@ pub trait StoreUnderTest: Send + Sync {
     async fn set_task_budget(&self, task: TaskId, budget: Budget);
     /// A session of a project.
     async fn insert_session(&self) -> SessionId;
+    /// The project of a session.
+    async fn project_of(&self, session: SessionId) -> ProjectId;
+    /// Decides about a content, as a person does.
+    async fn decide_set_up(&self, project: ProjectId, this: &SetUp, consent: Consent);
     /// A tab of it.
     async fn insert_chat(&self, session: SessionId) -> ChatId;
     /// A pending task, as any program inserts it; the store finds session and
-    /// chat where none is given.
+    /// chat where none is given, and the default agent for an empty word.
     async fn insert_task(
         &self,
         session: Option<SessionId>,
@@ -184,6 +196,7 @@ macro_rules! store_contract {
             a_task_gets_session_and_chat,
             a_released_task_is_claimed_again_after_its_delay,
             a_parked_task_holds_back_its_own_chat_only,
+            a_parked_task_that_is_due_goes_before_what_came_later,
             the_old_fence_of_a_released_task_fails,
             a_parked_task_says_why,
             a_refused_turn_waits_and_is_counted,
@@ -252,6 +265,8 @@ macro_rules! store_contract {
             a_restore_queues_the_task_that_it_retries,
             a_restore_ends_what_was_answered_and_waits,
             an_agent_rests_until_its_quota_is_reset,
+            a_decision_is_about_one_content,
+            a_session_keeps_its_block_of_ports,
         }
     };
     (@tests $test:tt $store:expr; $($promise:ident),+ $(,)?) => {

@@ -139,6 +139,34 @@ pub async fn a_released_task_is_claimed_again_after_its_delay(store: &dyn StoreU
     assert_ne!(second.fence.turn, first.fence.turn);
 }
 
+/// A queue that never runs empty keeps no parked task waiting beyond its time.
+pub async fn a_parked_task_that_is_due_goes_before_what_came_later(store: &dyn StoreUnderTest) {
+    acquire(store).await;
+    let parked = store.insert_task(None, None, AGENT).await;
+    let first = claim_one(store).await;
+    let wait = Duration::from_millis(50);
+    store
+        .queue()
+        .release(&first.fence, Some(&backs_off(wait)))
+        .await
+        .unwrap();
+    for _ in 0..3 {
+        store.insert_task(None, None, AGENT).await;
+    }
+    tokio::time::sleep(wait * 2).await;
+    let mut claimed = Vec::new();
+    for _ in 0..2 {
+        let claim = claim(store, 1).await;
+        assert!(claim.left, "others wait");
+        claimed.extend(tasks(&claim));
+        finish(store, &claim.assignments[0], Outcome::Ok).await;
+    }
+    assert!(
+        claimed.contains(&parked),
+        "one claim sees that it is due, the next one brings it: {claimed:?}"
+    );
+}
+
 /// What follows a parked task for the same chat and agent keeps its place
 /// behind it; other chats of the session go on.
 pub async fn a_parked_task_holds_back_its_own_chat_only(store: &dyn StoreUnderTest) {
@@ -213,4 +241,14 @@ pub async fn a_task_that_waits_is_seen_and_no_other(store: &dyn StoreUnderTest) 
         agent: AGENT.into(),
     };
     assert!(!store.queue().waits(&other).await.expect("an answer"));
+    let unnamed = store.insert_chat(session).await;
+    store.insert_task(Some(session), Some(unnamed), "").await;
+    for (agent, seen) in [(AGENT, true), ("other", false)] {
+        let key = SessionKey {
+            chat: unnamed,
+            agent: agent.into(),
+        };
+        let waits = store.queue().waits(&key).await.expect("an answer");
+        assert_eq!(waits, seen, "what names no agent is the default agent's");
+    }
 }

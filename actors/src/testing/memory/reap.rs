@@ -139,9 +139,17 @@ impl ReapRows for MemoryStore {
         .await
     }
 
-    async fn old_checkpoints(&self, _keep: &Keep) -> Result<Vec<OldCheckpoint>, ReapError> {
-        self.reap(|rows| rows.old_checkpoints.iter().take(200).cloned().collect())
-            .await
+    async fn old_checkpoints(
+        &self,
+        _keep: &Keep,
+        without: &[PathBuf],
+    ) -> Result<Vec<OldCheckpoint>, ReapError> {
+        self.reap(|rows| {
+            let old = rows.old_checkpoints.iter();
+            let there = old.filter(|old| !without.contains(&old.project_path));
+            there.take(200).cloned().collect()
+        })
+        .await
     }
 
     async fn drop_checkpoints(&self, ids: &[CheckpointId]) -> Result<(), ReapError> {

@@ -6,15 +6,16 @@ use super::MemoryStore;
 use crate::arena::CheckCommand;
 use crate::event::Frame;
 use crate::ids::{
-    AgentName, ArenaId, ChangeId, ChatId, CheckpointId, MessageId, PromptId, SessionId, SessionKey,
-    TaskId,
+    AgentName, ArenaId, ChangeId, ChatId, CheckpointId, MessageId, ProjectId, PromptId, SessionId,
+    SessionKey, TaskId,
 };
 use crate::limits::Budget;
 use crate::model::{Assignment, PendingChange};
 use crate::outcome::{Outcome, TaskState};
-use crate::ports::{Arenas, Journal, Limits, NodeLease, Operations, TaskQueue};
+use crate::ports::{Arenas, Journal, Limits, NodeLease, Operations, SetUpRows, TaskQueue};
 use crate::prompt::{PromptState, Settled};
 use crate::rules::routing::Origin;
+use crate::set_up::{Consent, SetUp, TearDown};
 use crate::testing::contract_arenas::ArenasUnderTest;
 use crate::testing::contract_store::{AGENT, StoreUnderTest};
 
@@ -48,6 +49,22 @@ impl StoreUnderTest for MemoryStore {
         self
     }
 
+    fn set_ups(&self) -> &dyn SetUpRows {
+        self
+    }
+
+    async fn project_of(&self, _session: SessionId) -> ProjectId {
+        ProjectId::default()
+    }
+
+    async fn decide_set_up(&self, _project: ProjectId, this: &SetUp, consent: Consent) {
+        let tear_down = this.tear_down.clone().map(|script| TearDown {
+            script,
+            timeout: this.timeout,
+        });
+        Self::decide_set_up(self, &this.hash, consent, tear_down);
+    }
+
     async fn twin(&self) -> Box<dyn StoreUnderTest> {
         Box::new(self.second_process())
     }
@@ -79,7 +96,7 @@ impl StoreUnderTest for MemoryStore {
         };
         let chat = chat.unwrap_or_else(default_chat);
         self.with(|rows| rows.chats.insert(chat, session));
-        let agent = AgentName::from(agent);
+        let agent = AgentName::from(if agent.is_empty() { AGENT } else { agent });
         self.insert(session, SessionKey { chat, agent }, "say hello")
     }
 

@@ -238,13 +238,15 @@ impl Job {
     async fn tear_down(&mut self) -> Option<Came> {
         let leave = self.order.leaves()?;
         let worktree = self.work.as_ref()?.worktree.clone();
-        let by = self.shared.ports.set_up_files.set_up_by(&worktree).await;
-        if leave.skip_teardown || by.is_none() {
+        if leave.skip_teardown {
             return None;
         }
-        let facts = self.shared.ports.reap_files.facts(&worktree, None).await;
-        let lost = !risk::losses(&facts, leave.purpose()).is_empty();
-        if facts.gone || (lost && (!leave.force || risk::beyond_a_checkpoint(&facts).is_some())) {
+        match ready::set_up_by(&self.shared, &worktree, PLAN_BOUND).await {
+            Ok(by) => by?,
+            Err(why) => return Some(self.failed(OperationsError::Failed(why))),
+        };
+        let facts = self.shared.facts(&worktree, PLAN_BOUND).await;
+        if facts.gone || risk::refuses(&facts, leave) {
             return None;
         }
         let why = ready::tear_down(&self.shared, self.session, &worktree).await?;

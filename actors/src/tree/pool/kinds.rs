@@ -92,16 +92,7 @@ impl State {
 
     /// The turn is over or was given back; with an outcome if it had one.
     pub(super) fn kind_tried(&mut self, turn: TurnId, outcome: Option<Outcome>) {
-        let answered = matches!(
-            outcome,
-            Some(
-                Outcome::Ok
-                    | Outcome::AgentError
-                    | Outcome::Overload
-                    | Outcome::Quota
-                    | Outcome::Budget
-            )
-        );
+        let answered = outcome.is_some_and(Outcome::is_answer);
         let mut kinds = self.kinds.iter_mut();
         let closed = kinds.find_map(|(agent, kind)| {
             let closed = kind.circuit.left(turn, answered);

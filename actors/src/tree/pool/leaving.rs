@@ -15,6 +15,18 @@ use crate::tree::addr::Task;
 use crate::tree::session;
 
 impl Live {
+    /// It goes, whatever it says to an earlier wish that it might.
+    pub(super) fn stop(&mut self) {
+        self.end(session::Msg::Stop);
+    }
+
+    /// The same with other last words.
+    pub(super) fn end(&mut self, order: session::Msg) {
+        self.slot.leaving = true;
+        self.nominated = None;
+        self.addr.cast(order);
+    }
+
     /// Its processes take more than they may: its turn ends, or it does.
     fn outgrew(&mut self, key: &SessionKey) {
         if let Some(turn) = &self.turn {
@@ -23,9 +35,8 @@ impl Live {
             self.addr.cast(session::Msg::Cancel(task, Why::Memory));
         } else if !self.slot.leaving {
             tracing::warn!(session = %key, bytes = self.slot.bytes, "an unused agent outgrew its memory");
-            self.slot.leaving = true;
+            self.stop();
             self.nominated = Some(Nomination::Memory);
-            self.addr.cast(session::Msg::Stop);
         }
     }
 }
@@ -60,16 +71,20 @@ impl State {
         let Some(live) = self.live_now(key, generation) else {
             return;
         };
+        // Stopped since: what it says is no answer to that.
+        let Some(asked) = live.nominated.take() else {
+            return;
+        };
         if let Some(asks) = live.slot.asks.as_mut().filter(|_| why == Stays::OpenPrompt) {
             // It knows better than what it told before; an answer may be on its way.
             asks.since = now;
         }
-        if why != Stays::Stopping {
+        // Its end may be known before its last words are read.
+        if why != Stays::Stopping && !live.ended {
             live.slot.leaving = false;
             live.slot.used = now;
         }
-        let asked = live.nominated.take();
-        tracing::debug!(session = %key, ?asked, %why, "a session stays");
+        tracing::debug!(session = %key, %asked, %why, "a session stays");
         *self.refusals.entry(why).or_default() += 1;
         self.shared.note(Fact::Stayed(key.agent.clone(), why));
         let refused = Refused {
@@ -136,13 +151,7 @@ impl State {
         self.outdated();
         // There may be more places.
         self.try_waiting().await;
-        let limits = self.shared.limits();
-        let over = self.live.len().saturating_sub(limits.max_live);
-        let slots = self.slots();
-        let idle = slots.iter().filter(|(_, slot)| !slot.busy && !slot.leaving);
-        let mut idle: Vec<_> = idle.map(|(key, slot)| (slot.used, key.clone())).collect();
-        idle.sort();
-        for (_, key) in idle.into_iter().take(over) {
+        for key in rule::surplus(&self.slots(), self.shared.limits().into()) {
             self.ask_to_go(&key, Nomination::Lru, false);
         }
     }

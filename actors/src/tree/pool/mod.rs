@@ -9,6 +9,7 @@ pub(crate) mod budgets;
 mod circuits;
 mod kinds;
 mod leaving;
+mod lending;
 mod rests;
 mod servers;
 mod slots;
@@ -27,8 +28,10 @@ use crate::model::Assignment;
 use crate::outcome::Outcome;
 use crate::ports::Footprint;
 use crate::rules::evict::{Nomination, Stays};
+use crate::rules::loan::Loan;
 use crate::rules::pool::{self as rule, Slot};
 use crate::rules::restart::History;
+use crate::rules::trial::Trial;
 use crate::rules::turn::Why;
 use crate::tree::addr::{Addr, Depth, Task};
 use crate::tree::dispatcher;
@@ -63,6 +66,8 @@ pub(crate) enum Msg {
     Asks(SessionKey, Generation, Option<bool>),
     /// This life of the server of this definition should end, if no turn runs in it.
     RenewServer(String, u64),
+    /// Credit that rested may be lent again.
+    Lend,
     /// Look for sessions whose idle time is over.
     Sweep,
     /// What the process trees take.
@@ -117,11 +122,14 @@ pub(crate) struct State {
     servers: BTreeMap<String, servers::Shared>,
     servers_stop: bool,
     /// Which turn tries whether a rested agent answers again.
-    trying: BTreeMap<AgentName, TurnId>,
+    trying: BTreeMap<AgentName, Trial>,
     /// Claimed tasks whose budgets are looked at; bounded like those that wait.
     weighing: Vec<Assignment>,
     /// Claimed tasks that wait for a slot; bounded by the dispatcher's credit.
     waiting: VecDeque<Waiting>,
+    loan: Loan,
+    /// Ends the rest of the loan.
+    lends: Option<Task>,
     evictions: Vec<(SessionKey, RpcReplyPort<Result<(), Refusal>>)>,
     /// Who waits for the agents of a chat or workspace to be gone.
     agents_gone: Vec<(Of, RpcReplyPort<()>)>,
@@ -155,8 +163,6 @@ struct Live {
     /// The definition of the shared server it lives in, if it does.
     server: Option<String>,
     turn: Option<HeldTurn>,
-    /// Its turn waits for a human, and gave its credit back meanwhile.
-    lent: bool,
     /// Its actor is gone, its clean-up is not.
     ended: bool,
     /// Why it was asked to go, while it is.
@@ -238,6 +244,8 @@ impl Actor for PoolActor {
             trying: BTreeMap::new(),
             weighing: Vec::new(),
             waiting: VecDeque::new(),
+            loan: Loan::default(),
+            lends: None,
             evictions: Vec::new(),
             agents_gone: Vec::new(),
             drained: Vec::new(),
@@ -276,6 +284,7 @@ impl Actor for PoolActor {
             Msg::Gone(key, generation) => state.gone(&key, generation).await,
             Msg::Asks(key, generation, asks) => state.asks(&key, generation, asks),
             Msg::RenewServer(definition, life) => state.renew_server(&definition, life),
+            Msg::Lend => state.lend(),
             Msg::Sweep => state.sweep(),
             Msg::Weights(weights) => state.weighed_trees(&weights),
             Msg::Reloaded => state.reloaded().await,

@@ -28,9 +28,8 @@ impl State {
                 ..parked
             });
         }
-        let turn = assignment.fence.turn;
-        let first = *self.trying.entry(agent.clone()).or_insert(turn);
-        (first != turn).then(|| Parked {
+        let trial = self.trying.entry(agent.clone()).or_default();
+        (!trial.enter(assignment.fence.turn)).then(|| Parked {
             open_ended: true,
             ..Parked::until(ParkReason::Quota, TRIED_BY_ANOTHER).because(format!(
                 "another task tries whether agent {agent} answers again after its quota was used up"
@@ -44,7 +43,7 @@ impl State {
         let tried: Option<AgentName> = self
             .trying
             .iter()
-            .find(|(_, by)| **by == turn)
+            .find(|(_, trial)| trial.is_by(turn))
             .map(|(agent, _)| agent.clone());
         let Some(agent) = tried else { return };
         if outcome != Some(Outcome::Ok) {

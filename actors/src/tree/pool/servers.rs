@@ -10,7 +10,6 @@ use crate::ids::{AgentName, Generation, SessionKey};
 use crate::ports::{AgentEntry, ServerBackend};
 use crate::tree::addr::{Addr, Depth};
 use crate::tree::server::{self, ServerActor};
-use crate::tree::session;
 
 /// Where sessions find their server's actor, which may be another after a failure.
 #[derive(Clone)]
@@ -166,8 +165,7 @@ impl State {
         }
         shared.door.addr().cast(server::Msg::Renewing(life));
         for (_, live) in &mut tenants {
-            live.slot.leaving = true;
-            live.addr.cast(session::Msg::Stop);
+            live.stop();
         }
         let gone = |(key, live): (&SessionKey, &mut super::Live)| (key.clone(), live.generation);
         let leaving = tenants.into_iter().map(gone).collect();

@@ -1,6 +1,5 @@
 //! Giving tasks to sessions, and what follows when a session ends.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -21,7 +20,7 @@ use crate::rules::routing::{self, Route};
 use crate::tree::addr::{Addr, Depth, Task};
 use crate::tree::board::Snapshot;
 use crate::tree::session::{self, SessionActor};
-use crate::tree::shared::{Backoff, Limits, Shared, until_written};
+use crate::tree::shared::{Backoff, Shared, until_written};
 
 /// A task whose agent cannot be had waits this long before it is claimed again.
 const NO_AGENT_WAIT: Duration = Duration::from_secs(1);
@@ -61,7 +60,8 @@ impl State {
         }
         let (now, limits) = (self.shared.now(), self.shared.limits());
         let slots = self.slots();
-        match rule::admit(&slots, key, limits.into(), &task.refused, now) {
+        let ahead = self.without_place();
+        match rule::admit(&slots, key, limits.into(), &task.refused, ahead, now) {
             Admission::Reuse => self.hand_over(task.assignment),
             Admission::Spawn => self.spawn(task).await,
             Admission::After {
@@ -77,14 +77,33 @@ impl State {
                 self.waiting.push_back(task);
             }
             Admission::Wait => self.waiting.push_back(task),
-            Admission::Full(wait) => {
+            Admission::Full { wait, memory } => {
                 self.turned_away += 1;
+                self.lent_in_vain(wait);
                 let parked = Parked::until(ParkReason::PoolFull, wait);
-                let asking = self.asking();
-                let detail = full(limits, &slots, asking);
+                let cap = limits.memory.filter(|_| memory);
+                let why = match cap {
+                    Some(cap) => format!(
+                        "the warm sessions take {} of {} MB, and none of them can go",
+                        rule::bytes(&slots) >> 20,
+                        cap >> 20
+                    ),
+                    None => format!("all {} warm sessions are busy", limits.max_live),
+                };
+                let detail = format!(
+                    "{why}; {} of them wait for people, whose answers make room",
+                    self.asking()
+                );
                 self.park(&task.assignment, parked.because(detail));
             }
         }
+    }
+
+    /// Tasks that wait for a place; for others the end of a turn is still to be told.
+    fn without_place(&self) -> usize {
+        let held = |key: &SessionKey| self.live.get(key).is_some_and(|live| !live.slot.leaving);
+        let waiting = self.waiting.iter();
+        waiting.filter(|task| !held(&task.assignment.key)).count()
     }
 
     async fn spawn(&mut self, task: Waiting) {
@@ -143,7 +162,6 @@ impl State {
                         },
                         server: definition,
                         turn: None,
-                        lent: false,
                         ended: false,
                         nominated: None,
                         definition: of,
@@ -177,33 +195,6 @@ impl State {
         live.addr.cast(session::Msg::Assign(assignment, prompted));
     }
 
-    /// A turn that waits for a human lends its credit: what is claimed with it may
-    /// have its place, if it can leave, or says that it waits for one.
-    pub(super) fn asks(&mut self, key: &SessionKey, generation: Generation, asks: Option<bool>) {
-        let now = self.shared.now();
-        let Some(live) = self.live_now(key, generation) else {
-            return;
-        };
-        live.slot.asks = asks
-            .filter(|_| live.turn.is_some())
-            .map(|can_leave| rule::Asks {
-                since: now,
-                can_leave,
-            });
-        let lent = live.slot.asks.is_some();
-        match (std::mem::replace(&mut live.lent, lent), lent) {
-            (false, true) => self.credit(),
-            (true, false) => self.debit(),
-            _ => {}
-        }
-    }
-
-    /// Sessions whose turns wait for people.
-    fn asking(&self) -> usize {
-        let live = self.live.values();
-        live.filter(|live| live.slot.asks.is_some()).count()
-    }
-
     pub(super) async fn turn_over(
         &mut self,
         key: &SessionKey,
@@ -219,14 +210,12 @@ impl State {
         live.slot.asks = None;
         let turn = live.turn.take();
         let held = turn.is_some();
-        let (chat, lent) = (live.chat, std::mem::take(&mut live.lent));
+        let chat = live.chat;
         live.well |= outcome == Some(Outcome::Ok);
         if let Some(turn) = turn {
             self.tried(turn.reference.fence.turn, outcome);
         }
-        if lent {
-            self.debit();
-        }
+        self.lend();
         if outcome == Some(Outcome::Ok) {
             self.worked(key, chat);
         }
@@ -258,9 +247,7 @@ impl State {
         live.slot.leaving = true;
         live.slot.asks = None;
         let (join, turn, generation) = (live.join.take(), live.turn.take(), live.generation);
-        if std::mem::take(&mut live.lent) {
-            self.debit();
-        }
+        self.lend();
         if let Some(turn) = &turn {
             self.tried(turn.reference.fence.turn, None);
             self.credit();
@@ -390,20 +377,6 @@ impl State {
             },
         );
     }
-}
-
-/// Why a task finds no place, for a person.
-fn full(limits: Limits, slots: &BTreeMap<SessionKey, Slot>, asking: usize) -> String {
-    let Limits { max_live, memory } = limits;
-    let why = match memory {
-        Some(cap) if slots.len() < max_live => format!(
-            "the warm sessions take {} of {} MB, and none of them can go",
-            rule::bytes(slots) >> 20,
-            cap >> 20
-        ),
-        _ => format!("all {max_live} warm sessions are busy"),
-    };
-    format!("{why}; {asking} of them wait for people, whose answers make room")
 }
 
 /// A turn whose session died with it: what was not prompted waits again, what

@@ -52,8 +52,7 @@ impl State {
                     let task = turn.reference.fence.task;
                     live.addr.cast(session::Msg::Cancel(task, Why::Asked));
                 }
-                live.slot.leaving = true;
-                live.addr.cast(session::Msg::Stop);
+                live.stop();
             }
         }
     }
@@ -104,8 +103,7 @@ impl State {
         self.kind_worked(&key.agent);
         match self.live.get_mut(key) {
             Some(live) => {
-                live.slot.leaving = true;
-                live.addr.cast(session::Msg::Stop);
+                live.stop();
                 self.evictions.push((key.clone(), reply));
             }
             None => {
@@ -121,8 +119,7 @@ impl State {
     /// The caller holds the session's gate: no turn runs or begins in it.
     pub(super) fn stop_agents(&mut self, of: Of, reply: RpcReplyPort<()>) {
         for live in self.live.values_mut().filter(|live| of.has(live)) {
-            live.slot.leaving = true;
-            live.addr.cast(session::Msg::Stop);
+            live.stop();
         }
         self.agents_gone.push((of, reply));
     }
@@ -143,8 +140,7 @@ impl State {
         self.stopping = true;
         self.give_back_weighing(|_| true);
         for live in self.live.values_mut() {
-            live.slot.leaving = true;
-            live.addr.cast(session::Msg::Leave);
+            live.end(session::Msg::Leave);
         }
         self.stopped.push(reply);
     }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use crate::arena::Archived;
 use crate::ids::{CheckpointId, OperationId, SessionId};
 use crate::operation::Asked;
-use crate::ports::{OperationsError, ReapError};
+use crate::ports::{OperationsError, ReapError, WorktreeError};
 use crate::reap::{
     Deed, Fate, KeptNotice, Line, MAX_LINES, OldCheckpoint, Place, Reason, Report, Thing,
 };
@@ -24,10 +24,12 @@ use crate::tree::shared::{Shared, with_source};
 
 /// Longest work on one worktree.
 const WORK_BOUND: Duration = Duration::from_secs(600);
-/// What was kept is looked at again so long after.
+/// What was not done is tried again so long after.
 const LOOK_AGAIN: Duration = Duration::from_secs(600);
 /// Batches of checkpoints in one look; the next takes the rest.
 const MAX_BATCHES: usize = 10;
+/// Checkouts that may be away in one look; more end it.
+const MAX_AWAY: usize = 1000;
 
 /// What the last looks left, and when each is due again.
 pub(super) type Known = BTreeMap<PathBuf, (Moment, Line)>;
@@ -74,7 +76,7 @@ impl Look {
                 }
                 _ => {
                     let line = self.carry_out(&deed, reason).await?;
-                    if line.fate == Fate::Kept {
+                    if line.fate != Fate::Done {
                         known.insert(path, (now + LOOK_AGAIN, line.clone()));
                     }
                     line
@@ -108,11 +110,8 @@ impl Look {
                 }
             }
             Deed::Clear(thing) => {
-                let cleared = self.shared.ports.reap_files.clear(thing).await;
-                cleared.map_or_else(
-                    |error| (Fate::Later, Some(with_source(&error)), None),
-                    |()| (Fate::Done, None, None),
-                )
+                let cleared = within(self.shared.ports.reap_files.clear(thing)).await;
+                cleared.map_or_else(|why| later(&why), |()| (Fate::Done, None, None))
             }
             Deed::Forget(place) => self.forget(place).await?,
         };
@@ -127,7 +126,14 @@ impl Look {
         };
         if !self.dry_run {
             let (detail, path) = (line.detail.as_deref().unwrap_or_default(), &line.path);
-            tracing::info!(deed = line.deed, path = %path.display(), %reason, %fate, detail, "reaped");
+            match fate {
+                Fate::Done => {
+                    tracing::info!(deed = line.deed, path = %path.display(), %reason, detail, "reaped");
+                }
+                _ => {
+                    tracing::debug!(deed = line.deed, path = %path.display(), %reason, %fate, detail, "not reaped");
+                }
+            }
         }
         Ok(line)
     }
@@ -137,10 +143,7 @@ impl Look {
         let Some(session) = place.session else {
             return later("it has no session");
         };
-        let files = &self.shared.ports.reap_files;
-        let facts = files
-            .facts(&place.worktree, place.project_path.as_deref())
-            .await;
+        let facts = self.shared.facts(&place.worktree, WORK_BOUND).await;
         if let Some(kept) = kept(&facts, Purpose::Archive) {
             return kept;
         }
@@ -161,7 +164,7 @@ impl Look {
             }
             Some(Err(OperationsError::TearDown(why))) => (Fate::Kept, Some(why), None),
             Some(Err(error)) => later(&with_source(&error)),
-            None => later(&format!("it was not over within {WORK_BOUND:?}")),
+            None => later(&late()),
         }
     }
 
@@ -174,17 +177,12 @@ impl Look {
                 "no record of Hearth tells what it is: look at it, and remove it yourself";
             return Ok((Fate::Kept, Some(unknown.into()), None));
         };
-        let project = row.and_then(|row| row.project_path.as_deref());
-        let facts = ports.reap_files.facts(worktree, project).await;
+        let facts = self.shared.facts(worktree, WORK_BOUND).await;
         if let Some(kept) = kept(&facts, Purpose::Delete) {
             return Ok(kept);
         }
         if self.dry_run {
             return Ok((Fate::Done, None, None));
-        }
-        let others = ports.processes.leave(&worktree.path).await;
-        if !others.is_empty() {
-            return Ok(later(&format!("in use by {}", others.join(", "))));
         }
         // The row first: it says for whoever comes after a crash what the folder is.
         if let Some(row) = row
@@ -192,21 +190,23 @@ impl Look {
         {
             return Ok(later("something works there"));
         }
-        let burying = ports.reap_files.bury(worktree, project);
-        Ok(match timeout(WORK_BOUND, burying).await {
-            Ok(Ok(Archived::Removed(_))) => (Fate::Done, None, None),
-            Ok(Ok(Archived::Left(why))) => (Fate::Kept, Some(why), None),
-            Ok(Err(error)) => later(&with_source(&error)),
-            Err(_) => later(&format!("not removed within {WORK_BOUND:?}")),
+        let others = ports.processes.leave(&worktree.path).await;
+        if !others.is_empty() {
+            return Ok(later(&format!("in use by {}", others.join(", "))));
+        }
+        Ok(match within(ports.reap_files.bury(worktree)).await {
+            Ok(Archived::Removed(_)) => (Fate::Done, None, None),
+            Ok(Archived::Left(why)) => (Fate::Kept, Some(why), None),
+            Err(why) => later(&why),
         })
     }
 
     async fn forget(&self, place: &Place) -> Result<Came, ReapError> {
         let ports = &self.shared.ports;
         if let Some(project) = &place.project_path
-            && let Err(error) = ports.reap_files.forget(place.id(), project).await
+            && let Err(why) = within(ports.reap_files.forget(place.id(), project)).await
         {
-            return Ok(later(&with_source(&error)));
+            return Ok(later(&why));
         }
         ports.reap_rows.forgotten(place.id()).await?;
         Ok((Fate::Done, None, None))
@@ -215,12 +215,12 @@ impl Look {
     /// How many were let go of, or would be.
     async fn checkpoints(&self) -> Result<u64, ReapError> {
         let ports = &self.shared.ports;
-        let mut gone = 0;
-        for _ in 0..MAX_BATCHES {
-            let old = ports
-                .reap_rows
-                .old_checkpoints(&self.shared.settings.keep_files)
-                .await?;
+        let keep = &self.shared.settings.keep_files;
+        let (mut gone, mut batches) = (0, 0);
+        // Checkouts that are away now; those of others are let go of all the same.
+        let mut without: Vec<PathBuf> = Vec::new();
+        while batches < MAX_BATCHES && without.len() < MAX_AWAY {
+            let old = ports.reap_rows.old_checkpoints(keep, &without).await?;
             if old.is_empty() || self.dry_run {
                 return Ok(gone + old.len() as u64);
             }
@@ -228,26 +228,35 @@ impl Look {
             for OldCheckpoint { id, project_path } in old {
                 projects.entry(project_path).or_default().push(id);
             }
-            let mut dropped = 0;
+            let before = gone;
             for (project, ids) in projects {
-                if let Err(error) = ports.reap_files.let_go(&project, &ids).await {
-                    let why = with_source(&error);
+                if let Err(why) = within(ports.reap_files.let_go(&project, &ids)).await {
                     tracing::debug!(project = %project.display(), %why, "old checkpoints stay for now");
+                    without.push(project);
                     continue;
                 }
                 ports.reap_rows.drop_checkpoints(&ids).await?;
-                dropped += ids.len() as u64;
+                gone += ids.len() as u64;
             }
-            gone += dropped;
-            if dropped == 0 {
-                break;
-            }
+            batches += usize::from(gone > before);
         }
         Ok(gone)
     }
 }
 
 type Came = (Fate, Option<String>, Option<Facts>);
+
+/// Work on files, with its end; else why there is none.
+async fn within<T>(work: impl Future<Output = Result<T, WorktreeError>>) -> Result<T, String> {
+    match timeout(WORK_BOUND, work).await {
+        Ok(done) => done.map_err(|error| with_source(&error)),
+        Err(_) => Err(late()),
+    }
+}
+
+fn late() -> String {
+    format!("it was not over within {WORK_BOUND:?}")
+}
 
 fn later(why: &str) -> Came {
     (Fate::Later, Some(why.to_owned()), None)

@@ -63,6 +63,18 @@ async fn an_agent_that_cannot_resume_keeps_its_place_and_the_next_task_is_seen_w
     assert_eq!(listed["reason"], "pool_full", "{listed}");
     let detail = listed["detail"].as_str().unwrap_or_default();
     assert!(detail.contains("wait for people"), "{listed}");
+    // It is, however long no place is free to look whether one is.
+    sqlx::query(
+        "update hearth.queue set not_before = clock_timestamp() - interval '50 seconds'
+         where task_id = $1::uuid",
+    )
+    .bind(&next)
+    .execute(&service.pool().await)
+    .await
+    .unwrap();
+    assert!(item(&service, &id).await.is_some());
+    let row = service.get(&format!("/api/tasks/{next}")).await;
+    assert_eq!(row["parked_reason"], "pool_full", "{row}");
     let tree = service.get("/api/debug/tree").await;
     let pool = tree["children"].as_array().unwrap().iter();
     let pool: Vec<_> = pool.filter(|node| node["kind"] == "pool").collect();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use hearth_actors::ids::NodeId;
 
-use crate::config::{Cgroups, Settings, home};
+use crate::config::{Settings, home};
 use crate::process::{self, Room, SweepReport};
 use crate::store::embedded::{self, EmbeddedConfig, EmbeddedPg};
 
@@ -79,24 +79,18 @@ pub(super) fn memory_cap(settings: &Settings) -> Option<u64> {
     }
 }
 
-/// What the kernel holds agents to, or why to nothing: in a line for people. An order
-/// that cannot be followed is said in the log too.
-pub(super) fn told(enforced: Result<String, String>, wish: Cgroups) -> String {
+/// What the kernel holds agents to, or why to nothing: in a line for people.
+pub(super) fn told(enforced: Result<String, String>) -> String {
     match enforced {
         Ok(what) => format!("enforced: {what}"),
-        Err(why) => {
-            if wish == Cgroups::On {
-                tracing::warn!(%why, "no control groups, although `pool.cgroups` is \"on\"");
-            }
-            format!("not enforced: {why}")
-        }
+        Err(why) => format!("not enforced: {why}"),
     }
 }
 
 /// What a service with these settings would tell, started from here. Touches nothing.
 #[must_use]
 pub fn would_enforce(settings: &Settings) -> String {
-    told(process::would_enforce(settings.cgroups), settings.cgroups)
+    told(process::would_enforce(settings.cgroups))
 }
 
 /// What the boot could not clear away.

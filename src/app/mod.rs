@@ -31,7 +31,7 @@ use crate::backends::probe::rounds::Looks;
 use crate::backends::registry::{LiveRegistry, Means, Registry, clear_temporary};
 use crate::checks::Runner;
 use crate::config::service_file::ServiceFile;
-use crate::config::{ConfigErrors, Flags, Settings, home};
+use crate::config::{Cgroups, ConfigErrors, Flags, Settings, home};
 use crate::http::state::{Health, Known, Limits, Parts, Readiness, Shared, Stop};
 use crate::http::{self, HostRules};
 use crate::metrics::Metrics;
@@ -138,7 +138,12 @@ pub async fn start(settings: Settings) -> anyhow::Result<App> {
         node: node.0.simple().to_string(),
         cgroups: settings.cgroups,
     })?;
-    let kernel_limits = told(room.enforced(), settings.cgroups);
+    if settings.cgroups == Cgroups::On
+        && let Err(why) = room.enforced()
+    {
+        tracing::warn!(%why, "no control groups, although `pool.cgroups` is \"on\"");
+    }
+    let kernel_limits = told(room.enforced());
     let swept = room.sweep().await;
     tracing::debug!(?swept, "processes of earlier lives");
     clear_temporary(&homes(&settings));

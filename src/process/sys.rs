@@ -306,7 +306,6 @@ mod tests {
                     ..BeforeExec::default()
                 },
             );
-            #[expect(clippy::disallowed_methods, reason = "this is the room itself")]
             command.status()
         };
         assert!(start(file.as_raw_fd()).unwrap().success());

@@ -47,7 +47,7 @@ const CLEAR_ROUND: Duration = Duration::from_millis(5);
 /// Groups within groups that are removed; an agent that is root can make such.
 const DEPTH: usize = 8;
 
-/// Where the kernel is found. Another one than [`System::REAL`] is a test's.
+/// Where the kernel is found. Another one than [`System::real`] is a test's.
 #[derive(Clone, Debug)]
 pub(super) struct System {
     pub(super) membership: PathBuf,

@@ -144,6 +144,10 @@ pub struct Recorded {
     pub secret: bool,
     /// What an apply did to the project's checkout, file by file; empty before.
     pub applied: Vec<Step>,
+    /// A later change of the file was applied, and is not asked for together with this
+    /// one. Told of applied changes alone.
+    #[serde(default)]
+    pub covered: bool,
 }
 
 /// One file's way from one state to another.

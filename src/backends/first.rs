@@ -12,8 +12,12 @@ use tokio::time::timeout;
 
 use crate::process::ProcessSpec;
 
-/// Program, home and where data lies: one for each of an installation's few.
-type Place = [Option<OsString>; 3];
+/// Program with its arguments, home and where data lies: one for each of an installation's
+/// few. A server's port is none of it.
+type Place = (Vec<OsString>, [Option<OsString>; 2]);
+
+/// Arguments that tell one program from another.
+const NAMING: usize = 3;
 
 /// Whether a start came to its end there. The files belong to the machine and outlive
 /// every set of settings.
@@ -45,8 +49,10 @@ impl Alone {
 
 fn place(process: &ProcessSpec) -> Place {
     let of = |name: &str| process.env.get(OsStr::new(name)).cloned();
-    let program = process.command.file_name().map(OsStr::to_owned);
-    [program, of("HOME"), of("XDG_DATA_HOME")]
+    let mut words = vec![process.command.as_os_str().to_owned()];
+    // What runs other programs is told which by its first ones.
+    words.extend(process.args.iter().take(NAMING).cloned());
+    (words, [of("HOME"), of("XDG_DATA_HOME")])
 }
 
 #[cfg(test)]

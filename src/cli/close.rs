@@ -108,9 +108,13 @@ pub(super) async fn stash(
     if args.json {
         print(&format!("{answer}\n"));
     } else {
-        let files = &answer["operation"]["files_total"];
+        let files = answer["operation"]["result"]["files_total"].as_u64();
+        let files = match files.unwrap_or_default() {
+            1 => "1 file".to_owned(),
+            count => format!("{count} files"),
+        };
         print(&format!(
-            "stashed {files} files; `git stash list` in the repository shows them\n"
+            "stashed {files}; `git stash list` in the repository shows them\n"
         ));
     }
     Ok(Exit::Ok)

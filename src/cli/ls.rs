@@ -104,7 +104,8 @@ pub(super) async fn ls(
 }
 
 async fn fetch(client: &Client) -> Result<Listing, Failure> {
-    let known: Known = client.get("/api/health").await?;
+    // Who can be asked is told by a service that does not stop; its sessions by any.
+    let known: Option<Known> = client.get("/api/health").await.ok();
     let projects: Vec<Project> = client.list("/api/projects", MAX_ROWS).await?;
     let sessions: Vec<Session> = client.list("/api/sessions", MAX_ROWS).await?;
     let mut live: Vec<Task> = Vec::new();
@@ -118,7 +119,7 @@ async fn fetch(client: &Client) -> Result<Listing, Failure> {
             .map(|session| line(session, &projects, &live))
             .collect(),
         parked: live.iter().filter_map(parked).collect(),
-        stuck: stuck(&live, &known),
+        stuck: known.map_or_else(Vec::new, |known| stuck(&live, &known)),
     })
 }
 

@@ -32,7 +32,7 @@ pub(super) async fn setup(
     let path = format!("/api/projects/{id}/worktree-setup");
     let mut answer: Value = client.get(&path).await?;
     let consent = match (&args.trust, args.refuse) {
-        (Some(seen), _) => Some(("trusted", seen.as_str())),
+        (Some(seen), _) => Some(("trusted", seen.as_deref().unwrap_or_default())),
         (None, true) => Some(("refused", "")),
         (None, false) => None,
     };

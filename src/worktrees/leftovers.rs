@@ -14,7 +14,7 @@ use hearth_actors::model::Worktree;
 use hearth_actors::ports::{ReapFiles, WorktreeError, with_source};
 use hearth_actors::reap::{Thing, ThingKind};
 use hearth_actors::risk::{Facts, Purpose};
-use hearth_actors::rules::reap::{HALF_MADE, TOMBSTONE};
+use hearth_actors::rules::reap::{HALF_MADE, KEPT, TOMBSTONE};
 use hearth_actors::rules::risk as rule;
 
 use super::errors::{Context, failed};
@@ -133,6 +133,11 @@ fn things(
         name.is_none_or(|name| name != PRIVATE)
     });
     let listed = projects_there.flat_map(|project| folders(&project));
+    let is_kept = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(KEPT)
+    };
+    let listed = listed.filter(|path| !is_kept(path));
     let mut paths: BTreeSet<PathBuf> = listed.take(MAX_THINGS).collect();
     // What was not listed may be elsewhere, or not to be read: only what is known to be
     // gone is gone.

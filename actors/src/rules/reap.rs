@@ -88,6 +88,8 @@ fn of_thing(
     let wanted = row.is_some_and(|row| !row.standing.is_over());
     match thing.kind {
         ThingKind::Folder => {
+            // Its files come back from their archive, not from what was left of them.
+            let wanted = wanted && row.is_some_and(|row| row.standing != Standing::PutAway);
             let expected = row.is_none() && thing.session.as_ref().is_some_and(is_open);
             (old && !wanted && !expected)
                 .then(|| (Deed::Bury(thing.clone(), row.cloned()), Reason::Orphan))
@@ -107,8 +109,12 @@ fn of_thing(
     }
 }
 
-/// Names of folders beside a worktree's.
+/// Names of folders beside a worktree's: one whose files a commit holds, and that only
+/// has to go.
 pub const TOMBSTONE: &str = ".archived-";
+/// The same, of one that was written to on its way out, and whose place was taken
+/// meanwhile: its files are a person's to look at, and nobody else's.
+pub const KEPT: &str = ".kept-";
 /// The same, of one that is being made.
 pub const HALF_MADE: &str = ".making-";
 

@@ -186,6 +186,7 @@ pub fn recorded(change: &FileChange) -> Recorded {
         after: state(&change.after),
         secret: change.secret,
         applied: Vec::new(),
+        covered: false,
     }
 }
 

@@ -223,6 +223,9 @@ impl Draft {
             }
             Order::Apply { .. } => (sides.clone(), "the checkout has edits of its own here"),
             Order::Adopt { .. } => (sides.clone(), "the session has edits of its own here"),
+            Order::Rewind { .. } if change.covered => {
+                return self.refuse(change, &change.path, "was changed later, too");
+            }
             Order::Rewind { .. } => (
                 reversed(&change.applied),
                 "is not what the apply wrote any more",

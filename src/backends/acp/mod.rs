@@ -119,7 +119,7 @@ impl AgentBackend for AcpBackend {
         if let Some(owner) = &self.owner {
             prepared.process.owner = owner.clone();
         }
-        let alone = first::alone(&prepared.process, spec.deadlines.spawn / 2).await;
+        let alone = first::alone(&prepared.process, spec.deadlines.spawn / 8).await;
         let process = self.room.spawn(prepared.process).await;
         let mut process = process.map_err(|error| self.launch.not_spawned(&error))?;
         let (Some(stdin), Some(stdout)) = (process.take_stdin(), process.take_stdout()) else {
@@ -187,6 +187,9 @@ impl AgentBackend for AcpBackend {
                 )))
             }
             Err(trouble) => {
+                if trouble != Trouble::Gone {
+                    alone.done();
+                }
                 shared.state().quiet = true;
                 Err(self.failed(trouble, &process).await)
             }

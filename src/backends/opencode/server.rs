@@ -134,7 +134,7 @@ impl OpencodeBackend {
         let more = ["serve", "--hostname", "127.0.0.1", "--port", &number];
         spec.args.extend(more.map(Into::into));
         let identity = self.launch.identity("opencode", &spec);
-        let alone = first::alone(&spec, self.deadlines.spawn / 2).await;
+        let alone = first::alone(&spec, self.deadlines.spawn / 8).await;
         let process = self.room.spawn(spec).await;
         let mut process =
             process.map_err(|error| Trouble::Told(self.launch.not_spawned(&error)))?;

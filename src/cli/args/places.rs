@@ -61,8 +61,9 @@ pub struct Reap {
 pub struct Setup {
     /// Let it run in new worktrees; with the hash that you saw (or its first 12
     /// characters) only if it is that still
-    #[arg(long, value_name = "HASH", num_args = 0..=1, default_missing_value = "")]
-    pub trust: Option<String>,
+    #[arg(long, value_name = "HASH", num_args = 0..=1,
+        value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub trust: Option<Option<String>>,
     /// Never let it run: new worktrees go without
     #[arg(long, conflicts_with = "trust")]
     pub refuse: bool,

@@ -76,6 +76,14 @@ impl Summary<'_> {
             .iter()
             .filter(|change| change.task_id == Some(self.task))
             .collect();
+        if own.is_empty() && self.over.outcome.as_deref() == Some("interrupted") {
+            // The service may have gone before it could look.
+            let _ = writeln!(
+                out,
+                "  what it changed in {worktree} may not be compared yet: the session's next turn does that"
+            );
+            return;
+        }
         let files = match own.len() {
             0 => "no files".to_owned(),
             1 => "1 file".to_owned(),

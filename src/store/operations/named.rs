@@ -15,7 +15,13 @@ use super::operations_error;
 const CHANGES: &str = "\
     select p.id, p.session_id, p.file_path, p.status, c.change_id is not null as derived,
         c.worktree_id, c.old_path, c.before_blob, c.before_mode, c.after_blob, c.after_mode,
-        coalesce(c.is_secret, false) as is_secret, c.applied
+        coalesce(c.is_secret, false) as is_secret, c.applied,
+        p.status = 'applied' and exists (
+            select from pending_changes l left join hearth.changes lc on lc.change_id = l.id
+            where l.session_id = p.session_id and l.status = 'applied'
+                and (l.created_at, l.id) > (p.created_at, p.id)
+                and array[l.file_path, lc.old_path] && array[p.file_path, c.old_path]
+                and l.id <> all(coalesce($2, '{}'))) as covered
     from pending_changes p left join hearth.changes c on c.change_id = p.id
     where p.session_id = $1 and case when $2::uuid[] is null
         then p.status = $3 and c.worktree_id = $4 else p.id = any($2) end
@@ -46,6 +52,7 @@ struct ChangeRow {
     after_mode: Option<i32>,
     is_secret: bool,
     applied: Option<Json<Vec<Step>>>,
+    covered: bool,
 }
 
 /// The state that a change must be in, and the one in which nothing is to be
@@ -141,6 +148,7 @@ impl ChangeRow {
             after: state(self.after_blob, self.after_mode),
             secret: self.is_secret,
             applied: self.applied.map(|Json(steps)| steps).unwrap_or_default(),
+            covered: self.covered,
         }
     }
 }

@@ -28,7 +28,8 @@ pub struct Waiting {
 const LOOK: &str = "\
     with waits as (
         select (q.not_before is not null) as parked, t.created_at
-        from hearth.queue q join tasks t on t.id = q.task_id where q.waiting),
+        from hearth.queue q join tasks t on t.id = q.task_id
+        where q.waiting and t.state = 'pending'),
     works as (select state, created_at from tasks where state in ('running', 'blocked')),
     age as (select clock_timestamp() as now)
     select

@@ -11,6 +11,8 @@ use super::draft::{Draft, Move, Undo};
 use super::ground::{Found, State};
 use super::place::Place;
 
+const LATER: &str = "was changed later by what was applied, too: rewind that one first";
+
 /// One file's way back.
 struct Want {
     place: Place,
@@ -59,6 +61,12 @@ pub(super) fn rewind(
 ) -> Result<(), WorktreeError> {
     let mut backs = Vec::new();
     for recorded in changes {
+        if recorded.covered {
+            // Its bytes may be the same, and the later row would say that it is applied.
+            let reason = format!("{} {LATER}", recorded.path);
+            draft.refuse(Some(recorded.id), recorded.path.clone(), reason);
+            continue;
+        }
         let Some(files) = applied(draft, recorded) else {
             continue;
         };
@@ -155,8 +163,7 @@ fn try_back(
                 None => baseline.file(place)?,
             };
             if now != *expect {
-                let reason = "a later change of this file was applied: rewind that one first";
-                return Ok(refused(place, reason));
+                return Ok(refused(place, LATER));
             }
         }
     }

@@ -13,7 +13,7 @@ use hearth_actors::ids::{CheckpointId, WorktreeId};
 use hearth_actors::model::{Checkpoint, Worktree};
 use hearth_actors::ports::WorktreeError;
 use hearth_actors::review::{Besides, Conflict, Leave, Plan, Planned, Work};
-use hearth_actors::rules::reap::TOMBSTONE;
+use hearth_actors::rules::reap::{KEPT, TOMBSTONE};
 use hearth_actors::rules::risk as rule;
 
 use super::super::errors::Context;
@@ -93,17 +93,13 @@ pub(super) fn carry_out(
 ) -> Result<Vec<Conflict>, WorktreeError> {
     let worktree = &plan.worktree;
     let Some((commit, tree)) = kept(plan) else {
-        // Nothing was there, so that nothing may be there now. And what another
-        // archive left aside is not this one's.
-        if aside.is_dir() {
-            return Ok(vec![in_its_place(aside)]);
-        }
+        // Nothing was there, so that nothing may be there now.
         let came = worktree.path.is_dir();
         return Ok(came.then(|| moved(worktree)).into_iter().collect());
     };
     if worktree.path.is_dir() {
         if aside.is_dir() {
-            return Ok(vec![in_its_place(aside)]);
+            return take_back(plan, aside);
         }
         let open = room.open(worktree)?;
         {
@@ -146,13 +142,21 @@ fn now(room: &Room, worktree: &Worktree, open: &Open) -> Result<Option<Oid>, Wor
     Ok(shadow.notes.is_empty().then_some(shadow.tree))
 }
 
-/// Moves it back, if it moved; a conflict where something else has its place by now.
+/// Moves it back, if it moved. Where something else has its place by now it is kept
+/// under a name that nobody removes, which is a conflict.
 pub(super) fn take_back(plan: &Plan, aside: &Path) -> Result<Vec<Conflict>, WorktreeError> {
+    let path = &plan.worktree.path;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let kept = path.with_file_name(format!("{KEPT}{name}-{}", plan.id));
     if !aside.is_dir() {
-        return Ok(Vec::new());
+        let is_kept = kept.is_dir().then(|| in_its_place(&kept));
+        return Ok(is_kept.into_iter().collect());
     }
-    match fs::rename(aside, &plan.worktree.path) {
-        Err(error) if is_taken(error.kind()) => Ok(vec![in_its_place(aside)]),
+    match fs::rename(aside, path) {
+        Err(error) if is_taken(error.kind()) => {
+            fs::rename(aside, &kept).cannot("keep the files that were written to", aside)?;
+            Ok(vec![in_its_place(&kept)])
+        }
         moved => moved
             .cannot("move the worktree back", aside)
             .map(|()| Vec::new()),
@@ -165,8 +169,7 @@ fn is_taken(kind: io::ErrorKind) -> bool {
     matches!(kind, AlreadyExists | DirectoryNotEmpty | NotADirectory)
 }
 
-/// Removes what moved aside, with its entry; or lets go of what planning kept, unless
-/// the files are still aside.
+/// Removes what moved aside, with its entry; or lets go of what planning kept.
 pub(super) fn settle(
     room: &Room,
     plan: &Plan,
@@ -177,8 +180,6 @@ pub(super) fn settle(
     let private = Private::of(&room.config.home, worktree.id)?;
     if done {
         remove(aside)?;
-    } else if aside.is_dir() {
-        return Ok(());
     }
     let Some(entry) = private.entry() else {
         return Ok(());

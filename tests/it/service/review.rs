@@ -234,6 +234,45 @@ async fn apply_rewind_and_reject_do_to_the_files_what_their_rows_say() {
     gate_is_free(&service, &chat).await;
 }
 
+/// The bytes of the earlier one are there again, but they are the later one's.
+#[tokio::test]
+async fn of_two_applied_changes_of_a_file_the_later_one_goes_first() {
+    let service = Service::start().await;
+    let chat = service.chat().await;
+    let root = checkout(&service, &chat).await;
+    for content in [
+        "create a.txt with one",
+        "delete a.txt",
+        "create a.txt with one",
+    ] {
+        turn(&service, &chat, content).await;
+        let (status, answer) = apply_all(&service, &chat).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+    let mut applied = changes(&service, &chat, "applied").await;
+    applied.sort_by_key(|row| row["created_at"].as_str().map(str::to_owned));
+    let [first, second, third] = [0, 1, 2].map(|number| id_of(&applied[number]));
+    let rewind = async |id: &str| {
+        let path = format!("/api/pending/{id}/rewind");
+        service.post(&path, json!({})).await
+    };
+    let (status, refused) = rewind(&first).await;
+    assert_eq!(
+        (status, &refused["code"]),
+        (409, &json!("conflict")),
+        "{refused}"
+    );
+    assert!(root.join("a.txt").exists());
+    assert_eq!(changes(&service, &chat, "applied").await.len(), 3);
+
+    // Together they go, the last one first.
+    let path = format!("/api/sessions/{}/pending/rewind", chat.session);
+    let all = json!({ "change_ids": [first, second, third] });
+    let (status, answer) = service.post(&path, all).await;
+    assert_eq!(status, 200, "{answer}");
+    assert!(!root.join("a.txt").exists());
+}
+
 #[tokio::test]
 async fn what_stands_in_the_way_is_told_and_nothing_is_written() {
     let service = Service::start().await;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hearth_actors::arena::Archived;
@@ -248,50 +248,63 @@ async fn what_is_written_meanwhile_stays() {
 
 /// Something makes its path again while it is aside: nothing of it goes unseen.
 #[tokio::test]
-async fn files_whose_place_is_taken_stay_aside_and_are_kept() {
+async fn files_whose_place_is_taken_are_kept_where_nobody_removes_them() {
     let lab = Lab::unsynced();
     let worktree = lab.worktree().await;
     write(&worktree.path, "one.txt", "one");
-    let before = held(&worktree.path);
     let planned = plan(&lab, &worktree, Order::Archive(FORCED)).await;
     lab.port.carry_out(&planned).await.expect("moved");
-    let aside = match &planned.besides {
-        Some(Besides::Leave { aside }) => aside.clone(),
-        other => panic!("{other:?}"),
-    };
+    let aside = aside_of(&planned);
     write(&aside, "late.txt", "late");
     write(&worktree.path, "new.txt", "new");
     let told = |conflicts: Vec<Conflict>| {
         let [one] = &conflicts[..] else {
             panic!("{conflicts:#?}")
         };
-        assert_eq!(one.path, aside.display().to_string(), "{one:?}");
+        PathBuf::from(&one.path)
     };
-    let kept = format!("refs/hearth/deleted/{}", worktree.id);
-    let is_kept = || {
-        let found = try_git(&lab.project, ["rev-parse", "-q", "--verify", &kept]);
-        found.status.success()
-    };
-    told(lab.port.carry_out(&planned).await.expect("an answer"));
-    told(lab.port.take_back(&planned).await.expect("an answer"));
+    let kept = told(lab.port.carry_out(&planned).await.expect("an answer"));
+    let again = told(lab.port.take_back(&planned).await.expect("an answer"));
+    assert_eq!(again, kept);
     lab.port.settle(&planned, false).await.expect("settled");
-    assert!(aside.join("late.txt").exists() && worktree.path.join("new.txt").exists());
-    assert!(is_kept());
-    // Whoever would archive again is refused, and an arena is too.
-    fs::remove_dir_all(&worktree.path).expect("removed");
-    let again = plan(&lab, &worktree, Order::Archive(FORCED)).await;
-    told(lab.port.carry_out(&again).await.expect("an answer"));
-    lab.port.settle(&again, false).await.expect("settled");
+    let kept_all = || kept.join("late.txt").exists() && kept.join("one.txt").exists();
+    assert!(kept_all() && !aside.exists() && worktree.path.join("new.txt").exists());
 
-    // An empty folder takes nobody's place.
+    // Neither the reaper nor the next archive takes it for something to remove.
+    let projects = [lab.project.clone()];
+    let rows = [worktree.path.clone()];
+    let things = lab.port.things(&projects, &rows).await.expect("things");
+    assert!(things.iter().all(|thing| thing.path != kept), "{things:#?}");
+    fs::remove_dir_all(&worktree.path).expect("removed");
+    let next = plan(&lab, &worktree, Order::Archive(FORCED)).await;
+    let conflicts = lab.port.carry_out(&next).await.expect("an answer");
+    assert!(conflicts.is_empty(), "{conflicts:#?}");
+    lab.port.settle(&next, true).await.expect("settled");
+    assert!(kept_all());
+}
+
+#[tokio::test]
+async fn an_empty_folder_takes_nobodys_place() {
+    let lab = Lab::unsynced();
+    let worktree = lab.worktree().await;
+    write(&worktree.path, "one.txt", "one");
+    let mut all = held(&worktree.path);
+    let planned = plan(&lab, &worktree, Order::Archive(FORCED)).await;
+    lab.port.carry_out(&planned).await.expect("moved");
+    write(&aside_of(&planned), "late.txt", "late");
     fs::create_dir(&worktree.path).expect("a folder");
     let left = lab.port.take_back(&planned).await.expect("an answer");
     assert!(left.is_empty(), "{left:#?}");
     lab.port.settle(&planned, false).await.expect("settled");
-    assert!(!is_kept());
-    let mut all = before;
     all.insert("late.txt".into(), (0, b"late".to_vec()));
     assert_eq!(held(&worktree.path), all);
+}
+
+fn aside_of(plan: &Plan) -> PathBuf {
+    match &plan.besides {
+        Some(Besides::Leave { aside }) => aside.clone(),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]

@@ -148,7 +148,15 @@ impl Rows {
                 } else if all && secrets && row.file.secret {
                     left_alone.push(row.file.path.clone());
                 } else {
-                    changes.push(recorded(*id, row));
+                    // Ids are in the order in which rows came.
+                    let covered = self.changes.iter().any(|(later, other)| {
+                        let same = other.session == of && other.file.path == row.file.path;
+                        same && other.status == "applied" && later > id && !named.contains(later)
+                    });
+                    changes.push(Recorded {
+                        covered: covered && row.status == "applied",
+                        ..recorded(*id, row)
+                    });
                 }
             }
             if changes.is_empty() {
@@ -408,6 +416,7 @@ fn recorded(id: ChangeId, row: &ChangeRow) -> Recorded {
         after: side(&row.file.after),
         secret: row.file.secret,
         applied: row.applied.clone(),
+        covered: false,
     }
 }
 

@@ -196,6 +196,8 @@ impl Store {
         let task = TaskId::new();
         if let Some(earlier) = draft.claim_key(&mut tx, task).await? {
             tx.rollback().await?;
+            // Who waits for a second connection while it has one waits for others who do.
+            drop(connection);
             return Ok(self.created(earlier, true, Vec::new()).await?);
         }
         draft.check_references(&mut tx).await?;
@@ -214,6 +216,7 @@ impl Store {
         };
         frames.extend(in_order(draft.insert(&mut tx, task).await?));
         tx.commit().await?;
+        drop(connection);
         Ok(self.created(task, false, frames).await?)
     }
 

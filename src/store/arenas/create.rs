@@ -53,6 +53,7 @@ impl Store {
             && let Some(earlier) = first.claim_key(&mut tx, *task).await?
         {
             tx.rollback().await?;
+            drop(connection);
             return self.repeated(earlier).await;
         }
         if let Some(session) = session {

@@ -84,6 +84,20 @@ async fn an_idempotency_key_creates_once_also_at_the_same_time() {
     );
 }
 
+/// Many more than there are connections: none needs two.
+#[tokio::test]
+async fn forty_messages_at_the_same_time_are_all_taken() {
+    let store = RealStore::fresh().await;
+    let mut messages = Vec::new();
+    for _ in 0..40 {
+        messages.push(message(chat(&store).await));
+    }
+    let created = messages.iter().map(|new| store.store.create_message(new));
+    for one in futures::future::join_all(created).await {
+        assert!(!one.expect("taken").repeated);
+    }
+}
+
 #[tokio::test]
 async fn an_interrupt_cancels_this_chat_and_goes_first() {
     let store = RealStore::fresh().await;

@@ -163,6 +163,23 @@ fn an_archive_expires_and_one_that_may_come_back_does_not() {
     assert_eq!(decide(&[place(1, Standing::Archived, HOUR)], &[], &[]), []);
 }
 
+/// Its files come back from their archive: what was left of them is looked at again.
+#[test]
+fn a_folder_of_what_was_put_away_goes_when_it_is_old() {
+    let row = place(1, Standing::PutAway, HOUR);
+    let folder = thing(1, ThingKind::Folder, 2 * HOUR);
+    assert_eq!(
+        decide(
+            std::slice::from_ref(&row),
+            std::slice::from_ref(&folder),
+            &[session(1)]
+        ),
+        [(Deed::Bury(folder, Some(row.clone())), Reason::Orphan)]
+    );
+    let young = thing(1, ThingKind::Folder, HOUR / 2);
+    assert_eq!(decide(&[row], &[young], &[session(1)]), []);
+}
+
 #[test]
 fn a_row_without_files_is_noted_when_nobody_is_making_them() {
     let lost = place(1, Standing::Open, 2 * HOUR);
@@ -220,11 +237,12 @@ proptest! {
                 Deed::Bury(thing, row) => {
                     prop_assert_eq!(thing.kind, ThingKind::Folder);
                     prop_assert!(thing.age >= keep.orphan);
-                    prop_assert!(row.as_ref().is_none_or(|row| row.standing.is_over()));
-                    let wanted = places.iter().any(|place| {
-                        place.worktree.path == thing.path && !place.standing.is_over()
-                    });
-                    prop_assert!(!wanted);
+                    let is_left = |place: &Place| {
+                        place.standing.is_over() || place.standing == Standing::PutAway
+                    };
+                    prop_assert!(row.as_ref().is_none_or(is_left));
+                    let mut here = places.iter().filter(|place| place.worktree.path == thing.path);
+                    prop_assert!(here.all(is_left));
                 }
                 Deed::Clear(thing) => {
                     prop_assert!(thing.kind != ThingKind::Folder);

@@ -182,7 +182,8 @@ pub(super) async fn chat(client: &Client, typed: &str) -> Result<Uuid, Failure> 
     Ok(found.id)
 }
 
-/// The open tab that messages for a whole session go to; made where none is.
+/// The tab that messages for a whole session go to: an open one, or that which was
+/// closed with its session; made where there is neither.
 ///
 /// # Errors
 /// The service's.
@@ -200,6 +201,11 @@ pub(super) async fn default_chat(client: &Client, session: Uuid) -> Result<Uuid,
         .find(|chat| chat.is_default)
         .or_else(|| chats.iter().find(open));
     if let Some(chat) = existing {
+        return Ok(chat.id);
+    }
+    let of: Session = client.get(&format!("/api/sessions/{session}")).await?;
+    let closed = chats.iter().find(|chat| chat.is_default).or(chats.first());
+    if let (Some(chat), Some(_)) = (closed, of.closed_at) {
         return Ok(chat.id);
     }
     let made: Made = client.post(&address, &json!({ "name": "main" })).await?;

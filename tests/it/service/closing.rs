@@ -225,6 +225,7 @@ async fn a_stash_is_the_way_out_and_the_command_line_knows_it() {
     assert!(told.contains("1 untracked: a.txt"), "{told}");
     let (code, told) = run(&["stash", &chat.session]).await;
     assert_eq!(code, 0, "{told}");
+    assert!(told.starts_with("stashed 1 file;"), "{told}");
     assert!(!path.join("a.txt").exists());
     let project = checkout(&service, &chat).await;
     assert_eq!(git(&project, &["stash", "list"]).lines().count(), 1);
@@ -238,6 +239,10 @@ async fn a_stash_is_the_way_out_and_the_command_line_knows_it() {
     let (code, told) = run(&["reap", "--dry-run"]).await;
     assert_eq!(code, 0, "{told}");
     assert!(told.contains("nothing to do"), "{told}");
+    // The conversation goes on, too.
+    let (code, told) = run(&["send", &chat.session, "--agent", "demo", "recall"]).await;
+    assert_eq!(code, 0, "{told}");
+    assert!(told.contains("1 earlier"), "{told}");
     let (code, told) = run(&["rm", &chat.session]).await;
     assert_eq!(code, 0, "{told}");
 }

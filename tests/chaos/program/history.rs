@@ -94,6 +94,8 @@ pub(crate) struct Change {
     pub(crate) id: Uuid,
     pub(crate) session: usize,
     pub(crate) path: String,
+    /// Of a file that git takes for renamed: its content was that of another one.
+    pub(crate) old_path: Option<String>,
     pub(crate) status: String,
     pub(crate) after_blob: Option<String>,
 }

@@ -168,7 +168,11 @@ fn replay(history: &History, session: usize) -> Replayed {
                         ("reject", Some(SHARED)) => {
                             replayed.now.lines = replayed.applied.clone();
                         }
-                        ("reject", Some(path)) => replayed.now.remove(path),
+                        ("reject", Some(path)) => {
+                            replayed.now.remove(path);
+                            let old = old_of(history, id);
+                            replayed.now.certain.extend(old.map(str::to_owned));
+                        }
                         _ => {}
                     }
                 }
@@ -184,6 +188,15 @@ fn replay(history: &History, session: usize) -> Replayed {
         }
     }
     replayed
+}
+
+/// The file that comes back where a rename is rejected.
+fn old_of<'h>(history: &'h History, change: &Uuid) -> Option<&'h str> {
+    let mut changes = history.changes.iter();
+    changes
+        .find(|known| known.id == *change)?
+        .old_path
+        .as_deref()
 }
 
 impl Files {
@@ -270,9 +283,15 @@ fn in_worktree(expected: &Files, found: &BTreeMap<String, Vec<u8>>) -> Vec<Strin
 fn in_checkout(changes: &[&Change], found: &BTreeMap<String, Vec<u8>>) -> Vec<String> {
     let mut wrong = Vec::new();
     let applied = changes.iter().filter(|change| change.status == "applied");
-    let applied: BTreeMap<&str, &Change> = applied
-        .map(|change| (change.path.as_str(), *change))
-        .collect();
+    let mut last: BTreeMap<&str, &Change> = BTreeMap::new();
+    for change in applied {
+        // What was renamed away is not missing.
+        if let Some(old) = &change.old_path {
+            last.remove(old.as_str());
+        }
+        last.insert(change.path.as_str(), *change);
+    }
+    let applied = last;
     for (path, change) in &applied {
         if !path.starts_with("made/") {
             continue;

@@ -128,6 +128,7 @@ fn change(number: u128, path: &str, after_blob: Option<String>) -> Change {
         id: id(number),
         session: 0,
         path: path.into(),
+        old_path: None,
         status: "applied".into(),
         after_blob,
     }

@@ -38,6 +38,18 @@ async fn until_shown(harness: &Harness, state: &str) {
         .await;
 }
 
+/// A turn that says something and then nothing more.
+async fn hanging(harness: &Harness, session: SessionId, key: &SessionKey) -> TaskId {
+    harness.backend.next_turn(vec![Step::Say("x"), Step::Hang]);
+    let task = harness.enqueue(session, key, "x");
+    harness
+        .until("it is prompted", |h| {
+            (!h.backend.prompts().is_empty()).then_some(())
+        })
+        .await;
+    task
+}
+
 async fn ok(harness: &Harness, task: TaskId) {
     assert_eq!(harness.outcome(task).await, Outcome::Ok);
 }
@@ -208,13 +220,7 @@ async fn a_deaf_server_is_started_again_but_not_under_a_turn_that_speaks() {
 async fn a_server_that_the_kernel_ends_for_its_memory_ends_its_turns_so() {
     let harness = Harness::start(Setup::default()).await;
     let (session, key) = chat();
-    harness.backend.next_turn(vec![Step::Say("x"), Step::Hang]);
-    let task = harness.enqueue(session, &key, "x");
-    harness
-        .until("it is prompted", |h| {
-            (!h.backend.prompts().is_empty()).then_some(())
-        })
-        .await;
+    let task = hanging(&harness, session, &key).await;
     harness.servers.kill_of_memory(OutOfMemory::Limit(1 << 32));
     assert_eq!(harness.outcome(task).await, Outcome::OutOfMemory);
     let next = harness.enqueue(session, &key, "next");
@@ -227,13 +233,7 @@ async fn a_server_that_the_kernel_ends_for_its_memory_ends_its_turns_so() {
 async fn a_server_that_stands_still_under_its_turns_gets_two_minutes() {
     let harness = Harness::start(Setup::default()).await;
     let (session, key) = chat();
-    harness.backend.next_turn(vec![Step::Say("x"), Step::Hang]);
-    let task = harness.enqueue(session, &key, "x");
-    harness
-        .until("it is prompted", |h| {
-            (!h.backend.prompts().is_empty()).then_some(())
-        })
-        .await;
+    let task = hanging(&harness, session, &key).await;
     harness.servers.deafen(true);
     let deaf = Instant::now();
     assert_eq!(harness.outcome(task).await, Outcome::AgentCrashed);
@@ -370,13 +370,7 @@ async fn a_server_that_worked_comes_back_as_fast_as_after_its_first_crash() {
 async fn a_server_that_has_rested_is_not_shown_as_resting() {
     let harness = Harness::start(Setup::default()).await;
     let (session, key) = chat();
-    harness.backend.next_turn(vec![Step::Say("x"), Step::Hang]);
-    let task = harness.enqueue(session, &key, "x");
-    harness
-        .until("it is prompted", |h| {
-            (!h.backend.prompts().is_empty()).then_some(())
-        })
-        .await;
+    let task = hanging(&harness, session, &key).await;
     harness.servers.kill();
     assert_eq!(harness.outcome(task).await, Outcome::AgentCrashed);
     tokio::time::sleep(Duration::from_secs(5)).await;

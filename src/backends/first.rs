@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,12 +13,9 @@ use tokio::time::timeout;
 
 use crate::process::ProcessSpec;
 
-/// Program with its arguments, home and where data lies: one for each of an installation's
-/// few. A server's port is none of it.
-type Place = (Vec<OsString>, [Option<OsString>; 2]);
-
-/// Arguments that tell one program from another.
-const NAMING: usize = 3;
+/// Program, home and where data lies: one for each of an installation's few. Not its
+/// arguments, as a server and what runs beside it share their files.
+type Place = (PathBuf, [Option<OsString>; 2]);
 
 /// Whether a start came to its end there. The files belong to the machine and outlive
 /// every set of settings.
@@ -49,10 +47,8 @@ impl Alone {
 
 fn place(process: &ProcessSpec) -> Place {
     let of = |name: &str| process.env.get(OsStr::new(name)).cloned();
-    let mut words = vec![process.command.as_os_str().to_owned()];
-    // What runs other programs is told which by its first ones.
-    words.extend(process.args.iter().take(NAMING).cloned());
-    (words, [of("HOME"), of("XDG_DATA_HOME")])
+    let data = [of("HOME"), of("XDG_DATA_HOME")];
+    (process.command.clone(), data)
 }
 
 #[cfg(test)]
@@ -76,7 +72,9 @@ mod tests {
         let first = alone(&here, patience).await;
         assert!(first.0.is_some());
         let little = Duration::from_millis(5);
-        assert!(alone(&here, little).await.0.is_none(), "it waited enough");
+        let mut server = here.clone();
+        server.args = vec!["serve".into()];
+        assert!(alone(&server, little).await.0.is_none(), "it waited enough");
         let elsewhere = program("first", "/two");
         assert!(alone(&elsewhere, patience).await.0.is_some());
         drop(first);

@@ -32,8 +32,8 @@ pub(super) async fn setup(
     let path = format!("/api/projects/{id}/worktree-setup");
     let mut answer: Value = client.get(&path).await?;
     let consent = match (&args.trust, args.refuse) {
-        (Some(seen), _) => Some(("trusted", seen.as_deref().unwrap_or_default())),
-        (None, true) => Some(("refused", "")),
+        (Some(seen), _) => Some(("trusted", seen.as_deref())),
+        (None, true) => Some(("refused", None)),
         (None, false) => None,
     };
     if let Some((consent, seen)) = consent {
@@ -53,14 +53,10 @@ const SHORT: usize = 12;
 
 /// The hash that is decided about: the one that was seen, else the present one. The
 /// server refuses one that is not the present one.
-fn decided<'a>(seen: &'a str, answer: &'a Value) -> &'a str {
+fn decided<'a>(seen: Option<&'a str>, answer: &'a Value) -> &'a str {
     let present = answer["hash"].as_str().unwrap_or_default();
-    let is_present = seen.len() >= SHORT && present.starts_with(seen);
-    if seen.is_empty() || is_present {
-        present
-    } else {
-        seen
-    }
+    let is_other = |seen: &&str| seen.len() < SHORT || !present.starts_with(seen);
+    seen.filter(is_other).unwrap_or(present)
 }
 
 fn text(answer: &Value) -> String {
@@ -113,10 +109,10 @@ mod tests {
     #[test]
     fn what_was_seen_is_decided_about() {
         let answer = json!({ "hash": "0123456789abcdef" });
-        assert_eq!(decided("", &answer), "0123456789abcdef");
-        assert_eq!(decided("0123456789ab", &answer), "0123456789abcdef");
+        assert_eq!(decided(None, &answer), "0123456789abcdef");
+        assert_eq!(decided(Some("0123456789ab"), &answer), "0123456789abcdef");
         for other in ["0123456789ac", "0123", "x"] {
-            assert_eq!(decided(other, &answer), other);
+            assert_eq!(decided(Some(other), &answer), other);
         }
     }
 

@@ -119,13 +119,13 @@ pub fn admit(
         Some(_) => return Admission::Reuse,
         None => {}
     }
-    let memory = slots.len() < room.sessions;
-    if memory && !is_heavy(slots, room) {
+    let has_place = slots.len() < room.sessions;
+    if has_place && !is_heavy(slots, room) {
         return Admission::Spawn;
     }
     let leaving = slots.values().filter(|slot| slot.leaving).count();
     // Who goes makes one place, and an unknown amount of memory.
-    let is_coming = match memory {
+    let is_coming = match has_place {
         true => leaving > 0,
         false => slots.len() + ahead < room.sessions + leaving,
     };
@@ -148,14 +148,14 @@ pub fn admit(
         return Admission::After {
             victim,
             insist: false,
-            memory,
+            memory: has_place,
         };
     }
     if let Some(victim) = first(&|key| word(key).is_some_and(|word| word.needed)) {
         return Admission::After {
             victim,
             insist: true,
-            memory,
+            memory: has_place,
         };
     }
     let stays = |slot: &Slot| slot.asks.is_some_and(|asks| !asks.can_leave);
@@ -164,7 +164,10 @@ pub fn admit(
     } else {
         FULL_WAIT
     };
-    Admission::Full { wait, memory }
+    Admission::Full {
+        wait,
+        memory: has_place,
+    }
 }
 
 /// Bytes of all process trees; one that was not weighed yet counts as the mean of

@@ -216,6 +216,8 @@ pub struct PendingChange {
     pub path: String,
     /// What happened.
     pub operation: Operation,
+    /// The task whose turn did it, as far as that is known.
+    pub task: Option<TaskId>,
 }
 
 /// Tokens and money of a turn, as the agent reports them.

@@ -17,7 +17,7 @@ pub struct Asked {
     pub session: SessionId,
     /// What is wanted.
     pub order: Order,
-    /// Who wants it, for people: `http` or `cli`.
+    /// Who wants it, for people: `http`, `cli`, or why nobody had to.
     pub caller: String,
 }
 
@@ -140,6 +140,7 @@ impl Order {
             Self::Adopt { .. } => "adopt",
             Self::Restore { .. } => "restore",
             Self::Retry { .. } => "retry",
+            Self::Compare { .. } => "compare",
             Self::Stash => "stash",
             Self::Archive(_) => "archive",
         }
@@ -153,8 +154,24 @@ impl Order {
             | Self::Reject { changes }
             | Self::Rewind { changes }
             | Self::Adopt { changes, .. } => changes,
-            Self::Restore { .. } | Self::Retry { .. } | Self::Stash | Self::Archive(_) => &[],
+            Self::Restore { .. }
+            | Self::Retry { .. }
+            | Self::Compare { .. }
+            | Self::Stash
+            | Self::Archive(_) => &[],
         }
+    }
+
+    /// It may change files.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        !matches!(self, Self::Compare { .. })
+    }
+
+    /// It is about the whole worktree as it is, whatever its changes.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        matches!(self, Self::Compare { .. } | Self::Stash | Self::Archive(_))
     }
 
     /// Whose agents must be gone before files change under them.
@@ -221,9 +238,11 @@ impl Order {
                 task: *task,
                 changes,
             },
-            Self::Restore { .. } | Self::Retry { .. } | Self::Stash | Self::Archive(_) => {
-                self.clone()
-            }
+            Self::Restore { .. }
+            | Self::Retry { .. }
+            | Self::Compare { .. }
+            | Self::Stash
+            | Self::Archive(_) => self.clone(),
         }
     }
 }

@@ -66,6 +66,12 @@ pub enum Order {
         /// Which.
         task: TaskId,
     },
+    /// Looks at what the last turn left in the worktree, where nobody has: the turn died
+    /// with Hearth. What is new are pending changes of its task. Writes no file.
+    Compare {
+        /// The task of that turn.
+        task: TaskId,
+    },
     /// Puts what is not committed into the repository's stash, new files too, and
     /// brings the worktree back to its last commit.
     Stash,

@@ -321,6 +321,38 @@ async fn a_new_life_brings_the_files_of_a_retry_back_before_it_claims() {
     harness.shutdown().await;
 }
 
+/// What a turn that died with its life left is its own, whatever waits in the session.
+#[tokio::test(start_paused = true)]
+async fn a_new_life_looks_at_what_a_dead_turn_left_before_it_claims() {
+    let harness = Harness::start(Setup::default()).await;
+    let (session, key) = worked(&harness, &[("a", "1")]).await;
+    harness
+        .backend
+        .next_turn(vec![Step::Say("x"), Step::Wait(Duration::from_secs(60))]);
+    let task = harness.enqueue(session, &key, "again");
+    harness.state(&key, "running").await;
+    harness
+        .worktrees
+        .put(&harness.worktree(session), "b", "half");
+    let waits = harness.enqueue(session, &harness.key(), "other");
+    harness.store.steal_lease();
+    assert_eq!(harness.outcome(waits).await, Outcome::Ok);
+    assert_eq!(harness.outcome(task).await, Outcome::Interrupted);
+    let of = |path: &str| {
+        let id = change(&harness, session, path);
+        harness.store.with(|rows| rows.changes[&id].task)
+    };
+    assert_eq!(of("b"), Some(task));
+    assert_ne!(of("a"), Some(task));
+    let compared = harness.store.with(|rows| {
+        let mut rows = rows.operations.values();
+        rows.any(|row| row.order == Order::Compare { task } && row.state == OperationState::Done)
+    });
+    assert!(compared, "by an operation");
+    assert!(all_ended(&harness));
+    harness.shutdown().await;
+}
+
 /// A person deletes the folder in the middle of it: people are told, its session can
 /// work again, and a stop has nothing to wait for.
 #[tokio::test(start_paused = true)]

@@ -173,6 +173,10 @@ fn arguments(def: &AgentDef) -> Vec<String> {
 /// kernel ends it with all its turns: renewal waits for them.
 const SERVER_ROOM: u64 = 2;
 
+/// How many times the processes of one agent a server may have: it runs the tools of
+/// many chats, of which few build something at the same moment.
+const SERVER_CHATS: u32 = 8;
+
 fn server(name: &AgentName, def: &AgentDef, means: &Means) -> Option<Arc<dyn ServerBackend>> {
     if def.protocol != Protocol::Opencode {
         return None;
@@ -181,7 +185,7 @@ fn server(name: &AgentName, def: &AgentDef, means: &Means) -> Option<Arc<dyn Ser
         args: def.args.clone(),
         limits: Limits {
             memory: def.server.memory.map(|bytes| bytes * SERVER_ROOM),
-            pids: def.pids,
+            pids: def.pids.map(|pids| pids.saturating_mul(SERVER_CHATS)),
         },
         ..launch(name, def, means)
     };

@@ -108,14 +108,21 @@ pub(super) async fn stash(
     if args.json {
         print(&format!("{answer}\n"));
     } else {
-        let files = answer["operation"]["result"]["files_total"].as_u64();
-        let files = match files.unwrap_or_default() {
-            1 => "1 file".to_owned(),
-            count => format!("{count} files"),
-        };
-        print(&format!(
-            "stashed {files}; `git stash list` in the repository shows them\n"
-        ));
+        let result = &answer["operation"]["result"];
+        let notes = result["notes"].as_array().into_iter().flatten();
+        let notes: Vec<String> = notes.filter_map(Value::as_str).map(clean).collect();
+        let files = result["files_total"].as_u64().unwrap_or_default();
+        let mut told = notes
+            .iter()
+            .fold(String::new(), |told, note| told + note + "\n");
+        if files > 0 || notes.is_empty() {
+            let files = match files {
+                1 => "1 file".to_owned(),
+                count => format!("{count} files"),
+            };
+            told += &format!("stashed {files}; `git stash list` in the repository shows them\n");
+        }
+        print(&told);
     }
     Ok(Exit::Ok)
 }

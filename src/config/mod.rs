@@ -14,6 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hearth_actors::ids::AgentName;
 use hearth_actors::limits::BudgetSettings;
 use hearth_actors::model::Deadlines;
 use hearth_actors::rules::retry;
@@ -248,7 +249,7 @@ fn read(from: &mut Sources<'_>, config_file: Option<PathBuf>, quirks: &[&str]) -
         claude_sdk_backend: from
             .get("claude_sdk_backend", "CLAUDE_SDK_BACKEND", source::flag)
             .unwrap_or(true),
-        default_agent: from.get("default_agent", "HEARTH_DEFAULT_AGENT", source::text),
+        default_agent: read_default_agent(from, &agents),
         allowed_hosts: from
             .get("allowed_hosts", "HEARTH_ALLOWED_HOSTS", host_list)
             .unwrap_or_default(),
@@ -305,6 +306,29 @@ fn read_agents(from: &mut Sources<'_>, defaults: &agents::Defaults, quirks: &[&s
         }
         Agents::default()
     })
+}
+
+fn read_default_agent(from: &mut Sources<'_>, agents: &Agents) -> Option<String> {
+    let place = from.find("default_agent", "HEARTH_DEFAULT_AGENT")?.place;
+    let name = from.get("default_agent", "HEARTH_DEFAULT_AGENT", source::text)?;
+    let known = || {
+        agents
+            .defs
+            .keys()
+            .chain(agents.aliases.keys())
+            .map(AgentName::as_str)
+    };
+    // None are known where their own settings are wrong, which is told.
+    if agents.defs.is_empty() || known().any(|known| known == name) {
+        return Some(name);
+    }
+    let cure = match problem::nearest(&name, known()) {
+        Some(meant) => format!("did you mean {meant}?"),
+        None => format!("use one of: {}", known().collect::<Vec<_>>().join(", ")),
+    };
+    let what = format!("`{name}` is not configured");
+    from.problems.push(Problem::new(place, what, cure));
+    None
 }
 
 fn deadline(from: &mut Sources<'_>, key: &'static str, default: Duration) -> Duration {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::problem::{Problem, nearest};
 
 /// What the names of Hearth's own variables begin with.
-const PREFIX: &str = "HEARTH_";
+const PREFIXES: [&str; 4] = ["HEARTH_", "AGENT_POOL_", "CLAUDE_SDK_", "LIFECYCLE_"];
 
 /// Variables that are no settings, and read elsewhere.
 const OTHERS: [&str; 9] = [
@@ -178,16 +178,17 @@ impl<'a> Sources<'a> {
     }
 
     fn refuse_misspelt(&mut self) {
-        let ours = |name: &'_ String| name.starts_with(PREFIX) && !self.variables.contains(name);
-        let known = || {
-            self.variables
-                .iter()
-                .filter_map(|name| name.strip_prefix(PREFIX))
-        };
-        let strange = self.env.keys().filter(|name| ours(name));
+        let strange = self
+            .env
+            .keys()
+            .filter(|name| !self.variables.contains(*name));
         let misspelt = strange.filter_map(|name| {
-            let meant = nearest(name.strip_prefix(PREFIX)?, known())?;
-            let cure = format!("did you mean {PREFIX}{meant}?");
+            let (prefix, rest) = PREFIXES
+                .iter()
+                .find_map(|prefix| Some((prefix, name.strip_prefix(prefix)?)))?;
+            let known = self.variables.iter();
+            let meant = nearest(rest, known.filter_map(|name| name.strip_prefix(prefix)))?;
+            let cure = format!("did you mean {prefix}{meant}?");
             Some(Problem::new(name.clone(), "no such setting", cure))
         });
         self.problems.extend(misspelt.collect::<Vec<_>>());

@@ -44,7 +44,7 @@ fn nothing_set_gives_the_documented_defaults() {
 #[test]
 fn a_flag_wins_over_the_environment_which_wins_over_the_file() {
     let (_dir, mut flags) = file(
-        "listen = '127.0.0.1:1'\ndefault_agent = 'goose'\n[pool]\nmax_live = 3\nidle_ttl_ms = 5\n",
+        "listen = '127.0.0.1:1'\ndefault_agent = 'demo'\n[pool]\nmax_live = 3\nidle_ttl_ms = 5\n",
     );
     flags.values.insert("listen", "127.0.0.1:3".into());
     let env = env(&[
@@ -56,7 +56,7 @@ fn a_flag_wins_over_the_environment_which_wins_over_the_file() {
     assert_eq!(settings.listen.port(), 3);
     assert_eq!(settings.pool_max_live, 4);
     assert_eq!(settings.pool_idle_ttl, Duration::from_millis(5));
-    assert_eq!(settings.default_agent.as_deref(), Some("goose"));
+    assert_eq!(settings.default_agent.as_deref(), Some("demo"));
 }
 
 #[test]
@@ -191,12 +191,26 @@ fn a_variable_that_is_misspelt_is_refused_and_others_are_nobodys_business() {
     let env = env(&[
         ("HEARTH_LISTN", "127.0.0.1:1"),
         ("HEARTH_TASKS_MAX_DEPHT", "2"),
+        ("AGENT_POOL_MAX_LIFE", "3"),
         ("HEARTH_COLOUR_OF_THE_WALL", "red"),
         ("HEARTH_LOG", "info"),
     ]);
-    let errors = load(&Flags::default(), &env).expect_err("two problems");
+    let errors = load(&Flags::default(), &env).expect_err("three problems");
     let told: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].contains("HEARTH_LISTN") && told[0].contains("did you mean HEARTH_LISTEN?"));
-    assert!(told[1].contains("did you mean HEARTH_TASKS_MAX_DEPTH?"));
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told[0].contains("did you mean AGENT_POOL_MAX_LIVE?"));
+    assert!(told[1].contains("HEARTH_LISTN") && told[1].contains("did you mean HEARTH_LISTEN?"));
+    assert!(told[2].contains("did you mean HEARTH_TASKS_MAX_DEPTH?"));
+}
+
+#[test]
+fn a_default_agent_is_one_that_is_there() {
+    let env = env(&[("HEARTH_DEFAULT_AGENT", "demoo")]);
+    let errors = load(&Flags::default(), &env).expect_err("refused");
+    assert_eq!(errors.0.len(), 1, "{errors}");
+    let told = errors.0[0].to_string();
+    assert!(
+        told.contains("HEARTH_DEFAULT_AGENT") && told.contains("did you mean demo?"),
+        "{told}"
+    );
 }

@@ -131,7 +131,8 @@ pub(super) async fn get(State(state): State<AppState>, Id(id): Id) -> ApiResult<
 }
 
 /// Puts what is not committed into the repository's stash, new files too, and
-/// brings the worktree back to its last commit. `git stash list` shows it.
+/// brings the worktree back to its last commit. `git stash list` shows it. Where nothing
+/// differs from that commit, no entry is made and a note says so.
 #[utoipa::path(post, path = "/api/sessions/{id}/worktree-stash", tag = "sessions",
     params(("id" = Uuid, Path, description = "The session")),
     responses((status = 200, body = Answer), (status = 202, body = Answer),

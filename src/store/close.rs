@@ -68,7 +68,11 @@ const LINKS_CLOSED: &str = "\
     update agent_sessions set status = 'closed'
     where status in ('idle', 'crashed') and chat_id in (
         select id from chats where session_id = $1 and ($2::uuid is null or id = $2))";
+/// What failed there is seen to by nobody any more.
 const DELETE: &str = "\
+    with settled as (
+        update hearth.turns set settled = true
+        where session_id = $1 and outcome not in ('ok', 'cancelled') and not settled)
     update hearth.gates set deleted_at = coalesce(deleted_at, clock_timestamp()), put_away = null
     where session_id = $1";
 

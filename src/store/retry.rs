@@ -80,7 +80,7 @@ macro_rules! wanted {
                         and l.claimed_at > first.claimed_at and l.prompted_at is not null)
                 and not exists (
                     select from hearth.operations o
-                    where o.session_id = q.session_id and o.state = 'done'
+                    where o.session_id = q.session_id and o.state = 'done' and o.kind <> 'compare'
                         and o.ended_at > first.claimed_at) ",
             $rest
         )

@@ -46,8 +46,10 @@ pub trait Operations: Send + Sync {
     /// each until it is taken over. Also those that ended and are not settled.
     async fn left_behind(&self) -> Result<Vec<(OperationId, SessionId)>, OperationsError>;
 
-    /// Orders for tasks that were interrupted and are to be tried again by themselves,
-    /// the oldest turns first, at most 100: each an [`crate::review::Order::Retry`].
+    /// Orders for what was interrupted, at most 100 of each kind: a
+    /// [`crate::review::Order::Retry`] for each task that is to be tried again by
+    /// itself, the oldest turns first; then a [`crate::review::Order::Compare`] for
+    /// each worktree of the node that nobody has looked at since its last turn.
     async fn interrupted(&self) -> Result<Vec<Asked>, OperationsError>;
 
     /// Takes this operation over: who worked on it is refused from here on. Of one

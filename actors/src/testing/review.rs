@@ -24,6 +24,12 @@ impl Review for FakeWorktrees {
             Order::Adopt { .. } => (&work.worktree.path, false),
             Order::Reject { .. } => (&work.worktree.path, true),
             Order::Restore { .. } | Order::Retry { .. } => return self.restore(work),
+            Order::Compare { .. } => {
+                return Ok(Planned::Ready(Plan::nothing(
+                    work.id,
+                    work.worktree.clone(),
+                )));
+            }
             Order::Stash => return Ok(Planned::Ready(self.stash(work))),
             Order::Archive(leave) => return Ok(self.leave(work, *leave)),
         };

@@ -18,30 +18,14 @@ const VERSION_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Starts each agent once, as a session would, beside whatever service runs.
 pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = match app::look_at_agents(settings).await {
+    match app::look_at_agents(settings).await {
         Ok(found) => found.into_iter().map(finding).collect(),
         Err(error) => vec![Finding::fail(
             "agent",
             format!("no agent can be started: {error:#}"),
             "free some disk or processes, or point TMPDIR to a directory of your own",
         )],
-    };
-    if let Some(default) = &settings.default_agent {
-        let known = settings
-            .agents
-            .defs
-            .keys()
-            .chain(settings.agents.aliases.keys());
-        let names: Vec<&str> = known.map(|name| name.as_str()).collect();
-        if !names.contains(&default.as_str()) {
-            findings.push(Finding::fail(
-                "agent",
-                format!("default_agent `{default}` is not configured"),
-                format!("use one of: {}", names.join(", ")),
-            ));
-        }
     }
-    findings
 }
 
 fn finding(found: Found) -> Finding {

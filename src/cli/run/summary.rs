@@ -77,10 +77,10 @@ impl Summary<'_> {
             .filter(|change| change.task_id == Some(self.task))
             .collect();
         if own.is_empty() && self.over.outcome.as_deref() == Some("interrupted") {
-            // The service may have gone before it could look.
+            // The service may have gone before it could look; it does so at its start.
             let _ = writeln!(
                 out,
-                "  what it changed in {worktree} may not be compared yet: the session's next turn does that"
+                "  what it changed in {worktree} may not be compared yet: the next start of the service, or the session's next turn, does that"
             );
             return;
         }

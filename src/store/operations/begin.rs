@@ -36,7 +36,7 @@ const GATE: &str = "\
     for no key update of g";
 const WORKTREE: &str = "\
     select w.id as worktree_id, w.path as worktree_path, w.branch, w.base_commit,
-        coalesce(hw.baseline, w.base_commit) as baseline
+        coalesce(hw.baseline, w.base_commit) as baseline, hw.last_tree
     from worktrees w left join hearth.worktrees hw on hw.worktree_id = w.id
     where w.session_id = $1 and w.status = 'active'";
 const HOLDER: &str = "\
@@ -49,6 +49,13 @@ const TAKE: &str = "\
         returning id, session_id)
     update hearth.gates g set operation = made.id, node = $5
     from made where g.session_id = made.session_id";
+
+#[derive(FromRow)]
+struct Here {
+    #[sqlx(flatten)]
+    worktree: WorktreeRow,
+    last_tree: Option<String>,
+}
 
 #[derive(FromRow)]
 struct Gate {
@@ -73,12 +80,13 @@ impl Store {
             _ => None,
         };
         let gate = self.free_gate(&mut tx, asked).await?;
-        let worktree: Option<WorktreeRow> = sqlx::query_as(WORKTREE)
+        let here: Option<Here> = sqlx::query_as(WORKTREE)
             .bind(asked.session.0)
             .fetch_optional(&mut *tx)
             .await
             .map_err(operations_error)?;
-        let Some(worktree) = worktree.and_then(WorktreeRow::worktree) else {
+        let looked_at = here.as_ref().is_some_and(|here| here.last_tree.is_some());
+        let Some(worktree) = here.and_then(|here| here.worktree.worktree()) else {
             return Err(OperationsError::Wrong {
                 code: "no_worktree",
                 what: format!(
@@ -87,8 +95,14 @@ impl Store {
                 ),
             });
         };
+        if looked_at && matches!(asked.order, Order::Compare { .. }) {
+            return Ok(Begun::Nothing {
+                already: Vec::new(),
+                left_alone: Vec::new(),
+            });
+        }
         let mut checkpoint = None;
-        let whole = matches!(asked.order, Order::Stash | Order::Archive(_));
+        let whole = asked.order.is_whole();
         if let Some(leave) = asked.order.leaves() {
             leave::may_leave(&mut tx, asked.session.0, leave).await?;
         }

@@ -11,7 +11,9 @@ use sqlx::types::Json;
 use sqlx::{Acquire as _, FromRow};
 use uuid::Uuid;
 
-use super::{LOCK_GATE, adopt, check_life, files, leave, operations_error, refused, restore};
+use super::{
+    LOCK_GATE, adopt, check_life, compare, files, leave, operations_error, refused, restore,
+};
 use crate::store::Store;
 use crate::store::finish::{bind_changes, covered_to, notes};
 use crate::store::frames::{FrameRow, in_order};
@@ -25,7 +27,7 @@ const OPERATION: &str = "\
 const STATUS: &str = "\
     update pending_changes set status = $2 where id = any($1) and status = $3";
 const APPLIED: &str = "\
-    update hearth.changes c set applied = a.steps
+    update hearth.changes c set applied = a.steps, applied_at = statement_timestamp()
     from unnest($1::uuid[], $2::jsonb[]) a(id, steps) where c.change_id = a.id";
 const BASELINE: &str = "\
     insert into hearth.worktrees as w (worktree_id, baseline, last_tree) values ($1, $2, $3)
@@ -78,7 +80,7 @@ struct OperationRow {
 #[derive(FromRow)]
 struct Counts {
     gone: i64,
-    added: i64,
+    added: Vec<Uuid>,
 }
 
 impl Store {
@@ -145,6 +147,9 @@ impl Store {
             .map_err(operations_error)?;
         settle_changes(&mut tx, &order, plan).await?;
         let counts = follow(&mut tx, session, plan, diff).await?;
+        if let Order::Compare { task } = &order {
+            compare::stamp(&mut tx, *task, &counts.added).await?;
+        }
         if let Some(target) = &target {
             restore::forget_contexts(&mut tx, target).await?;
         }
@@ -239,7 +244,7 @@ fn news(owner: &Owner, order: &Order, diff: &Diff, counts: &Counts) -> Value {
     let mut data = notes(diff).unwrap_or_else(|| json!({}));
     data["operation"] = json!({
         "id": owner.id, "kind": order.kind(), "changes": order.changes(),
-        "gone": counts.gone, "added": counts.added,
+        "gone": counts.gone, "added": counts.added.len(),
     });
     data
 }

@@ -6,6 +6,7 @@
 
 mod adopt;
 mod begin;
+mod compare;
 mod complete;
 mod leave;
 mod named;
@@ -38,7 +39,8 @@ const MAX_CONFLICTS: usize = 200;
 const MAX_DETAIL: usize = 2000;
 /// Operations of earlier lives that are looked for: there is at most one open a session.
 const MAX_LEFT: i64 = 1000;
-/// Interrupted tasks whose files go back before others work; later looks find the rest.
+/// Interrupted tasks whose files go back before others work, and worktrees that are
+/// looked at: later looks, and next turns, find the rest.
 const INTERRUPTED_AT_ONCE: i64 = 100;
 
 /// As [`LIFE`], without its lock, which renewals would wait for: what has begun is
@@ -178,7 +180,13 @@ impl Operations for Store {
     async fn interrupted(&self) -> Result<Vec<Asked>, OperationsError> {
         let wanted = self.wanted_retries(None, INTERRUPTED_AT_ONCE).await;
         let wanted = wanted.map_err(refused)?;
-        Ok(wanted.iter().filter_map(Interrupted::order).collect())
+        let mut orders: Vec<Asked> = wanted.iter().filter_map(Interrupted::order).collect();
+        match self.uncompared(INTERRUPTED_AT_ONCE).await {
+            Ok(uncompared) => orders.extend(uncompared),
+            // The next turns look; what is to be tried again may not wait for this.
+            Err(error) => tracing::warn!(%error, "worktrees that nobody compared were not found"),
+        }
+        Ok(orders)
     }
 
     async fn take_over(&self, id: OperationId) -> Result<Option<LeftBehind>, OperationsError> {

@@ -19,7 +19,8 @@ const CHANGES: &str = "\
         p.status = 'applied' and exists (
             select from pending_changes l left join hearth.changes lc on lc.change_id = l.id
             where l.session_id = p.session_id and l.status = 'applied'
-                and (l.created_at, l.id) > (p.created_at, p.id)
+                and (coalesce(lc.applied_at, l.created_at), l.id)
+                    > (coalesce(c.applied_at, p.created_at), p.id)
                 and array[l.file_path, lc.old_path] && array[p.file_path, c.old_path]
                 and l.id <> all(coalesce($2, '{}'))) as covered
     from pending_changes p left join hearth.changes c on c.change_id = p.id
@@ -66,6 +67,7 @@ fn states(order: &Order) -> (&'static str, &'static str) {
         Order::Apply { .. }
         | Order::Restore { .. }
         | Order::Retry { .. }
+        | Order::Compare { .. }
         | Order::Stash
         | Order::Archive(_) => ("pending", "applied"),
     }

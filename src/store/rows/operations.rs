@@ -7,18 +7,19 @@ use sqlx::{FromRow, PgPool};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Work on a session's files that was ordered: apply, reject, rewind, restore, adopt, retry.
+/// Work on a session's files that was ordered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Operation {
     /// Its id.
     pub id: Uuid,
     /// Whose files.
     pub session_id: Uuid,
-    /// `apply`, `reject`, `rewind`, `restore`, `adopt` or `retry`.
+    /// `apply`, `reject`, `rewind`, `restore`, `adopt`, `retry`, `compare`, `stash` or
+    /// `archive`.
     pub kind: String,
     /// `planning`, `intended` (files are being written), `done` or `abandoned`.
     pub state: String,
-    /// Who ordered it: `http`, `cli`, or `on_interrupt` for one that nobody ordered.
+    /// Who ordered it: `http`, `cli`, or why nobody had to: `on_interrupt`, `start`.
     pub caller: Option<String>,
     /// The changes it is about; none of a restore.
     pub changes: Vec<Uuid>,

@@ -81,6 +81,8 @@ tree as (
     update hearth.worktrees hw set last_tree = k.tree, updated_at = clock_timestamp()
     from task k join worktrees w on w.session_id = k.session_id
     where w.status = 'active' and hw.worktree_id = w.id and hw.last_tree is distinct from k.tree
+        -- who was not prompted changed nothing
+        and (k.prompted or k.tree is not null)
 ),
 link as (
     update agent_sessions a set

@@ -22,6 +22,7 @@ turn as (
         write_id = $30
     from fence f where t.id = f.id
     returning t.id, t.task_id, t.session_id, t.agent, t.user_message_id, t.assistant_message_id,
+        t.prompted_at is not null as prompted,
         t.input_tokens, t.output_tokens, t.cost,
         -- words are a sign that it was
         case when t.told is null then null
@@ -65,11 +66,14 @@ assistant_message as (
     on conflict (id) do update set content = excluded.content, status = excluded.status
 ),
 worktree as materialized (
-    select w.id from turn join worktrees w on w.session_id = turn.session_id and w.status = 'active'
+    select w.id, turn.prompted
+    from turn join worktrees w on w.session_id = turn.session_id and w.status = 'active'
 ),
 tree as (
     update hearth.worktrees hw set last_tree = $16, updated_at = clock_timestamp()
     from worktree w where hw.worktree_id = w.id and hw.last_tree is distinct from $16
+        -- who was not prompted changed nothing
+        and (w.prompted or $16 is not null)
 ),
 -- ($15: a new diff exists)
 scope as materialized (

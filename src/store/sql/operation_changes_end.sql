@@ -1,5 +1,6 @@
 counts as (
-    select (select count(*) from gone) as gone, (select count(*) from added) as added,
+    select (select count(*) from gone) as gone,
+        (select coalesce(array_agg(id), '{}') from added) as added,
         (select count(*) from restated) as restated, (select count(*) from rebased) as rebased
 )
 select gone, added, restated, rebased from counts

@@ -27,12 +27,21 @@ pub(super) fn ref_of(id: OperationId) -> String {
 
 /// Works out the order.
 pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
+    if let Order::Compare { .. } = work.order {
+        // A folder that is gone is told before anything is intended.
+        room.ground(&work.worktree, &work.worktree.path)?;
+        return Ok(Planned::Ready(Plan::nothing(
+            work.id,
+            work.worktree.clone(),
+        )));
+    }
     let root = match work.order {
         Order::Apply { .. } | Order::Rewind { .. } => guard::canonical(&work.project_path)?,
         Order::Reject { .. }
         | Order::Restore { .. }
         | Order::Retry { .. }
         | Order::Adopt { .. }
+        | Order::Compare { .. }
         | Order::Stash
         | Order::Archive(_) => work.worktree.path.clone(),
     };
@@ -68,8 +77,9 @@ pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
             }
         }
         Order::Stash => {
+            let head = stash::last_commit(&ground.repo, work)?;
             let back = Work {
-                checkpoint: Some(stash::last_commit(&ground.repo, work)?),
+                checkpoint: Some(head.clone()),
                 ..work.clone()
             };
             let open = room.open(&work.worktree)?;
@@ -79,7 +89,9 @@ pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
                 let reason = format!("{note}: a stash cannot hold it, move it away first");
                 draft.refuse(None, work.worktree.path.display().to_string(), reason);
             }
-            if draft.conflicts.is_empty() {
+            if stash::is_clean(&open.repo, &head, &past.shadow())? {
+                draft.notes.push(stash::NOTHING.to_owned());
+            } else if draft.conflicts.is_empty() {
                 let commit = stash::commit(&open.repo, work, &past.shadow())?;
                 besides = Some(Besides::Stash {
                     commit: commit.to_string(),
@@ -89,7 +101,7 @@ pub(super) fn plan(room: &Room, work: &Work) -> Result<Planned, WorktreeError> {
                 undo = Some(kept);
             }
         }
-        Order::Archive(_) => {
+        Order::Compare { .. } | Order::Archive(_) => {
             return Err(failed("plan", &root, "it is no plan of files".to_owned()));
         }
     }

@@ -14,6 +14,9 @@ use super::super::risk;
 use super::super::scan::Shadow;
 use super::super::stat::SUBMODULE;
 
+/// What a person is told of a worktree that is as its last commit.
+pub(super) const NOTHING: &str = "there is nothing to stash: the worktree is as its last commit";
+
 const STASH: &str = "refs/stash";
 /// Tries while another git holds the stash or the index, and the wait between.
 const LOCK_TRIES: u32 = 20;
@@ -28,6 +31,19 @@ pub(super) fn last_commit(repo: &Repository, work: &Work) -> Result<Checkpoint, 
         commit: head.id().to_string(),
         tree: head.tree_id().to_string(),
     })
+}
+
+/// Neither the files nor the index differ from the last commit.
+pub(super) fn is_clean(
+    repo: &Repository,
+    head: &Checkpoint,
+    shadow: &Shadow,
+) -> Result<bool, WorktreeError> {
+    if shadow.tree.to_string() != head.tree {
+        return Ok(false);
+    }
+    let staged = risk::staged_tree(repo).cannot("read the index", repo.path())?;
+    Ok(staged == shadow.tree)
 }
 
 /// Writes the commits. Nothing names them yet.

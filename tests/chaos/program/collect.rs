@@ -146,7 +146,8 @@ async fn changes(
     history: &mut History,
 ) -> Result<(), sqlx::Error> {
     let rows = sqlx::query(
-        "select p.id, p.session_id, p.file_path, c.old_path, p.status, c.after_blob
+        "select p.id, p.session_id, p.file_path, c.old_path, p.status,
+            c.before_blob, c.after_blob
          from pending_changes p left join hearth.changes c on c.change_id = p.id
          order by p.created_at",
     )
@@ -159,6 +160,7 @@ async fn changes(
             path: row.try_get("file_path")?,
             old_path: row.try_get("old_path")?,
             status: row.try_get("status")?,
+            before_blob: row.try_get("before_blob")?,
             after_blob: row.try_get("after_blob")?,
         });
     }

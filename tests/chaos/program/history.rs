@@ -97,6 +97,9 @@ pub(crate) struct Change {
     /// Of a file that git takes for renamed: its content was that of another one.
     pub(crate) old_path: Option<String>,
     pub(crate) status: String,
+    /// None of a new file.
+    pub(crate) before_blob: Option<String>,
+    /// None of a deleted one.
     pub(crate) after_blob: Option<String>,
 }
 

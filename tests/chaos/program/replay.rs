@@ -75,7 +75,7 @@ pub(crate) fn files(history: &History) -> Vec<Offence> {
         }
         let mut tell =
             |what: String| found.push(wrong(history, format!("checkout {number}: {what}")));
-        in_checkout(&changes, &checkout.files)
+        in_checkout(&changes, &history.operations, &checkout.files)
             .into_iter()
             .for_each(&mut tell);
         for (path, content) in &checkout.own {
@@ -151,28 +151,21 @@ fn replay(history: &History, session: usize) -> Replayed {
                 replayed.now.after(history, turn);
             }
             Event::Operation(operation) => {
-                let path_of = |id: &Uuid| {
-                    let change = history.changes.iter().find(|change| change.id == *id);
-                    change.map(|change| change.path.as_str())
-                };
-                for id in &operation.changes {
-                    match (operation.kind.as_str(), path_of(id)) {
-                        ("apply", Some(SHARED)) => {
+                let known = |id: &Uuid| history.changes.iter().find(|change| change.id == *id);
+                for change in operation.changes.iter().filter_map(known) {
+                    match (operation.kind.as_str(), change.path.as_str()) {
+                        ("apply", SHARED) => {
                             let had = replayed.applied.clone();
-                            before.insert(*id, had);
+                            before.insert(change.id, had);
                             replayed.applied = replayed.now.lines.clone();
                         }
-                        ("rewind", Some(SHARED)) => {
-                            replayed.applied = before.remove(id).unwrap_or_default();
+                        ("rewind", SHARED) => {
+                            replayed.applied = before.remove(&change.id).unwrap_or_default();
                         }
-                        ("reject", Some(SHARED)) => {
+                        ("reject", SHARED) => {
                             replayed.now.lines = replayed.applied.clone();
                         }
-                        ("reject", Some(path)) => {
-                            replayed.now.remove(path);
-                            let old = old_of(history, id);
-                            replayed.now.certain.extend(old.map(str::to_owned));
-                        }
+                        ("reject", _) => replayed.now.without(change),
                         _ => {}
                     }
                 }
@@ -190,19 +183,20 @@ fn replay(history: &History, session: usize) -> Replayed {
     replayed
 }
 
-/// The file that comes back where a rename is rejected.
-fn old_of<'h>(history: &'h History, change: &Uuid) -> Option<&'h str> {
-    let mut changes = history.changes.iter();
-    changes
-        .find(|known| known.id == *change)?
-        .old_path
-        .as_deref()
-}
-
 impl Files {
-    fn remove(&mut self, path: &str) {
-        self.certain.remove(path);
-        self.possible.remove(path);
+    /// A rejected change: the file is as it was before, if it was there.
+    fn without(&mut self, change: &Change) {
+        self.certain.remove(&change.path);
+        self.possible.remove(&change.path);
+        let Some(blob) = &change.before_blob else {
+            return;
+        };
+        let path = change.old_path.as_ref().unwrap_or(&change.path).clone();
+        let whole = content_of(&path).is_some_and(|content| blob_of(&content) == *blob);
+        match whole {
+            true => self.certain.insert(path),
+            false => self.possible.insert(path),
+        };
     }
 
     /// What a turn did: all that was asked for if it ended well, else any part of it.
@@ -279,17 +273,31 @@ fn in_worktree(expected: &Files, found: &BTreeMap<String, Vec<u8>>) -> Vec<Strin
     wrong
 }
 
-/// The rows say what the checkout holds, to the byte.
-fn in_checkout(changes: &[&Change], found: &BTreeMap<String, Vec<u8>>) -> Vec<String> {
+/// The rows say what the checkout holds, to the byte, in the order in which they came
+/// there: a row may be older than one that was applied before it.
+fn in_checkout(
+    changes: &[&Change],
+    operations: &[Operation],
+    found: &BTreeMap<String, Vec<u8>>,
+) -> Vec<String> {
     let mut wrong = Vec::new();
+    let mut came: BTreeMap<Uuid, Moment> = BTreeMap::new();
+    for operation in operations.iter().filter(|op| op.done && op.kind == "apply") {
+        for id in &operation.changes {
+            let at = came.entry(*id).or_insert(operation.ended_at);
+            *at = operation.ended_at.max(*at);
+        }
+    }
     let applied = changes.iter().filter(|change| change.status == "applied");
+    let mut applied: Vec<&Change> = applied.copied().collect();
+    applied.sort_by_key(|change| came.get(&change.id).copied());
     let mut last: BTreeMap<&str, &Change> = BTreeMap::new();
     for change in applied {
         // What was renamed away is not missing.
         if let Some(old) = &change.old_path {
             last.remove(old.as_str());
         }
-        last.insert(change.path.as_str(), *change);
+        last.insert(change.path.as_str(), change);
     }
     let applied = last;
     for (path, change) in &applied {

@@ -130,6 +130,7 @@ fn change(number: u128, path: &str, after_blob: Option<String>) -> Change {
         path: path.into(),
         old_path: None,
         status: "applied".into(),
+        before_blob: None,
         after_blob,
     }
 }
@@ -372,6 +373,50 @@ fn files_are_expected_as_far_as_their_turns_came() {
         without(history);
     };
     assert_eq!(counts(full), []);
+}
+
+#[test]
+fn a_rejected_deletion_leaves_the_file_as_it_was() {
+    let path = file_of("n000000n", false);
+    let rejected = |history: &mut History| {
+        history.changes.push(Change {
+            status: "rejected".into(),
+            before_blob: content_of(&path).map(|content| blob_of(&content)),
+            ..change(3, &path, None)
+        });
+        history.operations.push(operation("reject", &[3], 30));
+    };
+    assert_eq!(counts(rejected), []);
+    let gone = |history: &mut History| {
+        rejected(history);
+        history.sessions[0].files.as_mut().unwrap().remove(&path);
+    };
+    assert_eq!(counts(gone), [Count::WrongBytes]);
+}
+
+/// A file that git takes for renamed may have its row before the other one had.
+#[test]
+fn what_was_applied_last_counts_however_old_its_row_is() {
+    let (old, new) = (file_of("n000000n", false), file_of("n000007n", false));
+    let renamed = |history: &mut History| {
+        let content = content_of(&new).unwrap();
+        let row = Change {
+            old_path: Some(old.clone()),
+            ..change(3, &new, Some(blob_of(&content)))
+        };
+        history.changes.insert(0, row);
+        history.operations.push(operation("apply", &[3], 40));
+        let files = &mut history.checkouts[0].files;
+        files.remove(&old);
+        files.insert(new.clone(), content);
+    };
+    assert_eq!(counts(renamed), []);
+    let stays = |history: &mut History| {
+        renamed(history);
+        let files = &mut history.checkouts[0].files;
+        files.insert(old.clone(), content_of(&old).unwrap());
+    };
+    assert_eq!(counts(stays), [Count::WrongBytes]);
 }
 
 #[test]

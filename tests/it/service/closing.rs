@@ -151,6 +151,11 @@ async fn a_session_with_work_is_deleted_by_force_alone_and_its_bytes_come_back()
         "a refusal changes nothing: {shown}"
     );
 
+    let failed = service.say(&chat, "crash").await;
+    assert_eq!(service.outcome(&failed).await, "agent_crashed");
+    let inbox = async || service.get("/api/inbox").await["items"].to_string();
+    assert!(inbox().await.contains(&failed));
+
     // A turn is no obstacle to who insists.
     service.say(&chat, "wait 60s").await;
     service.state(&chat, "running").await;
@@ -163,6 +168,7 @@ async fn a_session_with_work_is_deleted_by_force_alone_and_its_bytes_come_back()
     let (status, deleted) = delete(&service, &chat, "force=true").await;
     assert_eq!(status, 200, "{deleted}");
     assert!(!path.exists());
+    assert!(!inbox().await.contains(&failed), "nobody can try it again");
     let kept = deleted["kept_as"].as_str().unwrap();
     let projects = service.get("/api/projects").await;
     let project = PathBuf::from(projects["items"][0]["path"].as_str().unwrap());
@@ -228,6 +234,9 @@ async fn a_stash_is_the_way_out_and_the_command_line_knows_it() {
     assert!(told.starts_with("stashed 1 file;"), "{told}");
     assert!(!path.join("a.txt").exists());
     let project = checkout(&service, &chat).await;
+    let (code, told) = run(&["stash", &chat.session]).await;
+    assert_eq!(code, 0, "{told}");
+    assert!(told.contains("nothing to stash"), "{told}");
     assert_eq!(git(&project, &["stash", "list"]).lines().count(), 1);
     let pending = service
         .get(&format!("/api/sessions/{}/pending", chat.session))

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::harness::{Chat, Database, Service, id_of, signal};
+use super::review::changes;
 
 /// A turn whose tool left a process of its own session behind and runs on.
 async fn busy(service: &Service) -> (Chat, String) {
@@ -13,7 +14,10 @@ async fn busy(service: &Service) -> (Chat, String) {
     let first = service.say(&chat, "say the word is tamarind").await;
     assert_eq!(service.outcome(&first).await, "ok");
     let task = service
-        .say(&chat, "leak\nrun setsid sleep 600 & sleep 600")
+        .say(
+            &chat,
+            "leak\ncreate half.txt with 1\nrun setsid sleep 600 & sleep 600",
+        )
         .await;
     service.state(&chat, "running").await;
     service
@@ -56,6 +60,16 @@ async fn hearth_killed_leaves_no_process_and_says_interrupted() {
     nothing_lives(&service, Duration::from_secs(1)).await;
     let service = service.again().await;
     assert_eq!(service.outcome(&task).await, "interrupted");
+    // The start looked at what it left: no turn has run since.
+    let left = service
+        .until("what it left is a change of its task", async || {
+            let rows = changes(&service, &chat, "pending").await;
+            let told = |row: &Value| json!([row["file_path"], row["task_id"], row["agent"]]);
+            let rows: Vec<Value> = rows.iter().map(told).collect();
+            if rows.is_empty() { Err(()) } else { Ok(rows) }
+        })
+        .await;
+    assert_eq!(left, [json!(["half.txt", task, "demo"])]);
     the_chat_goes_on(&service, &chat).await;
 }
 

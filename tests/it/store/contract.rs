@@ -238,15 +238,15 @@ impl StoreUnderTest for RealStore {
     }
 
     async fn changes(&self, session: SessionId) -> Vec<PendingChange> {
-        let rows: Vec<(Uuid, String, String)> = sqlx::query_as(
-            "select id, file_path, operation from pending_changes
+        let rows: Vec<(Uuid, String, String, Option<Uuid>)> = sqlx::query_as(
+            "select id, file_path, operation, task_id from pending_changes
              where session_id = $1 and status = 'pending' order by file_path",
         )
         .bind(session.0)
         .fetch_all(self.store.pool())
         .await
         .expect("read");
-        let change = |(id, path, operation): (Uuid, String, String)| PendingChange {
+        let change = |(id, path, operation, task): (Uuid, String, String, _)| PendingChange {
             id: ChangeId(id),
             path,
             operation: match operation.as_str() {
@@ -254,6 +254,7 @@ impl StoreUnderTest for RealStore {
                 "edit" => Operation::Edit,
                 _ => Operation::Delete,
             },
+            task: Option::map(task, TaskId),
         };
         rows.into_iter().map(change).collect()
     }

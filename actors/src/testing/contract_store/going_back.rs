@@ -12,7 +12,7 @@ use crate::operation::Abandoned;
 use crate::outcome::{Outcome, TaskState};
 use crate::ports::OperationsError;
 use crate::prompt::{AnsweredBy, PromptState, Settled};
-use crate::review::Order;
+use crate::review::{Order, Plan};
 
 /// It shares the chat with [`AGENT`].
 const OTHER_AGENT: &str = "other";
@@ -183,6 +183,27 @@ pub async fn a_retry_goes_back_and_queues_its_task_once(store: &dyn StoreUnderTe
     let refused = store.operations().begin(&asked(turn.session, order)).await;
     assert_code(refused, "not_retryable");
     assert_eq!(store.task_state(turn.fence.task).await, TaskState::Failed);
+}
+
+/// Looking at what it left makes it no later.
+pub async fn a_retry_may_come_behind_a_comparison(store: &dyn StoreUnderTest) {
+    let (turn, order) = interrupted(store).await;
+    let left = store.operations().interrupted().await.unwrap();
+    let orders: Vec<Order> = left.into_iter().map(|asked| asked.order).collect();
+    let compare = Order::Compare {
+        task: turn.fence.task,
+    };
+    assert_eq!(orders, [order.clone(), compare.clone()]);
+    let started = begin(store, turn.session, compare).await;
+    let operations = store.operations();
+    let plan = Plan::nothing(started.work.id, started.work.worktree.clone());
+    operations.intend(&started.owner, &plan).await.unwrap();
+    let none = diff(Vec::new());
+    operations
+        .complete(&started.owner, &plan, &none)
+        .await
+        .unwrap();
+    retry(store, &turn, &order).await;
 }
 
 /// Whoever asks has looked before something else worked: it is looked at again

@@ -51,7 +51,7 @@ pub use going_back::{
     a_restore_queues_the_task_that_it_retries, a_restore_trims_its_chat_and_marks_the_others,
     a_retry_comes_too_late_when_something_worked_between_two_attempts,
     a_retry_comes_too_late_when_something_worked_since, a_retry_goes_back_and_queues_its_task_once,
-    a_retry_that_is_dismissed_meanwhile_queues_nothing,
+    a_retry_may_come_behind_a_comparison, a_retry_that_is_dismissed_meanwhile_queues_nothing,
 };
 pub use journal::{
     a_cancelled_turn_is_not_opened, a_checkpoint_is_replaced_after_the_opening_only,
@@ -77,7 +77,8 @@ pub use operations::{
     a_reject_ends_the_change, a_rewind_makes_the_file_pending_again, an_apply_moves_the_baseline,
     an_operation_is_completed_once, an_order_that_does_not_fit_is_refused,
     an_unknown_operation_is_abandoned_in_peace, turns_and_operations_exclude_each_other,
-    what_was_not_intended_is_not_completed, without_a_lease_no_operation_begins,
+    what_nobody_looked_at_is_to_be_compared, what_was_not_intended_is_not_completed,
+    without_a_lease_no_operation_begins,
 };
 pub use parts::{
     acquire, agents, append, batch, change, claim, claim_one, finish, finish_with, open, open_turn,
@@ -255,10 +256,12 @@ macro_rules! store_contract {
             an_operation_is_completed_once,
             what_was_not_intended_is_not_completed,
             a_new_life_takes_operations_over,
+            what_nobody_looked_at_is_to_be_compared,
             without_a_lease_no_operation_begins,
             a_restore_ends_what_waits_for_an_answer,
             a_restore_trims_its_chat_and_marks_the_others,
             a_retry_goes_back_and_queues_its_task_once,
+            a_retry_may_come_behind_a_comparison,
             a_retry_comes_too_late_when_something_worked_since,
             a_retry_comes_too_late_when_something_worked_between_two_attempts,
             a_retry_that_is_dismissed_meanwhile_queues_nothing,

@@ -76,6 +76,7 @@ pub async fn the_next_turn_knows_worktree_and_tree(store: &dyn StoreUnderTest) {
     let second = claim_one(store).await;
     assert_eq!(second.worktree.existing.as_ref(), Some(&opening.worktree));
     assert_eq!(second.last_tree.as_deref(), Some(TREE));
+    open(store, &second).await;
     finish(store, &second, Outcome::Stalled).await;
     assert_eq!(
         claim_one(store).await.last_tree,

@@ -1,11 +1,12 @@
 //! Promises about the journal of operations.
 
-use super::parts::{acquire, change, claim, claim_one, finish_with, open, paths};
+use super::parts::{acquire, change, claim, claim_one, finish, finish_with, open, paths};
 use super::{AGENT, StoreUnderTest};
 use crate::event::FrameKind;
 use crate::ids::{ChangeId, ChatId, OperationId, SessionId};
 use crate::model::{Diff, FileChange};
 use crate::operation::{Abandoned, Asked, Begun, LeftBehind, OperationState, Owner, Started};
+use crate::outcome::Outcome;
 use crate::ports::OperationsError;
 use crate::review::{FileState, Order, Plan, Step};
 
@@ -447,4 +448,61 @@ pub async fn without_a_lease_no_operation_begins(store: &dyn StoreUnderTest) {
         matches!(refused, Err(OperationsError::Fenced)),
         "{refused:?}"
     );
+}
+
+/// A turn that died with Hearth was not compared: the next life is told of its
+/// worktree, and what is found there is of that turn's task.
+pub async fn what_nobody_looked_at_is_to_be_compared(store: &dyn StoreUnderTest) {
+    acquire(store).await;
+    let before = store.insert_task(None, None, AGENT).await;
+    let first = claim_one(store).await;
+    open(store, &first).await;
+    finish_with(store, &first, &[("kept", "1"), ("edited", "1")]).await;
+    let (session, chat) = (first.session, first.key.chat);
+    store.insert_task(Some(session), Some(chat), AGENT).await;
+    let unprompted = claim_one(store).await;
+    finish(store, &unprompted, Outcome::Cancelled).await;
+    let nothing = store.operations().interrupted().await.unwrap();
+    assert!(nothing.is_empty(), "all was looked at: {nothing:?}");
+    let task = store.insert_task(Some(session), Some(chat), AGENT).await;
+    let cut_off = claim_one(store).await;
+    open(store, &cut_off).await;
+    let nothing = store.operations().interrupted().await.unwrap();
+    assert!(nothing.is_empty(), "it still runs: {nothing:?}");
+    let twin = store.twin().await;
+    twin.lease().acquire().await.unwrap();
+    let left = twin.operations().interrupted().await.unwrap();
+    let [asked] = &left[..] else {
+        panic!("one worktree: {left:?}");
+    };
+    assert_eq!(asked.session, session);
+    assert_eq!(asked.order, Order::Compare { task });
+    let started = begin(&*twin, session, asked.order.clone()).await;
+    let plan = Plan::nothing(started.work.id, started.work.worktree.clone());
+    let operations = twin.operations();
+    operations.intend(&started.owner, &plan).await.unwrap();
+    let found = diff(vec![
+        change("kept", "1"),
+        change("edited", "2"),
+        change("new", "1"),
+    ]);
+    operations
+        .complete(&started.owner, &plan, &found)
+        .await
+        .unwrap();
+    let rows = store.changes(session).await;
+    let rows: Vec<_> = rows.iter().map(|row| (&row.path[..], row.task)).collect();
+    assert_eq!(
+        rows,
+        [
+            ("edited", Some(task)),
+            ("kept", Some(before)),
+            ("new", Some(task))
+        ]
+    );
+    let nothing = operations.interrupted().await.unwrap();
+    assert!(nothing.is_empty(), "it was looked at: {nothing:?}");
+    let again = self::asked(session, asked.order.clone());
+    let again = operations.begin(&again).await;
+    assert!(matches!(again, Ok(Begun::Nothing { .. })), "{again:?}");
 }

@@ -290,10 +290,17 @@ impl Rows {
         let message = self.messages.entry(turn.message).or_default();
         message.status = outcome.message_status();
         message.content = text_of(&message.parts);
-        if let Some((_, last_tree)) = self.worktrees.get_mut(&turn.session) {
+        let prompted = self
+            .turns
+            .get(&turn.fence.turn)
+            .is_some_and(|row| row.prompted);
+        if (prompted || diff.is_some())
+            && let Some((_, last_tree)) = self.worktrees.get_mut(&turn.session)
+        {
             *last_tree = diff.map(|diff| diff.tree.clone());
         }
-        let changed = diff.is_some_and(|diff| self.replace_changes(turn.session, diff));
+        let changed = diff
+            .is_some_and(|diff| self.replace_changes(turn.session, Some(turn.fence.task), diff));
         let notes = diff
             .filter(|diff| diff.omitted > 0 || !diff.warnings.is_empty())
             .map(|diff| json!({ "omitted": diff.omitted, "warnings": diff.warnings }));

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::rows::Rows;
 use crate::event::{Frame, FrameKind};
-use crate::ids::{ChangeId, NodeId, OperationId, SessionId};
+use crate::ids::{ChangeId, NodeId, OperationId, SessionId, TaskId};
 use crate::model::{BlobRef, Diff, FileChange};
 use crate::operation::{Abandoned, Asked, Begun, LeftBehind, OperationState, Owner, Started};
 use crate::ports::OperationsError;
@@ -42,6 +42,8 @@ pub struct ChangeRow {
     pub session: SessionId,
     /// `pending`, `applied`, `rejected` or `reverted`.
     pub status: &'static str,
+    /// The task whose turn did it, if that is known.
+    pub task: Option<TaskId>,
     /// What it is about.
     pub file: FileChange,
     /// What an apply did.
@@ -57,6 +59,7 @@ fn states(order: &Order) -> (&'static str, &'static str) {
         Order::Apply { .. }
         | Order::Restore { .. }
         | Order::Retry { .. }
+        | Order::Compare { .. }
         | Order::Stash
         | Order::Archive(_) => ("pending", "applied"),
     }
@@ -75,15 +78,21 @@ impl Rows {
                 "its files are being worked on".into(),
             ));
         }
-        let Some((worktree, _)) = self.worktrees.get(&session).cloned() else {
+        let Some((worktree, tree)) = self.worktrees.get(&session).cloned() else {
             return Err(wrong("no_worktree"));
         };
+        if tree.is_some() && matches!(asked.order, Order::Compare { .. }) {
+            return Ok(Begun::Nothing {
+                already: Vec::new(),
+                left_alone: Vec::new(),
+            });
+        }
         if self.deleted.contains(&session) {
             return Err(wrong("not_found"));
         }
         let (mut changes, mut already, mut left_alone) = (Vec::new(), Vec::new(), Vec::new());
         let mut checkpoint = None;
-        let whole = matches!(asked.order, Order::Stash | Order::Archive(_));
+        let whole = asked.order.is_whole();
         if asked.order.leaves().is_some() && self.waits(session) {
             return Err(OperationsError::Busy("a task waits in it".into()));
         }
@@ -249,7 +258,11 @@ impl Rows {
             worktree.baseline.clone_from(&plan.baseline);
             *tree = Some(diff.tree.clone());
         }
-        self.replace_changes(session, diff);
+        let of = match order {
+            Order::Compare { task } => Some(task),
+            _ => None,
+        };
+        self.replace_changes(session, of, diff);
         let data = json!({ "operation": { "id": owner.id, "kind": order.kind() } });
         frames.push(self.session_frame(session, None, FrameKind::PendingChangesUpdated, data));
         if let Order::Adopt { arena, task, .. } = &order {
@@ -362,8 +375,14 @@ impl Rows {
             .collect()
     }
 
-    /// True when any row changed; a row whose file did not keeps its id.
-    pub(super) fn replace_changes(&mut self, session: SessionId, diff: &Diff) -> bool {
+    /// True when any row changed; a row whose file did not keeps its id. What is new
+    /// is of this task.
+    pub(super) fn replace_changes(
+        &mut self,
+        session: SessionId,
+        task: Option<TaskId>,
+        diff: &Diff,
+    ) -> bool {
         let mut old = self.pending(session);
         let mut changed = false;
         for file in &diff.changes {
@@ -380,6 +399,7 @@ impl Rows {
             let row = ChangeRow {
                 session,
                 status: "pending",
+                task,
                 file: file.clone(),
                 applied: Vec::new(),
             };

@@ -42,7 +42,7 @@ impl Rows {
         });
         let ordered = self.operations.values().any(|row| {
             let done = row.session == session && row.state == OperationState::Done;
-            done && row.behind > first.order
+            done && row.order.writes() && row.behind > first.order
         });
         last.outcome == Some(Outcome::Interrupted)
             && self.failed(task)
@@ -53,7 +53,7 @@ impl Rows {
             && !ordered
     }
 
-    /// Orders for what is to be tried again by itself.
+    /// Orders for what is to be tried again by itself, and for what nobody looked at.
     pub(super) fn interrupted(&self) -> Vec<Asked> {
         let wanted = self
             .to_retry
@@ -74,7 +74,33 @@ impl Rows {
                 caller: "on_interrupt".into(),
             })
         };
-        wanted.filter_map(order).collect()
+        let mut orders: Vec<Asked> = wanted.filter_map(order).collect();
+        orders.extend(self.uncompared());
+        orders
+    }
+
+    /// Orders for worktrees that nobody has looked at since a turn worked there.
+    fn uncompared(&self) -> impl Iterator<Item = Asked> {
+        let unread = self
+            .worktrees
+            .iter()
+            .filter(|(_, (_, tree))| tree.is_none());
+        let free = unread.filter(|(session, _)| {
+            !self.gates.contains_key(session) && !self.held.contains_key(session)
+        });
+        free.filter_map(|(session, _)| {
+            let turns = self.turns.values();
+            let worked = turns.filter(|turn| turn.reference.session == *session && turn.prompted);
+            let last = worked.max_by_key(|turn| turn.order)?;
+            last.ended.then(|| Asked {
+                id: OperationId::new(),
+                session: *session,
+                order: Order::Compare {
+                    task: last.reference.fence.task,
+                },
+                caller: "start".into(),
+            })
+        })
     }
 
     /// A person may have it tried again: it failed in this chat, and was not tried

@@ -242,7 +242,8 @@ impl Rows {
         if !self.deleted.contains(&session)
             && let Some((worktree, _)) = self.shelf.remove(&session)
         {
-            self.worktrees.insert(session, (worktree, None));
+            let as_it_was = Some("put away".to_owned());
+            self.worktrees.insert(session, (worktree, as_it_was));
         }
         id
     }

@@ -156,6 +156,7 @@ impl StoreUnderTest for MemoryStore {
             pending
                 .map(|(path, (id, _))| PendingChange {
                     operation: rows.changes[&id].file.operation,
+                    task: rows.changes[&id].task,
                     id,
                     path,
                 })

@@ -105,9 +105,13 @@ impl Job {
         self.id
     }
 
-    /// It was given before there was anybody to stop agents.
+    /// It cannot stop agents, and would have to.
     pub(super) fn before_agents(&self) -> bool {
-        self.asked.is_some() && self.pool.is_none()
+        let stops = self
+            .asked
+            .as_ref()
+            .is_some_and(|asked| asked.order.quiets().is_some());
+        stops && self.pool.is_none()
     }
 
     pub(super) fn session(&self) -> SessionId {
@@ -335,7 +339,7 @@ impl Job {
     }
 
     async fn take_back(&mut self) -> Came {
-        let Some(plan) = &self.plan else {
+        let Some(plan) = self.plan.as_ref().filter(|_| self.order.writes()) else {
             return Came::Did;
         };
         let review = self.shared.ports.review.clone();
@@ -438,9 +442,10 @@ impl Job {
             Ok(None) => Came::Found(None),
             Ok(Some(left)) => {
                 let is_ours = self.asked.is_some();
-                self.inherited |= !is_ours && left.state == OperationState::Intended;
                 self.owner = Some(left.owner);
                 self.order = left.order;
+                let wrote = left.state == OperationState::Intended && self.order.writes();
+                self.inherited |= !is_ours && wrote;
                 if left.plan.is_some() {
                     self.plan = left.plan;
                 }

@@ -2,7 +2,9 @@
 //!
 //! First it ends what earlier lives of the node left, and brings back the files of
 //! interrupted tasks that are to be tried again by themselves, which other work in
-//! their sessions would make too late: nothing is claimed before.
+//! their sessions would make too late: nothing is claimed before. Then it looks at what
+//! other turns that died with Hearth left, which would be said to be of the next ones:
+//! claims wait for that, too, but not for long.
 //! Then it takes orders, each a task of its own, so many at a time. Whoever gave
 //! an order may go away; the operation goes on. One that is under way is never
 //! cut short by us: at a stop it is awaited, and after a crash the next life
@@ -34,6 +36,9 @@ const MAX_WAITING: usize = 32;
 /// Longest wait for what earlier lives left before tasks are claimed. The gates
 /// of what is not ended by then stay closed.
 const RECOVERY_BOUND: Duration = Duration::from_secs(20);
+/// Longest wait for worktrees to be looked at before tasks are claimed. Where that has
+/// begun the gate is held; the next turns look at the others.
+const COMPARING_BOUND: Duration = Duration::from_secs(2);
 /// Between two looks for what earlier lives left, while the journal is away.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -46,7 +51,7 @@ pub(crate) enum Msg {
     Left(Result<Vec<(OperationId, SessionId)>, OperationsError>),
     /// Look for it.
     Look,
-    /// What is to be tried again by itself.
+    /// What is to be done where turns were interrupted.
     Interrupted(Result<Vec<Asked>, OperationsError>),
     /// It takes too long to end all of that.
     Late,
@@ -74,6 +79,8 @@ pub(crate) struct State {
     pool: Option<Addr<pool::Msg>>,
     running: BTreeMap<OperationId, Running>,
     waiting: VecDeque<(Job, Option<Reply>)>,
+    /// Worktrees to be looked at when all else that was left is done.
+    unseen: Vec<Job>,
     recovery: Recovery,
     draining: Vec<RpcReplyPort<()>>,
     look: Option<Task>,
@@ -92,6 +99,7 @@ enum Recovery {
     Looking,
     Ending,
     Retrying,
+    Comparing,
     Over,
 }
 
@@ -114,6 +122,7 @@ impl Actor for OperationsActor {
             pool: None,
             running: BTreeMap::new(),
             waiting: VecDeque::new(),
+            unseen: Vec::new(),
             recovery: Recovery::Looking,
             draining: Vec::new(),
             look: None,
@@ -202,16 +211,19 @@ impl State {
         }
         match found {
             Ok(found) => {
-                let shared = &self.to.shared;
-                let jobs = found.into_iter().map(|asked| {
-                    tracing::info!(session = %asked.session, "an interrupted task is to be tried again");
-                    (Job::begin(shared.clone(), asked, None), None)
-                });
-                self.waiting.extend(jobs);
+                for asked in found {
+                    tracing::info!(session = %asked.session, kind = asked.order.kind(), "a turn left work there");
+                    let writes = asked.order.writes();
+                    let job = Job::begin(self.to.shared.clone(), asked, None);
+                    match writes {
+                        true => self.waiting.push_back((job, None)),
+                        false => self.unseen.push(job),
+                    }
+                }
             }
             Err(error) => {
                 let why = with_source(&error);
-                tracing::warn!(%why, "interrupted tasks were not looked for");
+                tracing::warn!(%why, "what was interrupted was not looked for");
             }
         }
         self.start_waiting();
@@ -219,12 +231,24 @@ impl State {
 
     fn late(&mut self) {
         self.late = None;
-        if self.recovery != Recovery::Over {
-            tracing::warn!(
+        match self.recovery {
+            Recovery::Over => return,
+            Recovery::Comparing => tracing::info!(
+                "worktrees of interrupted turns are looked at for longer than {COMPARING_BOUND:?}: their sessions wait"
+            ),
+            Recovery::Looking | Recovery::Ending | Recovery::Retrying => tracing::warn!(
                 "operations of earlier lives take longer than {RECOVERY_BOUND:?}: their sessions wait"
-            );
-            self.recovered();
+            ),
         }
+        self.recovered();
+    }
+
+    fn compare(&mut self) {
+        self.recovery = Recovery::Comparing;
+        self.late = Some(self.me.cast_after(COMPARING_BOUND, Msg::Late));
+        self.waiting
+            .extend(self.unseen.drain(..).map(|job| (job, None)));
+        self.start_waiting();
     }
 
     fn recovered(&mut self) {
@@ -301,7 +325,8 @@ impl State {
         }
         match self.recovery {
             Recovery::Ending if self.draining.is_empty() => self.look_for_interrupted(),
-            Recovery::Retrying if self.look.is_none() => self.recovered(),
+            Recovery::Retrying if self.look.is_none() => self.compare(),
+            Recovery::Comparing => self.recovered(),
             _ => {}
         }
     }
@@ -328,9 +353,9 @@ impl State {
 
     fn show(&self) {
         let state = match (self.recovery, self.running.is_empty()) {
-            (Recovery::Looking | Recovery::Ending | Recovery::Retrying, _) => "recovering",
             (Recovery::Over, true) => "idle",
             (Recovery::Over, false) => "busy",
+            _ => "recovering",
         };
         self.to.shared.board.put(
             &["root", "operations"],

@@ -61,9 +61,11 @@ async fn a_killed_service_goes_on_with_turns_checks_and_gates() {
                 "check": { "command": ["sh", "-c", check] } }),
         )
         .await;
+    // Its shell makes the file a moment before it writes there.
+    let counted = || std::fs::read(&counter).is_ok_and(|counted| counted == b"x\n");
     service
         .arena_shows(&arena, "in the middle of both", |_| {
-            counter.exists() && prompted.exists()
+            counted() && prompted.exists()
         })
         .await;
     service.kill().await;

@@ -27,6 +27,9 @@ use crate::operation::OperationState;
 pub const FILE_TRIES: u32 = 3;
 /// Tries at storing the intent before the journal is asked what it knows.
 pub const INTENT_TRIES: u32 = 6;
+/// Tries at putting the refs right: 6 s in all, in which a database that was restarted
+/// is back.
+pub const SETTLE_TRIES: u32 = 8;
 /// Times that an operation is found again before it is taken back.
 pub const LAPS: u32 = 3;
 /// First wait between tries of what must be done in the end; doubles.
@@ -224,8 +227,11 @@ impl Course {
                 Came::Refused => Next::Over,
                 _ => self.again(),
             },
-            // What is not settled is settled at the next start.
-            Act::Settle { .. } => Next::Over,
+            // What is not settled then is settled at the next start.
+            Act::Settle { .. } => match came {
+                Came::Failed | Came::Lost if self.tries + 1 < SETTLE_TRIES => self.again(),
+                _ => Next::Over,
+            },
             Act::Recall => match came {
                 Came::Found(None) | Came::Refused => Next::Over,
                 Came::Found(Some(OperationState::Intended)) if self.laps + 1 >= LAPS => {

@@ -427,14 +427,17 @@ impl Job {
             let review = self.shared.ports.review.clone();
             if let Err(error) = self.watched(review.settle(&plan, done)).await {
                 let why = with_source(&error);
-                tracing::warn!(operation = %self.id, %why, "its refs are put right at the next start");
+                tracing::warn!(operation = %self.id, %why, "its refs could not be put right");
                 return Came::Failed;
             }
         }
-        if let Err(error) = self.shared.ports.operations.settled(self.id).await {
-            tracing::debug!(operation = %self.id, %error, "its refs are put right again at the next start");
+        match self.shared.ports.operations.settled(self.id).await {
+            Ok(()) => Came::Did,
+            Err(error) => {
+                tracing::debug!(operation = %self.id, %error, "its refs are put right again");
+                Came::Failed
+            }
         }
-        Came::Did
     }
 
     async fn recall(&mut self) -> Came {

@@ -334,6 +334,7 @@ impl State {
     fn drain(&mut self, reply: RpcReplyPort<()>) {
         self.draining.push(reply);
         self.look = None;
+        self.unseen.clear();
         for (_, reply) in self.waiting.drain(..) {
             if let Some(reply) = reply {
                 let _ = reply.send(Err(OperationsError::Unavailable(

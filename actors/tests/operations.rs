@@ -249,10 +249,7 @@ async fn whatever_breaks_once_an_operation_ends_once() {
                     );
                 }
             }
-            assert!(
-                harness.store.with(|rows| rows.gates.is_empty()),
-                "{step} {lost}"
-            );
+            assert!(all_ended(&harness), "{step} {lost}");
             harness.shutdown().await;
         }
     }

@@ -359,3 +359,16 @@ fn a_newer_life_takes_the_rest() {
     assert_eq!(Course::resume().came(Came::Fenced), Next::Over);
     assert_eq!(intended().came(Came::Fenced), Next::Over);
 }
+
+#[test]
+fn refs_are_put_right_for_a_while_and_then_at_the_next_start() {
+    let mut course = Course::resume();
+    let mut next = course.came(Came::Found(Some(OperationState::Done)));
+    let mut waited = Duration::ZERO;
+    while let Next::Do(act, wait) = next {
+        assert_eq!(act, Act::Settle { done: true });
+        waited += wait;
+        next = course.came(Came::Failed);
+    }
+    assert_eq!(waited, Duration::from_millis(6350));
+}

@@ -273,6 +273,41 @@ async fn of_two_applied_changes_of_a_file_the_later_one_goes_first() {
     assert!(!root.join("a.txt").exists());
 }
 
+/// The row of a file that git takes for renamed may be older than that of the file it
+/// was, which was applied before it.
+#[tokio::test]
+async fn what_was_applied_later_goes_first_however_old_its_row_is() {
+    let service = Service::start().await;
+    let chat = service.chat().await;
+    let root = checkout(&service, &chat).await;
+    turn(&service, &chat, "create new.txt with words").await;
+    turn(&service, &chat, "create old.txt with words").await;
+    let row = async |path: &str, status: &str| {
+        let rows = changes(&service, &chat, status).await;
+        let row = rows.iter().find(|row| row["file_path"] == path);
+        id_of(row.unwrap_or_else(|| panic!("{path}: {rows:?}")))
+    };
+    let old = row("old.txt", "pending").await;
+    let (status, answer) = service
+        .post(&format!("/api/pending/{old}/apply"), json!({}))
+        .await;
+    assert_eq!(status, 200, "{answer}");
+    turn(&service, &chat, "delete old.txt").await;
+    let (status, answer) = apply_all(&service, &chat).await;
+    assert_eq!(status, 200, "{answer}");
+    let there = || (root.join("old.txt").exists(), root.join("new.txt").exists());
+    assert_eq!(there(), (false, true), "renamed");
+    let rewind = async |id: &str| {
+        let path = format!("/api/pending/{id}/rewind");
+        service.post(&path, json!({})).await
+    };
+    let (status, refused) = rewind(&old).await;
+    assert_eq!((status, &refused["code"]), (409, &json!("conflict")));
+    let (status, answer) = rewind(&row("new.txt", "applied").await).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(there(), (true, false), "as before");
+}
+
 #[tokio::test]
 async fn what_stands_in_the_way_is_told_and_nothing_is_written() {
     let service = Service::start().await;
